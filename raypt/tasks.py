@@ -1,0 +1,84 @@
+"""Map a function over many small, idempotent pieces of work: Ray tasks when Ray is running, a plain loop when not.
+
+The pieces are files in and files out; only small summaries come back. Results are returned in the order of the items, so
+nothing downstream can depend on the order in which tasks happened to finish.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import ray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = logging.getLogger("raypt")
+
+
+class Progress:
+    """Logs `name: done/total, rate, ETA` at most every `every_s` seconds, and once at the end."""
+
+    def __init__(self, name: str, total: int, every_s: float = 10.0) -> None:
+        self.name, self.total, self.every_s = name, total, every_s
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def add(self, n: int = 1) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.last < self.every_s and self.done < self.total:
+            return
+        self.last = now
+        elapsed = max(now - self.start, 1e-9)
+        rate = self.done / elapsed
+        left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else f" in {elapsed:.1f} s"
+        log.info("%s: %d/%d tasks, %.3g/s%s", self.name, self.done, self.total, rate, left)
+
+
+def run_tasks(
+    fn: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    name: str,
+    num_cpus: float = 1.0,
+    memory_bytes: int | None = None,
+    max_in_flight: int | None = None,
+) -> list[Result]:
+    """`[fn(x) for x in items]`, as Ray tasks if Ray is initialised in this process.
+
+    `fn` must be importable (or picklable) and idempotent: Ray retries a task whose worker or node died. At most
+    `max_in_flight` tasks are submitted at a time (default: twice the cluster's CPUs), so a million items do not flood
+    the scheduler. An exception inside `fn` is raised here as itself, not wrapped.
+    """
+    progress = Progress(name, len(items))
+    if not ray.is_initialized():
+        out = []
+        for item in items:
+            out.append(fn(item))
+            progress.add()
+        return out
+    options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}
+    if memory_bytes is not None:
+        options["memory"] = memory_bytes
+    remote = ray.remote(fn).options(**options)
+    limit = max_in_flight or max(2, int(2 * ray.cluster_resources().get("CPU", 1) / max(num_cpus, 1e-3)))
+    results: list[Any] = [None] * len(items)
+    pending: dict[Any, int] = {}
+    nxt = 0
+    try:
+        while nxt < len(items) or pending:
+            while nxt < len(items) and len(pending) < limit:
+                pending[remote.remote(items[nxt])] = nxt
+                nxt += 1
+            ready, _ = ray.wait(list(pending), num_returns=1)
+            for ref in ready:
+                results[pending.pop(ref)] = ray.get(ref)
+                progress.add()
+    except ray.exceptions.RayTaskError as e:
+        for ref in pending:
+            ray.cancel(ref)
+        cause = e.cause
+        raise (cause if isinstance(cause, Exception) else e) from None
+    return results
