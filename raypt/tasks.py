@@ -1,7 +1,7 @@
 """Map a function over many small, idempotent pieces of work: Ray tasks when Ray is running, a plain loop when not.
 
-The pieces are files in and files out; only small summaries come back. Results are returned in the order of the items, so
-nothing downstream can depend on the order in which tasks happened to finish.
+The pieces are files in and files out; only small summaries come back. Results are returned in the order of the items,
+so nothing downstream can depend on the order in which tasks happened to finish.
 """
 
 import logging
@@ -33,8 +33,8 @@ class Progress:
         self.last = now
         elapsed = max(now - self.start, 1e-9)
         rate = self.done / elapsed
-        left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else f" in {elapsed:.1f} s"
-        log.info("%s: %d/%d tasks, %.3g/s%s", self.name, self.done, self.total, rate, left)
+        tail = f"in {elapsed:.1f} s" if self.done == self.total else f"{(self.total - self.done) / rate:.0f} s left"
+        log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
 
 
 def run_tasks(
