@@ -1,0 +1,116 @@
+"""Configuration of the inputs: which files, in which format, and how they are cut into shards."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from raypt.settings import Settings
+
+Format = Literal["auto", "jsonl", "parquet", "text", "lines", "warc"]
+
+
+class SourceConfig(Settings):
+    """One named input: a set of files that share a format and a meaning."""
+
+    name: str = ""
+    """Name in ledgers, mixtures and reports; letters, digits, `_`, `-`, `.`. Empty: derived from the first path."""
+    paths: tuple[str, ...]
+    """Files, globs or URIs (s3://, gs://), or `builtin:python-docs`, the documentation of the Python environment itself.
+    A single string is a list of one."""
+    format: Format = "auto"
+    """auto: by file name. jsonl: one JSON object a line (plain, .gz, .zst, .bz2, .xz). parquet. text: one document a
+    file. lines: one document a line. warc: WARC, WET or ARC records (HTML is turned into text)."""
+    preset: str | None = None
+    """A published data set's schema by name (pile, slimpajama, refinedweb, culturax, roots): sets the fields below and
+    checks them against the files."""
+    text_field: str = "text"
+    """Field or column with the text; a dot descends into an object."""
+    id_field: str | None = "id"
+    """Field or column with the input's own identifier; documents without it have a null id."""
+    url_field: str | None = "url"
+    """Field or column with the document's URL, if it has one."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Further columns to carry through, as `new_name: field.path`; usable in mixtures and ledgers."""
+    weight: float = Field(1.0, ge=0)
+    """Relative share of this source in the training mixture."""
+    priority: int = 0
+    """Of two duplicates in different sources, the copy in the source of higher priority is kept."""
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_path_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("paths")
+    @classmethod
+    def _at_least_one_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one file, glob or URI")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not all(c.isalnum() or c in "_-." for c in value):
+            raise ValueError("use letters, digits, '_', '-' and '.' only")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_do_not_collide(cls, value: dict[str, str]) -> dict[str, str]:
+        taken = {"doc_key", "id", "source", "url", "text", "lang"} & set(value)
+        if taken:
+            raise ValueError(f"{sorted(taken)} are columns of every document; choose other names")
+        return value
+
+    @property
+    def is_builtin(self) -> bool:
+        return any(p.startswith("builtin:") for p in self.paths)
+
+
+class BuiltinConfig(Settings):
+    """The embedded corpus: docstrings, README and licence texts of the Python environment the job runs in."""
+
+    max_bytes: int = Field(12_000_000, gt=0)
+    """UTF-8 bytes of text to take, sampled by the hash of each file's name, so that it is the same on every run."""
+    files: int = Field(24, gt=0)
+    """Number of JSON Lines files it is written to under `<run.dir>/input`."""
+
+
+class HtmlConfig(Settings):
+    """How HTML in WARC records becomes text (resiliparse)."""
+
+    main_content: bool = True
+    """Leave out navigation, footers and other boilerplate (False: all visible text)."""
+    preserve_formatting: bool = True
+    """Keep paragraphs, lists and line breaks."""
+
+
+class CorpusConfig(Settings):
+    """What goes in."""
+
+    sources: tuple[SourceConfig, ...] = (SourceConfig(paths=("builtin:python-docs",)),)
+    """The inputs."""
+    builtin: BuiltinConfig = BuiltinConfig()
+    """Size of the embedded corpus."""
+    html: HtmlConfig = HtmlConfig()
+    """HTML to text."""
+    shard_bytes: int = Field(64 << 20, gt=0)
+    """Target size of a shard, in bytes as stored. Bigger Parquet, JSONL and line files are split by row group or byte
+    range; smaller files are grouped (never across sources)."""
+    batch_bytes: int = Field(8 << 20, gt=0)
+    """Text bytes in one in-memory batch: bounds a worker's memory."""
+    max_document_bytes: int | None = Field(20_000_000, gt=0)
+    """Longer documents are quarantined (None: no limit)."""
+    max_quarantined_fraction: float = Field(0.05, ge=0, le=1)
+    """The run fails when more than this share of the records cannot be read."""
+
+    @model_validator(mode="after")
+    def _sources_are_distinct(self) -> "CorpusConfig":
+        if not self.sources:
+            raise ValueError("name at least one source")
+        names = [s.name for s in self.sources if s.name]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two sources are named {twice[0]!r}; give each its own name")
+        return self
