@@ -15,7 +15,7 @@ class SourceConfig(Settings):
     name: str = ""
     """Name in ledgers, mixtures and reports; letters, digits, `_`, `-`, `.`. Empty: derived from the first path."""
     paths: tuple[str, ...]
-    """Files, globs or URIs (s3://, gs://), or `builtin:python-docs`, the documentation of the Python environment itself.
+    """Files, globs or URIs (s3://, gs://), or `builtin:python-docs`, the documentation of this Python environment.
     A single string is a list of one."""
     format: Format = "auto"
     """auto: by file name. jsonl: one JSON object a line (plain, .gz, .zst, .bz2, .xz). parquet. text: one document a
