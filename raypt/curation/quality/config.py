@@ -1,0 +1,82 @@
+"""Configuration of the quality classifier: its training sets, its training, and the threshold on its score."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from raypt.corpus.config import SourceConfig
+from raypt.settings import Settings
+
+Normalisation = Literal["words-v1", "plain"]
+
+
+class ThresholdConfig(Settings):
+    """Which scores are kept. At most one rule; with none, documents are scored and all are kept."""
+
+    percentile: float | None = Field(None, ge=0, le=100)
+    """Drop documents that score below this percentile of the held-out raw sample (30: the worst 30 % of raw pages go;
+    DCLM keeps the best tenth, which is 90). Percentiles are those of the artefact, not of the batch at hand."""
+    minimum: float | None = Field(None, ge=0, le=1)
+    """Drop documents that score below this probability. A fastText probability is not calibrated across models: a
+    percentile of your own data travels better."""
+    pareto_alpha: float | None = Field(None, gt=0)
+    """Keep a document if a Pareto (Lomax) variate of this shape exceeds 1 - score: GPT-3's rule, with shape 9 there
+    (Brown et al. 2020, appendix A). The variate is a function of (doc_key, seed) alone."""
+    by_language: bool = True
+    """Use the percentile of the document's own language where the raw sample has at least `min_language_documents` of
+    it, so that a language with generally lower scores is not dropped as a whole."""
+    min_language_documents: int = Field(200, gt=0)
+    """Held-out raw documents a language needs for a percentile of its own."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "ThresholdConfig":
+        rules = [name for name in ("percentile", "minimum", "pareto_alpha") if getattr(self, name) is not None]
+        if len(rules) > 1:
+            raise ValueError(f"{' and '.join(rules)} exclude each other; set one of them and the others to null")
+        return self
+
+
+class QualityConfig(Settings):
+    """A fastText classifier of reference text against raw pages, as in GPT-3, DCLM and FineWeb-edu."""
+
+    model: str | None = None
+    """URI of a trained artefact (a directory written by jobs/train_quality.py) or of any fastText .bin or .ftz. None:
+    train one inside the run from `reference` and `raw`, if `reference` names sources; else there is no scoring."""
+    label: str = "ref"
+    """Label whose probability is the score, with or without fastText's `__label__` (DCLM's classifier: `hq`)."""
+    normalisation: Normalisation = "words-v1"
+    """How text is put to the classifier. words-v1: lower case, white space to one space, each Chinese, Japanese or Thai
+    character a word. plain: line ends to spaces only, as most published classifiers expect."""
+    max_bytes: int = Field(65_536, gt=0)
+    """UTF-8 bytes of a document that are scored, from its start; the rest does not count."""
+    reference: tuple[SourceConfig, ...] = ()
+    """Sources of good text (encyclopedia, books, edited articles, instruction text)."""
+    raw: tuple[SourceConfig, ...] = ()
+    """Sources of raw pages. Empty: a sample of the run's own corpus."""
+    max_documents: int = Field(200_000, gt=0)
+    """Documents taken from each side, chosen by the seeded hash of their text."""
+    window_bytes: int = Field(4096, ge=64)
+    """Training examples are windows of at most this many UTF-8 bytes, on both sides, so that length is no clue."""
+    max_windows: int = Field(4, gt=0)
+    """Windows taken from one document, evenly spread, so that a book does not outweigh a thousand articles."""
+    heldout_fraction: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on."""
+    dimension: int = Field(64, gt=0)
+    """Size of fastText's word vectors."""
+    epochs: int = Field(8, gt=0)
+    """Passes over the training windows."""
+    learning_rate: float = Field(0.3, gt=0)
+    """fastText's initial rate. Halved and tried again, up to 5 times, when training meets a NaN."""
+    word_ngrams: int = Field(2, ge=1)
+    """Longest word n-gram used as a feature."""
+    buckets: int = Field(400_000, ge=0)
+    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes."""
+    min_count: int = Field(3, ge=1)
+    """Words rarer than this in the training windows are ignored."""
+    threshold: ThresholdConfig = ThresholdConfig(percentile=20.0)
+    """Which scores are kept."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether documents are scored at all."""
+        return self.model is not None or bool(self.reference)
