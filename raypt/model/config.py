@@ -1,0 +1,148 @@
+"""The shape of a LLaMA, and the published shapes by name."""
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from raypt.settings import Settings
+
+
+class RopeScaling(Settings):
+    """How rotary frequencies are stretched for contexts longer than those first trained on."""
+
+    kind: Literal["linear", "dynamic", "llama3"]
+    """linear: positions divided by `factor` (Chen et al. 2023). dynamic: NTK-aware base, grown with the length beyond
+    `original_length`. llama3: low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1)."""
+    factor: float = 8.0
+    """The stretch; 8 is Llama 3.1's, 32 is Llama 3.2's."""
+    low_freq_factor: float = 1.0
+    """llama3: wavelengths longer than original_length / this are divided by `factor`."""
+    high_freq_factor: float = 4.0
+    """llama3: wavelengths shorter than original_length / this are kept."""
+    original_length: int = 8192
+    """llama3 and dynamic: the context length before stretching, in tokens."""
+
+
+class ModelConfig(Settings):
+    """A decoder-only transformer of the LLaMA family."""
+
+    preset: str | None = None
+    """A published shape by name (see `raypt.model.config.PRESETS`); keys given beside it override it."""
+    vocab_size: int | None = None
+    """Rows of the embedding; None = the tokenizer's size, rounded up to `vocab_multiple`."""
+    vocab_multiple: int = 64
+    """The vocabulary is padded to a multiple of this when it is taken from the tokenizer (whole tiles in matmuls)."""
+    hidden_size: int = 256
+    """Width of the residual stream."""
+    intermediate_size: int = 704
+    """Width of the SwiGLU feed-forward layer."""
+    num_layers: int = 6
+    """Number of blocks."""
+    num_heads: int = 8
+    """Query heads."""
+    num_kv_heads: int = 4
+    """Key/value heads; equal to num_heads is MHA, 1 is MQA, between is GQA (Ainslie et al. 2023)."""
+    head_dim: int | None = None
+    """Width of a head; None = hidden_size / num_heads."""
+    max_length: int = 2048
+    """Longest context the exported configuration declares, in tokens."""
+    rope_theta: float = 10000.0
+    """Base of the rotary frequencies (RoFormer's 10000; Llama 3 uses 500000)."""
+    rope_scaling: RopeScaling | None = None
+    """Long-context stretching; None = off."""
+    norm_eps: float = 1e-5
+    """Added to the mean square inside RMSNorm."""
+    tie_embeddings: bool = False
+    """Share one matrix between the embedding and the output layer."""
+    qk_norm: bool = False
+    """RMSNorm on each query and key head before the rotation (as in Qwen 3); it bounds attention logits."""
+    init_std: float = 0.02
+    """Standard deviation of the normal initialisation (GPT-2, LLaMA)."""
+    depth_scaled_init: bool = True
+    """Divide the standard deviation of what writes to the residual stream by sqrt(2 * num_layers) (GPT-2)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("preset") is not None:
+            name = values["preset"]
+            if name not in PRESETS:
+                raise ValueError(f"model.preset: unknown {name!r}; known: {', '.join(PRESETS)}")
+            return PRESETS[name] | values
+        return values
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> "ModelConfig":
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
+        if self.head_dim is None and self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads}), or set head_dim"
+            )
+        if self.head_width % 2:
+            raise ValueError(f"a head must have an even width for rotary positions, not {self.head_width}")
+        return self
+
+    @property
+    def head_width(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_heads
+
+    @property
+    def vocab(self) -> int:
+        """The vocabulary size once it is known."""
+        assert self.vocab_size is not None, "the vocabulary size is not resolved: call for_vocabulary first"
+        return self.vocab_size
+
+    def for_vocabulary(self, size: int) -> "ModelConfig":
+        """This shape with the vocabulary of a tokenizer of `size` ids; a configured size must hold them all."""
+        if self.vocab_size is None:
+            padded = -(-size // self.vocab_multiple) * self.vocab_multiple
+            return self.model_copy(update={"vocab_size": padded})
+        if self.vocab_size < size:
+            raise ValueError(
+                f"model.vocab_size is {self.vocab_size} but the tokenizer has {size} ids; raise it, or leave it unset"
+            )
+        return self
+
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        h, d = self.hidden_size, self.head_width
+        attention = h * d * (2 * self.num_heads + 2 * self.num_kv_heads) + (2 * d if self.qk_norm else 0)
+        block = attention + 3 * h * self.intermediate_size + 2 * h
+        return self.num_layers * block + h + self.vocab * h * (1 if self.tie_embeddings else 2)
+
+    def flops_per_token(self, length: int) -> float:
+        """Training FLOPs a token: 6 a matrix parameter, 12 * layers * width * length for attention (PaLM, app. B)."""
+        h, d = self.hidden_size, self.head_width
+        block = h * d * (2 * self.num_heads + 2 * self.num_kv_heads) + 3 * h * self.intermediate_size
+        return 6.0 * (self.num_layers * block + self.vocab * h) + 12.0 * self.num_layers * self.num_heads * d * length
+
+
+def _llama(hidden: int, ffn: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden, "intermediate_size": ffn, "num_layers": layers, "num_heads": heads, "num_kv_heads": kv,
+        "vocab_size": vocab, "depth_scaled_init": False, **more,
+    }  # fmt: skip
+
+
+_LLAMA2: dict[str, Any] = {"max_length": 4096}
+_LLAMA3: dict[str, Any] = {"max_length": 8192, "rope_theta": 500000.0}
+_LLAMA32: dict[str, Any] = {
+    "max_length": 131072, "rope_theta": 500000.0, "tie_embeddings": True,
+    "rope_scaling": {"kind": "llama3", "factor": 32.0},
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "5m": {"hidden_size": 192, "intermediate_size": 512, "num_layers": 6, "num_heads": 6, "num_kv_heads": 3},
+    "30m": {"hidden_size": 384, "intermediate_size": 1024, "num_layers": 8, "num_heads": 6, "num_kv_heads": 6},
+    "125m": {"hidden_size": 768, "intermediate_size": 2048, "num_layers": 12, "num_heads": 12, "num_kv_heads": 12},
+    "350m": {"hidden_size": 1024, "intermediate_size": 2816, "num_layers": 24, "num_heads": 16, "num_kv_heads": 16},
+    "tinyllama-1.1b": _llama(2048, 5632, 22, 32, 4, 32000, max_length=2048),
+    "llama-2-7b": _llama(4096, 11008, 32, 32, 32, 32000, **_LLAMA2),
+    "llama-2-13b": _llama(5120, 13824, 40, 40, 40, 32000, **_LLAMA2),
+    "llama-2-70b": _llama(8192, 28672, 80, 64, 8, 32000, **_LLAMA2),
+    "llama-3-8b": _llama(4096, 14336, 32, 32, 8, 128256, **_LLAMA3),
+    "llama-3-70b": _llama(8192, 28672, 80, 64, 8, 128256, **_LLAMA3),
+    "llama-3.2-1b": _llama(2048, 8192, 16, 32, 8, 128256, **_LLAMA32),
+}
+"""Published shapes (parameter counts as published, tested) and small ones without a vocabulary of their own."""

@@ -1,0 +1,261 @@
+"""LLaMA (Touvron et al. 2023) in plain torch, with the parameter names of Hugging Face's checkpoints.
+
+Nothing here knows of ranks: parallel strategies wrap it from outside. Tensors carry their axes as a suffix:
+B batch, S position, T key position, H query heads, K key/value heads, D head width, E residual width, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
+
+from raypt.model.config import ModelConfig
+from raypt.model.loss import cross_entropy_sum
+from raypt.model.rope import cos_sin, inverse_frequencies, positions_from_segments, rotate
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the loss is taken over, and how."""
+
+    ids_BS: Tensor
+    """The next token of each position."""
+    valid_BS: Tensor
+    """Boolean: positions that count."""
+    z_loss: float = 0.0
+    """Weight of the squared log-partition in the gradient (PaLM uses 1e-4); it is reported apart."""
+    chunk_tokens: int = 2048
+    """Logits exist for this many positions at a time."""
+
+
+@dataclass
+class KVCache:
+    """Keys and values of the tokens seen so far, one pair a layer, each (B, K, T, D)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    @classmethod
+    def empty(cls) -> "KVCache":
+        return cls([], [])
+
+    @property
+    def length(self) -> int:
+        return self.keys[0].shape[2] if self.keys else 0
+
+    def append(self, layer: int, k_BKSD: Tensor, v_BKSD: Tensor) -> tuple[Tensor, Tensor]:
+        if layer == len(self.keys):
+            self.keys.append(k_BKSD)
+            self.values.append(v_BKSD)
+        else:
+            self.keys[layer] = torch.cat((self.keys[layer], k_BKSD), dim=2)
+            self.values[layer] = torch.cat((self.values[layer], v_BKSD), dim=2)
+        return self.keys[layer], self.values[layer]
+
+
+@dataclass
+class Context:
+    """What every block of one forward pass shares."""
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+    """Boolean, True = may attend, broadcast to (B, H, S, T); None = plain causal."""
+    cache: KVCache | None = None
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight (Zhang & Sennrich 2019), the mean square in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads, self.kv_heads, self.width = config.num_heads, config.num_kv_heads, config.head_width
+        h = config.hidden_size
+        self.q_proj = nn.Linear(h, self.heads * self.width, bias=False)
+        self.k_proj = nn.Linear(h, self.kv_heads * self.width, bias=False)
+        self.v_proj = nn.Linear(h, self.kv_heads * self.width, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.width, h, bias=False)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(self.width, config.norm_eps)
+            self.k_norm = RMSNorm(self.width, config.norm_eps)
+        self.qk_norm = config.qk_norm
+
+    def forward(self, x_BSE: Tensor, context: Context) -> Tensor:
+        b, s, _ = x_BSE.shape
+        q = self.q_proj(x_BSE).view(b, s, self.heads, self.width)
+        k = self.k_proj(x_BSE).view(b, s, self.kv_heads, self.width)
+        v_BKSD = self.v_proj(x_BSE).view(b, s, self.kv_heads, self.width).transpose(1, 2)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q_BHSD = rotate(q.transpose(1, 2), context.cos, context.sin)
+        k_BKSD = rotate(k.transpose(1, 2), context.cos, context.sin)
+        if context.cache is not None:
+            k_BKSD, v_BKSD = context.cache.append(self.layer, k_BKSD, v_BKSD)
+        causal = context.mask is None and s > 1
+        y_BHSD = F.scaled_dot_product_attention(
+            q_BHSD, k_BKSD, v_BKSD, attn_mask=context.mask, is_causal=causal, enable_gqa=self.heads != self.kv_heads
+        )
+        return self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
+
+
+class MLP(nn.Module):
+    """SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x_BSE: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_BSE)) * self.up_proj(x_BSE))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(config, layer)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+
+    def forward(self, x_BSE: Tensor, context: Context) -> Tensor:
+        x_BSE = x_BSE + self.self_attn(self.input_layernorm(x_BSE), context)
+        return x_BSE + self.mlp(self.post_attention_layernorm(x_BSE))
+
+
+class Head(nn.Linear):
+    """The output layer: logits, or the loss straight from hidden states so that all logits never exist together."""
+
+    def forward(self, hidden_BSE: Tensor, targets: Targets | None = None) -> Any:
+        if targets is None:
+            return super().forward(hidden_BSE)
+        return cross_entropy_sum(
+            hidden_BSE.flatten(0, 1),
+            self.weight,
+            targets.ids_BS.flatten(),
+            targets.valid_BS.flatten(),
+            z_loss=targets.z_loss,
+            chunk=targets.chunk_tokens,
+        )
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks and the last norm: what Hugging Face calls `model`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+
+
+_MATMULS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
+
+
+def _save_matmuls(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    saved = op in _MATMULS or "scaled_dot_product" in str(op)
+    return CheckpointPolicy.MUST_SAVE if saved else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+class Llama(nn.Module):
+    """The model with its output layer.
+
+    `forward(tokens, segments)` gives logits; with `targets` it gives sums over them without ever holding all logits.
+    `activation_checkpointing`: "none", "full" (a block's input is kept, all else recomputed), or "selective" (results
+    of matrix products and attention are kept, norms and pointwise work recomputed).
+    """
+
+    def __init__(self, config: ModelConfig, activation_checkpointing: str = "none") -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = activation_checkpointing
+        self.model = Backbone(config)
+        self.lm_head = Head(config.hidden_size, config.vocab, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> "Llama":
+        """Normal weights, ones for norms. The values depend on the seed and the parameter order alone; returns self."""
+        generator = torch.Generator().manual_seed(seed)
+        std = self.config.init_std
+        residual = std / math.sqrt(2 * self.config.num_layers) if self.config.depth_scaled_init else std
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                scale = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
+                parameter.copy_(torch.empty(parameter.shape).normal_(0.0, scale, generator=generator))
+        return self
+
+    def hidden(self, tokens_BS: Tensor, segments_BS: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Normalised last hidden states, (B, S, E).
+
+        `segments_BS`: document ordinal of each token, 0 = padding; attention stays inside a document and positions
+        restart with it. None = one document a row. `cache`: tokens continue those in the cache (no segments then).
+        """
+        x_BSE = self.model.embed_tokens(tokens_BS)
+        context = self._context(tokens_BS, segments_BS, cache)
+        for layer in self.model.layers:
+            x_BSE = self._block(layer, x_BSE, context)
+        return self.model.norm(x_BSE)
+
+    def forward(
+        self,
+        tokens_BS: Tensor,
+        segments_BS: Tensor | None = None,
+        *,
+        targets: Targets | None = None,
+        cache: KVCache | None = None,
+    ) -> Any:
+        """Logits (B, S, V) in the dtype of the weights; given `targets`, two float32 scalars summed over valid targets
+        instead: (cross-entropy in nats, squared log-partition). Divide them once, by the tokens of the global batch.
+        """
+        return self.lm_head(self.hidden(tokens_BS, segments_BS, cache), targets)
+
+    def _context(self, tokens_BS: Tensor, segments_BS: Tensor | None, cache: KVCache | None) -> Context:
+        s = tokens_BS.shape[1]
+        past = cache.length if cache is not None else 0
+        inverse = inverse_frequencies(self.config, past + s)
+        if segments_BS is None:
+            positions = torch.arange(past, past + s, device=tokens_BS.device)
+            cos, sin = cos_sin(positions, inverse)
+            mask = None
+            if past and s > 1:  # a prompt continued by more than one token: causal relative to the cache's end
+                mask = torch.ones(s, past + s, dtype=torch.bool, device=tokens_BS.device).tril(past)
+            return Context(cos, sin, mask, cache)
+        assert cache is None, "a cache holds one document a row"
+        cos, sin = cos_sin(positions_from_segments(segments_BS), inverse)
+        same_B1SS = (segments_BS[:, None, :, None] == segments_BS[:, None, None, :]).tril()
+        return Context(cos[:, None], sin[:, None], same_B1SS)
+
+    def _block(self, layer: nn.Module, x_BSE: Tensor, context: Context) -> Tensor:
+        if self.activation_checkpointing == "none" or not torch.is_grad_enabled():
+            return layer(x_BSE, context)
+        context_fn: Callable[[], Any] = noop_context_fn
+        if self.activation_checkpointing == "selective":
+            context_fn = partial(create_selective_checkpoint_contexts, _save_matmuls)
+        return checkpoint(layer, x_BSE, context, use_reentrant=False, context_fn=context_fn)

@@ -1,0 +1,73 @@
+"""Cross-entropy over a vocabulary without ever holding the logits of all positions.
+
+The head's matrix product, the softmax and both gradients are done chunk by chunk inside the forward pass (the gradient
+of a sum of losses is linear in the incoming gradient, which is a scalar), as in Liger's fused linear cross-entropy
+(Hsu et al. 2024). Memory: one chunk of logits plus one gradient of the head's weight.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, targets_N: Tensor, valid_N: Tensor, z_scale: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        """Sums over valid rows of the loss and of the squared log-partition; the gradient of loss + z_scale * z."""
+        need = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        loss = hidden_NE.new_zeros((), dtype=torch.float32)
+        z = torch.zeros_like(loss)
+        grad_hidden = torch.empty_like(hidden_NE) if need else None
+        grad_weight = torch.zeros(weight_VE.shape, dtype=torch.float32, device=weight_VE.device) if need else None
+        for start in range(0, hidden_NE.shape[0], chunk):
+            rows = slice(start, start + chunk)
+            hidden_CE, target_C1 = hidden_NE[rows], targets_N[rows, None]
+            keep_C1 = valid_N[rows, None].float()
+            target_C1 = target_C1 * keep_C1.long()  # padding may hold any id
+            logits_CV = (hidden_CE @ weight_VE.T).float()
+            picked_C1 = logits_CV.gather(1, target_C1)
+            log_z_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
+            loss += ((log_z_C1 - picked_C1) * keep_C1).sum()
+            z += (log_z_C1.square() * keep_C1).sum()
+            if grad_hidden is not None and grad_weight is not None:
+                factor_C1 = keep_C1 * (1 + 2 * z_scale * log_z_C1)
+                grad_CV = logits_CV.sub_(log_z_C1).exp_().mul_(factor_C1)
+                grad_CV.scatter_add_(1, target_C1, -keep_C1)
+                grad_CV = grad_CV.to(hidden_NE.dtype)
+                torch.mm(grad_CV, weight_VE, out=grad_hidden[rows])
+                if grad_weight.dtype == grad_CV.dtype:
+                    grad_weight.addmm_(grad_CV.T, hidden_CE)
+                else:
+                    grad_weight += grad_CV.T @ hidden_CE
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight_VE.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.mark_non_differentiable(z)
+        return loss, z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = grads[0]
+        return (
+            grad_hidden * scale.to(grad_hidden.dtype) if ctx.needs_input_grad[0] else None,
+            grad_weight * scale.to(grad_weight.dtype) if ctx.needs_input_grad[1] else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def cross_entropy_sum(
+    hidden_NE: Tensor, weight_VE: Tensor, targets_N: Tensor, valid_N: Tensor, *, z_loss: float = 0.0, chunk: int = 2048
+) -> tuple[Tensor, Tensor]:
+    """(sum of cross-entropy, sum of squared log-partition) over valid rows, float32 scalars.
+
+    Only the first carries a gradient, which already includes `z_loss` times that of the second (PaLM uses 1e-4), so the
+    loss shown stays the cross-entropy. `chunk`: rows of logits held at a time.
+    """
+    return _ChunkedCrossEntropy.apply(hidden_NE, weight_VE, targets_N, valid_N, float(z_loss), chunk)
