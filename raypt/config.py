@@ -29,7 +29,7 @@ class RunSection(Settings):
     name: str = "default"
     """Name of the run; the default directory is `runs/<name>`. Starting the same name again resumes it."""
     dir: str | None = None
-    """Directory or URI everything is written under (default `runs/<run.name>`). On a cluster: a path all nodes share."""
+    """Directory or URI everything is written under (default `runs/<run.name>`). On a cluster: one all nodes share."""
     seed: int = Field(0, ge=0)
     """Seed of every random choice: samples, held-out split, shuffles, initial weights."""
     record_samples: bool = False
@@ -47,7 +47,7 @@ class RaySection(Settings):
     """How the job reaches Ray and what the data stages may use."""
 
     address: str | None = None
-    """Cluster to join; null: the one in RAY_ADDRESS (set by `ray job submit`), else a Ray of its own on this machine."""
+    """Cluster to join; null: that of RAY_ADDRESS (`ray job submit` sets it), else a Ray of its own on this machine."""
     num_cpus: int | None = Field(None, ge=1)
     """CPUs of the Ray that the job starts itself (null: all)."""
     dashboard: bool = True
