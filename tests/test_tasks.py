@@ -1,0 +1,38 @@
+"""Work over many items: the order of results is that of the items, with Ray and without."""
+
+import time
+
+import pytest
+import ray
+
+from raypt.errors import UserError
+from raypt.tasks import run_tasks
+
+
+def _slow_when_small(x: int) -> int:
+    time.sleep(0.2 if x == 0 else 0.0)
+    return x * x
+
+
+def _refuse(x: int) -> int:
+    raise UserError(f"file {x} is bad")
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    ray.init(address="local", num_cpus=2, include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+def test_without_ray_it_is_a_loop() -> None:
+    assert run_tasks(_slow_when_small, [1, 2, 3], name="t") == [1, 4, 9]
+
+
+def test_results_keep_the_order_of_the_items(local_ray: None) -> None:
+    assert run_tasks(_slow_when_small, list(range(6)), name="t", max_in_flight=3) == [0, 1, 4, 9, 16, 25]
+
+
+def test_an_exception_in_a_task_is_raised_as_itself(local_ray: None) -> None:
+    with pytest.raises(UserError, match="file 1 is bad"):
+        run_tasks(_refuse, [1], name="t")
