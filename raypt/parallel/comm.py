@@ -1,0 +1,53 @@
+"""Process groups and the few collectives the loop needs itself."""
+
+import datetime
+import os
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.device:
+    """Join the group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) through
+    DeepSpeed; a group that torch has already made is taken over. Returns this rank's device.
+    """
+    if not use_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    # The shared-memory extension serves inference_all_reduce alone, and compiling it takes a minute at the first start.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    timeout = datetime.timedelta(seconds=timeout_s)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if use_gpu else "gloo", auto_mpi_discovery=False, timeout=timeout, verbose=False
+    )
+    if not use_gpu:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def all_gather_ints(values: "np.ndarray[Any, Any]", device: torch.device) -> "np.ndarray[Any, Any]":
+    """The int64 vectors of all ranks, (world, len(values)); the same length everywhere."""
+    mine = torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)
+    world = dist.get_world_size()
+    out = torch.empty(world * mine.numel(), dtype=torch.int64, device=device)
+    dist.all_gather_into_tensor(out, mine)
+    return out.view(world, -1).cpu().numpy()
+
+
+def all_reduce_floats(values: list[float], device: torch.device) -> list[float]:
+    """Element-wise sums over the ranks, in float64: the same bits everywhere."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def broadcast_object(value: Any) -> Any:
+    """Rank 0's value on every rank (a small, plain object)."""
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

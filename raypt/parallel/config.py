@@ -1,0 +1,38 @@
+"""What a person may choose about parallelism."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from raypt.settings import Settings
+
+
+class ZeroConfig(Settings):
+    """DeepSpeed ZeRO (Rajbhandari et al. 2020): what is partitioned over the workers."""
+
+    stage: Literal[0, 1, 2, 3] = 1
+    """0 nothing, 1 optimizer state, 2 also gradients, 3 also parameters."""
+    offload_optimizer: Literal["cpu", "nvme"] | None = None
+    """Where the optimizer state lives when not on the device (stages 1-3; nvme: stage 3)."""
+    offload_params: Literal["cpu", "nvme"] | None = None
+    """Where partitioned parameters live when not in use (stage 3)."""
+    nvme_path: str | None = None
+    """Local directory for nvme offload."""
+    overlap_comm: bool | None = None
+    """Overlap gradient reduction with the backward pass; None = DeepSpeed's default for the stage."""
+    reduce_bucket_elements: int = Field(default=50_000_000, gt=0)
+    """Gradient elements reduced at once."""
+    deepspeed: dict[str, Any] = Field(default_factory=dict)
+    """Any further DeepSpeed configuration, merged over the generated one; keys that raypt sets are refused."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ZeroConfig":
+        if self.offload_params and self.stage != 3:
+            raise ValueError("train.zero.offload_params needs train.zero.stage=3")
+        if self.offload_optimizer == "nvme" and self.stage != 3:
+            raise ValueError("train.zero.offload_optimizer=nvme needs train.zero.stage=3")
+        if self.offload_optimizer and self.stage == 0:
+            raise ValueError("train.zero.offload_optimizer needs train.zero.stage 1, 2 or 3")
+        if "nvme" in (self.offload_optimizer, self.offload_params) and self.nvme_path is None:
+            raise ValueError("train.zero.nvme_path is needed for nvme offload")
+        return self

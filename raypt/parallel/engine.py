@@ -1,0 +1,71 @@
+"""The one facade between the train loop and a parallel strategy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from raypt.model import Llama
+from raypt.model.batch import MicroBatch
+from raypt.parallel.shards import ShardSource, StateShard
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Sums over the global batch, the same on every rank."""
+
+    loss_sum: float
+    """Cross-entropy in nats."""
+    z_sum: float
+    """Squared log-partition."""
+    tokens: int
+    """Valid targets."""
+
+    @property
+    def loss(self) -> float:
+        """Nats a token; a batch without valid targets has none."""
+        return self.loss_sum / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an update did."""
+
+    grad_norm: float | None
+    """Global norm before clipping; None where the gradients were not finite or were discarded."""
+    skipped: bool
+    """All ranks left the weights as they were."""
+
+
+@dataclass
+class Timing:
+    """Seconds spent in the parts of the last step on this rank (host time; on a GPU the queueing, not the kernels)."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    step: float = 0.0
+    communication: float = 0.0
+    """The loss and token sums alone; gradient reduction is part of backward and step."""
+
+
+class TrainEngine(Protocol):
+    """Any parallel strategy, seen from the train loop. Every method is collective: all ranks call it together."""
+
+    timing: Timing
+
+    def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
+        """Accumulate the gradient of (global loss sum) / (global valid tokens) over this rank's micro-batches."""
+
+    def step(self, lr_scale: float) -> StepResult:
+        """Clip and update with `lr_scale` times the peak rates; all ranks skip alike if a gradient is not finite."""
+
+    def discard(self) -> StepResult:
+        """Drop the accumulated gradients instead of stepping."""
+
+    def shard(self) -> StateShard:
+        """This rank's part of the state: live views, to be copied by the caller before the next step."""
+
+    def restore(self, source: ShardSource) -> None:
+        """Take weights and optimizer state from a checkpoint written by any number of ranks at any ZeRO stage."""
+
+    def evaluating(self) -> Llama:
+        """The module to run forward passes with, under torch.no_grad, on all ranks together."""

@@ -1,0 +1,173 @@
+"""The engine facade over DeepSpeed ZeRO."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from raypt.errors import UserError
+from raypt.model import Llama
+from raypt.model.batch import MicroBatch
+from raypt.parallel import comm
+from raypt.parallel.config import ZeroConfig
+from raypt.parallel.engine import BatchLoss, StepResult, Timing
+from raypt.parallel.shards import ShardSource, StateShard
+from raypt.parallel.zero_state import PARTITIONS, Partition
+
+SKIPPED = StepResult(grad_norm=None, skipped=True)
+
+
+class ZeroEngine:
+    """Data parallelism with DeepSpeed's ZeRO stages 0 to 3.
+
+    Gradients are of (global loss sum) / (global valid tokens): each rank's sum is scaled by world / tokens and
+    DeepSpeed averages over ranks, so uneven valid tokens weigh as they should. The process group must exist.
+    """
+
+    def __init__(
+        self,
+        model: Llama,
+        *,
+        optimizer: Callable[[Llama], torch.optim.Optimizer],
+        zero: ZeroConfig,
+        precision: str,
+        clip_norm: float | None,
+        micro_batch_size: int,
+        accumulation: int,
+        device: torch.device,
+        z_loss: float = 0.0,
+        loss_chunk_tokens: int = 2048,
+    ) -> None:
+        import deepspeed
+
+        self.device, self.stage, self.clip_norm = device, zero.stage, clip_norm
+        self.z_loss, self.loss_chunk_tokens = z_loss, loss_chunk_tokens
+        self.world = dist.get_world_size()
+        self.timing = Timing()
+        self._plain = zero.stage == 0 and precision == "fp32"
+        config = deepspeed_config(
+            zero,
+            precision=precision,
+            clip_norm=None if self._plain else clip_norm,
+            micro_batch_size=micro_batch_size,
+            accumulation=accumulation,
+            world=self.world,
+        )
+        inner = optimizer(model)
+        self._peak_lrs = [group["lr"] for group in inner.param_groups]
+        self.module = model
+        self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config)
+        self.partition: Partition = PARTITIONS[zero.stage](self.engine)
+
+    def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
+        """See TrainEngine."""
+        started = time.perf_counter()
+        self.timing.forward = self.timing.backward = 0.0
+        tokens = round(comm.all_reduce_floats([sum(m.tokens for m in micro_batches)], self.device)[0])
+        self.timing.communication = time.perf_counter() - started
+        scale = self.world / max(tokens, 1)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for i, micro in enumerate(micro_batches):
+            micro = micro.to(self.device)
+            self.engine.set_gradient_accumulation_boundary(i == len(micro_batches) - 1)
+            started = time.perf_counter()
+            loss, z = self.engine(
+                micro.tokens_BS, micro.segments_BS, targets=micro.targets(self.z_loss, self.loss_chunk_tokens)
+            )
+            forward_done = time.perf_counter()
+            self.engine.backward(loss * scale, scale_wrt_gas=False)
+            self.timing.forward += forward_done - started
+            self.timing.backward += time.perf_counter() - forward_done
+            sums += torch.stack((loss.detach(), z.detach())).double()
+            if i < len(micro_batches) - 1:
+                self.engine.step()  # counts the micro-batch; there is no update before the boundary
+        started = time.perf_counter()
+        dist.all_reduce(sums)
+        loss_sum, z_sum = sums.tolist()
+        self.timing.communication += time.perf_counter() - started
+        return BatchLoss(loss_sum, z_sum, tokens)
+
+    def step(self, lr_scale: float) -> StepResult:
+        """See TrainEngine."""
+        started = time.perf_counter()
+        for group, peak in zip(self._outer.param_groups, self._peak_lrs, strict=True):
+            group["lr"] = peak * lr_scale
+        result = self._step_plain() if self._plain else self._step_checked()
+        self.timing.step = time.perf_counter() - started
+        return result
+
+    def _step_plain(self) -> StepResult:
+        """Stage 0 in fp32: DeepSpeed neither checks nor reports the norm. The gradients are already the same on all
+        ranks, so every rank comes to the same decision.
+        """
+        limit = self.clip_norm if self.clip_norm is not None else float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), limit).item()
+        if not torch.isfinite(torch.tensor(norm)):
+            return self.discard()
+        self.engine.step()
+        return StepResult(norm, skipped=False)
+
+    def _step_checked(self) -> StepResult:
+        self.engine.step()
+        if self._outer.overflow:
+            return SKIPPED
+        norm = self.engine.get_global_grad_norm()
+        return StepResult(float(norm), skipped=False)
+
+    def discard(self) -> StepResult:
+        """See TrainEngine."""
+        self.partition.discard()
+        self.engine.micro_steps += 1
+        return SKIPPED
+
+    def evaluating(self) -> Llama:
+        """See TrainEngine."""
+        return self.engine
+
+    def shard(self) -> StateShard:
+        """See TrainEngine."""
+        return self.partition.shard()
+
+    def restore(self, source: ShardSource) -> None:
+        """See TrainEngine."""
+        self.partition.restore(source)
+
+
+def deepspeed_config(
+    zero: ZeroConfig, *, precision: str, clip_norm: float | None, micro_batch_size: int, accumulation: int, world: int
+) -> dict[str, Any]:
+    """DeepSpeed's JSON, with the user's extra keys merged in; a key raypt sets itself is refused."""
+    section: dict[str, Any] = {"stage": zero.stage, "reduce_bucket_size": zero.reduce_bucket_elements}
+    if zero.overlap_comm is not None:
+        section["overlap_comm"] = zero.overlap_comm
+    for name, where in (("offload_optimizer", zero.offload_optimizer), ("offload_param", zero.offload_params)):
+        if where is not None:
+            section[name] = {"device": where} | ({"nvme_path": zero.nvme_path} if where == "nvme" else {})
+    config: dict[str, Any] = {
+        "train_batch_size": micro_batch_size * accumulation * world,
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+        "zero_optimization": section,
+    }
+    if clip_norm is not None:
+        config["gradient_clipping"] = clip_norm
+    if precision == "bf16":
+        config["bf16"] = {"enabled": True, "check_grad_overflow": True}
+    return _merged(config, zero.deepspeed, "train.zero.deepspeed")
+
+
+def _merged(base: Mapping[str, Any], extra: Mapping[str, Any], where: str) -> dict[str, Any]:
+    out = dict(base)
+    for name, value in extra.items():
+        if isinstance(out.get(name), dict) and isinstance(value, dict):
+            out[name] = _merged(out[name], value, f"{where}.{name}")
+        elif name in out:
+            raise UserError(f"{where}.{name} is set by raypt from its own keys; use those instead")
+        else:
+            out[name] = value
+    return out

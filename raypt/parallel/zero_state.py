@@ -1,0 +1,158 @@
+"""Where DeepSpeed keeps the training state at each ZeRO stage, as pieces of globally named parameters.
+
+Everything here reads or writes DeepSpeed's own buffers; it was written against version 0.19 and is the only module that
+reaches into them.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from raypt.parallel.shards import MASTER, Piece, ShardSource, StateShard, key
+
+
+class Partition(ABC):
+    """The state that this rank holds under one stage."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.optimizer = engine.optimizer
+        self.inner: torch.optim.Optimizer = engine.basic_optimizer
+        self.names = {id(p): name for name, p in engine.module.named_parameters()}
+
+    @abstractmethod
+    def pieces(self) -> list[Piece]:
+        """Every piece this rank holds."""
+
+    def owned(self) -> list[Piece]:
+        """The pieces this rank writes: those it alone holds."""
+        return self.pieces()
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Bring the weights that the model computes with in line with the master weights."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Forget the accumulated gradients."""
+
+    def shard(self) -> StateShard:
+        tensors: dict[str, Tensor] = {}
+        scalars: dict[str, float] = {}
+        for piece in self.owned():
+            tensors[key(piece.name, MASTER, piece.start)] = piece.of(piece.buffer.detach())
+            for state, value in self.inner.state.get(piece.buffer, {}).items():
+                if not torch.is_tensor(value) or value.numel() != piece.buffer.numel() or value.dim() == 0:
+                    scalars[state] = float(value)
+                else:
+                    tensors[key(piece.name, state, piece.start)] = piece.of(value)
+        return StateShard(tensors, scalars)
+
+    @torch.no_grad()
+    def restore(self, source: ShardSource) -> None:
+        states = source.states() - {MASTER}
+        for piece in self.pieces():
+            piece.of(piece.buffer).copy_(source.read(piece.name, MASTER, piece.start, piece.numel))
+            if not states:
+                continue
+            held = self.inner.state[piece.buffer]
+            for name, value in source.scalars.items():
+                held[name] = torch.tensor(value, dtype=torch.float32)
+            for state in states:
+                if state not in held:
+                    held[state] = torch.zeros_like(piece.buffer)
+                piece.of(held[state]).copy_(source.read(piece.name, state, piece.start, piece.numel))
+        self.publish()
+
+
+class Replicated(Partition):
+    """Stage 0: every rank holds everything; they share out the writing."""
+
+    def pieces(self) -> list[Piece]:
+        masters = list(self.engine.module.parameters())
+        if self.optimizer is not self.inner:  # bf16: one fp32 copy a parameter, in the optimizer's group order
+            by_id = {
+                id(low): high
+                for lows, highs in zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True)
+                for low, high in zip(lows, highs, strict=True)
+            }
+            masters = [by_id[id(p)] for p in masters]
+        parameters = self.engine.module.named_parameters()
+        return [
+            Piece(name, 0, master.numel(), master, 0) for (name, _), master in zip(parameters, masters, strict=True)
+        ]
+
+    def owned(self) -> list[Piece]:
+        rank, world = dist.get_rank(), dist.get_world_size()
+        return [piece for i, piece in enumerate(self.pieces()) if i % world == rank]
+
+    def publish(self) -> None:
+        if self.optimizer is self.inner:
+            return
+        for lows, highs in zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True):
+            for low, high in zip(lows, highs, strict=True):
+                low.data.copy_(high.data)
+
+    def discard(self) -> None:
+        self.engine.zero_grad()
+
+
+class FlatPartition(Partition):
+    """Stages 1 and 2: all parameters of a group in one flat buffer, cut evenly over the ranks."""
+
+    def pieces(self) -> list[Piece]:
+        out = []
+        for parameter in self.engine.module.parameters():
+            mapping = parameter._hp_mapping
+            if mapping is None:  # lies wholly in other ranks' cuts
+                continue
+            here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
+            buffer = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
+            out.append(Piece(self.names[id(parameter)], there.start, here.numel, buffer, here.start))
+        return out
+
+    def publish(self) -> None:
+        self.optimizer.update_lp_params()
+
+    def discard(self) -> None:
+        self.optimizer.micro_step_id = -1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer._release_preflattened_grad_buffers()
+        if self.optimizer.cpu_offload:
+            self.optimizer.reset_cpu_buffers()
+        for group in self.optimizer.averaged_gradients:
+            self.optimizer.averaged_gradients[group] = None
+            self.optimizer.all_grad_tensors[group] = None
+
+
+class ParameterPartition(Partition):
+    """Stage 3: each parameter cut evenly over the ranks, the last cut padded."""
+
+    def pieces(self) -> list[Piece]:
+        out = []
+        rank = dist.get_rank()
+        for parameter in self.engine.module.parameters():
+            group, offset, numel = self.optimizer.grad_position[self.optimizer.get_param_id(parameter)]
+            start = rank * numel
+            held = min(numel, parameter.ds_numel - start)
+            if held > 0:
+                buffer = self.optimizer.fp32_partitioned_groups_flat[group]
+                out.append(Piece(self.names[id(parameter)], start, held, buffer, offset))
+        return out
+
+    def publish(self) -> None:
+        self.optimizer._partition_all_parameters()
+        for group in range(len(self.optimizer.fp16_groups)):
+            self.optimizer._reassign_or_swap_out_partitioned_parameters(group)
+        self.optimizer.checkpoint_event_epilogue()
+
+    def discard(self) -> None:
+        self.optimizer._pre_step()
+        self.optimizer._partition_all_parameters()
+        self.optimizer._overflow_clean_up(self.optimizer.loss_scale)
+
+
+PARTITIONS: dict[int, type[Partition]] = {0: Replicated, 1: FlatPartition, 2: FlatPartition, 3: ParameterPartition}

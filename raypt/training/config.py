@@ -1,0 +1,155 @@
+"""What a person may choose about training."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from raypt.parallel.config import ZeroConfig
+from raypt.settings import Settings
+
+
+class OptimizerConfig(Settings):
+    """How weights are updated."""
+
+    kind: Literal["adamw"] = "adamw"
+    """adamw (Loshchilov & Hutter 2019)."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments (GPT-3, LLaMA)."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to AdamW's denominator."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled decay of matrices; vectors (norms) are never decayed (LLaMA: 0.1)."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest global gradient norm; None = no clipping (LLaMA: 1.0)."""
+
+
+class ScheduleConfig(Settings):
+    """The learning rate over updates; a skipped update does not advance it."""
+
+    kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """After warm-up: cosine or linear to the end, wsd (flat, then linear over the last `decay_fraction`), constant."""
+    warmup_steps: int = Field(default=20, ge=0)
+    """Updates of linear warm-up from 0."""
+    min_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Where the decay ends, as a fraction of the peak (LLaMA: 0.1)."""
+    decay_fraction: float = Field(default=0.2, gt=0, le=1)
+    """wsd: the share of all steps spent decaying (Hu et al. 2024: 0.1 to 0.2)."""
+
+
+class CheckpointConfig(Settings):
+    """When to save, and what to keep."""
+
+    every_steps: int | None = Field(default=50, gt=0)
+    """Steps between checkpoints; None = only at the end."""
+    keep_last: int = Field(default=2, ge=1)
+    """The newest k are kept."""
+    keep_every: int | None = Field(default=None, gt=0)
+    """Multiples of this many steps are kept for ever; None = none."""
+    keep_best: int = Field(default=0, ge=0)
+    """The k with the lowest held-out loss are kept."""
+    background: bool = True
+    """Write in a thread while training goes on; only copying the state to host memory interrupts it."""
+    commit_timeout_s: float = Field(default=1800.0, gt=0)
+    """How long a checkpoint waits for the slowest rank's file before it is given up."""
+
+
+class EvaluationConfig(Settings):
+    """Held-out loss while training."""
+
+    every_steps: int | None = Field(default=100, gt=0)
+    """Steps between evaluations; None = only at the end."""
+    max_samples: int | None = Field(default=256, gt=0)
+    """Packed samples evaluated each time; None = all."""
+    at_end: bool = True
+    """Evaluate after the last step too."""
+
+
+class SpikeConfig(Settings):
+    """What to do when the loss jumps."""
+
+    sigma: float = Field(default=6.0, gt=0)
+    """A loss more than this many standard deviations above the mean of the window is a spike."""
+    window: int = Field(default=64, ge=8)
+    """Steps the mean and deviation are taken over; the rule is silent until they are there."""
+    action: Literal["skip", "rewind"] = "skip"
+    """skip: drop this step's update. rewind: go back to the last checkpoint and leave out the samples in between
+    (PaLM, section 5.1)."""
+    max_actions: int = Field(default=20, ge=1)
+    """More than this many in a run is a failure: something else is wrong."""
+
+
+class ProfileConfig(Settings):
+    """Which steps to trace with torch.profiler."""
+
+    first_step: int = Field(ge=1)
+    """First traced step."""
+    steps: int = Field(default=2, ge=1)
+    """How many."""
+
+
+class TrainConfig(Settings):
+    """Training."""
+
+    steps: int = Field(default=200, gt=0)
+    """Optimizer steps of the whole run."""
+    workers: int | tuple[int, int] = 2
+    """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
+    use_gpu: bool = False
+    """One GPU a worker with NCCL; otherwise CPU with gloo."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs each worker reserves; what it leaves must be enough for the stream's own processes."""
+    threads_per_worker: int | None = Field(default=1, ge=1)
+    """Threads of a CPU worker's matrix products; None = what it reserves, rounded up."""
+    global_batch_tokens: int = Field(default=8192, gt=0)
+    """Tokens of one step over all workers: a multiple of sequence length x micro_batch_size x workers."""
+    micro_batch_size: int = Field(default=8, gt=0)
+    """Sequences of one forward pass on one worker; the rest of the global batch is gradient accumulation."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: weights and activations in bf16, master weights and optimizer state in fp32."""
+    activation_checkpointing: Literal["none", "full", "selective"] = "none"
+    """Recompute activations in the backward pass to save memory."""
+    compile: bool = False
+    """torch.compile each block."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the squared log-partition (PaLM: 1e-4); reported apart from the loss."""
+    loss_chunk_tokens: int = Field(default=1024, gt=0)
+    """Positions whose logits exist at one time."""
+    cross_document_targets: bool = False
+    """Also learn to predict a document's first token from the document before it."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How weights are updated."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The learning rate over updates."""
+    zero: ZeroConfig = ZeroConfig()
+    """What is partitioned over the workers."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When to save, and what to keep."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Held-out loss while training."""
+    spike: SpikeConfig | None = None
+    """What to do when the loss jumps; None = nothing."""
+    profile: ProfileConfig | None = None
+    """Which steps to trace; None = none."""
+    log_every: int = Field(default=10, gt=0)
+    """Steps between progress lines; metrics.jsonl has every step."""
+    tensorboard: bool = True
+    """Write TensorBoard event files (local run directories only)."""
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """Peak TFLOP/s of one worker, for MFU; None = measured by a matrix product at the start."""
+    max_failures: int = Field(default=3, ge=-1)
+    """Worker-group restarts before the run fails; -1 = no limit."""
+    start_timeout_s: float = Field(default=600.0, gt=0)
+    """How long to wait for all workers' resources (Ray Train's own default, 60 s, is short of a node's start)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        low, high = self.worker_range
+        if not 1 <= low <= high:
+            raise ValueError(f"train.workers must be a positive number or a pair (min, max), not {self.workers}")
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers

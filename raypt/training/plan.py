@@ -1,0 +1,57 @@
+"""The batch arithmetic: how many samples a step has, and who takes which."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raypt.errors import UserError
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The shape of a step. The global batch is a constant of the run; accumulation follows from the number of workers.
+
+    Rank r's j-th micro-batch of step s holds samples s*G + (j*world + r)*B and the B-1 after it, so step s is samples
+    [s*G, (s+1)*G) for every number of workers, and a micro-batch is the same rows whoever takes it.
+    """
+
+    sequence_length: int
+    micro_batch_size: int
+    world_size: int
+    accumulation: int
+
+    @property
+    def samples_per_step(self) -> int:
+        return self.micro_batch_size * self.world_size * self.accumulation
+
+    def starts(self, first_sample: int) -> np.ndarray:
+        """First sample index of every micro-batch of the step that begins at `first_sample`: (world, accumulation)."""
+        blocks = np.arange(self.accumulation * self.world_size, dtype=np.int64) * self.micro_batch_size
+        return first_sample + blocks.reshape(self.accumulation, self.world_size).T
+
+
+def valid_world_sizes(global_batch_tokens: int, sequence_length: int, micro_batch_size: int) -> list[int]:
+    """Numbers of workers that divide the global batch into whole micro-batches."""
+    blocks, rest = divmod(global_batch_tokens, sequence_length * micro_batch_size)
+    return [] if rest else [n for n in range(1, blocks + 1) if blocks % n == 0]
+
+
+def plan_batches(
+    *, global_batch_tokens: int, sequence_length: int, micro_batch_size: int, world_size: int
+) -> BatchPlan:
+    """The plan for `world_size` workers; an impossible size is refused with the possible ones named."""
+    sizes = valid_world_sizes(global_batch_tokens, sequence_length, micro_batch_size)
+    if not sizes:
+        unit = sequence_length * micro_batch_size
+        lower = global_batch_tokens // unit * unit
+        raise UserError(
+            f"train.global_batch_tokens={global_batch_tokens} is not a multiple of sequence length {sequence_length} x "
+            f"train.micro_batch_size {micro_batch_size} = {unit}; the nearest are {lower or unit} and {lower + unit}"
+        )
+    if world_size not in sizes:
+        raise UserError(
+            f"{world_size} workers do not divide train.global_batch_tokens={global_batch_tokens} into whole "
+            f"micro-batches of {micro_batch_size} x {sequence_length} tokens; possible numbers of workers: "
+            + ", ".join(map(str, sizes))
+        )
+    return BatchPlan(sequence_length, micro_batch_size, world_size, sizes[-1] // world_size)

@@ -1,0 +1,21 @@
+"""The learning rate as a fraction of its peak, a pure function of the number of updates made."""
+
+import math
+
+from raypt.training.config import ScheduleConfig
+
+
+def lr_scale(config: ScheduleConfig, update: int, total: int) -> float:
+    """Factor on the peak rate for 0-based `update` of `total`. Warm-up reaches 1 at update `warmup_steps`; a decay
+    reaches `min_ratio` at the last update.
+    """
+    if update < config.warmup_steps:
+        return (update + 1) / (config.warmup_steps + 1)
+    if config.kind == "constant":
+        return 1.0
+    start = config.warmup_steps
+    if config.kind == "wsd":
+        start = max(start, total - max(1, round(total * config.decay_fraction)))
+    progress = min(max((update - start) / max(total - 1 - start, 1), 0.0), 1.0)
+    remaining = 0.5 * (1 + math.cos(math.pi * progress)) if config.kind == "cosine" else 1 - progress
+    return config.min_ratio + (1 - config.min_ratio) * remaining
