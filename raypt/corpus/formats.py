@@ -6,7 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import orjson
 import pyarrow as pa
@@ -26,17 +26,46 @@ Item = Record | Fault | Skip
 _BROKEN_STREAM = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
+class _ZstdFile(io.RawIOBase):
+    """Decompressed bytes of zstd frames; unlike zstandard's own stream reader it raises EOFError on a truncated one."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._inside_frame = False
+        self._compressed = self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = self._compressed or self._raw.read(1 << 17)
+            if not data:
+                if self._inside_frame:
+                    raise EOFError("the zstd stream ends inside a frame")
+                return 0
+            self._ready = self._frame.decompress(data)
+            self._compressed, self._inside_frame = self._frame.unused_data, not self._frame.eof
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+        n = min(len(buffer), len(self._ready))
+        buffer[:n], self._ready = self._ready[:n], self._ready[n:]
+        return n
+
+
 def open_decompressed(uri: str) -> IO[bytes]:
     """The bytes of a file behind its .gz, .zst, .bz2 or .xz."""
     raw = storage.open_read(uri)
+    # These buffer little: a bigger buffer would lose what stands before the break of a broken file.
     if uri.endswith(".gz"):
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20)
-    if uri.endswith(".zst"):
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True), 1 << 20)
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
     if uri.endswith(".bz2"):
-        return io.BufferedReader(bz2.BZ2File(raw), 1 << 20)
+        return bz2.BZ2File(raw)
     if uri.endswith(".xz"):
-        return io.BufferedReader(lzma.LZMAFile(raw), 1 << 20)
+        return lzma.LZMAFile(raw)
+    if uri.endswith(".zst"):
+        return io.BufferedReader(_ZstdFile(raw))
     return raw
 
 
@@ -198,7 +227,7 @@ def _warc_item(record: Any, row: int, limit: int | None, html: HtmlConfig) -> It
     if record.record_type == WarcRecordType.revisit:
         return Skip(row, "warc_revisit")
     if record.record_type not in (WarcRecordType.response, WarcRecordType.conversion, WarcRecordType.resource):
-        return Skip(row, f"warc_{record.record_type.name}")
+        return Skip(row, f"warc_{record.headers.get('WARC-Type', 'unknown').lower()}")
     if limit is not None and record.content_length > 10 * limit:
         return Fault(row, "too_long", f"the record has {record.content_length} bytes", nbytes=record.content_length)
     charset: str | None = None
