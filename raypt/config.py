@@ -52,6 +52,8 @@ class RaySection(Settings):
     """CPUs of the Ray that the job starts itself (null: all)."""
     dashboard: bool = True
     """Serve the dashboard when the job starts its own Ray."""
+    autoscaling: bool = False
+    """The cluster grows when asked: do not refuse to start because today's nodes are too few."""
     actor_cpus: float = Field(1.0, gt=0)
     """CPUs each curation actor asks for."""
     min_actors: int = Field(1, ge=1)

@@ -1,0 +1,83 @@
+"""Reaching Ray: join the cluster the job was submitted to, or start one on this machine; and refuse one too small."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import ray
+
+from raypt.config import RaySection
+from raypt.errors import UserError
+
+log = logging.getLogger("raypt")
+
+ENVIRONMENT = {
+    # The Train page of the dashboard is empty without it.
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    # Ray Train commits a report when its controller polls: seldom polls make every checkpoint cost seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@contextlib.contextmanager
+def session(config: RaySection) -> Iterator[None]:
+    """Ray for the length of a job."""
+    for key, value in (ENVIRONMENT | QUIET).items():
+        os.environ.setdefault(key, value)
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    runtime_env = {"env_vars": {key: os.environ[key] for key in (ENVIRONMENT | QUIET)}}
+    try:
+        if address == "local":
+            context = ray.init(
+                address="local",
+                num_cpus=config.num_cpus,
+                include_dashboard=config.dashboard,
+                runtime_env=runtime_env,
+                log_to_driver=True,
+                logging_level=logging.WARNING,
+            )
+        else:
+            context = ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
+    except ConnectionError as e:
+        raise UserError(
+            f"ray.address={address}: no Ray cluster answers there ({e}); start one with `ray start --head`, "
+            "or leave ray.address unset to use this machine"
+        ) from None
+    if context.dashboard_url:
+        log.info("Ray dashboard: http://%s", context.dashboard_url)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_capacity(needs: dict[str, float], gpus: float, *, autoscaling: bool) -> None:
+    """Refuse a cluster on which the job would wait for ever.
+
+    Args:
+        needs: CPUs that must be free at the same time, by what they are for.
+        gpus: GPUs that must be free at the same time.
+        autoscaling: the cluster can grow: what is there now says nothing.
+
+    Raises:
+        UserError: the cluster's CPUs or GPUs are fewer than that.
+    """
+    have = ray.cluster_resources()
+    total = sum(needs.values())
+    log.info("cluster: %g CPUs, %g GPUs", have.get("CPU", 0), have.get("GPU", 0))
+    if autoscaling:
+        return
+    if have.get("CPU", 0) + 1e-9 < total:
+        parts = ", ".join(f"{what} {cpus:g}" for what, cpus in needs.items())
+        raise UserError(
+            f"the cluster has {have.get('CPU', 0):g} CPUs, but {total:g} must be free at once: {parts}. Without them "
+            "the job would wait for ever. Add nodes, or lower train.workers, train.cpus_per_worker or "
+            "tokens.stream.tokenizer_cpus, or set ray.autoscaling=true if the cluster will grow"
+        )
+    if have.get("GPU", 0) < gpus:
+        raise UserError(
+            f"train.use_gpu asks for {gpus:g} GPUs, the cluster has {have.get('GPU', 0):g}: add GPU nodes, lower "
+            "train.workers, or set ray.autoscaling=true if the cluster will grow"
+        )
