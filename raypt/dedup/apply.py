@@ -1,0 +1,30 @@
+"""Apply the sparse lists of deduplication to documents: what a streaming reader does, without Ray."""
+
+import numpy as np
+import pyarrow as pa
+
+
+def apply_shard(docs: pa.Table, removed: pa.Table, edits: pa.Table | None = None) -> tuple[pa.Table, pa.Array]:
+    """(the kept documents with edited text, the reason of each of `docs` or null if kept).
+
+    `docs` has doc_key in ascending order; `removed` (doc_key, reason) and `edits` (doc_key, text: what is left of the
+    text) are the shard's files. Documents in neither are kept as they are. Pure.
+    """
+    keys = docs["doc_key"].to_numpy()
+    assert (np.diff(keys) > 0).all(), "documents are not in ascending order of doc_key"
+    reasons = _scatter(keys, removed, "reason")
+    if edits is not None and edits.num_rows:
+        texts = _scatter(keys, edits, "text")
+        at = docs.schema.get_field_index("text")
+        merged = pa.compute.coalesce(texts.cast(docs.schema.field(at).type), docs["text"])
+        docs = docs.set_column(at, docs.schema.field(at), merged)
+    return docs.filter(reasons.is_null()), reasons
+
+
+def _scatter(keys: np.ndarray, sparse: pa.Table, name: str) -> pa.Array:
+    """The column of `sparse` laid out along `keys`, null where `sparse` has no such doc_key."""
+    order = np.searchsorted(sparse["doc_key"].to_numpy(), keys)
+    at = np.minimum(order, max(sparse.num_rows - 1, 0))
+    found = sparse["doc_key"].to_numpy()[at] == keys if sparse.num_rows else np.zeros(len(keys), bool)
+    values = sparse[name].take(pa.array(at, mask=~found))
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

@@ -1,0 +1,214 @@
+"""Passes 4 to 6: the members of each component meet, one is kept, the decision goes back to its shard."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt import storage
+from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
+from raypt.dedup.kernels import kernel, mix64
+from raypt.dedup.plan import load_plan
+
+EXACT, FUZZY = "dedup.exact", "dedup.fuzzy"
+TOP_CLUSTERS = 20
+SAMPLE_MEMBERS = 5
+
+REMOVED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("cluster_id", pa.int64())])
+CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
+
+
+@dataclass
+class ClusterSummary:
+    """What the report needs of a part of the clusters; parts are added up."""
+
+    sizes: Counter[int] = field(default_factory=Counter)
+    """Clusters by number of members."""
+    biggest: list[dict[str, Any]] = field(default_factory=list)
+    """The biggest: {cluster_id, size, sources: {source: members}, members: [doc_key, ...] the kept one first}."""
+    sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Removed documents by (source of the kept copy, source of the removed copy)."""
+    shared: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Clusters with a member in both sources (a, b), a <= b; (a, a): with two or more members in a."""
+
+    def add(self, other: "ClusterSummary") -> None:
+        self.sizes += other.sizes
+        self.sources += other.sources
+        self.shared += other.shared
+        both = sorted(self.biggest + other.biggest, key=lambda c: (-c["size"], c["cluster_id"]))
+        self.biggest = both[:TOP_CLUSTERS]
+
+
+@kernel
+def _mix_all(values: Any) -> Any:
+    out = np.empty(values.shape[0], np.uint64)
+    for i in range(values.shape[0]):
+        out[i] = mix64(np.uint64(values[i]))
+    return out
+
+
+def join_members(item: tuple[str, int]) -> int:
+    """Write the attributes of a shard's cluster members, partitioned by component. Item: (plan URI, position)."""
+    plan, position = load_plan(item[0]), item[1]
+    done = plan.file("members", position)
+    if storage.exists(done):
+        return 0
+    labels = read_partition([plan.file("labels", 0)], position, fingerprint=plan.parameters)
+    attributes = storage.read_parquet(plan.file("attributes", position, "parquet"))
+    rows = np.searchsorted(attributes["doc_key"].to_numpy(), labels["doc_key"].to_numpy())
+    members = attributes.take(pa.array(rows))
+    assert members["doc_key"].equals(labels["doc_key"]), "a label of a document that is not in its shard"
+    priority = plan.source_priority
+    levels = [priority.get(source, 0) for source in members["source"].to_pylist()]
+    members = members.append_column("root", labels["root"]).append_column("priority", pa.array(levels, pa.int64()))
+    partition = partition_of(_mix_all(column(labels, "root")), plan.partitions)
+    write_partitioned(done, members, partition, plan.partitions, fingerprint=plan.parameters)
+    return int(members.num_rows)
+
+
+def elect(members: pa.Table) -> pa.Table:
+    """(doc_key, id, source, cluster_id, kept, reason, kept_source) of cluster members, clusters together, the kept
+    first.
+
+    The keep policy: the highest source priority, then quality, then the longest text (bytes), then the smallest
+    doc_key. A removed document is `dedup.exact` if a member that ranks above it has the same text, else
+    `dedup.fuzzy`. `members` has ATTRIBUTES, root and priority. Pure.
+    """
+    key, root = column(members, "doc_key"), column(members, "root")
+    better = (-column(members, "bytes"), -column(members, "quality"), -column(members, "priority"))
+    order = np.lexsort((key, *better, root))
+    ranked = members.take(pa.array(order))
+    root = root[order]
+    n = len(root)
+    kept = np.ones(n, bool)
+    kept[1:] = root[1:] != root[:-1]
+    first = np.maximum.accumulate(np.where(kept, np.arange(n), 0))
+    high, low = column(ranked, "hash_high"), column(ranked, "hash_low")
+    twins = np.lexsort((np.arange(n), low, high, root))
+    repeated = np.zeros(n, bool)
+    if n and (high.any() or low.any()):
+        same = [values[twins][1:] == values[twins][:-1] for values in (root, high, low)]
+        repeated[twins[1:]] = same[0] & same[1] & same[2]
+    reason = pc.if_else(pa.array(repeated), EXACT, FUZZY)
+    reason = pc.if_else(pa.array(kept), pa.scalar(None, pa.string()), reason)
+    return pa.table(
+        {
+            "doc_key": ranked["doc_key"],
+            "id": ranked["id"],
+            "source": ranked["source"],
+            "cluster_id": pa.array(root),
+            "kept": pa.array(kept),
+            "reason": reason,
+            "kept_source": ranked["source"].take(pa.array(first)),
+        }
+    )
+
+
+def summarise(elected: pa.Table) -> ClusterSummary:
+    """The report's figures of elected clusters. Pure."""
+    summary = ClusterSummary()
+    if elected.num_rows == 0:
+        return summary
+    starts = np.flatnonzero(column(elected, "kept"))
+    sizes = np.diff(np.append(starts, elected.num_rows))
+    summary.sizes = Counter(dict(zip(*(v.tolist() for v in np.unique(sizes, return_counts=True)), strict=True)))
+    cluster = column(elected, "cluster_id")
+    removed = elected.filter(pc.invert(elected["kept"]))
+    pairs = removed.group_by(["kept_source", "source"]).aggregate([([], "count_all")]).to_pylist()
+    summary.sources = Counter({(p["kept_source"], p["source"]): p["count_all"] for p in pairs})
+    members = elected.group_by(["cluster_id", "source"]).aggregate([([], "count_all")])
+    summary.shared = _shared(members)
+    for i in np.lexsort((cluster[starts], -sizes))[:TOP_CLUSTERS].tolist():
+        part = elected.slice(int(starts[i]), int(sizes[i]))
+        summary.biggest.append(
+            {
+                "cluster_id": int(cluster[starts[i]]),
+                "size": int(sizes[i]),
+                "sources": dict(sorted(Counter(part["source"].to_pylist()).items())),
+                "members": part["doc_key"].slice(0, SAMPLE_MEMBERS).to_pylist(),
+            }
+        )
+    return summary
+
+
+def _shared(members: pa.Table) -> Counter[tuple[str, str]]:
+    """Clusters by pair of sources they lie in, from (cluster_id, source, count_all)."""
+    several = members.filter(pc.greater(members["count_all"], 1)).group_by("source").aggregate([([], "count_all")])
+    shared = Counter({(row["source"], row["source"]): row["count_all"] for row in several.to_pylist()})
+    left = members.select(["cluster_id", "source"])
+    both = left.join(left.rename_columns(["cluster_id", "other"]), "cluster_id", join_type="inner")
+    both = both.filter(pc.less(both["source"], both["other"]))
+    for row in both.group_by(["source", "other"]).aggregate([([], "count_all")]).to_pylist():
+        shared[row["source"], row["other"]] = row["count_all"]
+    return shared
+
+
+def elect_partition(item: tuple[str, int]) -> ClusterSummary:
+    """Elect the kept member of each component of a partition and write the decisions. Item: (plan URI, partition)."""
+    plan, partition = load_plan(item[0]), item[1]
+    files = [plan.file("members", position) for position in range(len(plan.shards))]
+    elected = elect(read_partition(files, partition, fingerprint=plan.parameters))
+    done = plan.file("elected", partition)
+    if not storage.exists(done):
+        positions = np.searchsorted(np.array([s.index for s in plan.shards]), column(elected, "doc_key") >> 32)
+        rows = elected.select(["doc_key", "id", "cluster_id", "kept", "reason"])
+        write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)
+    return summarise(elected)
+
+
+@dataclass
+class Tally:
+    """Documents and their bytes."""
+
+    documents: int = 0
+    bytes: int = 0
+
+    def add(self, documents: int, size: int) -> None:
+        self.documents += int(documents)
+        self.bytes += int(size)
+
+
+@dataclass
+class ShardLedger:
+    """What went into deduplication and what was removed, by (source, reason)."""
+
+    entered: dict[str, Tally] = field(default_factory=dict)
+    """By source."""
+    removed: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    """By (source, reason)."""
+
+    def add(self, other: "ShardLedger") -> None:
+        for source, tally in other.entered.items():
+            self.entered.setdefault(source, Tally()).add(tally.documents, tally.bytes)
+        for pair, tally in other.removed.items():
+            self.removed.setdefault(pair, Tally()).add(tally.documents, tally.bytes)
+
+
+def finish_shard(item: tuple[str, int]) -> ShardLedger:
+    """Write what a shard loses and its rows of the clusters' table; its ledger. Item: (plan URI, position)."""
+    plan, position = load_plan(item[0]), item[1]
+    files = [plan.file("elected", partition) for partition in range(plan.partitions)]
+    rows = read_partition(files, position, fingerprint=plan.parameters).sort_by("doc_key")
+    clusters = plan.file("clusters", position, "parquet")
+    if not storage.exists(clusters):
+        storage.write_parquet(clusters, rows.select(CLUSTERS.names).cast(CLUSTERS))
+    removed = rows.filter(pc.invert(rows["kept"]))
+    done = plan.removed(plan.shards[position])
+    if not storage.exists(done):
+        storage.write_parquet(done, removed.select(REMOVED.names).cast(REMOVED))
+    return _ledger(storage.read_parquet(plan.file("attributes", position, "parquet")), removed)
+
+
+def _ledger(attributes: pa.Table, removed: pa.Table) -> ShardLedger:
+    ledger = ShardLedger()
+    totals = attributes.group_by("source").aggregate([("bytes", "sum"), ([], "count_all")])
+    for row in totals.to_pylist():
+        ledger.entered[row["source"]] = Tally(row["count_all"], row["bytes_sum"])
+    at = np.searchsorted(attributes["doc_key"].to_numpy(), removed["doc_key"].to_numpy())
+    lost = attributes.select(["source", "bytes"]).take(pa.array(at)).append_column("reason", removed["reason"])
+    for row in lost.group_by(["source", "reason"]).aggregate([("bytes", "sum"), ([], "count_all")]).to_pylist():
+        ledger.removed[row["source"], row["reason"]] = Tally(row["count_all"], row["bytes_sum"])
+    return ledger

@@ -1,0 +1,88 @@
+"""Passes 2 and 3: equal hashes to star edges to forests, and forests to the components of the whole."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from raypt import storage
+from raypt.dedup.components import components, spanning_forest, star_edges
+from raypt.dedup.exchange import column, read_partition, write_partitioned
+from raypt.dedup.plan import Plan, load_plan
+from raypt.tasks import run_tasks
+
+EDGE_BYTES = 80
+"""Peak memory an edge while components are computed: the edge, its endpoints' sort and index, the union-find arrays."""
+
+
+def _write_edges(uri: str, edges: np.ndarray) -> int:
+    storage.write_parquet(uri, pa.table({"a": edges[:, 0], "b": edges[:, 1]}))
+    return len(edges)
+
+
+def _read_edges(uri: str) -> np.ndarray:
+    table = storage.read_parquet(uri)
+    return np.column_stack([table["a"].to_numpy(), table["b"].to_numpy()])
+
+
+def connect_partition(item: tuple[str, int]) -> int:
+    """The spanning forest of one partition's equal hashes; its edges. Item: (plan URI, partition)."""
+    plan, partition = load_plan(item[0]), item[1]
+    done = plan.file("forest-0", partition, "parquet")
+    if storage.exists(done):
+        return int(storage.read_parquet(done, ["a"]).num_rows)
+    edges = []
+    for kind, names in (("bands", ["hash"]), ("exact", ["hash_high", "hash_low"])):
+        files = [plan.file(kind, position) for position in range(len(plan.shards))]
+        rows = read_partition(files, partition, fingerprint=plan.parameters)
+        edges.append(star_edges(tuple(column(rows, name) for name in names), column(rows, "doc_key")))
+    return _write_edges(done, spanning_forest(np.concatenate(edges)))
+
+
+def merge_forests(item: tuple[Sequence[str], str]) -> int:
+    """The forest of several forests; its edges. Item: (forest URIs, output URI)."""
+    sources, done = item
+    if storage.exists(done):
+        return int(storage.read_parquet(done, ["a"]).num_rows)
+    return _write_edges(done, spanning_forest(np.concatenate([_read_edges(uri) for uri in sources])))
+
+
+def label_members(item: tuple[str, str]) -> int:
+    """Write (doc_key, root) of every member of a component, by shard. Item: (plan URI, forest URI)."""
+    plan, forest = load_plan(item[0]), item[1]
+    done = plan.file("labels", 0)
+    vertices, roots = components(_read_edges(forest))
+    positions = np.searchsorted(np.array([s.index for s in plan.shards]), vertices >> 32)
+    rows = pa.table({"doc_key": vertices, "root": roots})
+    write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)
+    return len(vertices)
+
+
+def groups_within(sizes: Sequence[int], limit: int) -> list[range]:
+    """Consecutive groups of at least two (but the last), each of at most `limit` in sum where two of them allow it."""
+    groups, start, total = [], 0, 0
+    for i, size in enumerate(sizes):
+        if i - start >= 2 and total + size > limit:
+            groups.append(range(start, i))
+            start, total = i, 0
+        total += size
+    if start < len(sizes):
+        groups.append(range(start, len(sizes)))
+    return groups
+
+
+def connect(plan: Plan, plan_uri: str) -> None:
+    """Passes 2 and 3: after them the labels of the whole are written."""
+    if storage.exists(plan.file("labels", 0)):
+        return
+    sizes = run_tasks(connect_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: connect")
+    files = [plan.file("forest-0", p, "parquet") for p in range(plan.partitions)]
+    limit = (plan.config.memory_mb << 20) // EDGE_BYTES
+    level = 0
+    while len(files) > 1:
+        level += 1
+        groups = groups_within(sizes, limit)
+        items = [([files[i] for i in g], plan.file(f"forest-{level}", n, "parquet")) for n, g in enumerate(groups)]
+        sizes = run_tasks(merge_forests, items, name=f"dedup: merge {level}")
+        files = [out for _, out in items]
+    run_tasks(label_members, [(plan_uri, files[0])], name="dedup: label")

@@ -1,0 +1,136 @@
+"""The whole deduplication: file passes, run as Ray tasks if Ray is running and as a loop if not."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from raypt import storage
+from raypt.dedup.config import DedupConfig
+from raypt.dedup.elect import CLUSTERS, ClusterSummary, ShardLedger, elect_partition, finish_shard, join_members
+from raypt.dedup.graph import connect
+from raypt.dedup.plan import DedupShard, Plan, choose_partitions, inspect_shard
+from raypt.dedup.report import build_report, describe_clusters
+from raypt.dedup.signing import sign_shard
+from raypt.errors import UserError
+from raypt.tasks import run_tasks
+
+log = logging.getLogger("raypt")
+
+CLUSTERS_FILE, REPORT_FILE = "clusters.parquet", "report.json"
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """What deduplication did."""
+
+    documents: int
+    """Documents compared."""
+    removed: dict[str, int]
+    """Removed documents by reason."""
+    ledger: dict[str, Any]
+    """{"in": {documents, bytes}, "kept": ..., "removed": {reason: {documents, bytes}}}."""
+    report: dict[str, Any]
+    """What `report.json` holds."""
+
+
+def deduplicate(
+    shards: Sequence[DedupShard],
+    config: DedupConfig,
+    work_uri: str,
+    out_uri: str,
+    *,
+    source_priority: dict[str, int] | None = None,
+) -> DedupResult:
+    """Find the duplicates among the documents of `shards` that no earlier stage removed.
+
+    Writes `work_uri/removed/shard-NNNNN.parquet` (doc_key, reason, cluster_id) for every shard,
+    `out_uri/clusters.parquet` (doc_key, id, cluster_id, kept) and `out_uri/report.json`. A source of higher priority
+    keeps its copy (0 where none is given). The result depends on nothing but documents, configuration and priorities;
+    a run that was interrupted goes on at the files that are missing. Raises UserError for unreadable input, or when
+    more than `config.max_removed_fraction` of the documents would go.
+    """
+    ordered = sorted(shards, key=lambda s: s.index)
+    if not ordered or len({s.index for s in ordered}) < len(ordered):
+        raise ValueError(f"shards need an index each: {[s.index for s in ordered]}")
+    work_uri, out_uri = storage.absolute(work_uri), storage.absolute(out_uri)
+    planned = run_tasks(inspect_shard, ordered, name="dedup: inspect")
+    partitions = choose_partitions(config, sum(s.rows for s in planned))
+    plan = Plan(
+        config=config, work_uri=work_uri, source_priority=source_priority or {}, partitions=partitions, shards=planned
+    )
+    done = _finished(plan, out_uri)
+    if done is not None:
+        return done
+    plan_uri = plan.save()
+    report = _run_passes(plan, plan_uri)
+    _check_removed_fraction(config, report)
+    _join_clusters(plan, storage.join(out_uri, CLUSTERS_FILE))
+    storage.write_json(storage.join(out_uri, REPORT_FILE), report)
+    storage.write_json(_marker(plan), {"key": plan.key, "report": report})
+    if not config.keep_intermediate:
+        storage.remove(plan.passes_uri)
+    result = _result(report)
+    log.info("dedup: %d of %d documents removed: %s", sum(result.removed.values()), result.documents, result.removed)
+    return result
+
+
+def _run_passes(plan: Plan, plan_uri: str) -> dict[str, Any]:
+    """All passes; the report."""
+    shards = [(plan_uri, position) for position in range(len(plan.shards))]
+    partitions = [(plan_uri, partition) for partition in range(plan.partitions)]
+    run_tasks(sign_shard, shards, name="dedup: sign")
+    connect(plan, plan_uri)
+    run_tasks(join_members, shards, name="dedup: join")
+    summary, ledger = ClusterSummary(), ShardLedger()
+    for part in run_tasks(elect_partition, partitions, name="dedup: elect"):
+        summary.add(part)
+    for shard_ledger in run_tasks(finish_shard, shards, name="dedup: finish"):
+        ledger.add(shard_ledger)
+    return build_report(plan, summary, ledger)
+
+
+def _result(report: dict[str, Any]) -> DedupResult:
+    ledger = report["ledger"]
+    removed = {reason: tally["documents"] for reason, tally in ledger["removed"].items()}
+    return DedupResult(ledger["in"]["documents"], removed, ledger, report)
+
+
+def _marker(plan: Plan) -> str:
+    return storage.join(plan.work_uri, "result.json")
+
+
+def _finished(plan: Plan, out_uri: str) -> DedupResult | None:
+    """The result, if this very plan was finished before. What another plan left under the same names is deleted."""
+    outputs = [storage.join(out_uri, CLUSTERS_FILE), storage.join(out_uri, REPORT_FILE)]
+    found = storage.read_json(_marker(plan)) if storage.exists(_marker(plan)) else {}
+    if found.get("key") != plan.key:
+        for stale in (storage.join(plan.work_uri, "removed"), *outputs):
+            storage.remove(stale)
+        storage.write_json(_marker(plan), {"key": plan.key})
+        return None
+    files = outputs + [plan.removed(shard) for shard in plan.shards]
+    if "report" in found and all(storage.exists(uri) for uri in files):
+        _check_removed_fraction(plan.config, found["report"])
+        return _result(found["report"])
+    return None
+
+
+def _check_removed_fraction(config: DedupConfig, report: dict[str, Any]) -> None:
+    limit, fraction = config.max_removed_fraction, report["removed_fraction"]
+    if limit is not None and fraction > limit:
+        raise UserError(
+            f"deduplication would remove {fraction:.1%} of the documents, above dedup.max_removed_fraction={limit}. "
+            f"Look at the biggest clusters and raise the limit if they are right:\n{describe_clusters(report)}"
+        )
+
+
+def _join_clusters(plan: Plan, uri: str) -> None:
+    """One table of all cluster members, a row group a shard, in doc_key order."""
+    with storage.atomic_write(uri) as f, pq.ParquetWriter(f, CLUSTERS, compression="zstd") as writer:
+        for position in range(len(plan.shards)):
+            table = storage.read_parquet(plan.file("clusters", position, "parquet"))
+            if table.num_rows:
+                writer.write_table(table)

@@ -1,0 +1,128 @@
+"""Pass 1, a task a shard: text to hashes. The only pass that reads text."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raypt import storage
+from raypt.dedup.config import DedupConfig
+from raypt.dedup.exact import content_hashes
+from raypt.dedup.exchange import partition_of, write_partitioned
+from raypt.dedup.minhash import permutations
+from raypt.dedup.plan import PlannedShard, load_plan
+from raypt.dedup.shingles import sign
+from raypt.errors import UserError
+
+BATCH_ROWS = 2048
+
+ATTRIBUTES = pa.schema(
+    [
+        ("doc_key", pa.int64()),
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("quality", pa.float64()),
+        ("bytes", pa.int64()),
+        ("hash_high", pa.uint64()),
+        ("hash_low", pa.uint64()),
+    ]
+)
+"""What later passes need of a document instead of its text."""
+
+
+def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
+    """bool[n]: which documents are not yet removed by `decisions` (doc_key, reason)."""
+    if decisions is None:
+        return np.ones(len(doc_keys), bool)
+    dropped = decisions.filter(pc.is_valid(decisions["reason"]))["doc_key"].to_numpy()
+    return ~np.isin(doc_keys, dropped)
+
+
+def _source_salt(source: pa.ChunkedArray) -> np.ndarray:
+    """uint64[n]: a hash of the source's name; with scope "source" it keeps the groups of different sources apart."""
+    encoded = source.combine_chunks().dictionary_encode()
+    names = content_hashes(encoded.dictionary.cast(pa.large_string()), "none")[:, 1]
+    return names[encoded.indices.to_numpy()]
+
+
+def hash_documents(docs: pa.Table, config: DedupConfig) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """(attributes, band hashes uint64[n, bands], has_bands bool[n]) of documents (doc_key, source, text, ...). Pure."""
+    n = docs.num_rows
+    salt = _source_salt(docs["source"]) if config.scope == "source" else None
+    hashes = (
+        content_hashes(docs["text"], config.exact.normalise) if config.exact.enabled else np.zeros((n, 2), np.uint64)
+    )
+    if salt is not None:
+        hashes = hashes ^ salt[:, None]
+    bands, has_bands = np.zeros((n, 0), np.uint64), np.zeros(n, bool)
+    if config.fuzzy.enabled:
+        fuzzy = config.fuzzy
+        count, rows = fuzzy.layout
+        perms = permutations(fuzzy.num_perm, fuzzy.seed)[:, : count * rows]
+        _, bands, tokens = sign(
+            docs["text"], unit=fuzzy.unit, ngram=fuzzy.ngram, permutations=perms, bands=count, rows=rows
+        )
+        bands = bands ^ salt[:, None] if salt is not None else bands
+        has_bands = tokens > 0
+    columns = {
+        "doc_key": docs["doc_key"],
+        "id": docs["id"] if "id" in docs.column_names else pa.nulls(n, pa.string()),
+        "source": docs["source"],
+        "quality": _quality(docs, config.quality_column),
+        "bytes": pc.binary_length(docs["text"]),
+        "hash_high": pa.array(hashes[:, 0]),
+        "hash_low": pa.array(hashes[:, 1]),
+    }
+    return pa.table(columns).cast(ATTRIBUTES), bands, has_bands
+
+
+def _quality(docs: pa.Table, name: str | None) -> pa.ChunkedArray | pa.Array:
+    """The quality score, -inf where there is none."""
+    if name is None or name not in docs.column_names:
+        return pa.array(np.full(docs.num_rows, -np.inf))
+    return pc.coalesce(docs[name].cast(pa.float64()), pa.scalar(-np.inf))
+
+
+def _read_live(shard: PlannedShard, config: DedupConfig) -> Any:
+    """Batches of the shard's live documents as tables."""
+    decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
+    with storage.open_read(shard.docs_uri) as f:
+        file = pq.ParquetFile(f)
+        wanted = ["doc_key", "id", "source", "text", config.quality_column]
+        names = [n for n in file.schema_arrow.names if n in wanted]
+        for batch in file.iter_batches(BATCH_ROWS, columns=names):
+            docs = pa.Table.from_batches([batch])
+            if docs["text"].null_count:
+                row = int(np.flatnonzero(docs["text"].is_null().to_numpy())[0])
+                key = docs["doc_key"][row].as_py()
+                raise UserError(f"{shard.docs_uri}: document {key} has a null text; curation quarantines such rows")
+            yield docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
+
+
+def sign_shard(item: tuple[str, int]) -> int:
+    """Write attributes and hash exchanges of a shard; the live documents. Item: (plan URI, position of the shard)."""
+    plan, position = load_plan(item[0]), item[1]
+    done = plan.file("attributes", position, "parquet")
+    if storage.exists(done):
+        return int(storage.read_parquet(done, ["doc_key"]).num_rows)
+    attributes, all_bands, all_keys = [ATTRIBUTES.empty_table()], [], []
+    for docs in _read_live(plan.shards[position], plan.config):
+        table, bands, has_bands = hash_documents(docs, plan.config)
+        attributes.append(table)
+        all_bands.append(bands[has_bands])
+        all_keys.append(table["doc_key"].to_numpy()[has_bands])
+    table = pa.concat_tables(attributes)
+    width = plan.config.fuzzy.layout[0] if plan.config.fuzzy.enabled else 0
+    bands = np.concatenate([np.zeros((0, width), np.uint64), *all_bands])
+    keys = np.repeat(np.concatenate([np.zeros(0, np.int64), *all_keys]), width)
+    hashes = bands.reshape(-1)
+    rows = pa.table({"hash": hashes, "doc_key": keys})
+    parts, mark = plan.partitions, plan.parameters
+    write_partitioned(plan.file("bands", position), rows, partition_of(hashes, parts), parts, fingerprint=mark)
+    exact = table.select(["hash_high", "hash_low", "doc_key"]).slice(0, None if plan.config.exact.enabled else 0)
+    by_high = partition_of(table["hash_high"].to_numpy()[: exact.num_rows], parts)
+    write_partitioned(plan.file("exact", position), exact, by_high, parts, fingerprint=mark)
+    storage.write_parquet(done, table)
+    return int(table.num_rows)

@@ -1,0 +1,33 @@
+import pyarrow as pa
+
+from raypt.dedup import apply_shard
+from tests.dedup.reference import documents
+
+NONE_REMOVED = pa.table({"doc_key": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
+
+
+def test_removed_documents_go_and_their_reasons_align() -> None:
+    docs = documents(["a", "b", "c", "d"])
+    removed = pa.table({"doc_key": [1, 3], "reason": ["dedup.exact", "dedup.fuzzy"]})
+    kept, reasons = apply_shard(docs, removed)
+    assert kept["text"].to_pylist() == ["a", "c"]
+    assert reasons.to_pylist() == [None, "dedup.exact", None, "dedup.fuzzy"]
+
+
+def test_without_removals_every_document_stays() -> None:
+    docs = documents(["a", "b"])
+    kept, reasons = apply_shard(docs, NONE_REMOVED)
+    assert kept.equals(docs)
+    assert reasons.null_count == 2
+
+
+def test_edits_replace_the_text_of_their_documents_only() -> None:
+    docs = documents(["a", "b", "c"])
+    kept, _ = apply_shard(docs, NONE_REMOVED, pa.table({"doc_key": [2], "text": ["C"]}))
+    assert kept["text"].to_pylist() == ["a", "b", "C"]
+    assert kept.schema.equals(docs.schema)
+
+
+def test_an_empty_shard_stays_empty() -> None:
+    kept, reasons = apply_shard(documents([]), NONE_REMOVED)
+    assert kept.num_rows == len(reasons) == 0
