@@ -1,0 +1,142 @@
+"""The `tokens` section of the run configuration."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from raypt.settings import Settings
+
+
+class TokenizerConfig(Settings):
+    """A tokenizer trained inside the job on the curated text, or one loaded from a file."""
+
+    path: str | None = None
+    """Load this tokenizer and train none: a tokenizer.json, a directory that holds one (or vocab.json + merges.txt, or
+    vocab.txt, or a SentencePiece tokenizer.model). None = train."""
+    algorithm: Literal["bpe", "wordpiece", "unigram"] = "bpe"
+    """What to train. `bpe` is byte-level: no text is unknown to it."""
+    vocab_size: int = Field(8192, ge=300, le=2**31 - 1)
+    """Entries of the trained vocabulary, special tokens included; 32k-128k are usual from 100 M parameters on."""
+    min_frequency: int = Field(2, ge=1)
+    """A pair is merged only if it occurs this often in the sample."""
+    normalization: Literal["nfc", "nfkc"] | None = None
+    """Unicode normal form applied before training and encoding; None keeps the text as it is."""
+    split_digits: Literal["individual", "triples"] | None = None
+    """Split numbers into single digits (LLaMA 1/2) or runs of up to three (GPT-4, LLaMA 3) first; None = not."""
+    byte_fallback: bool = True
+    """Unigram only: characters outside the vocabulary become byte tokens instead of the unknown token."""
+    lowercase: bool = False
+    """WordPiece only: lower-case and strip accents, as in BERT's uncased models."""
+    bos_token: str | None = "<|begin_of_text|>"
+    """Token that marks the start of a document; None = the tokenizer has none."""
+    eos_token: str | None = "<|end_of_text|>"
+    """Token that marks the end of a document; None = the tokenizer has none."""
+    pad_token: str | None = None
+    """Token used to pad; None = `eos_token`, else id 0. Padding is never a target."""
+    extra_special_tokens: tuple[str, ...] = ()
+    """Further special tokens to reserve, e.g. for fine-tuning later."""
+    sample_bytes: int = Field(64_000_000, ge=1)
+    """UTF-8 bytes of curated text to train on, drawn by a seeded hash of doc_key, spread over sources and languages."""
+    sample_alpha: float = Field(0.7, ge=0, le=1)
+    """Share of a (source, language) in the sample is its share of the bytes to this power, renormalised: 1 = as it is,
+    0 = all equal. 0.7 lifts small languages (XLM, Lample and Conneau 2019, use 0.5-0.7)."""
+
+
+class PackingConfig(Settings):
+    """Documents to fixed-length samples."""
+
+    sequence_length: int = Field(512, ge=8, le=2**20)
+    """Input tokens of a sample (S); a sample stores S + 1, so that every input has its target."""
+    strategy: Literal["best_fit", "greedy"] = "best_fit"
+    """`best_fit`: documents are cut only when longer than a sample, and placed by best-fit decreasing (Ding et al.,
+    2024, "Fewer Truncations Improve Language Modeling"). `greedy`: concatenate in order, cut at every S + 1 tokens."""
+    document_boundaries: bool = True
+    """Each document is a segment of its own: attention does not cross it and positions restart. False = plain
+    concatenation, one segment a sample."""
+    add_bos: bool = False
+    """Put the BOS token before each document."""
+    add_eos: bool = True
+    """Put the EOS token after each document."""
+
+
+class CurriculumStep(Settings):
+    """From a point of the run on, other weights."""
+
+    at_tokens: int = Field(gt=0)
+    """The weights hold from this many tokens of the run on (rounded down to a whole sample)."""
+    weights: dict[str, float]
+    """Source name -> relative weight; a source left out is not drawn."""
+
+
+class SourceLimit(Settings):
+    """Where one source leaves the mixture."""
+
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the source; a fraction is allowed."""
+    tokens: int | None = Field(None, gt=0)
+    """Tokens drawn from the source (rounded down to whole samples)."""
+
+
+class MixtureConfig(Settings):
+    """How samples of the sources interleave. Realised shares follow the target within one sample at every prefix."""
+
+    weights: dict[str, float] | None = None
+    """Source name -> relative share of the samples. None = by size of the curated text."""
+    temperature: float = Field(1.0, gt=0)
+    """Shares are raised to 1/temperature and renormalised: above 1 flattens them (mT5 uses 1/0.3)."""
+    limits: dict[str, SourceLimit] = Field(default_factory=dict)
+    """Source name -> where it ends. With every source limited the stream is finite; with weights unset, a limit also
+    sets the source's share (epochs * size, or its token budget), so that all end together."""
+    curriculum: tuple[CurriculumStep, ...] = ()
+    """Weights that change during the run."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "MixtureConfig":
+        at = [step.at_tokens for step in self.curriculum]
+        if at != sorted(set(at)):
+            raise ValueError("curriculum: at_tokens must increase from step to step")
+        for where, weights in [("weights", self.weights or {}), *(("curriculum", s.weights) for s in self.curriculum)]:
+            if any(w < 0 for w in weights.values()) or (weights and not any(weights.values())):
+                raise ValueError(f"{where}: weights must be >= 0 and not all 0")
+        return self
+
+
+class StreamConfig(Settings):
+    """The way of the samples to the trainer."""
+
+    window_shards: int | None = Field(4, ge=1)
+    """Shards whose samples are shuffled together; None = all (a full permutation: training then waits for the whole
+    corpus to be tokenized)."""
+    block_bytes: int = Field(2_000_000, ge=1)
+    """Aim for the size of a stream block; 1-8 MB feeds the trainer early at little overhead."""
+    fetchers: tuple[int, int] = (1, 2)
+    """Least and most actors that read samples for the trainer."""
+    fetcher_cpus: float = Field(0.05, ge=0)
+    """CPUs reserved for one fetcher; it mostly waits, so a fraction keeps small clusters from blocking."""
+    tokenizers: int | None = Field(None, ge=1)
+    """Shards tokenized at a time; None = one a CPU that training leaves free, at least one."""
+    tokenizer_cpus: float = Field(1.0, gt=0)
+    """CPUs reserved for one tokenizing task."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels (label selector) that tokenizers and fetchers must run on, e.g. {"raypt/pool": "cpu"}."""
+    memory_bytes: int = Field(256_000_000, ge=1)
+    """Bound on the object-store memory that blocks under way to the trainer may hold."""
+    stall_timeout_s: float = Field(1800.0, gt=0)
+    """Fail, naming the shard, when one that the trainer needs has not been tokenized for this long."""
+
+
+class HeldoutConfig(Settings):
+    """Documents kept out of training for evaluation, chosen by a seeded hash of doc_key."""
+
+    fraction: float = Field(0.01, ge=0, lt=1)
+    """Share of the documents that is held out; 0 = none."""
+
+
+class TokensConfig(Settings):
+    """Tokenizer, packing, mixture and stream."""
+
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    packing: PackingConfig = Field(default_factory=PackingConfig)
+    mixture: MixtureConfig = Field(default_factory=MixtureConfig)
+    stream: StreamConfig = Field(default_factory=StreamConfig)
+    heldout: HeldoutConfig = Field(default_factory=HeldoutConfig)

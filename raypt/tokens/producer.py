@@ -1,0 +1,120 @@
+"""Fill the token store in the background while training runs: Ray tasks over shards, in the order the stream needs."""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raypt import storage
+from raypt.tasks import run_tasks
+from raypt.tokens.config import TokensConfig
+from raypt.tokens.plan import StorePlan, StreamSpec
+from raypt.tokens.reader import FAILURE_FILE, INDEX_FILE
+from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_shard
+
+log = logging.getLogger("raypt")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Tokenizes the shard it is called with. Picklable; the tokenizer is loaded once a process."""
+
+    part_uris: tuple[str, ...]
+    contents: tuple[str, ...]
+    tokenizer_uri: str
+    config: TokensConfig
+    store_uri: str
+    seed: int
+
+    def __call__(self, shard: int) -> ShardLedger:
+        tokenizer = load_tokenizer(self.tokenizer_uri)
+        return tokenize_shard(
+            self.part_uris[shard], shard, tokenizer, self.config, self.store_uri, self.seed, self.contents[shard]
+        )
+
+
+def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
+    """All shards, those first that the stream needs first; in their own order without a stream."""
+    every = range(len(plan.parts))
+    if spec is None:
+        return list(every)
+    sizes = {(i, source): n for i, part in enumerate(plan.parts) for source, n in part.bytes.items()}
+    needed = spec.clock(lambda shard, source: 0).shard_schedule(sizes)
+    return needed + [i for i in every if i not in set(needed)]
+
+
+def tokenize_parts(
+    plan: StorePlan,
+    config: TokensConfig,
+    tokenizer_uri: str,
+    spec: StreamSpec | None = None,
+    max_in_flight: int | None = None,
+) -> list[ShardLedger]:
+    """Tokenize every part that is not in the store yet; the ledgers in shard order. Blocks until all are done.
+
+    A failure is left in the store for its readers before it is raised here.
+    """
+    failure = storage.join(plan.uri, FAILURE_FILE)
+    storage.remove(failure)
+    order = shard_schedule(plan, spec)
+    task = _Task(plan.part_uris, tuple(p.content for p in plan.parts), tokenizer_uri, config, plan.uri, plan.seed)
+    try:
+        ledgers = run_tasks(
+            task,
+            order,
+            name="tokenize",
+            num_cpus=config.stream.tokenizer_cpus,
+            max_in_flight=config.stream.tokenizers or max_in_flight,
+        )
+    except BaseException as e:
+        storage.write_json(failure, {"error": f"{type(e).__name__}: {e}"})
+        raise
+    by_shard = sorted(ledgers, key=lambda ledger: ledger.shard)
+    storage.write_json(storage.join(plan.uri, INDEX_FILE), {ledger.shard: ledger.sections for ledger in by_shard})
+    return by_shard
+
+
+class Tokenizing:
+    """`tokenize_parts` in a thread. `wait()` gives the ledgers, or raises what went wrong."""
+
+    def __init__(
+        self,
+        plan: StorePlan,
+        config: TokensConfig,
+        tokenizer_uri: str,
+        spec: StreamSpec | None = None,
+        max_in_flight: int | None = None,
+    ) -> None:
+        self.started_at = time.time()
+        self.ended_at: float | None = None
+        self._ledgers: list[ShardLedger] | None = None
+        self._error: BaseException | None = None
+        self._run: Callable[[], list[ShardLedger]] = functools.partial(
+            tokenize_parts, plan, config, tokenizer_uri, spec, max_in_flight
+        )
+        # A daemon: a driver that fails in training need not wait for the tokens of a run that is over.
+        self._thread = threading.Thread(target=self._work, name="raypt-tokenize", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._ledgers = self._run()
+            log.info("tokenize: all %d shards done", len(self._ledgers))
+        except BaseException as e:
+            self._error = e
+            log.error("tokenize: failed: %s", e)
+        finally:
+            self.ended_at = time.time()
+
+    @property
+    def done(self) -> bool:
+        return self.ended_at is not None
+
+    def wait(self) -> list[ShardLedger]:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._ledgers is not None
+        return self._ledgers

@@ -1,0 +1,274 @@
+"""Curated parts to token-store shards: measure, tokenize, pack, hold out, account. Each is an idempotent task.
+
+A curated part `part-00007.parquet` and the store shard 7 are the same shard: it alone determines its samples.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens import store
+from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
+from raypt.tokens.order import hash_array, key_of
+from raypt.tokens.packing import Packed, pack
+from raypt.tokens.tokenizer import Tokenizer
+
+HELDOUT = "heldout"
+_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a curated part holds: documents and UTF-8 bytes by source and by (source, lang), and a hash of it all."""
+
+    documents: dict[str, int]
+    bytes: dict[str, int]
+    languages: dict[str, dict[str, int]]
+    """source -> lang ("" = unknown) -> bytes."""
+    training_documents: dict[str, int]
+    """By source: those that are not held out."""
+    content: str
+
+
+@dataclass
+class ShardLedger:
+    """The account of one shard. Tokens in = tokens packed + tokens dropped; nothing else happens to them."""
+
+    shard: int
+    documents: int = 0
+    heldout_documents: int = 0
+    bytes: int = 0
+    """UTF-8 bytes of the documents trained on."""
+    text_tokens: int = 0
+    document_tokens: int = 0
+    """BOS and EOS tokens added."""
+    packed_tokens: int = 0
+    dropped_tokens: dict[str, int] = field(default_factory=dict)
+    """By rule; today no rule drops a token."""
+    empty_documents: int = 0
+    """Documents without a single token (no text, no BOS or EOS)."""
+    split_documents: int = 0
+    """Documents that lie in more than one segment."""
+    samples: int = 0
+    padding: int = 0
+    """Slots of the samples that hold padding."""
+    sections: list[dict[str, Any]] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    """What made the shard: tokenizer, packing, held-out rule, content of the curated part."""
+
+    def check(self) -> None:
+        assert self.text_tokens + self.document_tokens == self.packed_tokens + sum(self.dropped_tokens.values()), self
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "ShardLedger":
+        return cls(**value)
+
+
+def part_uris(curated_uri: str) -> list[str]:
+    """The curated parts of a directory, in shard order; refuses gaps in their numbering."""
+    names = [n for n in storage.listdir(curated_uri) if n.startswith("part-") and n.endswith(".parquet")]
+    if not names:
+        raise UserError(f"{curated_uri}: no curated part-*.parquet here")
+    for i, name in enumerate(names):
+        if name != f"part-{i:05d}.parquet":
+            raise UserError(f"{curated_uri}: part-{i:05d}.parquet is missing (next is {name})")
+    return [storage.join(curated_uri, n) for n in names]
+
+
+def _batches(uri: str, columns: Sequence[str]) -> Any:
+    try:
+        with storage.open_read(uri) as f:
+            file = pq.ParquetFile(f)
+            missing = {"doc_key", "source", "text"} - set(file.schema_arrow.names)
+            if missing:
+                raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
+            yield from file.iter_batches(_BATCH_ROWS, columns=[c for c in columns if c in file.schema_arrow.names])
+    except (pa.ArrowInvalid, OSError) as e:
+        raise UserError(f"{uri}: cannot read the curated part: {e}") from None
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """The column without nulls (missing or null = "")."""
+    if name not in batch.schema.names:
+        return pa.array([""] * batch.num_rows, pa.string())
+    column = batch.column(name)
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
+    return pc.fill_null(column.cast(pa.string()), "")
+
+
+def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0) -> PartSummary:
+    """Read a part once and sum it up."""
+    fraction = heldout.fraction if heldout else 0.0
+    documents: dict[str, int] = {}
+    training: dict[str, int] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    content = xxhash.xxh3_64()
+    for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
+        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
+        lengths = pc.binary_length(text)
+        grouped = pa.table({"source": source, "lang": lang, "bytes": lengths}).group_by(["source", "lang"])
+        for row in grouped.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
+            key = row["source"], row["lang"]
+            sizes[key] = sizes.get(key, 0) + (row["bytes_sum"] or 0)
+            documents[row["source"]] = documents.get(row["source"], 0) + row["bytes_count"]
+        doc_keys = np.asarray(batch.column("doc_key").cast(pa.int64()))
+        for row in pc.value_counts(source.filter(pa.array(~is_heldout(doc_keys, fraction, seed)))).to_pylist():
+            training[row["values"]] = training.get(row["values"], 0) + row["counts"]
+        content.update(doc_keys.tobytes())
+        content.update(np.asarray(lengths.cast(pa.int32())).tobytes())
+        for column in (source, text):
+            content.update("".join(column.to_pylist()).encode("utf-8", "surrogatepass"))
+    languages: dict[str, dict[str, int]] = {}
+    for (source_name, lang_name), n in sorted(sizes.items()):
+        languages.setdefault(source_name, {})[lang_name] = n
+    return PartSummary(
+        dict(sorted(documents.items())),
+        {s: sum(by_lang.values()) for s, by_lang in languages.items()},
+        languages,
+        dict(sorted(training.items())),
+        content.hexdigest(),
+    )
+
+
+def packing_identity(packing: PackingConfig) -> str:
+    """The packing settings in words: they go into store headers and fingerprints."""
+    return " ".join(f"{k}={v}" for k, v in packing.model_dump().items())
+
+
+def heldout_identity(heldout: HeldoutConfig, seed: int) -> str:
+    return f"fraction={heldout.fraction} seed={seed}" if heldout.fraction else "none"
+
+
+def is_heldout(doc_keys: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """bool[n]: which documents are held out, by a seeded hash of the key alone."""
+    if not fraction:
+        return np.zeros(doc_keys.size, np.bool_)
+    return hash_array(doc_keys, key_of(HELDOUT, seed)) < np.uint64(int(fraction * (1 << 64)))
+
+
+@functools.lru_cache(maxsize=2)
+def load_tokenizer(uri: str) -> Tokenizer:
+    """The tokenizer of a directory, kept in this process from task to task."""
+    return Tokenizer.load(uri)
+
+
+class _Section:
+    """Ids of the documents of one (source, lang), collected batch by batch."""
+
+    def __init__(self) -> None:
+        self.ids: list[npt.NDArray[Any]] = []
+        self.lengths: list[npt.NDArray[np.int64]] = []
+
+    def add(self, ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> None:
+        self.ids.append(ids)
+        self.lengths.append(lengths)
+
+    def pack(self, packing: PackingConfig, pad_id: int) -> Packed:
+        return pack(
+            np.concatenate(self.ids),
+            np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64),
+            width=packing.sequence_length + 1,
+            pad_id=pad_id,
+            strategy=packing.strategy,
+            document_boundaries=packing.document_boundaries,
+        )
+
+
+def _tokenize(
+    uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, ledger: ShardLedger
+) -> dict[tuple[bool, str, str | None], _Section]:
+    """(held out, source, lang where held out) -> ids; counts documents and tokens into the ledger."""
+    packing = config.packing
+    extra = int(packing.add_bos) + int(packing.add_eos)
+    sections: dict[tuple[bool, str, str | None], _Section] = {}
+    for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
+        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
+        held = is_heldout(np.asarray(batch.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
+        ids, offsets = tokenizer.encode_batch(text.to_pylist(), bos=packing.add_bos, eos=packing.add_eos)
+        ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
+        groups: dict[tuple[bool, str, str | None], list[int]] = {}
+        for i, (h, s, code) in enumerate(zip(held, source.to_pylist(), lang.to_pylist(), strict=True)):
+            groups.setdefault((bool(h), s, (code or None) if h else None), []).append(i)
+        for key, members in groups.items():
+            part = (
+                ids
+                if len(members) == len(lengths)
+                else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
+            )
+            sections.setdefault(key, _Section()).add(part, lengths[members])
+        kept = ~held
+        ledger.documents += int(kept.sum())
+        ledger.heldout_documents += int(held.sum())
+        ledger.bytes += int(np.asarray(pc.binary_length(text))[kept].sum())
+        ledger.text_tokens += int((lengths[kept] - extra).sum())
+        ledger.document_tokens += extra * int(kept.sum())
+        ledger.empty_documents += int((lengths[kept] == 0).sum())
+    return sections
+
+
+def tokenize_shard(
+    curated_uri: str,
+    shard_index: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    store_uri: str,
+    seed: int = 0,
+    content: str = "",
+) -> ShardLedger:
+    """Tokenize and pack one curated part into store shard `shard_index`; does nothing if the shard is there already.
+
+    Held-out documents go to the same shard of the store `<store_uri>/heldout`, one section a (source, lang). `content`
+    is the part's hash, kept in the ledger. Raises UserError if the shard there was made by other settings.
+    """
+    identity = {
+        "tokenizer": tokenizer.fingerprint,
+        "packing": packing_identity(config.packing),
+        "heldout": heldout_identity(config.heldout, seed),
+        "content": content,
+    }
+    done = store.ledger_uri(store_uri, shard_index)
+    if storage.exists(done):
+        ledger = ShardLedger.from_json(storage.read_json(done))
+        differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
+        if differing:
+            raise UserError(
+                f"{done}: the shard was made with another {', '.join(differing)} ("
+                + "; ".join(f"{k}: {ledger.identity.get(k)} there, {identity[k]} now" for k in differing)
+                + "); use another store directory or delete this one"
+            )
+        return ledger
+    ledger = ShardLedger(shard_index, identity=identity)
+    by_key = _tokenize(curated_uri, tokenizer, config, seed, ledger)
+    width = config.packing.sequence_length + 1
+    for held, root in ((True, storage.join(store_uri, HELDOUT)), (False, store_uri)):
+        keys = sorted((k for k in by_key if k[0] == held), key=lambda k: (k[1], k[2] or ""))
+        packed = [
+            (source, lang, by_key[_, source, lang].pack(config.packing, tokenizer.pad_id)) for _, source, lang in keys
+        ]
+        placed = store.write_shard(store.shard_uri(root, shard_index), packed, width=width, **identity)
+        if held:
+            rows = {"shard": shard_index, "sections": [vars(s) for s in placed], "identity": identity}
+            storage.write_json(store.ledger_uri(root, shard_index), rows)
+            continue
+        ledger.sections = [vars(s) for s in placed]
+        ledger.samples = sum(p.rows for _, _, p in packed)
+        ledger.padding = sum(p.padding for _, _, p in packed)
+        ledger.split_documents = sum(p.split_documents for _, _, p in packed)
+        ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
+    ledger.check()
+    storage.write_json(done, ledger.to_json())
+    return ledger

@@ -1,0 +1,214 @@
+"""Train a tokenizer on a seeded sample of the curated text, or load one from any of the usual files."""
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tokenizers
+import xxhash
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tasks import run_tasks
+from raypt.tokens.config import TokenizerConfig
+from raypt.tokens.loaders import load_any
+from raypt.tokens.order import hash_array, key_of
+from raypt.tokens.shards import PartSummary, _batches, _column, summarize_part
+from raypt.tokens.tokenizer import Tokenizer
+
+log = logging.getLogger("raypt")
+
+UNKNOWN_TOKEN = "<|unknown|>"
+_ORIGIN_FILE = "origin.json"
+
+
+def sample_rates(summaries: Sequence[PartSummary], config: TokenizerConfig) -> dict[tuple[str, str], float]:
+    """(source, lang) -> the share of its documents to sample, so that all add up to about `sample_bytes`.
+
+    A group's quota is its share of the bytes to the power `sample_alpha`; what a small group cannot fill goes to the
+    others.
+    """
+    sizes: dict[tuple[str, str], int] = {}
+    for summary in summaries:
+        for source, by_lang in summary.languages.items():
+            for lang, n in by_lang.items():
+                sizes[source, lang] = sizes.get((source, lang), 0) + n
+    sizes = {k: n for k, n in sorted(sizes.items()) if n}
+    rates: dict[tuple[str, str], float] = {}
+    left = float(config.sample_bytes)
+    open_ = dict(sizes)
+    while open_:
+        total = sum(n**config.sample_alpha for n in open_.values())
+        full = [k for k, n in open_.items() if left * n**config.sample_alpha / total >= n]
+        if not full:
+            rates |= {k: left * n**config.sample_alpha / total / n for k, n in open_.items()}
+            break
+        for k in full:
+            rates[k] = 1.0
+            left -= open_.pop(k)
+    return rates
+
+
+def sample_part(uri: str, rates: dict[tuple[str, str], float], seed: int) -> list[str]:
+    """The documents of a part that the sample takes, in order."""
+    out: list[str] = []
+    for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
+        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
+        rate = np.array([rates.get(k, 0.0) for k in zip(source.to_pylist(), lang.to_pylist(), strict=True)])
+        keys = hash_array(np.asarray(batch.column("doc_key").cast(pa.int64())), key_of("tokenizer", seed))
+        take = keys < (rate * float(1 << 63)).astype(np.uint64) * np.uint64(2)
+        take |= rate >= 1.0
+        out += text.filter(pa.array(take)).to_pylist()
+    return out
+
+
+def special_tokens(config: TokenizerConfig) -> list[str]:
+    named = [config.bos_token, config.eos_token, config.pad_token]
+    if config.algorithm == "wordpiece" or (config.algorithm == "unigram" and not config.byte_fallback):
+        named.insert(0, UNKNOWN_TOKEN)
+    tokens = [t for t in named if t is not None]
+    return list(dict.fromkeys([*tokens, *config.extra_special_tokens]))
+
+
+def _normalizer(config: TokenizerConfig) -> Any:
+    steps: list[Any] = []
+    if config.normalization:
+        steps.append({"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}[config.normalization]())
+    if config.algorithm == "wordpiece":
+        steps.append(normalizers.BertNormalizer(lowercase=config.lowercase))
+    return normalizers.Sequence(steps) if steps else None
+
+
+def _digits(config: TokenizerConfig) -> list[Any]:
+    if config.split_digits == "individual":
+        return [pre_tokenizers.Digits(individual_digits=True)]
+    if config.split_digits == "triples":
+        return [pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}"), "isolated")]
+    return []
+
+
+def _bpe(config: TokenizerConfig) -> tuple[tokenizers.Tokenizer, Any]:
+    backend = tokenizers.Tokenizer(models.BPE())
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    steps = _digits(config)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, byte_level]) if steps else byte_level
+    backend.decoder = decoders.ByteLevel()
+    return backend, trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=special_tokens(config),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
+def _wordpiece(config: TokenizerConfig) -> tuple[tokenizers.Tokenizer, Any]:
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN_TOKEN, max_input_chars_per_word=100))
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), *_digits(config)])
+    backend.decoder = decoders.WordPiece()
+    return backend, trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=special_tokens(config),
+        show_progress=False,
+    )
+
+
+def _unigram(config: TokenizerConfig) -> tuple[tokenizers.Tokenizer, Any]:
+    backend = tokenizers.Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*_digits(config), pre_tokenizers.Metaspace()])
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+    special = special_tokens(config)
+    if config.byte_fallback:
+        special += [f"<0x{b:02X}>" for b in range(256)]
+    return backend, trainers.UnigramTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=special,
+        unk_token=None if config.byte_fallback else UNKNOWN_TOKEN,
+        show_progress=False,
+    )
+
+
+_ALGORITHMS = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Unigram's trainer adds floats in the order of its threads; one thread makes it reproducible."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
+
+
+def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
+    """Train on these texts. The same texts in the same order give the same tokenizer."""
+    backend, trainer = _ALGORITHMS[config.algorithm](config)
+    normalizer = _normalizer(config)
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    with _one_thread() if config.algorithm == "unigram" else contextlib.nullcontext():
+        backend.train_from_iterator(texts, trainer, length=len(texts))
+    unk = UNKNOWN_TOKEN if UNKNOWN_TOKEN in special_tokens(config) else None
+    return Tokenizer(backend, bos=config.bos_token, eos=config.eos_token, pad=config.pad_token, unk=unk)
+
+
+def _origin(curated: Sequence[PartSummary], config: TokenizerConfig, seed: int) -> dict[str, Any]:
+    content = xxhash.xxh3_64_hexdigest("".join(s.content for s in curated).encode())
+    return {"config": config.model_dump(mode="json"), "seed": seed, "content": content}
+
+
+def prepare_tokenizer(
+    curated_uris: Sequence[str],
+    config: TokenizerConfig,
+    out_uri: str,
+    seed: int,
+    summaries: Sequence[PartSummary] | None = None,
+) -> Tokenizer:
+    """The run's tokenizer, saved in directory `out_uri`: loaded from `config.path` or trained on a sample of the parts.
+
+    If `out_uri` already holds the tokenizer of the same settings, seed and text, it is loaded; one of others is refused
+    (UserError): the tokens of a run must not change under it. `summaries` saves measuring the parts again.
+    """
+    if config.path is None and summaries is None:
+        summaries = run_tasks(summarize_part, curated_uris, name="measure curated text")
+    origin = _origin(summaries or () if config.path is None else (), config, seed)
+    origin_file = storage.join(out_uri, _ORIGIN_FILE)
+    if storage.exists(origin_file):
+        was = storage.read_json(origin_file)
+        if was != origin:
+            differing = [k for k in origin if was.get(k) != origin[k]]
+            raise UserError(
+                f"{out_uri}: the tokenizer there was made with another {', '.join(differing)}; choose another run.dir, "
+                f"or set tokens.tokenizer.path={out_uri} to keep it"
+            )
+        return Tokenizer.load(out_uri)
+    if config.path is not None:
+        tokenizer = load_any(config.path, config)
+        log.info("tokenizer: loaded %s, %d tokens", config.path, tokenizer.vocab_size)
+    else:
+        assert summaries is not None
+        rates = sample_rates(summaries, config)
+        parts = run_tasks(
+            functools.partial(sample_part, rates=rates, seed=seed), curated_uris, name="sample for the tokenizer"
+        )
+        texts = [t for part in parts for t in part]
+        if not texts:
+            raise UserError("tokens.tokenizer: the curated text is empty; there is nothing to train a tokenizer on")
+        tokenizer = train(texts, config)
+        log.info("tokenizer: trained %s on %d documents, %d tokens", config.algorithm, len(texts), tokenizer.vocab_size)
+    tokenizer.save(out_uri)
+    storage.write_json(origin_file, origin)
+    # What runs is what was saved: a fresh run and a resumed one must encode alike.
+    return Tokenizer.load(out_uri)
