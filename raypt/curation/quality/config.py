@@ -61,16 +61,17 @@ class QualityConfig(Settings):
     """Windows taken from one document, evenly spread, so that a book does not outweigh a thousand articles."""
     heldout_fraction: float = Field(0.1, gt=0, lt=0.5)
     """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on."""
-    dimension: int = Field(64, gt=0)
-    """Size of fastText's word vectors."""
+    dimension: int = Field(16, gt=0)
+    """Size of fastText's word vectors; two classes need no more."""
     epochs: int = Field(8, gt=0)
     """Passes over the training windows."""
     learning_rate: float = Field(0.3, gt=0)
-    """fastText's initial rate. Halved and tried again, up to 5 times, when training meets a NaN."""
-    word_ngrams: int = Field(2, ge=1)
+    """fastText's initial rate. Halved and tried again, up to five times, when training meets a NaN."""
+    word_ngrams: int = Field(2, ge=2)
     """Longest word n-gram used as a feature."""
-    buckets: int = Field(400_000, ge=0)
-    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes."""
+    buckets: int = Field(600_000, gt=0)
+    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes. Buckets are added
+    until that is 32 MiB."""
     min_count: int = Field(3, ge=1)
     """Words rarer than this in the training windows are ignored."""
     threshold: ThresholdConfig = ThresholdConfig(percentile=20.0)

@@ -1,0 +1,151 @@
+"""A quality classifier as a typed artefact: fastText model, the normalisation it was trained under, its metrics.
+
+An artefact is a directory with `model.bin` and `quality.json`, written last. Loading checks that they belong together.
+A bare fastText `.bin` or `.ftz` can be used too, with the normalisation and label of the configuration.
+"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import numpy as np
+import pyarrow as pa
+
+from raypt import storage
+from raypt.curation.quality.config import Normalisation, QualityConfig, ThresholdConfig
+from raypt.curation.quality.metrics import Percentiles
+from raypt.curation.quality.normalise import normalise
+from raypt.curation.quality.threshold import QualityThreshold, make_threshold
+from raypt.errors import UserError
+
+MODEL_FILE, CARD_FILE = "model.bin", "quality.json"
+FORMAT = 1
+_PREFIX = "__label__"
+
+
+@dataclass(frozen=True)
+class QualityCard:
+    """What `quality.json` says of a model."""
+
+    label: str
+    normalisation: Normalisation
+    max_bytes: int
+    model_sha256: str
+    seed: int = 0
+    inputs: str = ""
+    """Fingerprint of the training documents and settings: the same inputs give the same model."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    percentiles: dict[str, dict[str, Percentiles]] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the function text -> score: stored with scores, so that scores of two models are never mixed."""
+        parts = (self.model_sha256, self.normalisation, self.label, str(self.max_bytes))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _local_copy(uri: str) -> Iterator[str]:
+    """fastText reads local files only."""
+    if storage.is_local(uri):
+        yield storage.filesystem(uri)[1]
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "model" + Path(uri).suffix)
+        path.write_bytes(storage.read_bytes(uri))
+        yield str(path)
+
+
+def _sha256(path: str) -> str:
+    with Path(path).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+class QualityModel:
+    """Scores text: the probability that it is reference text. Pickles as its URI."""
+
+    def __init__(self, uri: str, card: QualityCard, model: Any) -> None:
+        self.uri, self.card = uri, card
+        self._model = model
+        labels = {label.removeprefix(_PREFIX) for label in model.get_labels()}
+        if card.label.removeprefix(_PREFIX) not in labels:
+            raise UserError(
+                f"curation.quality.label: {uri} has no label {card.label!r}; its labels are "
+                f"{', '.join(sorted(labels)[:20])}"
+            )
+        self._label = _PREFIX + card.label.removeprefix(_PREFIX)
+
+    @classmethod
+    def load(cls, uri: str, config: QualityConfig | None = None) -> "QualityModel":
+        """The artefact directory or fastText file at `uri`; `config` gives a bare file's label and normalisation."""
+        if uri.endswith((".bin", ".ftz")):
+            config = config or QualityConfig()
+            return cls._open(uri, uri, None, config)
+        card_uri = storage.join(uri, CARD_FILE)
+        if not storage.exists(card_uri):
+            raise UserError(
+                f"curation.quality.model: no quality classifier at {uri} ({CARD_FILE} is missing); name a directory "
+                "written by jobs/train_quality.py, or a fastText .bin or .ftz file"
+            )
+        content = storage.read_json(card_uri)
+        if content.pop("format", None) != FORMAT:
+            raise UserError(f"curation.quality.model: {card_uri} has another format than {FORMAT}; train it again")
+        content.pop("fingerprint", None)
+        try:
+            card = QualityCard(**content)
+        except TypeError as e:
+            raise UserError(f"curation.quality.model: {card_uri} is not a classifier's card ({e})") from e
+        return cls._open(uri, storage.join(uri, MODEL_FILE), card, None)
+
+    @classmethod
+    def _open(cls, uri: str, model_uri: str, card: QualityCard | None, config: QualityConfig | None) -> "QualityModel":
+        if not storage.exists(model_uri):
+            raise UserError(f"curation.quality.model: {model_uri} does not exist")
+        with _local_copy(model_uri) as path:
+            digest = _sha256(path)
+            if card is None:
+                assert config is not None
+                card = QualityCard(config.label, config.normalisation, config.max_bytes, digest)
+            elif card.model_sha256 != digest:
+                raise UserError(
+                    f"curation.quality.model: {model_uri} is not the file that {CARD_FILE} describes "
+                    f"(sha256 {digest[:12]}, expected {card.model_sha256[:12]}); copy or train it again"
+                )
+            try:
+                model = fasttext.load_model(path)
+            except ValueError as e:
+                raise UserError(f"curation.quality.model: {model_uri} is not a fastText model ({e})") from e
+        return cls(uri, card, model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.uri.endswith((".bin", ".ftz")):
+            config = QualityConfig(
+                label=self.card.label, normalisation=self.card.normalisation, max_bytes=self.card.max_bytes
+            )
+            return (QualityModel.load, (self.uri, config))
+        return (QualityModel.load, (self.uri,))
+
+    def score(self, text: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """float32[n] in [0, 1]: the probability of the label; linear in the length of the text."""
+        return self.score_normalised(normalise(text, self.card.normalisation, self.card.max_bytes))
+
+    def score_normalised(self, lines: pa.Array) -> np.ndarray:
+        """`score` of text that went through this model's normalisation already."""
+        predict, label = self._model.f.predict, self._label
+        out = np.zeros(len(lines), np.float32)
+        for i, line in enumerate(lines.to_pylist()):
+            for probability, name in predict(line + "\n", -1, 0.0, "strict"):
+                if name == label:
+                    out[i] = probability
+                    break
+        return np.clip(out, 0.0, 1.0)  # fastText's own sums can exceed 1 by rounding
+
+    def threshold(self, config: ThresholdConfig, seed: int | None = None) -> QualityThreshold:
+        """The decision rule of `config` on this model's scores; `seed` (default: the training seed) is Pareto's."""
+        return make_threshold(config, self.card.percentiles, self.card.seed if seed is None else seed)

@@ -1,0 +1,76 @@
+"""From scores to keep or drop: percentile, absolute bound, or GPT-3's stochastic rule. Reads scores only."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from raypt.curation.quality.config import ThresholdConfig
+from raypt.curation.quality.metrics import Percentiles
+from raypt.errors import UserError
+
+
+def uniform(doc_key: np.ndarray, seed: int) -> np.ndarray:
+    """A uniform float64 in [0, 1) for each key: SplitMix64 of (key, seed), the same on every retry and worker."""
+    with np.errstate(over="ignore"):
+        x = doc_key.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64((2 * seed + 1) & (2**64 - 1))
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@dataclass(frozen=True)
+class QualityThreshold:
+    """A decision rule on scores; at most one of `minimum` and `pareto_alpha` is set."""
+
+    minimum: float | None = None
+    """Lowest score kept, for languages without one of their own."""
+    minimum_by_language: dict[str, float] = field(default_factory=dict)
+    pareto_alpha: float | None = None
+    seed: int = 0
+
+    def keep(
+        self, score: pa.Array | np.ndarray, doc_key: pa.Array | np.ndarray, lang: pa.Array | None = None
+    ) -> np.ndarray:
+        """bool[n]: which documents are kept. A score that is null or NaN is kept: it was not measured."""
+        s = np.asarray(score.to_numpy(zero_copy_only=False) if isinstance(score, pa.Array) else score, np.float64)
+        unknown = np.isnan(s)
+        if self.pareto_alpha is not None:
+            u = uniform(np.asarray(doc_key), self.seed)
+            variate = (1.0 - u) ** (-1.0 / self.pareto_alpha) - 1.0
+            return unknown | (variate > 1.0 - s)
+        if self.minimum is None:
+            return np.ones(len(s), bool)
+        bound = np.full(len(s), self.minimum)
+        if self.minimum_by_language and lang is not None:
+            names = lang.dictionary_encode()
+            per_name = [self.minimum_by_language.get(name, self.minimum) for name in names.dictionary.to_pylist()]
+            codes = names.indices.fill_null(len(per_name)).to_numpy(zero_copy_only=False)
+            bound = np.array([*per_name, self.minimum])[codes]
+        return unknown | (s >= bound)
+
+
+def make_threshold(
+    config: ThresholdConfig, percentiles: dict[str, dict[str, Percentiles]], seed: int
+) -> QualityThreshold:
+    """The rule of `config` for a model with these score `percentiles` (see `metrics.score_percentiles`)."""
+    if config.pareto_alpha is not None:
+        return QualityThreshold(pareto_alpha=config.pareto_alpha, seed=seed)
+    if config.percentile is None:
+        return QualityThreshold(minimum=config.minimum)
+    overall = percentiles.get("all", {}).get("")
+    if overall is None:
+        raise UserError(
+            "curation.quality.threshold.percentile: this model has no score percentiles of a raw sample (a plain .bin "
+            "or .ftz has none); set threshold.minimum or threshold.pareto_alpha, or train one: jobs/train_quality.py"
+        )
+    at = np.arange(101)
+    by_language = {
+        lang: float(np.interp(config.percentile, at, values["scores"]))
+        for lang, values in percentiles.get("lang", {}).items()
+        if config.by_language and values["documents"] >= config.min_language_documents
+    }
+    return QualityThreshold(
+        minimum=float(np.interp(config.percentile, at, overall["scores"])), minimum_by_language=by_language, seed=seed
+    )

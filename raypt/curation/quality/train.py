@@ -1,0 +1,255 @@
+"""Train the quality classifier: reference text against raw pages, balanced, without duplicates, measured on held-out
+text.
+
+Everything is chosen by seeded hashes of the normalised text, and fastText runs on one thread with a fixed seed, so the
+same inputs give the same model, byte for byte, in whatever order they come.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from raypt import storage
+from raypt.curation.quality import metrics
+from raypt.curation.quality.config import Normalisation, QualityConfig
+from raypt.curation.quality.model import CARD_FILE, MODEL_FILE, QualityCard, QualityModel
+from raypt.curation.quality.normalise import normalise
+from raypt.errors import UserError
+
+log = logging.getLogger("raypt")
+
+NORMALISATION: Normalisation = "words-v1"
+LABELS = {True: "ref", False: "raw"}
+MIN_TRAINING_DOCUMENTS = 20
+MAX_ATTEMPTS = 6
+MIN_MATRIX_BYTES = (32 << 20) + 1
+"""On one thread fastText 0.9.3 initialises only the first tenth of its input matrix and uses the rest as the allocator
+left it. Above malloc's largest mmap threshold (32 MiB) that is fresh zero pages, which train well and reproducibly;
+below, it is whatever was freed before: NaN at any learning rate, or another model at each run."""
+_HELDOUT_SALT, _PICK_SALT = 0x7E57, 0x51C4
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Documents of one side, without duplicates and in hash order: text_N, hash_N, lang_N, source_N, heldout_N."""
+
+    text: pa.Array
+    hash: np.ndarray
+    lang: pa.Array
+    source: pa.Array
+    heldout: np.ndarray
+
+    def where(self, keep: np.ndarray) -> "_Side":
+        mask = pa.array(keep)
+        return _Side(
+            self.text.filter(mask),
+            self.hash[keep],
+            self.lang.filter(mask),
+            self.source.filter(mask),
+            self.heldout[keep],
+        )
+
+
+def _mix(hashes: np.ndarray, seed: int, salt: int) -> np.ndarray:
+    """Pseudo-random uint64 for each hash, one sequence for each (seed, salt)."""
+    key = np.uint64(xxhash.xxh3_64_intdigest(f"{seed}:{salt}".encode()))
+    with np.errstate(over="ignore"):
+        x = (hashes ^ key) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return x ^ (x >> np.uint64(32))
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    if name in table.column_names:
+        return table[name].combine_chunks().cast(pa.string())
+    return pa.nulls(len(table), pa.string())
+
+
+def _side(table: pa.Table, config: QualityConfig, seed: int) -> _Side:
+    text = table["text"].combine_chunks() if "text" in table.column_names else None
+    if text is None:
+        raise UserError(f"the training set has no column 'text'; it has {', '.join(table.column_names)}")
+    lines = normalise(text, NORMALISATION, config.max_bytes)
+    hashes = np.array([xxhash.xxh3_64_intdigest(line.as_buffer()) for line in lines], np.uint64)
+    _, first = np.unique(hashes, return_index=True)
+    first = first[pc.binary_length(lines).to_numpy()[first] > 0]
+    order = first[np.argsort(_mix(hashes[first], seed, _PICK_SALT), kind="stable")][: config.max_documents]
+    heldout = _mix(hashes[order], seed, _HELDOUT_SALT) < np.uint64(config.heldout_fraction * 2.0**64)
+    taken = pa.array(order)
+    return _Side(
+        lines.take(taken),
+        hashes[order],
+        _column(table, "lang").take(taken),
+        _column(table, "source").take(taken),
+        heldout,
+    )
+
+
+def cut_windows(line: str, window_bytes: int, max_windows: int) -> list[str]:
+    """At most `max_windows` windows of `window_bytes` UTF-8 bytes of a normalised line, spread out, cut at spaces."""
+    data = line.encode()
+    if len(data) <= window_bytes:
+        return [line]
+    count = min(max_windows, len(data) // window_bytes)
+    step = (len(data) - window_bytes) / max(count - 1, 1)
+    out = []
+    for i in range(count):
+        start = int(i * step)
+        end = start + window_bytes
+        if start:
+            start = (data.find(b" ", start, end) + 1) or start
+        if end < len(data):
+            last = data.rfind(b" ", start, end)
+            end = last if last > start else end
+        out.append(data[start:end].decode(errors="ignore"))
+    return out
+
+
+def _balanced(reference: _Side, raw: _Side, config: QualityConfig) -> tuple[list[str], list[str], dict[str, int]]:
+    """Training windows of each side, as many of one as of the other in each language, and their number by language.
+
+    A language that only one side has would let the classifier tell the sides by language: it is left out.
+    """
+    by_lang: dict[bool, dict[str, list[str]]] = {}
+    for is_reference, side in ((True, reference), (False, raw)):
+        windows: dict[str, list[str]] = defaultdict(list)
+        for line, lang in zip(side.text.to_pylist(), side.lang.to_pylist(), strict=True):
+            windows[lang or ""].extend(cut_windows(line, config.window_bytes, config.max_windows))
+        by_lang[is_reference] = windows
+    counts = {lang: min(len(by_lang[True][lang]), len(by_lang[False].get(lang, []))) for lang in sorted(by_lang[True])}
+    counts = {lang: n for lang, n in counts.items() if n}
+    chosen = {side: [w for lang, n in counts.items() for w in by_lang[side][lang][:n]] for side in (True, False)}
+    return chosen[True], chosen[False], counts
+
+
+def _fit(path: str, config: QualityConfig, seed: int) -> tuple[Any, float]:
+    """A fastText model and the learning rate that worked: fastText gives up when it meets a NaN, so halve and retry."""
+    rate = config.learning_rate
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            model = fasttext.train_supervised(
+                input=path,
+                lr=rate,
+                dim=config.dimension,
+                epoch=config.epochs,
+                wordNgrams=config.word_ngrams,
+                bucket=max(config.buckets, -(-MIN_MATRIX_BYTES // (4 * config.dimension))),
+                minCount=config.min_count,
+                loss="softmax",
+                thread=1,
+                seed=seed & 0x7FFFFFFF,
+                verbose=0,
+            )
+            return model, rate
+        except RuntimeError as e:
+            if "NaN" not in str(e):
+                raise
+            log.warning("quality classifier: NaN at learning rate %g (attempt %d of %d)", rate, attempt, MAX_ATTEMPTS)
+            rate /= 2
+    raise UserError(
+        f"curation.quality.learning_rate: training met a NaN at {config.learning_rate:g} and at every rate down to "
+        f"{rate * 2:g}; set a lower one"
+    )
+
+
+def _inputs_fingerprint(reference: _Side, raw: _Side, config: QualityConfig, seed: int) -> str:
+    settings = config.model_dump(
+        mode="json", exclude={"model", "label", "normalisation", "reference", "raw", "threshold"}
+    )
+    h = hashlib.sha256(repr((sorted(settings.items()), seed, fasttext.FastText.__name__)).encode())
+    for side in (reference, raw):
+        h.update(side.hash.tobytes())
+        h.update(repr((side.lang.to_pylist(), side.source.to_pylist())).encode())
+    return h.hexdigest()[:32]
+
+
+def _training_lines(reference: list[str], raw: list[str], seed: int) -> bytes:
+    lines = [f"__label__{LABELS[True]} {w}\n" for w in reference] + [f"__label__{LABELS[False]} {w}\n" for w in raw]
+    order = np.random.default_rng(seed).permutation(len(lines))
+    return "".join(lines[i] for i in order).encode()
+
+
+def _measure(model: QualityModel, reference: _Side, raw: _Side, raw_all: _Side) -> tuple[dict[str, Any], Any]:
+    """Held-out metrics (reference against raw that is no reference); percentiles of the whole held-out raw sample."""
+    scores = {id(side): model.score_normalised(side.text) for side in (reference, raw, raw_all)}
+    score = np.concatenate([scores[id(reference)], scores[id(raw)]])
+    is_reference = np.concatenate([np.ones(len(reference.hash), bool), np.zeros(len(raw.hash), bool)])
+    lang = pa.concat_arrays([reference.lang, raw.lang])
+    source = pa.concat_arrays([reference.source, raw.source])
+    found = {
+        "heldout": metrics.confusion(score, is_reference),
+        "heldout_by_language": metrics.confusion_by(score, is_reference, lang),
+        "heldout_by_source": metrics.confusion_by(score, is_reference, source),
+        "area_under_roc": metrics.area_under_roc(score, is_reference),
+        "calibration": metrics.calibration(score, is_reference),
+    }
+    groups = {"lang": raw_all.lang, "source": raw_all.source}
+    return found, metrics.score_percentiles(scores[id(raw_all)], groups)
+
+
+def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out_uri: str, seed: int) -> QualityModel:
+    """Train on documents `reference` (good) against `raw` and write the artefact to `out_uri`; return it, loaded.
+
+    The tables have `text`, and optionally `lang` (then both sides are balanced by language) and `source`. Texts that
+    are on both sides count as reference in training and as raw in the percentiles. If `out_uri` holds the model of
+    these very inputs, it is loaded instead. Raises UserError if either side has too few documents.
+    """
+    raw_all = _side(raw, config, seed)
+    ref = _side(reference, config, seed)
+    inputs = _inputs_fingerprint(ref, raw_all, config, seed)
+    card_uri = storage.join(out_uri, CARD_FILE)
+    if storage.exists(card_uri) and storage.read_json(card_uri).get("inputs") == inputs:
+        log.info("quality classifier: %s was trained on these inputs already", out_uri)
+        return QualityModel.load(out_uri)
+
+    raw_only = raw_all.where(~np.isin(raw_all.hash, ref.hash))
+    train_ref, train_raw = ref.where(~ref.heldout), raw_only.where(~raw_only.heldout)
+    reference_windows, raw_windows, by_language = _balanced(train_ref, train_raw, config)
+    for name, side, windows in (("reference", train_ref, reference_windows), ("raw", train_raw, raw_windows)):
+        if len(windows) < MIN_TRAINING_DOCUMENTS:
+            raise UserError(
+                f"curation.quality.{name}: {len(windows)} training windows from {len(side.hash)} distinct documents "
+                f"are too few (at least {MIN_TRAINING_DOCUMENTS}, in languages that both sides have); add text, or "
+                "set curation.quality.reference=[] to do without the classifier"
+            )
+    with tempfile.TemporaryDirectory() as scratch:
+        train_file, model_file = Path(scratch, "train.txt"), Path(scratch, MODEL_FILE)
+        train_file.write_bytes(_training_lines(reference_windows, raw_windows, seed))
+        model, rate = _fit(str(train_file), config, seed)
+        model.save_model(str(model_file))
+        data = model_file.read_bytes()
+
+    card = QualityCard(
+        label=LABELS[True],
+        normalisation=NORMALISATION,
+        max_bytes=config.max_bytes,
+        model_sha256=hashlib.sha256(data).hexdigest(),
+        seed=seed,
+        inputs=inputs,
+    )
+    trained = QualityModel(out_uri, card, model)
+    found, percentiles = _measure(
+        trained, ref.where(ref.heldout), raw_only.where(raw_only.heldout), raw_all.where(raw_all.heldout)
+    )
+    found["training"] = {
+        "reference_documents": len(train_ref.hash),
+        "raw_documents": len(train_raw.hash),
+        "windows_per_side_by_language": by_language,
+        "learning_rate": rate,
+        "documents_on_both_sides": len(raw_all.hash) - len(raw_only.hash),
+    }
+    card = QualityCard(**{**asdict(card), "metrics": found, "percentiles": percentiles})
+    storage.remove(card_uri)  # never an old card beside a new model
+    storage.write_bytes(storage.join(out_uri, MODEL_FILE), data)
+    storage.write_json(card_uri, {**asdict(card), "fingerprint": card.fingerprint})
+    return QualityModel(out_uri, card, model)

@@ -1,0 +1,193 @@
+"""raypt.curation.quality.train: reproducible, balanced, accurate on real text, and clear about bad inputs."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import zstandard
+
+from raypt.curation.quality import train
+from raypt.curation.quality.config import QualityConfig, ThresholdConfig
+from raypt.curation.quality.model import QualityModel
+from raypt.errors import UserError
+
+CORPORA = Path(__file__).resolve().parents[3].parent / "shared" / "corpora"
+REF_VS_WEB = CORPORA / "quality" / "ref_vs_web.dev.jsonl.zst"
+SMALL = QualityConfig(epochs=3, min_count=1)
+
+
+def prose(n: int, start: int = 0) -> pa.Table:
+    subjects = ["The river", "A careful reader", "Her grandfather", "The old committee", "This province"]
+    verbs = ["considered", "described", "followed", "remembered", "crossed"]
+    rest = ["the long argument of the book", "a winter of great hardship", "what the treaty had promised"]
+    return pa.table(
+        {
+            "text": [
+                f"{subjects[i % 5]} {verbs[i // 5 % 5]} {rest[i % 3]}, and in the year {1500 + i} it was over."
+                for i in range(start, start + n)
+            ]
+        }
+    )
+
+
+def menus(n: int, start: int = 0) -> pa.Table:
+    words = ["Login", "Cart", "Home", "Contact us", "Buy now", "Terms", "Share", "Subscribe"]
+    return pa.table(
+        {"text": ["\n".join(f"{words[(i * k) % 8]} | {i}" for k in range(1, 9)) for i in range(start, start + n)]}
+    )
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> QualityModel:
+    return train.train_quality(prose(400), menus(400), SMALL, str(tmp_path_factory.mktemp("small") / "m"), 3)
+
+
+def test_prose_scores_above_menus(small_model: QualityModel) -> None:
+    assert small_model.score(prose(20, 5000)["text"]).min() > 0.5
+    assert small_model.score(menus(20, 5000)["text"]).max() < 0.5
+
+
+def test_the_same_inputs_in_another_order_give_the_same_model(small_model: QualityModel, tmp_path: Path) -> None:
+    def reverse(t: pa.Table) -> pa.Table:
+        return t.take(pa.array(range(len(t) - 1, -1, -1)))
+
+    again = train.train_quality(reverse(prose(400)), reverse(menus(400)), SMALL, str(tmp_path / "m"), 3)
+    assert again.card.model_sha256 == small_model.card.model_sha256
+    assert again.card.metrics == small_model.card.metrics
+
+
+def test_another_seed_gives_another_split_and_model(small_model: QualityModel, tmp_path: Path) -> None:
+    other = train.train_quality(prose(400), menus(400), SMALL, str(tmp_path / "m"), 4)
+    assert other.card.model_sha256 != small_model.card.model_sha256
+
+
+def test_a_finished_artefact_of_the_same_inputs_is_not_trained_again(
+    small_model: QualityModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_fit", None)  # calling it would raise
+    again = train.train_quality(prose(400), menus(400), SMALL, small_model.uri, 3)
+    assert again.card == small_model.card
+    with pytest.raises(TypeError):
+        train.train_quality(prose(401), menus(400), SMALL, small_model.uri, 3)
+
+
+def test_duplicates_do_not_change_the_model(small_model: QualityModel, tmp_path: Path) -> None:
+    twice = pa.concat_tables([menus(400), menus(150), menus(1, 7)])
+    again = train.train_quality(prose(400), twice, SMALL, str(tmp_path / "m"), 3)
+    assert again.card.model_sha256 == small_model.card.model_sha256
+
+
+def test_text_on_both_sides_trains_as_reference_and_counts_in_the_raw_percentiles(tmp_path: Path) -> None:
+    raw = pa.concat_tables([menus(400), prose(400)])
+    model = train.train_quality(prose(400), raw, SMALL, str(tmp_path / "m"), 3)
+    assert model.card.metrics["training"]["documents_on_both_sides"] == 400
+    assert model.score(prose(20, 5000)["text"]).min() > 0.5
+    scores = model.card.percentiles["all"][""]["scores"]
+    assert scores[20] < 0.5 < scores[80]  # half of the raw sample is good
+
+
+def test_languages_are_balanced_and_one_sided_languages_left_out(tmp_path: Path) -> None:
+    reference = prose(300).append_column("lang", pa.array(["en"] * 100 + ["de"] * 100 + ["fr"] * 100))
+    raw = menus(300).append_column("lang", pa.array(["en"] * 200 + ["de"] * 50 + ["it"] * 50))
+    config = QualityConfig(epochs=3, min_count=1, heldout_fraction=0.2)
+    model = train.train_quality(reference, raw, config, str(tmp_path / "m"), 3)
+    windows = model.card.metrics["training"]["windows_per_side_by_language"]
+    assert set(windows) == {"en", "de"}
+    assert windows["en"] > windows["de"] > 20
+    assert set(model.card.percentiles["lang"]) == {"en", "de", "it"}
+
+
+def test_too_little_text_is_the_users_mistake_and_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"curation\.quality\.reference: \d+ training windows from \d+ distinct documents"
+    ):
+        train.train_quality(prose(10), menus(400), SMALL, str(tmp_path / "m"), 3)
+    with pytest.raises(UserError, match="no column 'text'"):
+        train.train_quality(pa.table({"content": ["a"]}), menus(400), SMALL, str(tmp_path / "m"), 3)
+
+
+def test_a_nan_is_answered_with_half_the_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+    real = train.fasttext.train_supervised
+
+    def sometimes(**kwargs: object) -> object:
+        rates.append(kwargs["lr"])
+        if len(rates) < 3:
+            raise RuntimeError("Encountered NaN.")
+        return real(**kwargs)
+
+    monkeypatch.setattr(train.fasttext, "train_supervised", sometimes)
+    model = train.train_quality(prose(100), menus(100), SMALL, str(tmp_path / "m"), 3)
+    assert rates == [0.3, 0.15, 0.075]
+    assert model.card.metrics["training"]["learning_rate"] == 0.075
+
+
+def test_a_nan_at_every_rate_is_reported_with_the_key_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(**kwargs: object) -> object:
+        raise RuntimeError("Encountered NaN.")
+
+    monkeypatch.setattr(train.fasttext, "train_supervised", never)
+    with pytest.raises(UserError, match=r"curation\.quality\.learning_rate"):
+        train.train_quality(prose(100), menus(100), SMALL, str(tmp_path / "m"), 3)
+    assert not (tmp_path / "m" / "quality.json").exists()
+
+
+def test_windows_are_bounded_spread_and_cut_between_words() -> None:
+    line = " ".join(f"word{i:05d}" for i in range(4000))
+    windows = train.cut_windows(line, 1000, 4)
+    assert len(windows) == 4
+    assert all(len(w.encode()) <= 1000 and w in line for w in windows)
+    assert all(len(token) == 9 for w in windows for token in w.split())
+    assert windows[0].startswith("word00000") and windows[-1].endswith("word03999")
+    assert train.cut_windows("short", 1000, 4) == ["short"]
+
+
+@pytest.fixture(scope="module")
+def real_tables() -> dict[str, pa.Table]:
+    if not REF_VS_WEB.exists():
+        pytest.skip(f"held-out accuracy on real text is not measured: {REF_VS_WEB.name} is absent")
+    with REF_VS_WEB.open("rb") as f:
+        stream = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(f), encoding="utf8")
+        rows = [json.loads(line) for line in stream]
+    return {
+        label: pa.table({k: [r[k] for r in rows if r["label"] == label] for k in ("text", "lang", "source")})
+        for label in ("ref", "web")
+    }
+
+
+@pytest.fixture(scope="module")
+def real_model(real_tables: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory) -> QualityModel:
+    out = str(tmp_path_factory.mktemp("real") / "m")
+    return train.train_quality(real_tables["ref"], real_tables["web"], QualityConfig(), out, 1)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_heldout_accuracy_on_real_text_is_at_least_97_percent(real_model: QualityModel, lang: str) -> None:
+    found = real_model.card.metrics["heldout_by_language"][lang]
+    print(f"quality classifier, {lang}: {found}")
+    assert found["documents"] > 300
+    assert found["accuracy"] >= 0.97
+    assert found["balanced_accuracy"] >= 0.97
+
+
+def test_a_percentile_drops_that_share_of_raw_pages_in_each_language(
+    real_model: QualityModel, real_tables: dict[str, pa.Table]
+) -> None:
+    threshold = real_model.threshold(ThresholdConfig(percentile=50, min_language_documents=50))
+    web = real_tables["web"].slice(0, 4000)
+    keep = threshold.keep(real_model.score(web["text"]), np.arange(len(web)), web["lang"].combine_chunks())
+    lang = np.array(web["lang"].to_pylist())
+    assert {"en", "de", "zh"} <= set(threshold.minimum_by_language)
+    for name in ("en", "de", "zh"):  # seen in training for the most part, so a little lower than half
+        assert 0.38 <= keep[lang == name].mean() <= 0.62
+
+
+def test_calibration_bins_cover_the_heldout_documents(real_model: QualityModel) -> None:
+    bins = real_model.card.metrics["calibration"]
+    assert sum(b["documents"] for b in bins) == real_model.card.metrics["heldout"]["documents"]
+    assert bins[0]["reference_fraction"] < 0.05 and bins[-1]["reference_fraction"] > 0.95
