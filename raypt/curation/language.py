@@ -1,0 +1,92 @@
+"""Language identification with fastText's lid.176 (Joulin et al. 2016), and thresholds on its score by language."""
+
+import functools
+import itertools
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from raypt import storage
+from raypt.curation.text import TextBatch
+from raypt.errors import UserError
+from raypt.settings import Settings
+
+BUILTIN_MODEL = Path(__file__).parent / "assets" / "lid.176.ftz"
+_PREFIX = "__label__"
+
+
+class LanguageConfig(Settings):
+    """Which language a document is in, and which languages are kept."""
+
+    model: str | None = None
+    """Path of another fastText language model; None: lid.176, which comes with raypt (codes of ISO 639-1 where there is
+    one: en, zh, de, ..., else 639-3: yue, wuu)."""
+    keep: tuple[str, ...] | None = None
+    """Languages kept; None keeps all."""
+    score_min: float | None = Field(0.5, ge=0, le=1)
+    """Lowest probability of the best language (CCNet and CulturaX: 0.5; FineWeb and RefinedWeb: 0.65; mC4: 0.7).
+    Mixed or garbled text scores low."""
+    score_min_by_language: dict[str, float | None] = Field(default_factory=dict)
+    """The same for single languages, by code; null switches the rule off for a language."""
+    max_bytes: int | None = Field(None, gt=0)
+    """UTF-8 bytes of a document that are looked at, from its start; None: all of it."""
+    assume: str | None = None
+    """Language of all documents when the `language` stage is off and the input has no `lang` column."""
+
+
+@functools.cache
+def _load(path: str) -> Any:
+    try:
+        return fasttext.load_model(path)
+    except ValueError as e:
+        raise UserError(f"curation.language.model: {path} is not a fastText model ({e})") from e
+
+
+def load_model(config: LanguageConfig) -> Any:
+    """The fastText model, loaded once a process."""
+    if config.model is None:
+        return _load(str(BUILTIN_MODEL))
+    if not storage.is_local(config.model) or not storage.exists(config.model):
+        raise UserError(f"curation.language.model: no file {config.model}; it must be on a local disk")
+    return _load(storage.filesystem(config.model)[1])
+
+
+def _single_lines(text: TextBatch, max_bytes: int | None) -> list[str]:
+    """Documents with line feeds turned into spaces (fastText stops at the first one), each ended by one."""
+    start = int(text.offsets[0])
+    data = text.data[start : start + text.nbytes].copy()
+    data[data == 0x0A] = 0x20
+    raw, offsets = data.tobytes(), (text.offsets - start).tolist()
+    limit = len(raw) if max_bytes is None else max_bytes
+    spans = itertools.pairwise(offsets)
+    return [raw[a : min(b, a + limit)].decode("utf-8", "ignore") + "\n" for a, b in spans]
+
+
+def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndarray]:
+    """`(string[n] code of the most probable language, float32[n] its probability)`.
+
+    Null and 0 for a text without words. One call of fastText a document, which is where the time goes.
+    """
+    predict = load_model(config).f.predict
+    labels: list[str | None] = []
+    scores = np.zeros(len(text), np.float32)
+    for i, line in enumerate(_single_lines(text, config.max_bytes)):
+        best = predict(line, 1, 0.0, "strict")
+        labels.append(best[0][1].removeprefix(_PREFIX) if best else None)
+        scores[i] = min(best[0][0], 1.0) if best else 0.0  # fastText's rounding can exceed 1
+    return pa.array(labels, pa.string()), scores
+
+
+def rejections(lang: pa.Array, score: np.ndarray, config: LanguageConfig) -> dict[str, np.ndarray]:
+    """bool[n] by reason: `language.keep` (another language), `language.score_min` (not surely any language)."""
+    codes = lang.dictionary_encode()
+    names: list[str | None] = [*codes.dictionary.to_pylist(), None]
+    index = codes.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
+    kept = np.array([config.keep is None or name in config.keep for name in names])
+    bounds = [config.score_min_by_language.get(name or "", config.score_min) for name in names]
+    floor = np.array([np.nan if b is None else b for b in bounds])
+    return {"language.keep": ~kept[index], "language.score_min": score.astype(np.float64) < floor[index]}

@@ -1,0 +1,187 @@
+"""The ledger: every document and every byte that enters a stage is kept, removed for a reason, or cut for a reason."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt.curation.config import CurationConfig
+
+CUT_PREFIX = "cut_bytes_"
+
+
+@dataclass
+class Amount:
+    """Documents, and bytes of their UTF-8 text."""
+
+    documents: int = 0
+    bytes: int = 0
+
+    def add(self, documents: int, nbytes: int) -> None:
+        self.documents += int(documents)
+        self.bytes += int(nbytes)
+
+
+@dataclass
+class StageAccount:
+    """One stage. `in = kept + removed + edited` in bytes, `in = kept + removed` in documents.
+
+    `removed` and `edited` are by reason; `edited` counts documents whose text was changed for that reason, and by how
+    many bytes it became shorter (negative where a mask is longer than what it hides).
+    """
+
+    entered: Amount = field(default_factory=Amount)
+    kept: Amount = field(default_factory=Amount)
+    removed: dict[str, Amount] = field(default_factory=dict)
+    edited: dict[str, Amount] = field(default_factory=dict)
+
+    def merge(self, other: "StageAccount") -> None:
+        self.entered.add(other.entered.documents, other.entered.bytes)
+        self.kept.add(other.kept.documents, other.kept.bytes)
+        for mine, theirs in ((self.removed, other.removed), (self.edited, other.edited)):
+            for reason, amount in theirs.items():
+                mine.setdefault(reason, Amount()).add(amount.documents, amount.bytes)
+
+    def check(self, name: str) -> None:
+        documents = self.kept.documents + sum(a.documents for a in self.removed.values())
+        nbytes = self.kept.bytes + sum(a.bytes for a in [*self.removed.values(), *self.edited.values()])
+        assert documents == self.entered.documents, f"stage {name} lost documents: {self}"
+        assert nbytes == self.entered.bytes, f"stage {name} lost bytes: {self}"
+
+
+@dataclass
+class Ledger:
+    """Accounts by stage, in the order in which documents pass them."""
+
+    stages: dict[str, StageAccount] = field(default_factory=dict)
+
+    def stage(self, name: str) -> StageAccount:
+        """The account of a stage, opened at the end if there is none."""
+        return self.stages.setdefault(name, StageAccount())
+
+    def merge(self, other: "Ledger") -> "Ledger":
+        """Add another part's accounts (another shard, or later stages); returns self."""
+        for name, account in other.stages.items():
+            self.stage(name).merge(account)
+        return self
+
+    def check(self, *, chained: bool = True) -> None:
+        """Assert that each stage adds up, and (`chained`) that each receives what the one before it kept."""
+        before: StageAccount | None = None
+        for name, account in self.stages.items():
+            account.check(name)
+            if chained and before is not None:
+                assert account.entered == before.kept, f"stage {name} received {account.entered}, not {before.kept}"
+            before = account
+
+    def to_json(self) -> dict[str, Any]:
+        """`{stage: {in, kept, removed: {reason: ...}, edited: {reason: ...}}}`, amounts as {documents, bytes}."""
+
+        def amounts(by_reason: dict[str, Amount]) -> dict[str, Any]:
+            return {reason: vars(amount).copy() for reason, amount in by_reason.items()}
+
+        return {
+            name: {
+                "in": vars(account.entered).copy(),
+                "kept": vars(account.kept).copy(),
+                "removed": amounts(account.removed),
+                "edited": amounts(account.edited),
+            }
+            for name, account in self.stages.items()
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Ledger":
+        """Inverse of `to_json` (the order of the stages is that of the mapping)."""
+        ledger = cls()
+        for name, entry in value.items():
+            account = ledger.stage(name)
+            account.entered, account.kept = Amount(**entry["in"]), Amount(**entry["kept"])
+            account.removed = {reason: Amount(**amount) for reason, amount in entry["removed"].items()}
+            account.edited = {reason: Amount(**amount) for reason, amount in entry.get("edited", {}).items()}
+        return ledger
+
+    def table(self) -> str:
+        """The ledger as text: a line a stage, and below it a line a reason."""
+        rows = [("", "documents", "%", "bytes", "%")]
+        first = next(iter(self.stages.values()), StageAccount()).entered
+
+        def row(label: str, amount: Amount) -> None:
+            shares = (
+                f"{100 * part / whole:.2f}" if whole else "-"
+                for part, whole in ((amount.documents, first.documents), (amount.bytes, first.bytes))
+            )
+            documents, nbytes = shares
+            rows.append((label, f"{amount.documents:,}", documents, f"{amount.bytes:,}", nbytes))
+
+        for name, account in self.stages.items():
+            row(f"{name}: in", account.entered)
+            for verb, by_reason in (("removed", account.removed), ("cut", account.edited)):
+                for reason, amount in sorted(by_reason.items(), key=lambda item: -item[1].bytes):
+                    row(f"  {verb} {reason}", amount)
+            row(f"{name}: kept", account.kept)
+        widths = [max(len(r[i]) for r in rows) for i in range(5)]
+        return "\n".join(
+            r[0].ljust(widths[0]) + "".join("  " + r[i].rjust(widths[i]) for i in range(1, 5)) for r in rows
+        )
+
+
+def curation_ledger(tagged: pa.Table, reasons: pa.Array, config: CurationConfig) -> Ledger:
+    """The ledger of the curation stages for documents tagged and decided under `config`; reads attribute columns only.
+
+    `reasons` is what `decide` says of `tagged`.
+    """
+    ledger = Ledger()
+    size = tagged.column("source_bytes").to_numpy().copy()
+    final = tagged.column("text_bytes").to_numpy()
+    uncut = size.copy()
+    for stage in config.stages:
+        for cut in _cuts(tagged, stage).values():
+            uncut -= cut
+    stage_of = pc.list_element(pc.split_pattern(reasons, ".", max_splits=1), 0)
+    alive = np.ones(len(tagged), bool)
+    for stage in config.stages:
+        entry = ledger.stage(stage)
+        entry.entered.add(alive.sum(), size[alive].sum())
+        here = pc.fill_null(pc.equal(stage_of, stage), False).to_numpy(zero_copy_only=False)
+        for reason in pc.unique(reasons.filter(pa.array(here))).to_pylist():
+            gone = pc.fill_null(pc.equal(reasons, reason), False).to_numpy(zero_copy_only=False)
+            entry.removed.setdefault(reason, Amount()).add(gone.sum(), size[gone].sum())
+        alive &= ~here
+        cuts = _cuts(tagged, stage)
+        if stage == "pii" and "pii_spans" in tagged.column_names:
+            cuts = {"mask": np.where(_masked(tagged), uncut - final, 0)}
+        for name, cut in cuts.items():
+            edited = alive & (cut != 0)
+            if edited.any():
+                entry.edited.setdefault(f"{stage}.{name}", Amount()).add(edited.sum(), cut[alive].sum())
+            size -= cut
+        entry.kept.add(alive.sum(), size[alive].sum())
+    ledger.check()
+    assert int(final[alive].sum()) == int(size[alive].sum()), "text changed without an account of it"
+    return ledger
+
+
+def curation_ledger_by(tagged: pa.Table, reasons: pa.Array, config: CurationConfig, column: str) -> dict[str, Ledger]:
+    """A ledger for each value of a string column (`source`, `lang`, a data set's subset); null counts as ""."""
+    keys = pc.fill_null(tagged.column(column).combine_chunks().cast(pa.string()), "")
+    out = {}
+    for key in sorted(pc.unique(keys).to_pylist()):
+        mask = pc.equal(keys, key)
+        out[key] = curation_ledger(tagged.filter(mask), reasons.filter(mask), config)
+    return out
+
+
+def _cuts(tagged: pa.Table, stage: str) -> dict[str, np.ndarray]:
+    """int64[n] bytes cut from every document, by reason, as the stage's attributes say."""
+    if stage not in tagged.column_names or not pa.types.is_struct(tagged.schema.field(stage).type):
+        return {}
+    names = [f.name for f in tagged.schema.field(stage).type if f.name.startswith(CUT_PREFIX)]
+    column = tagged.column(stage)
+    return {n.removeprefix(CUT_PREFIX): pc.struct_field(column, n).to_numpy() for n in names}
+
+
+def _masked(tagged: pa.Table) -> np.ndarray:
+    return pc.fill_null(pc.list_value_length(tagged.column("pii_spans")), 0).to_numpy() > 0
