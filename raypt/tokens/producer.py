@@ -12,7 +12,7 @@ from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.plan import StorePlan, StreamSpec
 from raypt.tokens.reader import FAILURE_FILE, INDEX_FILE
-from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_shard
+from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_heldout, tokenize_shard
 
 log = logging.getLogger("raypt")
 
@@ -28,11 +28,29 @@ class _Task:
     store_uri: str
     seed: int
 
+    heldout: bool = False
+
     def __call__(self, shard: int) -> ShardLedger:
         tokenizer = load_tokenizer(self.tokenizer_uri)
-        return tokenize_shard(
+        work = tokenize_heldout if self.heldout else tokenize_shard
+        return work(
             self.part_uris[shard], shard, tokenizer, self.config, self.store_uri, self.seed, self.contents[shard]
         )
+
+
+def _task(plan: StorePlan, config: TokensConfig, tokenizer_uri: str, *, heldout: bool = False) -> _Task:
+    contents = tuple(p.content for p in plan.parts)
+    return _Task(plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout)
+
+
+def tokenize_heldout_parts(plan: StorePlan, config: TokensConfig, tokenizer_uri: str) -> list[ShardLedger]:
+    """Make the held-out store, `<store>/heldout`; the ledgers in shard order.
+
+    It comes before training, so that every evaluation of a run sees the same documents.
+    """
+    task = _task(plan, config, tokenizer_uri, heldout=True)
+    shards = range(len(plan.parts))
+    return run_tasks(task, shards, name="tokenize held-out documents", num_cpus=config.stream.tokenizer_cpus)
 
 
 def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
@@ -59,7 +77,7 @@ def tokenize_parts(
     failure = storage.join(plan.uri, FAILURE_FILE)
     storage.remove(failure)
     order = shard_schedule(plan, spec)
-    task = _Task(plan.part_uris, tuple(p.content for p in plan.parts), tokenizer_uri, config, plan.uri, plan.seed)
+    task = _task(plan, config, tokenizer_uri)
     try:
         ledgers = run_tasks(
             task,
@@ -77,7 +95,10 @@ def tokenize_parts(
 
 
 class Tokenizing:
-    """`tokenize_parts` in a thread. `wait()` gives the ledgers, or raises what went wrong."""
+    """`tokenize_parts` in a thread. `wait()` gives the ledgers, or raises what went wrong.
+
+    Has made the held-out store by the time it is constructed.
+    """
 
     def __init__(
         self,
@@ -87,6 +108,7 @@ class Tokenizing:
         spec: StreamSpec | None = None,
         max_in_flight: int | None = None,
     ) -> None:
+        self.heldout_ledgers = tokenize_heldout_parts(plan, config, tokenizer_uri)
         self.started_at = time.time()
         self.ended_at: float | None = None
         self._ledgers: list[ShardLedger] | None = None

@@ -47,8 +47,9 @@ class ShardLedger:
     shard: int
     documents: int = 0
     heldout_documents: int = 0
+    """Documents of the part that the held-out rule takes."""
     bytes: int = 0
-    """UTF-8 bytes of the documents trained on."""
+    """UTF-8 bytes of the documents in the shard."""
     text_tokens: int = 0
     document_tokens: int = 0
     """BOS and EOS tokens added."""
@@ -188,36 +189,83 @@ class _Section:
         )
 
 
+_Key = tuple[str, str | None]
+"""(source, lang); lang only where documents are held out."""
+
+
 def _tokenize(
-    uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, ledger: ShardLedger
-) -> dict[tuple[bool, str, str | None], _Section]:
-    """(held out, source, lang where held out) -> ids; counts documents and tokens into the ledger."""
+    uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: ShardLedger
+) -> dict[_Key, _Section]:
+    """The ids of the documents that are held out, or of those that are not; counts documents and tokens."""
     packing = config.packing
     extra = int(packing.add_bos) + int(packing.add_eos)
-    sections: dict[tuple[bool, str, str | None], _Section] = {}
-    for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
+    sections: dict[_Key, _Section] = {}
+    for whole in _batches(uri, ["doc_key", "source", "lang", "text"]):
+        held = is_heldout(np.asarray(whole.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
+        ledger.heldout_documents += int(held.sum())
+        batch = whole.filter(pa.array(held if heldout else ~held))
+        if not batch.num_rows:
+            continue
         source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
-        held = is_heldout(np.asarray(batch.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
         ids, offsets = tokenizer.encode_batch(text.to_pylist(), bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
-        groups: dict[tuple[bool, str, str | None], list[int]] = {}
-        for i, (h, s, code) in enumerate(zip(held, source.to_pylist(), lang.to_pylist(), strict=True)):
-            groups.setdefault((bool(h), s, (code or None) if h else None), []).append(i)
+        groups: dict[_Key, list[int]] = {}
+        for i, (s, code) in enumerate(zip(source.to_pylist(), lang.to_pylist(), strict=True)):
+            groups.setdefault((s, (code or None) if heldout else None), []).append(i)
         for key, members in groups.items():
-            part = (
-                ids
-                if len(members) == len(lengths)
-                else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
-            )
+            whole_batch = len(members) == len(lengths)
+            part = ids if whole_batch else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
             sections.setdefault(key, _Section()).add(part, lengths[members])
-        kept = ~held
-        ledger.documents += int(kept.sum())
-        ledger.heldout_documents += int(held.sum())
-        ledger.bytes += int(np.asarray(pc.binary_length(text))[kept].sum())
-        ledger.text_tokens += int((lengths[kept] - extra).sum())
-        ledger.document_tokens += extra * int(kept.sum())
-        ledger.empty_documents += int((lengths[kept] == 0).sum())
+        ledger.documents += len(lengths)
+        ledger.bytes += int(np.asarray(pc.binary_length(text)).sum())
+        ledger.text_tokens += int((lengths - extra).sum())
+        ledger.document_tokens += extra * len(lengths)
+        ledger.empty_documents += int((lengths == 0).sum())
     return sections
+
+
+def _make_shard(
+    curated_uri: str,
+    shard: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    root: str,
+    seed: int,
+    content: str,
+    *,
+    heldout: bool,
+) -> ShardLedger:
+    identity = {
+        "tokenizer": tokenizer.fingerprint,
+        "packing": packing_identity(config.packing),
+        "heldout": heldout_identity(config.heldout, seed),
+        "content": content,
+    }
+    done = store.ledger_uri(root, shard)
+    if storage.exists(done):
+        ledger = ShardLedger.from_json(storage.read_json(done))
+        differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
+        if differing:
+            raise UserError(
+                f"{done}: the shard was made with another {', '.join(differing)} ("
+                + "; ".join(f"{k}: {ledger.identity.get(k)} there, {identity[k]} now" for k in differing)
+                + "); use another store directory or delete this one"
+            )
+        return ledger
+    ledger = ShardLedger(shard, identity=identity)
+    by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
+    keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
+    packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
+    width = config.packing.sequence_length + 1
+    placed = store.write_shard(store.shard_uri(root, shard), packed, width=width, **identity)
+    ledger.sections = [vars(s) for s in placed]
+    ledger.samples = sum(p.rows for _, _, p in packed)
+    ledger.padding = sum(p.padding for _, _, p in packed)
+    ledger.split_documents = sum(p.split_documents for _, _, p in packed)
+    ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
+    ledger.check()
+    storage.write_json(done, ledger.to_json())
+    return ledger
 
 
 def tokenize_shard(
@@ -229,46 +277,23 @@ def tokenize_shard(
     seed: int = 0,
     content: str = "",
 ) -> ShardLedger:
-    """Tokenize and pack one curated part into store shard `shard_index`; does nothing if the shard is there already.
+    """Tokenize and pack the training documents of a curated part into store shard `shard_index`.
 
-    Held-out documents go to the same shard of the store `<store_uri>/heldout`, one section a (source, lang). `content`
-    is the part's hash, kept in the ledger. Raises UserError if the shard there was made by other settings.
+    Does nothing if the shard is there already. `content` is the part's hash, kept in the ledger. Raises UserError if
+    the shard there was made by other settings.
     """
-    identity = {
-        "tokenizer": tokenizer.fingerprint,
-        "packing": packing_identity(config.packing),
-        "heldout": heldout_identity(config.heldout, seed),
-        "content": content,
-    }
-    done = store.ledger_uri(store_uri, shard_index)
-    if storage.exists(done):
-        ledger = ShardLedger.from_json(storage.read_json(done))
-        differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
-        if differing:
-            raise UserError(
-                f"{done}: the shard was made with another {', '.join(differing)} ("
-                + "; ".join(f"{k}: {ledger.identity.get(k)} there, {identity[k]} now" for k in differing)
-                + "); use another store directory or delete this one"
-            )
-        return ledger
-    ledger = ShardLedger(shard_index, identity=identity)
-    by_key = _tokenize(curated_uri, tokenizer, config, seed, ledger)
-    width = config.packing.sequence_length + 1
-    for held, root in ((True, storage.join(store_uri, HELDOUT)), (False, store_uri)):
-        keys = sorted((k for k in by_key if k[0] == held), key=lambda k: (k[1], k[2] or ""))
-        packed = [
-            (source, lang, by_key[_, source, lang].pack(config.packing, tokenizer.pad_id)) for _, source, lang in keys
-        ]
-        placed = store.write_shard(store.shard_uri(root, shard_index), packed, width=width, **identity)
-        if held:
-            rows = {"shard": shard_index, "sections": [vars(s) for s in placed], "identity": identity}
-            storage.write_json(store.ledger_uri(root, shard_index), rows)
-            continue
-        ledger.sections = [vars(s) for s in placed]
-        ledger.samples = sum(p.rows for _, _, p in packed)
-        ledger.padding = sum(p.padding for _, _, p in packed)
-        ledger.split_documents = sum(p.split_documents for _, _, p in packed)
-        ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
-    ledger.check()
-    storage.write_json(done, ledger.to_json())
-    return ledger
+    return _make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+
+
+def tokenize_heldout(
+    curated_uri: str,
+    shard_index: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    store_uri: str,
+    seed: int = 0,
+    content: str = "",
+) -> ShardLedger:
+    """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
+    root = storage.join(store_uri, HELDOUT)
+    return _make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
