@@ -112,7 +112,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_json(uri: str, value: Any) -> None:
-    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def read_json(uri: str) -> Any:

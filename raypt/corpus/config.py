@@ -95,9 +95,9 @@ class CorpusConfig(Settings):
     """Size of the embedded corpus."""
     html: HtmlConfig = HtmlConfig()
     """HTML to text."""
-    shard_bytes: int = Field(64 << 20, gt=0)
+    shard_bytes: int | None = Field(None, gt=0)
     """Target size of a shard, in bytes as stored. Bigger Parquet, JSONL and line files are split by row group or byte
-    range; smaller files are grouped (never across sources)."""
+    range; smaller files are grouped (never across sources). null: a 64th of the input, from 128 KiB to 64 MiB."""
     batch_bytes: int = Field(8 << 20, gt=0)
     """Text bytes in one in-memory batch: bounds a worker's memory."""
     max_document_bytes: int | None = Field(20_000_000, gt=0)

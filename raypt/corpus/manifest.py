@@ -235,6 +235,11 @@ def _cut(file: int, info: InputFile, uri: str, target: int) -> Iterator[tuple[Pi
         yield Piece(file, 0, None), info.size
 
 
+def _default_shard_bytes(total: int) -> int:
+    """Enough shards to keep a small machine busy and to let training begin early, none so large that a retry hurts."""
+    return min(max(total // 64, 128 << 10), 64 << 20)
+
+
 def build_manifest(config: CorpusConfig, run_uri: str) -> Manifest:
     """List, check and cut the inputs.
 
@@ -242,9 +247,11 @@ def build_manifest(config: CorpusConfig, run_uri: str) -> Manifest:
         UserError: a path that matches nothing, a format that cannot be told, a Parquet file without the text column.
     """
     sources = name_sources(config.sources)
+    listed = [list(_list_files(s, f"corpus.sources[{n}]", run_uri)) for n, s in enumerate(sources)]
+    target = config.shard_bytes or _default_shard_bytes(sum(info.size for found in listed for info, _ in found))
     files: list[InputFile] = []
     shards: list[Shard] = []
-    for n, source in enumerate(sources):
+    for source, found in zip(sources, listed, strict=True):
         group: list[Piece] = []
         size = 0
 
@@ -254,10 +261,10 @@ def build_manifest(config: CorpusConfig, run_uri: str) -> Manifest:
                 shards.append(Shard(len(shards), name, tuple(group)))
             group, size = [], 0
 
-        for info, uri in _list_files(source, f"corpus.sources[{n}]", run_uri):
+        for info, uri in found:
             files.append(info)
-            for piece, stored in _cut(len(files) - 1, info, uri, config.shard_bytes):
-                if group and size + stored > config.shard_bytes:
+            for piece, stored in _cut(len(files) - 1, info, uri, target):
+                if group and size + stored > target:
                     flush()
                 group.append(piece)
                 size += stored

@@ -1,0 +1,22 @@
+"""The data side alone: raw text in, curated Parquet out.
+
+Reads the sources, scores, filters, masks and deduplicates them, and leaves `curated/*.parquet` in the run directory for
+any tool that reads Parquet, with `removed/`, `quarantine/` and `ledger.json` to account for the rest.
+"""
+
+from raypt.config import RunConfig, job
+from raypt.pipeline import curate
+from raypt.ray_session import check_capacity, session
+from raypt.run_dir import open_run
+
+
+def main(config: RunConfig) -> None:
+    run = open_run(config)
+    with session(config.ray):
+        check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
+        curated = curate(config, run)
+    print(f"{curated.documents} documents, {curated.bytes / 1e6:.1f} MB in {run.path('curated')}")
+
+
+if __name__ == "__main__":
+    job(main, __doc__)

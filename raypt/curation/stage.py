@@ -1,0 +1,184 @@
+"""Curation over shards: tag (Ray Data actors), then decide (cheap tasks that read attribute columns only).
+
+Each file is whole or absent, so an interrupted stage goes on at the shards that are missing.
+"""
+
+import json
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+
+from raypt import storage
+from raypt.config import RunConfig
+from raypt.corpus.manifest import Manifest
+from raypt.corpus.reader import read_shard
+from raypt.curation.config import CurationConfig
+from raypt.curation.decide import decide
+from raypt.curation.ledger import Amount, Ledger, StageAccount, curation_ledger
+from raypt.curation.quality.model import QualityModel
+from raypt.curation.quality.threshold import QualityThreshold
+from raypt.curation.tagger import Tagger
+from raypt.errors import UserError
+from raypt.run_dir import RunDir
+from raypt.tasks import Progress, run_tasks
+
+log = logging.getLogger("raypt")
+
+
+def tag_shard(run: RunDir, manifest: Manifest, config: RunConfig, tagger: Tagger, shard: int) -> dict[str, Any]:
+    """Read and tag one shard; write its documents, its quarantine and, last, its account, which is returned.
+
+    A shard whose account exists is done and is not read again.
+    """
+    if storage.exists(run.tag_account(shard)):
+        return storage.read_json(run.tag_account(shard))
+    start, cpu = time.time(), time.process_time()
+    quarantined: list[dict[str, Any]] = []
+    lost: Counter[str] = Counter()
+    lost_bytes: Counter[str] = Counter()
+    documents = source_bytes = 0
+    with storage.atomic_write(run.tagged(shard)) as f:
+        writer = None
+        for batch in read_shard(manifest, shard, config.corpus, run.uri):
+            tagged = tagger.tag(batch.documents)
+            if writer is None:
+                writer = pq.ParquetWriter(f, tagged.schema, compression="zstd")
+            writer.write_table(tagged.cast(writer.schema))
+            documents += tagged.num_rows
+            source_bytes += int(pa.compute.sum(tagged["source_bytes"]).as_py() or 0)
+            quarantined += batch.quarantined
+            lost += batch.not_documents
+            lost_bytes += batch.bytes_lost
+        assert writer is not None
+        writer.close()
+    if quarantined:
+        lines = (json.dumps(entry, ensure_ascii=False) for entry in quarantined)
+        storage.write_bytes(run.quarantine(shard), ("\n".join(lines) + "\n").encode())
+    summary = {
+        "shard": shard,
+        "source": manifest.shards[shard].source,
+        "documents": documents,
+        "bytes": source_bytes,
+        "quarantined": dict(Counter(entry["kind"] for entry in quarantined)),
+        "not_documents": dict(lost),
+        "lost_bytes": dict(lost_bytes),
+        "cpu_s": time.process_time() - cpu,
+        "seconds": time.time() - start,
+    }
+    storage.write_json(run.tag_account(shard), summary)
+    return summary
+
+
+class TagShards:
+    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once."""
+
+    def __init__(self, run_uri: str, config: RunConfig, quality_uri: str | None) -> None:
+        self._run, self._config = RunDir(run_uri), config
+        self._manifest = Manifest.from_json(storage.read_json(self._run.manifest))
+        quality = QualityModel.load(quality_uri, config.curation.quality) if quality_uri else None
+        self._tagger = Tagger(config.curation, quality)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        accounts = [tag_shard(self._run, self._manifest, self._config, self._tagger, int(s)) for s in batch["shard"]]
+        return {"account": [json.dumps(account) for account in accounts]}
+
+
+def tag(run: RunDir, manifest: Manifest, config: RunConfig, quality_uri: str | None) -> list[dict[str, Any]]:
+    """Tag every shard with an autoscaling pool of Ray Data actors; the accounts, in shard order."""
+    shards = list(range(len(manifest.shards)))
+    todo = [s for s in shards if not storage.exists(run.tag_account(s))]
+    if todo:
+        cpus = max(1, int(ray.cluster_resources().get("CPU", 1) / config.ray.actor_cpus))
+        most = max(config.ray.min_actors, config.ray.max_actors or cpus)
+        dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
+            TagShards,
+            fn_constructor_args=(run.uri, config, quality_uri),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=min(config.ray.min_actors, len(todo)), max_size=most),
+            num_cpus=config.ray.actor_cpus,
+        )
+        dataset.set_name("curate")
+        progress = Progress("curate", len(todo))
+        for _ in dataset.iter_rows():
+            progress.add()
+    return [storage.read_json(run.tag_account(s)) for s in shards]
+
+
+@dataclass(frozen=True)
+class DecideTask:
+    """One shard to decide on."""
+
+    run_uri: str
+    shard: int
+    config: CurationConfig
+    threshold: QualityThreshold | None
+
+
+def decide_shard(task: DecideTask) -> dict[str, Any]:
+    """Keep or drop each document of a tagged shard; writes (doc_key, reason) and returns the shard's ledger."""
+    run = RunDir(task.run_uri)
+    if storage.exists(run.decide_account(task.shard)):
+        return storage.read_json(run.decide_account(task.shard))
+    with storage.open_read(run.tagged(task.shard)) as f:
+        file = pq.ParquetFile(f)
+        tagged = file.read([c for c in file.schema_arrow.names if c != "text"])
+    reason = decide(tagged, task.config, task.threshold)
+    storage.write_parquet(run.decided(task.shard), pa.table({"doc_key": tagged["doc_key"], "reason": reason}))
+    ledger = curation_ledger(tagged, reason, task.config).to_json()
+    storage.write_json(run.decide_account(task.shard), ledger)
+    return ledger
+
+
+def decide_all(run: RunDir, manifest: Manifest, config: CurationConfig, threshold: QualityThreshold | None) -> Ledger:
+    """Decide on every shard; the merged ledger of the curation stages."""
+    tasks = [DecideTask(run.uri, s.index, config, threshold) for s in manifest.shards]
+    ledger = Ledger()
+    for part in run_tasks(decide_shard, tasks, name="decide"):
+        ledger.merge(Ledger.from_json(part))
+    ledger.check()
+    return ledger
+
+
+def reading_account(accounts: list[dict[str, Any]]) -> StageAccount:
+    """The ledger's first stage: records that became documents, and by kind those that did not."""
+    stage = StageAccount()
+    for shard in accounts:
+        stage.kept.add(shard["documents"], shard["bytes"])
+        for kind, count in {**shard["not_documents"], **shard["quarantined"]}.items():
+            stage.removed.setdefault(f"read.{kind}", Amount()).add(count, shard["lost_bytes"].get(kind, 0))
+    stage.entered.add(stage.kept.documents, stage.kept.bytes)
+    for amount in stage.removed.values():
+        stage.entered.add(amount.documents, amount.bytes)
+    return stage
+
+
+def check_quarantine(accounts: list[dict[str, Any]], run: RunDir, limit: float) -> None:
+    """Warn about unreadable records; raise UserError when they are more than the share `limit` of all."""
+    bad: Counter[str] = sum((Counter(a["quarantined"]) for a in accounts), start=Counter())
+    total = sum(a["documents"] + sum(a["not_documents"].values()) for a in accounts) + bad.total()
+    if not bad:
+        return
+    first = next(a["shard"] for a in accounts if a["quarantined"])
+    example = json.loads(storage.read_bytes(run.quarantine(first)).splitlines()[0])
+    where = f"{example['file']}, " + (
+        f"record {example['row']}" if example["row"] is not None else f"byte {example['byte_offset']}"
+    )
+    kinds = ", ".join(f"{kind} {count}" for kind, count in bad.most_common())
+    message = (
+        f"{bad.total()} of {total} records could not be read ({kinds}); they are in {run.path('quarantine')}. "
+        f"The first: {where}: {example['error']}"
+    )
+    if bad.total() > limit * total:
+        raise UserError(
+            f"{message}\nThat is more than corpus.max_quarantined_fraction={limit:g}: mend the input, or raise the "
+            "limit if this much loss is expected"
+        )
+    log.warning(message)
