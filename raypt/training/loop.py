@@ -1,0 +1,262 @@
+"""The train loop: flat, the same for every parallel strategy, and free of Ray.
+
+Each step: take this rank's micro-batches, agree with the other ranks about them, forward and backward, decide, update,
+write down, and now and then save or evaluate. Ray Train, if it is there, is reached through `Hooks`.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from raypt.model import ModelConfig
+from raypt.model.batch import MicroBatch
+from raypt.parallel import comm
+from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
+from raypt.training.checkpoint import CheckpointInfo, CheckpointWriter, Progress, StreamCursor
+from raypt.training.config import TrainConfig
+from raypt.training.evaluation import Heldout, HeldoutLoss
+from raypt.training.plan import BatchPlan
+from raypt.training.records import MetricsFile, SampleRecorder
+from raypt.training.schedule import lr_scale
+
+log = logging.getLogger("raypt")
+
+
+@dataclass
+class Hooks:
+    """What surrounds the loop. Every function is called on every rank unless it says otherwise."""
+
+    committed: Callable[[dict[str, Any], CheckpointInfo | None], None] = lambda metrics, info: None
+    """After all ranks know that a checkpoint is whole; `info` on rank 0 only. May be a barrier."""
+    preempted: Callable[[], bool] = lambda: False
+    """Whether this worker is about to lose its machine: a checkpoint is made at once."""
+    metrics: Callable[[dict[str, Any]], None] = lambda row: None
+    """Rank 0: one step's figures."""
+
+
+@dataclass
+class LoopState:
+    """What changes from step to step, on every rank alike except where said."""
+
+    progress: Progress
+    reported_step: int = 0
+    """Step of the last checkpoint that `Hooks.committed` heard of."""
+    last_saved_step: int = -1
+    losses: list[float] = field(default_factory=list)
+    heldout: HeldoutLoss | None = None
+    exhausted: bool = False
+
+
+class TrainLoop:
+    """One rank's training from a checkpoint's progress to the last step."""
+
+    def __init__(
+        self,
+        *,
+        engine: TrainEngine,
+        model: ModelConfig,
+        train: TrainConfig,
+        plan: BatchPlan,
+        source: Iterator[MicroBatch],
+        start: Progress,
+        fingerprint: str,
+        writer: CheckpointWriter,
+        heldout: Heldout,
+        device: torch.device,
+        rank: int,
+        metrics: MetricsFile | None,
+        recorder: SampleRecorder | None,
+        hooks: Hooks,
+        peak_flops: float | None = None,
+    ) -> None:
+        self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
+        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, rank
+        self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
+        self.fingerprint, self.peak_flops = fingerprint, peak_flops
+        self.state = LoopState(start, reported_step=start.step, last_saved_step=start.step)
+
+    def run(self) -> Progress:
+        """Train until the last step, or until the samples end (which is said)."""
+        state = self.state
+        while state.progress.step < self.train.steps and not state.exhausted:
+            self._step()
+        final = state.progress.step
+        if state.last_saved_step != final:
+            self._save()
+        self.writer.wait()
+        newest = comm.broadcast_object(self.writer.committed_step)
+        if newest > state.reported_step:
+            self._report(newest)
+        return state.progress
+
+    def _step(self) -> None:
+        state, train = self.state, self.train
+        started = time.perf_counter()
+        micro_batches = self._take()
+        waited = time.perf_counter() - started
+        preempted = self._agree(micro_batches)
+        if state.exhausted:
+            log.warning("the samples end after step %d of %d", state.progress.step, train.steps)
+            return
+        loss = self.engine.forward_backward(micro_batches)
+        scale = lr_scale(train.schedule, state.progress.updates, train.steps)
+        result = self.engine.step(scale) if math.isfinite(loss.loss_sum) else self.engine.discard()
+        before = state.progress
+        state.progress = replace(
+            before,
+            step=before.step + 1,
+            updates=before.updates + (not result.skipped),
+            tokens=before.tokens + loss.tokens,
+            cursor=StreamCursor(before.cursor.next_sample + self.plan.samples_per_step, self.fingerprint),
+        )
+        step = state.progress.step
+        seconds = time.perf_counter() - started
+        if result.skipped:
+            log.warning("step %d: not finite (loss %s): the update is skipped on all ranks", step, loss.loss)
+        if self.recorder is not None:
+            self.recorder.add(step, micro_batches)
+        row = self._row(loss, result, scale, seconds, waited)
+        if self._evaluates_at(step):
+            self._evaluate()
+            if state.heldout is not None:
+                row |= heldout_row(state.heldout)
+        self._write(row)
+        if preempted or self._saves_at(step):
+            self._save()
+
+    def _take(self) -> list[MicroBatch]:
+        out = []
+        for _ in range(self.plan.accumulation):
+            micro = next(self.source, None)
+            if micro is None or len(micro.sample_index_B) < self.plan.micro_batch_size:
+                break
+            out.append(micro)
+        return out
+
+    def _agree(self, micro_batches: list[MicroBatch]) -> bool:
+        """One exchange before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint
+        newly whole, is anyone about to be preempted. Returns the last.
+        """
+        state, plan = self.state, self.plan
+        per_rank = plan.accumulation * plan.micro_batch_size
+        message = np.full(3 + per_rank, -1, np.int64)
+        message[:3] = len(micro_batches), self.writer.committed_step, self.hooks.preempted()
+        if len(micro_batches) == plan.accumulation:
+            message[3:] = np.concatenate([m.sample_index_B for m in micro_batches])
+        everyone = comm.all_gather_ints(message, self.device)
+        if int(everyone[:, 0].min()) < plan.accumulation:
+            state.exhausted = True
+            return False
+        first = state.progress.cursor.next_sample
+        got = np.sort(everyone[:, 3:].ravel())
+        if not np.array_equal(got, np.arange(first, first + plan.samples_per_step)):
+            raise RuntimeError(
+                f"step {state.progress.step + 1} must train on samples {first} to {first + plan.samples_per_step - 1}, "
+                f"but the stream gave {int(got[0])} to {int(got[-1])}: the stream is not at the checkpoint's cursor"
+            )
+        newest = int(everyone[0, 1])
+        if newest > state.reported_step:
+            self._report(newest)
+        return bool(everyone[:, 2].any())
+
+    def _report(self, step: int) -> None:
+        self.hooks.committed({"step": step}, self.writer.committed)
+        self.state.reported_step = step
+
+    def _saves_at(self, step: int) -> bool:
+        every = self.train.checkpoint.every_steps
+        return every is not None and step % every == 0
+
+    def _evaluates_at(self, step: int) -> bool:
+        config = self.train.evaluation
+        due = config.every_steps is not None and step % config.every_steps == 0
+        return due or (config.at_end and step == self.train.steps)
+
+    def _save(self) -> None:
+        state = self.state
+        if self.recorder is not None:
+            self.recorder.flush()
+        if self.metrics is not None:
+            self.metrics.flush()
+        name = comm.broadcast_object(self.writer.new_name(state.progress.step) if self.rank == 0 else None)
+        self.writer.save(name, self.engine.shard(), state.progress)
+        state.last_saved_step = state.progress.step
+
+    def _evaluate(self) -> None:
+        state = self.state
+        state.heldout = self.heldout.evaluate(self.engine, self.device, self.rank, self.plan.world_size)
+        if state.heldout is not None:
+            state.progress = replace(state.progress, heldout_loss=state.heldout.loss)
+            if self.rank == 0:
+                log.info("step %d: held-out loss %.4f", state.progress.step, state.heldout.loss)
+
+    def _row(self, loss: BatchLoss, result: StepResult, scale: float, seconds: float, waited: float) -> dict[str, Any]:
+        progress, timing = self.state.progress, self.engine.timing
+        positions = self.plan.samples_per_step * self.plan.sequence_length
+        row: dict[str, Any] = {
+            "step": progress.step,
+            "samples": progress.cursor.next_sample,
+            "tokens": progress.tokens,
+            "loss": loss.loss,
+            "grad_norm": result.grad_norm,
+            "lr": scale * self.train.optimizer.lr,
+            "skipped": result.skipped,
+            "skipped_steps": progress.step - progress.updates,
+            "tokens_per_s": positions / seconds,
+            "step_s": seconds,
+            "data_wait_fraction": waited / seconds,
+            "forward_s": timing.forward,
+            "backward_s": timing.backward,
+            "update_s": timing.step,
+            "sums_s": timing.communication,
+            "rss_mb": psutil.Process().memory_info().rss / 1e6,
+            "workers": self.plan.world_size,
+        }
+        if self.train.z_loss:
+            row["z"] = loss.z_sum / max(loss.tokens, 1)
+        if self.peak_flops:
+            flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
+            row["mfu"] = flops / (self.peak_flops * self.plan.world_size)
+        if self.device.type == "cuda":
+            row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        return row
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self.metrics is None:
+            return
+        self.metrics.write(row)
+        self.hooks.metrics(row)
+        step = row["step"]
+        if step % self.train.log_every == 0 or step == self.train.steps:
+            remaining = (self.train.steps - step) * row["step_s"]
+            log.info(
+                "step %d/%d loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %.0f s left",
+                step,
+                self.train.steps,
+                row["loss"],
+                "-" if row["grad_norm"] is None else f"{row['grad_norm']:.3f}",
+                row["lr"],
+                row["tokens_per_s"],
+                100 * row["data_wait_fraction"],
+                remaining,
+            )
+
+
+def heldout_row(heldout: HeldoutLoss) -> dict[str, Any]:
+    """The held-out figures as keys of a metrics line."""
+    row: dict[str, Any] = {
+        "heldout_loss": heldout.loss,
+        "heldout_tokens": heldout.tokens,
+        "heldout_s": heldout.seconds,
+        "heldout": heldout.by_group,
+    }
+    if heldout.bits_per_byte is not None:
+        row["heldout_bits_per_byte"] = heldout.bits_per_byte
+    return row

@@ -1,0 +1,129 @@
+"""What a run leaves behind while it trains: a line a step, and the audit trail of samples.
+
+Both survive restarts without doubles: what lies after the checkpoint that a run resumes from is cut away, since those
+steps are done again.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from raypt import storage
+from raypt.model.batch import MicroBatch
+
+METRICS = "metrics.jsonl"
+SAMPLES = "samples.parquet"
+PARTS = "samples"
+
+
+def read_metrics(run_uri: str) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; a last line cut short by a crash is left out."""
+    path = storage.join(run_uri, METRICS)
+    if not storage.exists(path):
+        return []
+    out = []
+    for line in storage.read_bytes(path).splitlines():
+        try:
+            out.append(json.loads(line))
+        except ValueError:
+            break
+    return out
+
+
+class MetricsFile:
+    """`metrics.jsonl`. A local file grows by a line a step; on an object store, which cannot append, the whole is
+    written again at each `flush`.
+    """
+
+    def __init__(self, run_uri: str, resume_step: int) -> None:
+        self.path = storage.join(run_uri, METRICS)
+        self.lines = [_line(row) for row in read_metrics(run_uri) if row["step"] <= resume_step]
+        storage.write_bytes(self.path, b"".join(self.lines))
+        local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
+        self.file = local.open("ab") if local is not None else None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        line = _line(row)
+        if self.file is not None:
+            self.file.write(line)
+            self.file.flush()
+        else:
+            self.lines.append(line)
+
+    def flush(self) -> None:
+        if self.file is None:
+            storage.write_bytes(self.path, b"".join(self.lines))
+
+    def close(self) -> None:
+        self.flush()
+        if self.file is not None:
+            self.file.close()
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """One JSON line; NaN and infinities, which JSON has not, become null."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return (json.dumps(clean) + "\n").encode()
+
+
+_SCHEMA = pa.schema(
+    [("step", pa.int64()), ("rank", pa.int32()), ("sample_index", pa.int64()), ("tokens_xxh3", pa.string())]
+)
+
+
+class SampleRecorder:
+    """The audit trail of one rank: which samples it trained on at which step, with a hash of their token ids.
+
+    Parts are written before each checkpoint, so that what a checkpoint has trained on is always on record.
+    """
+
+    def __init__(self, run_uri: str, rank: int) -> None:
+        self.uri, self.rank = storage.join(run_uri, PARTS), rank
+        self._rows: list[tuple[int, int, int, str]] = []
+
+    def add(self, step: int, micro_batches: list[MicroBatch]) -> None:
+        for micro in micro_batches:
+            for index, row in zip(micro.sample_index_B.tolist(), micro.rows, strict=True):
+                digest = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(row, dtype="<i4").tobytes())
+                self._rows.append((step, self.rank, index, digest))
+
+    def flush(self) -> None:
+        if not self._rows:
+            return
+        columns = zip(zip(*self._rows, strict=True), _SCHEMA, strict=True)
+        table = pa.table([pa.array(column, field.type) for column, field in columns], schema=_SCHEMA)
+        first, last = self._rows[0][0], self._rows[-1][0]
+        storage.write_parquet(storage.join(self.uri, f"{first:08d}-{last:08d}-{self.rank:05d}.parquet"), table)
+        self._rows = []
+
+
+def cut_samples(run_uri: str, resume_step: int) -> None:
+    """Forget what was recorded after the checkpoint that the run resumes from; by rank 0, before anyone trains."""
+    directory = storage.join(run_uri, PARTS)
+    for name in storage.listdir(directory):
+        first, last = (int(x) for x in name.split("-")[:2])
+        if first > resume_step:
+            storage.remove(storage.join(directory, name))
+        elif last > resume_step:
+            path = storage.join(directory, name)
+            table = storage.read_parquet(path)
+            keep = table.filter(pa.compute.field("step") <= resume_step)
+            shorter = f"{first:08d}-{resume_step:08d}-{name.split('-')[2]}"
+            storage.write_parquet(storage.join(directory, shorter), keep)
+            storage.remove(path)
+
+
+def merge_samples(run_uri: str) -> int:
+    """Write `samples.parquet` from the parts, in the order of the sample clock; returns the number of samples."""
+    directory = storage.join(run_uri, PARTS)
+    parts = [storage.read_parquet(storage.join(directory, name)) for name in storage.listdir(directory)]
+    table = pa.concat_tables(parts) if parts else _SCHEMA.empty_table()
+    table = table.sort_by([("step", "ascending"), ("sample_index", "ascending")])
+    storage.write_parquet(storage.join(run_uri, SAMPLES), table)
+    return int(table.num_rows)

@@ -1,0 +1,191 @@
+"""Training as a Ray Train run: driver side, and the worker function that Ray ships."""
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray.data
+import ray.train
+from ray.train.torch import TorchConfig
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2.api.report_config import CheckpointUploadMode
+from ray.train.v2.api.train_fn_utils import get_preemption_info, report
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.model import ModelConfig
+from raypt.tokens.plan import Cursor, check_fingerprint
+from raypt.training.checkpoint import CheckpointInfo, latest_checkpoint
+from raypt.training.config import TrainConfig
+from raypt.training.loop import Hooks
+from raypt.training.plan import valid_world_sizes
+from raypt.training.records import merge_samples, read_metrics
+from raypt.training.worker import CHECKPOINTS, WorkerSpec, quiet_deepspeed, run_worker
+
+log = logging.getLogger("raypt")
+
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training left behind."""
+
+    checkpoint: CheckpointInfo
+    """The last one."""
+    metrics: list[dict[str, Any]]
+    """The lines of metrics.jsonl."""
+
+
+def run_training(
+    *,
+    model: ModelConfig,
+    train: TrainConfig,
+    sequence_length: int,
+    run_uri: str,
+    make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
+    stream_fingerprint: str,
+    heldout_uri: str,
+    tokenizer_uri: str,
+    seed: int,
+    record_samples: bool = False,
+    data_config: ray.train.DataConfig | None = None,
+) -> TrainResult:
+    """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
+
+    Ray must be initialised. `make_dataset(cursor)` gives the dataset factory that Ray Train evaluates at every start of
+    the worker group; `cursor()` says where the newest checkpoint stands. Writes metrics.jsonl, checkpoints/ and, if
+    asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the configuration.
+    """
+    checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
+    check_workers(train, sequence_length)
+    newest = latest_checkpoint(checkpoints_uri)
+    if newest is not None:
+        check_fingerprint(newest.cursor.fingerprint, stream_fingerprint)
+    spec = WorkerSpec(
+        model=model,
+        train=train,
+        sequence_length=sequence_length,
+        run_uri=run_uri,
+        heldout_uri=heldout_uri,
+        tokenizer_uri=tokenizer_uri,
+        fingerprint=stream_fingerprint,
+        seed=seed,
+        record_samples=record_samples,
+    )
+    if newest is None or newest.step < train.steps:
+        _fit(spec, make_dataset, data_config)
+        newest = latest_checkpoint(checkpoints_uri)
+    assert newest is not None, "training ended without a checkpoint"
+    if record_samples:
+        merge_samples(run_uri)
+    return TrainResult(newest, read_metrics(run_uri))
+
+
+def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
+    """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
+    low, high = train.worker_range
+    unit = sequence_length * train.micro_batch_size
+    sizes = valid_world_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    if not sizes:
+        below = train.global_batch_tokens // unit * unit
+        raise UserError(
+            f"train.global_batch_tokens={train.global_batch_tokens} is not a multiple of sequence length "
+            f"{sequence_length} x train.micro_batch_size {train.micro_batch_size} = {unit}; the nearest are "
+            f"{below or unit} and {below + unit}"
+        )
+    fitting = [n for n in sizes if low <= n <= high]
+    if not fitting:
+        raise UserError(
+            f"train.workers={train.workers}: the global batch is {sizes[-1]} micro-batches, which only "
+            f"{', '.join(map(str, sizes))} workers share evenly"
+        )
+    return fitting
+
+
+def _fit(
+    spec: WorkerSpec,
+    make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
+    data_config: ray.train.DataConfig | None,
+) -> None:
+    train = spec.train
+    _set_environment(train)
+    # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
+    storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
+    storage.makedirs(spec.checkpoints_uri)
+    resources: dict[str, float] = {"CPU": train.cpus_per_worker}
+    if train.use_gpu:
+        resources["GPU"] = 1
+    low, high = train.worker_range
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"spec": spec},
+        torch_config=TorchConfig(backend="nccl" if train.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=low if low == high else (low, high),
+            use_gpu=train.use_gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name=CHECKPOINTS,
+            storage_path=spec.run_uri,
+            failure_config=FailureConfig(max_failures=train.max_failures),
+            worker_runtime_env={"env_vars": _worker_environment(train)},
+        ),
+        datasets={"train": make_dataset(lambda: _cursor(spec.checkpoints_uri))},
+        dataset_config=data_config,
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as e:
+        for failure in e.worker_failures.values():
+            cause = getattr(failure, "cause", failure)
+            if isinstance(cause, UserError):
+                raise cause from None
+        raise
+
+
+def _cursor(checkpoints_uri: str) -> Cursor | None:
+    newest = latest_checkpoint(checkpoints_uri)
+    return None if newest is None else Cursor(newest.cursor.next_sample, newest.cursor.fingerprint)
+
+
+def _set_environment(train: TrainConfig) -> None:
+    """Ray Train's own knobs; the driver's environment reaches the controller and the workers."""
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # also how often a report is taken up
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(train.start_timeout_s))
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # the dashboard's Train page
+
+
+def _worker_environment(train: TrainConfig) -> dict[str, str]:
+    threads = train.threads_per_worker or max(1, math.ceil(train.cpus_per_worker))
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    return environment if train.use_gpu else environment | {"DS_ACCELERATOR": "cpu"}
+
+
+def _worker(config: dict[str, Any]) -> None:
+    from raypt.tokens.stream import batches
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
+    quiet_deepspeed()
+    spec: WorkerSpec = config["spec"]
+    rows = batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size)
+    run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted))
+
+
+def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:
+    """Tell Ray Train of a checkpoint that is already in its place: all ranks, since a report is a barrier."""
+    checkpoint = None
+    if info is not None:
+        checkpoint = ray.train.Checkpoint(info.uri)
+    report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+
+
+def _preempted() -> bool:
+    return get_preemption_info() is not None

@@ -1,0 +1,164 @@
+"""What one Ray Train worker does: join the group, build or restore the engine, run the loop."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.model import Llama, ModelConfig
+from raypt.model.batch import MicroBatch, micro_batch
+from raypt.parallel import comm
+from raypt.parallel.zero import ZeroEngine
+from raypt.tokens.store import TokenStore
+from raypt.training.checkpoint import (
+    CheckpointInfo,
+    CheckpointReader,
+    CheckpointWriter,
+    Progress,
+    StreamCursor,
+    latest_checkpoint,
+    sweep,
+)
+from raypt.training.config import TrainConfig
+from raypt.training.evaluation import Heldout
+from raypt.training.loop import Hooks, TrainLoop
+from raypt.training.optimizer import build_optimizer
+from raypt.training.peak import matmul_flops
+from raypt.training.plan import BatchPlan, plan_batches
+from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
+
+log = logging.getLogger("raypt")
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Everything a worker needs to know; small and picklable."""
+
+    model: ModelConfig
+    train: TrainConfig
+    sequence_length: int
+    run_uri: str
+    heldout_uri: str
+    tokenizer_uri: str
+    fingerprint: str
+    seed: int
+    record_samples: bool
+
+    @property
+    def checkpoints_uri(self) -> str:
+        return storage.join(self.run_uri, CHECKPOINTS)
+
+
+def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -> Progress:
+    """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on)."""
+    train = spec.train
+    if not train.use_gpu:
+        torch.set_num_threads(train.threads_per_worker or max(1, round(train.cpus_per_worker)))
+    device = comm.init_process_group(use_gpu=train.use_gpu)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    plan = plan_batches(
+        global_batch_tokens=train.global_batch_tokens,
+        sequence_length=spec.sequence_length,
+        micro_batch_size=train.micro_batch_size,
+        world_size=world,
+    )
+    resumed = _agree_on_checkpoint(spec, rank)
+    engine = build_engine(spec.model, train, plan, seed=spec.seed, device=device)
+    start = Progress(cursor=StreamCursor(0, spec.fingerprint))
+    if resumed is not None:
+        engine.restore(CheckpointReader(resumed))
+        start = resumed.progress
+    if rank == 0:
+        where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
+        log.info("%d workers, %d micro-batches each a step; training %s", world, plan.accumulation, where)
+        cut_samples(spec.run_uri, start.step)
+    metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
+    dist.barrier()
+    try:
+        return TrainLoop(
+            engine=engine,
+            model=spec.model,
+            train=train,
+            plan=plan,
+            source=_micro_batches(rows, train),
+            start=start,
+            fingerprint=spec.fingerprint,
+            writer=CheckpointWriter(
+                spec.checkpoints_uri, train.checkpoint, rank=rank, world=world, meta=_meta(spec, train)
+            ),
+            heldout=_heldout(spec),
+            device=device,
+            rank=rank,
+            metrics=metrics,
+            recorder=SampleRecorder(spec.run_uri, rank) if spec.record_samples else None,
+            hooks=hooks,
+            peak_flops=1e12 * train.peak_tflops if train.peak_tflops else matmul_flops(device, train.precision),
+        ).run()
+    finally:
+        if metrics is not None:
+            metrics.close()
+
+
+def build_engine(
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, *, seed: int, device: torch.device
+) -> ZeroEngine:
+    """A freshly initialised engine; the process group must exist."""
+    module = Llama(model, train.activation_checkpointing).initialise(seed)
+    return ZeroEngine(
+        module,
+        optimizer=lambda m: build_optimizer(m, train.optimizer),
+        zero=train.zero,
+        precision=train.precision,
+        clip_norm=train.optimizer.clip_norm,
+        micro_batch_size=plan.micro_batch_size,
+        accumulation=plan.accumulation,
+        device=device,
+        z_loss=train.z_loss,
+        loss_chunk_tokens=train.loss_chunk_tokens,
+    )
+
+
+def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
+    """Rank 0 finds the newest whole checkpoint; everyone takes that one."""
+    info = None
+    if rank == 0:
+        info = latest_checkpoint(spec.checkpoints_uri)
+        sweep(spec.checkpoints_uri)
+        if info is not None and info.meta["model"] != spec.model.model_dump():
+            raise UserError(
+                f"{info.uri} holds another model than `model` now describes; to continue, restore the model section, "
+                "or start under another run.name"
+            )
+    return comm.broadcast_object(info)
+
+
+def _micro_batches(rows: Iterator[dict[str, Any]], train: TrainConfig) -> Iterator[MicroBatch]:
+    for batch in rows:
+        yield micro_batch(batch, cross_document_targets=train.cross_document_targets)
+
+
+def _meta(spec: WorkerSpec, train: TrainConfig) -> dict[str, Any]:
+    return {"model": spec.model.model_dump(), "zero_stage": train.zero.stage, "precision": train.precision}
+
+
+def _heldout(spec: WorkerSpec) -> Heldout:
+    return Heldout(
+        TokenStore(spec.heldout_uri),
+        max_samples=spec.train.evaluation.max_samples,
+        micro_batch_size=spec.train.micro_batch_size,
+        cross_document_targets=spec.train.cross_document_targets,
+    )
+
+
+def quiet_deepspeed() -> None:
+    """DeepSpeed logs its whole configuration at INFO on every rank."""
+    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
