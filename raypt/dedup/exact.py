@@ -7,32 +7,38 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from raypt.dedup.kernels import U32, decode, kernel
-from raypt.dedup.shingles import text_buffers
+from raypt.dedup.kernels import ONE, U32, U64, decode, kernel
+from raypt.dedup.tokenise import text_buffers
 from raypt.dedup.unicode import SPACE, character_classes, classify
 
 
 @kernel
 def _collapse(data: Any, offsets: Any, classes: Any, out: Any, ends: Any) -> None:
-    written = 0
+    written = U64(0)
     for doc in range(offsets.shape[0] - 1):
-        i, end, start = offsets[doc], offsets[doc + 1], written
+        i, end, start = U64(offsets[doc]), U64(offsets[doc + 1]), written
         pending = False
         while i < end:
-            code, width = U32(data[i]), 1
+            byte = data[i]
+            if 0x20 < byte < 0x7F and not pending:
+                out[written] = byte
+                written += ONE
+                i += ONE
+                continue
+            code, width = U32(byte), 1
             if code >= 0x80:
                 code, width = decode(data, i)
             if classify(classes, code) == SPACE:
-                pending = written > start
+                pending = bool(written > start)
             else:
                 if pending:
-                    out[written] = 32
-                    written += 1
+                    out[written] = 0x20
+                    written += ONE
                     pending = False
-                for j in range(i, i + width):
-                    out[written] = data[j]
-                    written += 1
-            i += width
+                for j in range(width):
+                    out[written] = data[i + U64(j)]
+                    written += ONE
+            i += U64(width)
         ends[doc + 1] = written
 
 

@@ -24,6 +24,8 @@ MIX_A, MIX_B, SHIFT_33 = U64(0xFF51AFD7ED558CCD), U64(0xC4CEB9FE1A85EC53), U64(3
 MIX32_A, MIX32_B = U32(0x85EBCA6B), U32(0xC2B2AE35)
 SHIFT_6, SHIFT_12, SHIFT_13, SHIFT_16, SHIFT_18 = U32(6), U32(12), U32(13), U32(16), U32(18)
 LOW_6, LOW_5, LOW_4, LOW_3 = U32(0x3F), U32(0x1F), U32(0x0F), U32(0x07)
+ONE = U64(1)
+"""Byte positions in the hot loops are unsigned, which spares the test for negative indices."""
 BLOCK = 512
 """Shingle hashes folded into a signature at a time: they stay in the first-level cache."""
 
@@ -45,7 +47,16 @@ def fmix32(h: Any) -> Any:
 
 
 @kernel
-def decode(data: Any, i: int) -> tuple[Any, int]:
+def power(base: Any, exponent: int) -> Any:
+    """base ** exponent mod 2^64."""
+    result = U64(1)
+    for _ in range(exponent):
+        result *= base
+    return result
+
+
+@kernel
+def decode(data: Any, i: Any) -> tuple[Any, int]:
     """(code point uint32, its bytes) of the multi-byte UTF-8 character at `i`; Arrow strings are valid UTF-8."""
     c = U32(data[i])
     second = U32(data[i + 1]) & LOW_6

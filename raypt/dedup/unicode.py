@@ -83,3 +83,9 @@ def lower_case() -> np.ndarray:
         if len(mapped) == 1:
             lower[code] = ord(mapped)
     return lower
+
+
+@kernel
+def lower_of(lower: Any, code: Any) -> Any:
+    """The lower case of any code point as uint64, by the table `lower_case`."""
+    return np.uint64(lower[code]) if code < TABLE_SIZE else np.uint64(code)

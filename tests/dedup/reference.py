@@ -1,6 +1,7 @@
 """What the kernels compute, spelt out in plain Python, and small inputs for the tests."""
 
 import gzip
+import itertools
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -113,7 +114,7 @@ def split(table: pa.Table, shards: int) -> list[pa.Table]:
     """The rows of one table over several shards, doc_keys renumbered."""
     bounds = np.linspace(0, table.num_rows, shards + 1).astype(int)
     parts = []
-    for i, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
         keys = pa.array(np.arange(b - a, dtype=np.int64) + (i << 32))
         parts.append(table.slice(a, b - a).set_column(0, "doc_key", keys))
     return parts

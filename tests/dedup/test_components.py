@@ -50,7 +50,7 @@ def test_forests_of_parts_merge_to_the_components_of_the_whole(shape: str) -> No
     left = spanning_forest(np.concatenate(forests[:3]))
     right = spanning_forest(np.concatenate(forests[3:]))
     merged = found(np.concatenate([right, left]))
-    whole = {v: r for v, r in oracle(edges).items()}
+    whole = oracle(edges)
     assert all(whole[v] == r for v, r in merged.items())
     assert set(whole) - set(merged) == {v for v in whole if (edges == v).any(axis=1).sum() and is_lonely(edges, v)}
 

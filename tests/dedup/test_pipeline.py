@@ -16,7 +16,7 @@ CONFIG = DedupConfig(max_removed_fraction=None)
 
 
 def mutated_corpus(count: int, seed: int = 0) -> list[str]:
-    """Texts of which many are copies of an earlier one with some words changed, some exact, some with other white space."""
+    """Texts of which many are copies of an earlier one: exact, with other white space, with some words changed."""
     rng = np.random.default_rng(seed)
     words = np.array([f"w{i}" for i in range(4000)] + [chr(0x4E00 + i) for i in range(800)])
     texts: list[str] = []
