@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from raypt import storage
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.engine import TrainEngine
+from raypt.tokens.reader import INDEX_FILE
 from raypt.tokens.store import TokenStore
 
 
@@ -31,23 +33,38 @@ class HeldoutLoss:
 class Heldout:
     """The held-out samples of a run, and which of them each evaluation uses.
 
-    With `max_samples`, they are spread evenly over the store, so every source is seen, and are the same each time.
+    The store is filled while training runs: `ready` says whether it is whole, and only then is it read. With
+    `max_samples`, the samples are spread evenly over it, so every source is seen, and are the same each time.
     `byte_count(ids)` gives the UTF-8 bytes that target ids stand for; without it there are no bits per byte.
     """
 
     def __init__(
         self,
-        store: TokenStore,
+        uri: str,
         *,
         max_samples: int | None,
         micro_batch_size: int,
         cross_document_targets: bool = False,
         byte_count: Callable[[np.ndarray], int] | None = None,
     ) -> None:
-        self.store, self.size = store, micro_batch_size
+        self.uri, self.size, self.max_samples = uri, micro_batch_size, max_samples
         self.cross = cross_document_targets
         self.byte_count = byte_count
-        sections = [(i, s) for i, s in store.sections() if s.rows]
+        self._bytes: np.ndarray | None = None
+        self._loaded = False
+
+    @property
+    def ready(self) -> bool:
+        """All shards are tokenized: the index of the token store, written last, is there."""
+        return self._loaded or storage.exists(storage.join(store_of(self.uri), INDEX_FILE))
+
+    def load(self) -> None:
+        """Choose the samples; does nothing the second time."""
+        if self._loaded:
+            return
+        self._loaded = True
+        self.store = TokenStore(self.uri)
+        sections = [(i, s) for i, s in self.store.sections() if s.rows]
         self.groups = sorted({_group(s.source, s.lang) for _, s in sections})
         group_of = {g: i for i, g in enumerate(self.groups)}
         shard = [np.full(s.rows, i, np.int32) for i, s in sections]
@@ -57,10 +74,9 @@ class Heldout:
         self.row = np.concatenate([np.empty(0, np.int64), *row])
         self.group = np.concatenate([np.empty(0, np.int64), *group])
         total = self.row.size
-        if max_samples is not None and total > max_samples:
-            pick = (np.arange(max_samples) * total) // max_samples
+        if self.max_samples is not None and total > self.max_samples:
+            pick = (np.arange(self.max_samples) * total) // self.max_samples
             self.shard, self.row, self.group = self.shard[pick], self.row[pick], self.group[pick]
-        self._bytes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.row.size)
@@ -85,7 +101,10 @@ class Heldout:
 
     @torch.no_grad()
     def evaluate(self, engine: TrainEngine, device: torch.device, rank: int, world: int) -> HeldoutLoss | None:
-        """Collective. The same figures on every rank; None if nothing is held out."""
+        """Collective. The same figures on every rank; None if nothing is held out, or the store is not whole yet."""
+        if not comm.broadcast_object(self.ready):
+            return None
+        self.load()
         if not len(self):
             return None
         started = time.perf_counter()
@@ -128,6 +147,11 @@ class Heldout:
             bits_per_byte=float(loss / math.log(2) / known) if known else None,
             seconds=seconds,
         )
+
+
+def store_of(heldout_uri: str) -> str:
+    """The token store that a held-out store lies in."""
+    return heldout_uri.rstrip("/").rsplit("/", 1)[0]
 
 
 def _group(source: str, lang: str | None) -> str:

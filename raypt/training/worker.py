@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,6 @@ from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.zero import ZeroEngine
-from raypt.tokens.store import TokenStore
 from raypt.training.checkpoint import (
     CheckpointInfo,
     CheckpointReader,
@@ -151,14 +151,16 @@ def _meta(spec: WorkerSpec, train: TrainConfig) -> dict[str, Any]:
 
 def _heldout(spec: WorkerSpec) -> Heldout:
     return Heldout(
-        TokenStore(spec.heldout_uri),
+        spec.heldout_uri,
         max_samples=spec.train.evaluation.max_samples,
         micro_batch_size=spec.train.micro_batch_size,
         cross_document_targets=spec.train.cross_document_targets,
     )
 
 
-def quiet_deepspeed() -> None:
-    """DeepSpeed logs its whole configuration at INFO on every rank."""
+def quiet_libraries() -> None:
+    """DeepSpeed logs its whole configuration on every rank, Ray Train every report; torch warns of its own calls."""
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
