@@ -50,7 +50,7 @@ def _rule_failures(tagged: pa.Table, section: RuleSettings, config: CurationConf
         special = {language: values[bound.key] for language, values in overrides.items() if bound.key in values}
         if bound.threshold is None and not special:
             continue
-        thresholds = np.full(len(tagged), np.nan if bound.threshold is None else bound.threshold)
+        thresholds = np.full(len(tagged), np.nan if bound.threshold is None else float(bound.threshold))
         for language, value in special.items():
             here = pc.fill_null(pc.equal(tagged.column("lang"), language), False).to_numpy()
             thresholds[here] = np.nan if value is None else value

@@ -75,7 +75,7 @@ def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndar
     labels: list[str | None] = []
     scores = np.zeros(len(text), np.float32)
     for i, line in enumerate(_single_lines(text, config.max_bytes)):
-        best = predict(line, 1, 0.0, "strict")
+        best = [] if line.isspace() else predict(line, 1, 0.0, "strict")
         labels.append(best[0][1].removeprefix(_PREFIX) if best else None)
         scores[i] = min(best[0][0], 1.0) if best else 0.0  # fastText's rounding can exceed 1
     return pa.array(labels, pa.string()), scores

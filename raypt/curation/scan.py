@@ -103,7 +103,7 @@ def _decode(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyp
                 c = b & (0xFF >> (n + 1))
                 for m in range(1, n):
                     c = c << 6 | data[i + m] & 0x3F
-                cls[k] = blocks[pages[c >> 8 & 0xFFF], c & 0xFF] if c < 0x110000 else 0
+                cls[k] = blocks[pages[c >> 8], c & 0xFF] if c < 0x110000 else 0
                 i += n
         k += 1
     pos[k] = end
@@ -159,12 +159,9 @@ def _suffix_start(lo, hi, data, pos, cls):  # type: ignore[no-untyped-def]
             run = last
             while run > lo and data[pos[run - 1]] == _DOT:
                 run -= 1
-            before = cls[run - 1] if run > lo else np.uint16(0)
-            initials = last - 2 >= lo and before & u.UPPER and cls[last - 2] & u.UPPER
-            if last > run or before & ~np.uint16(u.UPPER | u.ALPHA) or initials:
-                hi = run  # after "etc" or "USA" a full stop ends a sentence; the one of "J." belongs to the initial
-            else:
-                break
+            if last == run and run > lo and cls[run - 1] & u.UPPER and not (run - 1 > lo and cls[run - 2] & u.UPPER):
+                break  # the full stop of "J." belongs to the initial, that of "USA." ends a sentence
+            hi = run
         elif hi - lo > 2 and _is_clitic(hi - 2, data, pos):
             hi -= 2
         else:
@@ -265,7 +262,7 @@ def _last_char(data, start, end, pages, blocks):  # type: ignore[no-untyped-def]
     c = b & (0xFF >> (n + 1))
     for m in range(1, n):
         c = c << 6 | data[p + m] & 0x3F
-    return blocks[pages[c >> 8 & 0xFFF], c & 0xFF], p
+    return (blocks[pages[c >> 8], c & 0xFF] if c < 0x110000 else blocks[0, 0]), p
 
 
 @kernel

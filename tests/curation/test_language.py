@@ -1,0 +1,73 @@
+"""Language identification: what fastText itself says, and accuracy on labelled sets, with floors."""
+
+import gzip
+import json
+from pathlib import Path
+
+import fasttext
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raypt.curation.language import BUILTIN_MODEL, LanguageConfig, identify
+from raypt.curation.text import TextBatch
+from raypt.errors import UserError
+
+CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "multilingual"
+
+
+def identified(texts: list[str], **values: object) -> tuple[list[str | None], np.ndarray]:
+    lang, score = identify(TextBatch.from_arrow(pa.array(texts, pa.string())), LanguageConfig.model_validate(values))
+    return lang.to_pylist(), score
+
+
+def test_labels_and_scores_are_fasttexts_own() -> None:
+    texts = ["This is an English sentence.\nAnd one more.", "Das ist ein Satz.", "这是一个中文句子。", "42"]
+    model = fasttext.load_model(str(BUILTIN_MODEL))
+    lang, score = identified(texts)
+    for i, text in enumerate(texts):
+        probability, label = model.f.predict(text.replace("\n", " ") + "\n", 1, 0.0, "strict")[0]
+        assert lang[i] == label.removeprefix("__label__")
+        assert score[i] == np.float32(min(probability, 1.0))
+
+
+def test_text_after_a_line_feed_counts() -> None:
+    assert identified(["x\n" + "这是一个中文句子，我们都会说。" * 5])[0] == ["zh"]
+
+
+def test_a_document_without_text_has_no_language() -> None:
+    lang, score = identified(["", "\n", " \u3000\t"])
+    assert lang == [None] * 3
+    assert score.tolist() == [0.0] * 3
+
+
+def test_a_bounded_prefix_is_cut_at_a_character() -> None:
+    assert identified(["这是一个中文句子。" + "This is English. " * 50], max_bytes=29)[0] == ["zh"]
+
+
+def test_a_missing_model_is_named() -> None:
+    with pytest.raises(UserError, match=r"curation\.language\.model: no file /nowhere\.bin"):
+        identified(["x"], model="/nowhere.bin")
+
+
+@pytest.mark.skipif(not CORPORA.exists(), reason="labelled sentences in shared/corpora/multilingual are absent")
+@pytest.mark.parametrize(
+    ("name", "floor", "floor_zh"),
+    [
+        ("lid_tatoeba.dev.jsonl.gz", 0.76, 0.93),
+        ("lid_udhr_paragraphs.jsonl.gz", 0.73, 0.95),
+        ("xquad_parallel.jsonl.gz", 0.999, 0.999),
+    ],
+)
+def test_accuracy_on_labelled_text(name: str, floor: float, floor_zh: float) -> None:
+    model = fasttext.load_model(str(BUILTIN_MODEL))
+    known = {label.removeprefix("__label__") for label in model.get_labels()}
+    with gzip.open(CORPORA / name) as f:
+        rows = [row for row in map(json.loads, f) if row["lang"] in known][::4]
+    lang, _ = identified([row["text"] for row in rows])
+    right = np.array([found == row["lang"] for found, row in zip(lang, rows, strict=True)])
+    chinese = np.array([row["lang"] == "zh" for row in rows])
+    zh = right[chinese]
+    print(f"\n{name}: language accuracy {right.mean():.4f} of {len(rows)}, zh {zh.mean():.4f} of {len(zh)}")
+    assert right.mean() >= floor
+    assert zh.mean() >= floor_zh
