@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from raypt.model.hf import export_hf, load_hf
     from raypt.model.llama import KVCache, Llama, Targets
 
-__all__ = ["PRESETS", "KVCache", "Llama", "ModelConfig", "RopeScaling", "Targets", "export_hf", "load_hf"]
+__all__ = ["PRESETS", "KVCache", "Llama", "ModelConfig", "RopeScaling", "Targets", "export_hf", "generate", "load_hf"]
 
 _LAZY = {
     "export_hf": "hf",
+    "generate": "generation",
     "load_hf": "hf",
     "KVCache": "llama",
     "Llama": "llama",
