@@ -1,4 +1,4 @@
-"""Charts as SVG text: lines, horizontal bars, histograms. Small enough to embed by the dozen in a self-contained page."""
+"""Charts as SVG text: lines, horizontal bars, histograms; small enough to embed many in a self-contained page."""
 
 import html
 import math
@@ -66,8 +66,8 @@ def line_chart(
     width: int = 620,
     height: int = 300,
 ) -> str:
-    """Lines over a common x. `levels` are labelled horizontal lines (a bound to compare with). Points that are not finite
-    are left out; so is what is not positive when `log_y`."""
+    """Lines over a common x. `levels` are labelled horizontal lines (a bound to compare with). Points that are not
+    finite are left out; so is what is not positive when `log_y`."""
     if log_y:
         series = [Series(s.name, s.x, [y if y > 0 else math.nan for y in s.y], s.marks, s.dashed) for s in series]
     series = _finite(series)
@@ -201,7 +201,7 @@ def histogram(
 
 def _open(width: int, height: int, title: str) -> str:
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' {FONT} "
-        f"role='img' aria-label='{html.escape(title, quote=True)}'>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
+        f"{FONT} role='img' aria-label='{html.escape(title, quote=True)}'>"
         f"<text x='4' y='18' font-weight='600' font-size='13' fill='{INK}'>{html.escape(title)}</text>"
     )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import ray
+import ray.data
 
 from raypt.config import RaySection
 from raypt.errors import UserError
@@ -26,6 +27,9 @@ def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job."""
     for key, value in (ENVIRONMENT | QUIET).items():
         os.environ.setdefault(key, value)
+    # Its progress tables repeat what raypt's own progress lines say.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     runtime_env = {"env_vars": {key: os.environ[key] for key in (ENVIRONMENT | QUIET)}}
     try:

@@ -6,7 +6,7 @@ import yaml
 
 from raypt import storage
 from raypt.config import RunConfig
-from raypt.config_io import dump_yaml, format_path
+from raypt.config_io import dump_yaml, format_path, validate
 from raypt.errors import UserError
 
 MAY_CHANGE = ("ray", "run.dir", "train")
@@ -38,6 +38,10 @@ class RunDir:
     @property
     def quality(self) -> str:
         return self.path("quality")
+
+    @property
+    def quality_scores(self) -> str:
+        return self.path("work", "quality_scores.json")
 
     @property
     def tokenizer(self) -> str:
@@ -87,7 +91,8 @@ def open_run(config: RunConfig) -> RunDir:
     """
     run = RunDir(config.run_uri)
     if storage.exists(run.config):
-        old = yaml.safe_load(storage.read_bytes(run.config))
+        # Through the present schema, so that a key added to raypt since then counts as its default.
+        old = validate(RunConfig, yaml.safe_load(storage.read_bytes(run.config))).model_dump(mode="json")
         changed = [
             f"  {key}: was {before!r}, now {after!r}"
             for key, before, after in _differences(old, config.model_dump(mode="json"))

@@ -32,6 +32,8 @@ from raypt.tasks import Progress, run_tasks
 
 log = logging.getLogger("raypt")
 
+SCORE_BINS = 40
+
 
 def tag_shard(run: RunDir, manifest: Manifest, config: RunConfig, tagger: Tagger, shard: int) -> dict[str, Any]:
     """Read and tag one shard; write its documents, its quarantine and, last, its account, which is returned.
@@ -123,7 +125,7 @@ class DecideTask:
 
 
 def decide_shard(task: DecideTask) -> dict[str, Any]:
-    """Keep or drop each document of a tagged shard; writes (doc_key, reason) and returns the shard's ledger."""
+    """Keep or drop each document of a tagged shard; writes (doc_key, reason), returns {ledger, quality_scores}."""
     run = RunDir(task.run_uri)
     if storage.exists(run.decide_account(task.shard)):
         return storage.read_json(run.decide_account(task.shard))
@@ -132,18 +134,33 @@ def decide_shard(task: DecideTask) -> dict[str, Any]:
         tagged = file.read([c for c in file.schema_arrow.names if c != "text"])
     reason = decide(tagged, task.config, task.threshold)
     storage.write_parquet(run.decided(task.shard), pa.table({"doc_key": tagged["doc_key"], "reason": reason}))
-    ledger = curation_ledger(tagged, reason, task.config).to_json()
-    storage.write_json(run.decide_account(task.shard), ledger)
-    return ledger
+    summary = {
+        "ledger": curation_ledger(tagged, reason, task.config).to_json(),
+        "quality_scores": _score_histogram(tagged),
+    }
+    storage.write_json(run.decide_account(task.shard), summary)
+    return summary
+
+
+def _score_histogram(tagged: pa.Table) -> list[int]:
+    """Documents by quality score in SCORE_BINS equal bins of [0, 1]; empty without scores."""
+    if "quality_score" not in tagged.column_names:
+        return []
+    scores = np.clip(tagged["quality_score"].to_numpy(), 0.0, 1.0)
+    return np.histogram(scores[np.isfinite(scores)], bins=SCORE_BINS, range=(0.0, 1.0))[0].tolist()
 
 
 def decide_all(run: RunDir, manifest: Manifest, config: CurationConfig, threshold: QualityThreshold | None) -> Ledger:
-    """Decide on every shard; the merged ledger of the curation stages."""
+    """Decide on every shard; the merged ledger of the curation stages. Leaves the score histogram for the report."""
     tasks = [DecideTask(run.uri, s.index, config, threshold) for s in manifest.shards]
     ledger = Ledger()
+    scores = np.zeros(SCORE_BINS, np.int64)
     for part in run_tasks(decide_shard, tasks, name="decide"):
-        ledger.merge(Ledger.from_json(part))
+        ledger.merge(Ledger.from_json(part["ledger"]))
+        scores += np.array(part["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
+    minimum = None if threshold is None else threshold.minimum
+    storage.write_json(run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum})
     return ledger
 
 
