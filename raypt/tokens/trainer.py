@@ -1,10 +1,9 @@
 """Train a tokenizer on a seeded sample of the curated text, or load one from any of the usual files."""
 
-import contextlib
 import functools
+import json
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ def sample_part(uri: str, rates: dict[tuple[str, str], float], seed: int) -> lis
 
 def special_tokens(config: TokenizerConfig) -> list[str]:
     named = [config.bos_token, config.eos_token, config.pad_token]
-    if config.algorithm == "wordpiece" or (config.algorithm == "unigram" and not config.byte_fallback):
+    if config.algorithm != "bpe":
         named.insert(0, UNKNOWN_TOKEN)
     tokens = [t for t in named if t is not None]
     return list(dict.fromkeys([*tokens, *config.extra_special_tokens]))
@@ -93,74 +92,100 @@ def _digits(config: TokenizerConfig) -> list[Any]:
     return []
 
 
-def _bpe(config: TokenizerConfig) -> tuple[tokenizers.Tokenizer, Any]:
+def _pieces_pipeline(config: TokenizerConfig, model: Any) -> tokenizers.Tokenizer:
+    """A tokenizer of whole words around a WordPiece or Unigram model."""
+    backend = tokenizers.Tokenizer(model)
+    if config.algorithm == "wordpiece":
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), *_digits(config)])
+        backend.decoder = decoders.WordPiece()
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*_digits(config), pre_tokenizers.Metaspace()])
+        backend.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+    normalizer = _normalizer(config)
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    return backend
+
+
+def _train_bpe(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     steps = _digits(config)
     backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, byte_level]) if steps else byte_level
     backend.decoder = decoders.ByteLevel()
-    return backend, trainers.BpeTrainer(
+    normalizer = _normalizer(config)
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
         special_tokens=special_tokens(config),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+    backend.train_from_iterator(texts, trainer, length=len(texts))
+    return backend
 
 
-def _wordpiece(config: TokenizerConfig) -> tuple[tokenizers.Tokenizer, Any]:
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN_TOKEN, max_input_chars_per_word=100))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), *_digits(config)])
-    backend.decoder = decoders.WordPiece()
-    return backend, trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=special_tokens(config),
-        show_progress=False,
-    )
+def _train_wordpiece(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
+    """Twice: `tokenizers` numbers the "##x" characters in the order of a hash map, and breaks ties by number. The first
+    training only collects them; the second is given them in order, so that it is reproducible.
+    """
+    special = special_tokens(config)
+
+    def vocabulary(size: int, first: list[str]) -> dict[str, int]:
+        backend = _pieces_pipeline(config, models.WordPiece(unk_token=UNKNOWN_TOKEN))
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size, min_frequency=config.min_frequency, special_tokens=first, show_progress=False
+        )
+        backend.train_from_iterator(texts, trainer, length=len(texts))
+        return backend.get_vocab()
+
+    characters = sorted(set(vocabulary(1, special)) - set(special))
+    vocab = vocabulary(config.vocab_size, special + characters)
+    model = models.WordPiece(vocab, unk_token=UNKNOWN_TOKEN, max_input_chars_per_word=100)
+    return _pieces_pipeline(config, model)
 
 
-def _unigram(config: TokenizerConfig) -> tuple[tokenizers.Tokenizer, Any]:
-    backend = tokenizers.Tokenizer(models.Unigram())
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*_digits(config), pre_tokenizers.Metaspace()])
-    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+def _train_unigram(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
     special = special_tokens(config)
     if config.byte_fallback:
         special += [f"<0x{b:02X}>" for b in range(256)]
-    return backend, trainers.UnigramTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=special,
-        unk_token=None if config.byte_fallback else UNKNOWN_TOKEN,
-        show_progress=False,
+    backend = _pieces_pipeline(config, models.Unigram())
+    trainer = trainers.UnigramTrainer(
+        vocab_size=config.vocab_size, special_tokens=special, unk_token=UNKNOWN_TOKEN, show_progress=False
     )
+    backend.train_from_iterator(texts, trainer, length=len(texts))
+    pieces = [(p, s) for p, s in json.loads(backend.to_str())["model"]["vocab"] if p not in special]
+    vocab = [(t, 0.0) for t in special] + _reproducible(pieces)
+    return _pieces_pipeline(config, models.Unigram(vocab, special.index(UNKNOWN_TOKEN), config.byte_fallback))
 
 
-_ALGORITHMS = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}
+def _reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Unigram pieces with what depends on the order of `tokenizers`' hash maps taken out.
+
+    The last digits of the scores (sums in another order) are rounded off. Characters that must be kept without a score
+    of their own get the lowest score plus 0, 1, 2, ... times 0.0001, in hash order: they get them in character order.
+    """
+    lowest = min(score for _, score in pieces)
+    steps = {p: (score - lowest) / 1e-4 for p, score in pieces if len(p) == 1}
+    required = sorted(p for p, n in steps.items() if abs(n - round(n)) < 1e-4 and n < len(pieces))
+    given = dict(zip(required, sorted(steps[p] * 1e-4 + lowest for p in required), strict=True))
+    rounded = [(p, round(given.get(p, score), 6)) for p, score in pieces]
+    return sorted(rounded, key=lambda x: (-x[1], x[0]))
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Unigram's trainer adds floats in the order of its threads; one thread makes it reproducible."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
+_ALGORITHMS = {"bpe": _train_bpe, "wordpiece": _train_wordpiece, "unigram": _train_unigram}
 
 
 def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
     """Train on these texts. The same texts in the same order give the same tokenizer."""
-    backend, trainer = _ALGORITHMS[config.algorithm](config)
-    normalizer = _normalizer(config)
-    if normalizer is not None:
-        backend.normalizer = normalizer
-    with _one_thread() if config.algorithm == "unigram" else contextlib.nullcontext():
-        backend.train_from_iterator(texts, trainer, length=len(texts))
-    unk = UNKNOWN_TOKEN if UNKNOWN_TOKEN in special_tokens(config) else None
+    backend = _ALGORITHMS[config.algorithm](texts, config)
+    backend.add_special_tokens(special_tokens(config))
+    emits_unknown = config.algorithm == "wordpiece" or (config.algorithm == "unigram" and not config.byte_fallback)
+    unk = UNKNOWN_TOKEN if emits_unknown else None
     return Tokenizer(backend, bos=config.bos_token, eos=config.eos_token, pad=config.pad_token, unk=unk)
 
 

@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import pytest
+
+from raypt.errors import UserError
+from raypt.tokens.config import TokenizerConfig
+from raypt.tokens.shards import PartSummary, summarize_part
+from raypt.tokens.tokenizer import Tokenizer
+from raypt.tokens.trainer import prepare_tokenizer, sample_part, sample_rates, train
+from tests.tokens.helpers import WORDS
+
+TEXTS = [" ".join(WORDS[i:] + WORDS[:i]) * 5 for i in range(len(WORDS))]
+
+
+def config(**values: object) -> TokenizerConfig:
+    return TokenizerConfig.model_validate({"vocab_size": 400, **values})
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "wordpiece", "unigram"])
+def test_the_same_texts_give_the_same_tokenizer(algorithm: str) -> None:
+    a, b = (train(TEXTS, config(algorithm=algorithm)) for _ in range(2))
+    assert a.fingerprint == b.fingerprint
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_no_text_is_unknown_to_byte_tokens(algorithm: str) -> None:
+    tokenizer = train(TEXTS, config(algorithm=algorithm, vocab_size=600))
+    text = "unseen: ๛ 🎈 ß"
+    assert tokenizer.unk_id is None
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("values", [{"algorithm": "wordpiece"}, {"algorithm": "unigram", "byte_fallback": False}])
+def test_others_have_an_unknown_token(values: dict[str, object]) -> None:
+    tokenizer = train(TEXTS, config(**values))
+    assert tokenizer.unk_id in tokenizer.encode("the ๛ ship")
+
+
+def test_every_byte_has_a_token_even_if_the_sample_lacks_it() -> None:
+    tokenizer = train(["aaaa"], config())
+    assert tokenizer.decode(tokenizer.encode("中")) == "中"
+
+
+def test_special_tokens_come_first_and_can_be_added() -> None:
+    tokenizer = train(TEXTS, config(pad_token="<pad>", extra_special_tokens=["<a>", "<b>"]))
+    assert [tokenizer.backend.token_to_id(t) for t in ("<pad>", "<a>", "<b>")] == [2, 3, 4]
+    assert tokenizer.pad_id == 2
+
+
+def test_without_pad_token_padding_is_the_end_of_text() -> None:
+    tokenizer = train(TEXTS, config())
+    assert tokenizer.pad_id == tokenizer.eos_id
+
+
+@pytest.mark.parametrize(("split", "pieces"), [("individual", 6), ("triples", 2)])
+def test_numbers_are_split_as_asked(split: str, pieces: int) -> None:
+    tokenizer = train(["123456 " * 50], config(split_digits=split))
+    ids = tokenizer.encode("123456")
+    assert len(ids) == pieces
+    assert tokenizer.decode(ids) == "123456"
+
+
+def test_numbers_merge_freely_by_default() -> None:
+    assert len(train(["123456 " * 50], config()).encode("123456")) == 1
+
+
+@pytest.mark.parametrize(("form", "same"), [("nfc", True), (None, False)])
+def test_normalization_makes_composed_and_decomposed_text_the_same(form: str | None, same: bool) -> None:
+    tokenizer = train(TEXTS, config(normalization=form))
+    assert (tokenizer.encode("nai\u0308ve") == tokenizer.encode("naïve")) == same
+
+
+def test_lower_case_wordpiece_ignores_case() -> None:
+    tokenizer = train(TEXTS, config(algorithm="wordpiece", lowercase=True))
+    assert tokenizer.encode("The SHIP") == tokenizer.encode("the ship")
+
+
+def summary(**languages: dict[str, int]) -> PartSummary:
+    return PartSummary({}, {}, languages, {}, "")
+
+
+def test_a_small_corpus_is_sampled_whole() -> None:
+    rates = sample_rates([summary(web={"en": 500, "zh": 100})], config(sample_bytes=10_000))
+    assert rates == {("web", "en"): 1.0, ("web", "zh"): 1.0}
+
+
+def test_a_sample_holds_about_as_many_bytes_as_asked() -> None:
+    sizes = {("web", "en"): 10**9, ("web", "zh"): 10**6, ("books", ""): 2000}
+    parts = [summary(web={"en": 10**9, "zh": 10**6}, books={"": 2000})]
+    rates = sample_rates(parts, config(sample_bytes=10_000_000))
+    assert sum(rates[k] * n for k, n in sizes.items()) == pytest.approx(10_000_000)
+
+
+def test_small_languages_are_lifted_and_filled_ones_leave_their_share_to_others() -> None:
+    rates = sample_rates([summary(web={"en": 10**9, "zh": 10**6})], config(sample_bytes=10_000_000, sample_alpha=0.5))
+    assert rates["web", "zh"] > 10 * rates["web", "en"]
+    rates = sample_rates([summary(web={"en": 10**9, "zh": 100})], config(sample_bytes=1_000_000, sample_alpha=0.0))
+    assert rates["web", "zh"] == 1.0
+    assert rates["web", "en"] == pytest.approx((1_000_000 - 100) / 10**9)
+
+
+def test_the_seed_decides_which_documents_are_sampled(curated: list[str]) -> None:
+    rates = {(s, lang): 0.5 for s in ("web", "books") for lang in ("en", "zh")}
+    a, b = (sample_part(curated[4], rates, seed) for seed in (1, 2))
+    assert a == sample_part(curated[4], rates, 1)
+    assert a != b
+    assert 10 < len(a) < 30
+
+
+def test_a_prepared_tokenizer_is_loaded_the_second_time(curated: list[str], tmp_path: Path) -> None:
+    first = prepare_tokenizer(curated, config(), str(tmp_path), seed=0)
+    before = (tmp_path / "tokenizer.json").stat().st_mtime_ns
+    assert prepare_tokenizer(curated, config(), str(tmp_path), seed=0).fingerprint == first.fingerprint
+    assert (tmp_path / "tokenizer.json").stat().st_mtime_ns == before
+
+
+def test_one_seed_gives_one_tokenizer(curated: list[str], tmp_path: Path) -> None:
+    a, b = (prepare_tokenizer(curated, config(), str(tmp_path / name), seed=3) for name in "ab")
+    assert a.fingerprint == b.fingerprint
+
+
+def test_another_configuration_seed_or_text_is_refused_by_name(curated: list[str], tmp_path: Path) -> None:
+    prepare_tokenizer(curated, config(), str(tmp_path), seed=0)
+    with pytest.raises(UserError, match="another config"):
+        prepare_tokenizer(curated, config(vocab_size=500), str(tmp_path), seed=0)
+    with pytest.raises(UserError, match="another seed"):
+        prepare_tokenizer(curated, config(), str(tmp_path), seed=1)
+    with pytest.raises(UserError, match="another content"):
+        prepare_tokenizer(curated[:2], config(), str(tmp_path), seed=0)
+
+
+def test_a_tokenizer_of_ones_own_is_loaded_and_none_is_trained(
+    curated: list[str], tokenizer_uri: str, tmp_path: Path
+) -> None:
+    ours = prepare_tokenizer(curated, config(path=tokenizer_uri), str(tmp_path), seed=0)
+    assert ours.fingerprint == Tokenizer.load(tokenizer_uri).fingerprint
+
+
+def test_empty_curated_text_is_refused(tmp_path: Path) -> None:
+    from tests.tokens.helpers import write_parts
+
+    with pytest.raises(UserError, match="curated text is empty"):
+        prepare_tokenizer(write_parts(tmp_path / "curated", [[]]), config(), str(tmp_path / "tok"), seed=0)
+
+
+def test_a_part_without_text_column_is_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"doc_key": [1], "source": ["a"]}), tmp_path / "part-00000.parquet")
+    with pytest.raises(UserError, match=r"part-00000\.parquet: not a curated part.*text"):
+        summarize_part(str(tmp_path / "part-00000.parquet"))
