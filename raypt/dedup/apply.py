@@ -2,23 +2,35 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt.dedup.spans import cut_text
 
 
 def apply_shard(docs: pa.Table, removed: pa.Table, edits: pa.Table | None = None) -> tuple[pa.Table, pa.Array]:
     """(the kept documents with edited text, the reason of each of `docs` or null if kept).
 
-    `docs` has doc_key in ascending order; `removed` (doc_key, reason) and `edits` (doc_key, text: what is left of the
-    text) are the shard's files. Documents in neither are kept as they are. Pure.
+    `docs` has doc_key in ascending order; `removed` (doc_key, reason) and `edits` (doc_key, starts, stops: the bytes to
+    cut) are the shard's files. Documents in neither are kept as they are. Pure.
     """
     keys = docs["doc_key"].to_numpy()
     assert (np.diff(keys) > 0).all(), "documents are not in ascending order of doc_key"
     reasons = _scatter(keys, removed, "reason")
     if edits is not None and edits.num_rows:
-        texts = _scatter(keys, edits, "text")
-        at = docs.schema.get_field_index("text")
-        merged = pa.compute.coalesce(texts.cast(docs.schema.field(at).type), docs["text"])
-        docs = docs.set_column(at, docs.schema.field(at), merged)
+        docs = _edit(docs, keys, edits)
     return docs.filter(reasons.is_null()), reasons
+
+
+def _edit(docs: pa.Table, keys: np.ndarray, edits: pa.Table) -> pa.Table:
+    edits = edits.filter(pa.array(np.isin(edits["doc_key"].to_numpy(), keys)))
+    rows = np.searchsorted(keys, edits["doc_key"].to_numpy())
+    at = docs.schema.get_field_index("text")
+    field = docs.schema.field(at)
+    mask = np.zeros(len(keys), bool)
+    mask[rows] = True
+    shortened = cut_text(docs["text"].take(pa.array(rows)), edits).cast(field.type)
+    text = pc.replace_with_mask(docs["text"].combine_chunks(), pa.array(mask), shortened)
+    return docs.set_column(at, field, text)
 
 
 def _scatter(keys: np.ndarray, sparse: pa.Table, name: str) -> pa.Array:

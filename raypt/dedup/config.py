@@ -61,6 +61,25 @@ class FuzzyConfig(Settings):
         return 14, 8
 
 
+class SentenceConfig(Settings):
+    """Repeated passages, cut out of the documents that exact and fuzzy deduplication keep. The first occurrence, in
+    doc_key order, stays."""
+
+    enabled: bool = False
+    """Cut repeated passages."""
+    unit: Literal["sentence", "line", "paragraph"] = "sentence"
+    """What a passage is made of. A paragraph ends at a blank line."""
+    length: int = Field(3, ge=1, le=64)
+    """Consecutive units in a passage; 3 sentences as in C4 (Raffel et al., 2020). Take 1 for lines and paragraphs."""
+    max_documents: int = Field(1, ge=1)
+    """Cut a passage that is found in more than this many documents. Repeats within one document are always cut."""
+    min_words: int | None = Field(50, ge=1)
+    """Remove a document that was cut and has fewer words left (a Chinese character is a word). 50: Gopher's lower bound
+    (Rae et al., 2021)."""
+    min_units: int | None = Field(None, ge=1)
+    """Remove a document that was cut and has fewer units left."""
+
+
 class DedupConfig(Settings):
     """Decisions across documents: exact and near duplicates, within and between sources."""
 
@@ -68,6 +87,7 @@ class DedupConfig(Settings):
     """Deduplicate at all."""
     exact: ExactConfig = ExactConfig()
     fuzzy: FuzzyConfig = FuzzyConfig()
+    sentences: SentenceConfig = SentenceConfig()
     scope: Literal["global", "source"] = "global"
     """Compare all documents, or only those of the same source."""
     quality_column: str | None = "quality_score"

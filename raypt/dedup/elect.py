@@ -1,4 +1,4 @@
-"""Passes 4 to 6: the members of each component meet, one is kept, the decision goes back to its shard."""
+"""Passes 4 and 5: the members of each component meet, and one is kept."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,9 +16,6 @@ from raypt.dedup.plan import load_plan
 EXACT, FUZZY = "dedup.exact", "dedup.fuzzy"
 TOP_CLUSTERS = 20
 SAMPLE_MEMBERS = 5
-
-REMOVED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("cluster_id", pa.int64())])
-CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
 
 
 @dataclass
@@ -153,62 +150,7 @@ def elect_partition(item: tuple[str, int]) -> ClusterSummary:
     elected = elect(read_partition(files, partition, fingerprint=plan.parameters))
     done = plan.file("elected", partition)
     if not storage.exists(done):
-        positions = np.searchsorted(np.array([s.index for s in plan.shards]), column(elected, "doc_key") >> 32)
+        positions = plan.positions(column(elected, "doc_key"))
         rows = elected.select(["doc_key", "id", "cluster_id", "kept", "reason"])
         write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)
     return summarise(elected)
-
-
-@dataclass
-class Tally:
-    """Documents and their bytes."""
-
-    documents: int = 0
-    bytes: int = 0
-
-    def add(self, documents: int, size: int) -> None:
-        self.documents += int(documents)
-        self.bytes += int(size)
-
-
-@dataclass
-class ShardLedger:
-    """What went into deduplication and what was removed, by (source, reason)."""
-
-    entered: dict[str, Tally] = field(default_factory=dict)
-    """By source."""
-    removed: dict[tuple[str, str], Tally] = field(default_factory=dict)
-    """By (source, reason)."""
-
-    def add(self, other: "ShardLedger") -> None:
-        for source, tally in other.entered.items():
-            self.entered.setdefault(source, Tally()).add(tally.documents, tally.bytes)
-        for pair, tally in other.removed.items():
-            self.removed.setdefault(pair, Tally()).add(tally.documents, tally.bytes)
-
-
-def finish_shard(item: tuple[str, int]) -> ShardLedger:
-    """Write what a shard loses and its rows of the clusters' table; its ledger. Item: (plan URI, position)."""
-    plan, position = load_plan(item[0]), item[1]
-    files = [plan.file("elected", partition) for partition in range(plan.partitions)]
-    rows = read_partition(files, position, fingerprint=plan.parameters).sort_by("doc_key")
-    clusters = plan.file("clusters", position, "parquet")
-    if not storage.exists(clusters):
-        storage.write_parquet(clusters, rows.select(CLUSTERS.names).cast(CLUSTERS))
-    removed = rows.filter(pc.invert(rows["kept"]))
-    done = plan.removed(plan.shards[position])
-    if not storage.exists(done):
-        storage.write_parquet(done, removed.select(REMOVED.names).cast(REMOVED))
-    return _ledger(storage.read_parquet(plan.file("attributes", position, "parquet")), removed)
-
-
-def _ledger(attributes: pa.Table, removed: pa.Table) -> ShardLedger:
-    ledger = ShardLedger()
-    totals = attributes.group_by("source").aggregate([("bytes", "sum"), ([], "count_all")])
-    for row in totals.to_pylist():
-        ledger.entered[row["source"]] = Tally(row["count_all"], row["bytes_sum"])
-    at = np.searchsorted(attributes["doc_key"].to_numpy(), removed["doc_key"].to_numpy())
-    lost = attributes.select(["source", "bytes"]).take(pa.array(at)).append_column("reason", removed["reason"])
-    for row in lost.group_by(["source", "reason"]).aggregate([("bytes", "sum"), ([], "count_all")]).to_pylist():
-        ledger.removed[row["source"], row["reason"]] = Tally(row["count_all"], row["bytes_sum"])
-    return ledger

@@ -52,7 +52,7 @@ def label_members(item: tuple[str, str]) -> int:
     plan, forest = load_plan(item[0]), item[1]
     done = plan.file("labels", 0)
     vertices, roots = components(_read_edges(forest))
-    positions = np.searchsorted(np.array([s.index for s in plan.shards]), vertices >> 32)
+    positions = plan.positions(vertices)
     rows = pa.table({"doc_key": vertices, "root": roots})
     write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)
     return len(vertices)

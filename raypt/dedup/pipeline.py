@@ -9,11 +9,14 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.elect import CLUSTERS, ClusterSummary, ShardLedger, elect_partition, finish_shard, join_members
+from raypt.dedup.elect import ClusterSummary, elect_partition, join_members
+from raypt.dedup.finish import CLUSTERS, finish_shard
 from raypt.dedup.graph import connect
+from raypt.dedup.ledger import ShardLedger
 from raypt.dedup.plan import DedupShard, Plan, choose_partitions, inspect_shard
 from raypt.dedup.report import build_report, describe_clusters
 from raypt.dedup.signing import sign_shard
+from raypt.dedup.spans import find_repeats, hash_shard_spans
 from raypt.errors import UserError
 from raypt.tasks import run_tasks
 
@@ -31,7 +34,7 @@ class DedupResult:
     removed: dict[str, int]
     """Removed documents by reason."""
     ledger: dict[str, Any]
-    """{"in": {documents, bytes}, "kept": ..., "removed": {reason: {documents, bytes}}}."""
+    """As ShardLedger.to_json: in, kept, removed and edited by reason, each in documents and bytes."""
     report: dict[str, Any]
     """What `report.json` holds."""
 
@@ -87,6 +90,9 @@ def _run_passes(plan: Plan, plan_uri: str) -> dict[str, Any]:
     summary, ledger = ClusterSummary(), ShardLedger()
     for part in run_tasks(elect_partition, partitions, name="dedup: elect"):
         summary.add(part)
+    if plan.config.sentences.enabled:
+        run_tasks(hash_shard_spans, shards, name="dedup: spans")
+        run_tasks(find_repeats, partitions, name="dedup: repeats")
     for shard_ledger in run_tasks(finish_shard, shards, name="dedup: finish"):
         ledger.add(shard_ledger)
     return build_report(plan, summary, ledger)
@@ -107,7 +113,7 @@ def _finished(plan: Plan, out_uri: str) -> DedupResult | None:
     outputs = [storage.join(out_uri, CLUSTERS_FILE), storage.join(out_uri, REPORT_FILE)]
     found = storage.read_json(_marker(plan)) if storage.exists(_marker(plan)) else {}
     if found.get("key") != plan.key:
-        for stale in (storage.join(plan.work_uri, "removed"), *outputs):
+        for stale in (*(storage.join(plan.work_uri, kind) for kind in ("removed", "edits")), *outputs):
             storage.remove(stale)
         storage.write_json(_marker(plan), {"key": plan.key})
         return None

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from raypt import storage
@@ -68,7 +69,8 @@ class Plan(Settings):
         """Fingerprint of everything that decides the result."""
         shards = [(s.index, s.stamp) for s in self.shards]
         keep = (self.config.quality_column, sorted(self.source_priority.items()))
-        return fingerprint([self.parameters, self.partitions, keep, shards])
+        sentences = self.config.sentences.model_dump() if self.config.sentences.enabled else None
+        return fingerprint([self.parameters, self.partitions, keep, sentences, shards])
 
     @property
     def passes_uri(self) -> str:
@@ -77,8 +79,15 @@ class Plan(Settings):
     def file(self, kind: str, number: int, suffix: str = "arrow") -> str:
         return storage.join(self.passes_uri, kind, f"{number:05d}.{suffix}")
 
+    def positions(self, doc_keys: np.ndarray) -> np.ndarray:
+        """Position in `shards` of the shard of each doc_key."""
+        return np.searchsorted(np.array([s.index for s in self.shards]), doc_keys >> 32)
+
     def removed(self, shard: PlannedShard) -> str:
         return storage.join(self.work_uri, "removed", f"shard-{shard.index:05d}.parquet")
+
+    def edits(self, shard: PlannedShard) -> str:
+        return storage.join(self.work_uri, "edits", f"shard-{shard.index:05d}.parquet")
 
     def save(self) -> str:
         uri = storage.join(self.passes_uri, "plan.json")

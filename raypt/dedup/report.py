@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.elect import ClusterSummary, ShardLedger, Tally
+from raypt.dedup.elect import ClusterSummary
+from raypt.dedup.ledger import ShardLedger
 from raypt.dedup.minhash import jaccard_at, match_probability
 from raypt.dedup.plan import Plan
 
@@ -43,19 +44,6 @@ def definition(config: DedupConfig) -> dict[str, Any]:
     return found
 
 
-def ledger_json(ledger: ShardLedger) -> dict[str, Any]:
-    """{"in", "kept": {documents, bytes}, "removed": {reason: {documents, bytes}}}; in = kept + removed."""
-    entered, gone = Tally(), Tally()
-    removed: dict[str, Tally] = {}
-    for tally in ledger.entered.values():
-        entered.add(tally.documents, tally.bytes)
-    for (_, reason), tally in sorted(ledger.removed.items()):
-        removed.setdefault(reason, Tally()).add(tally.documents, tally.bytes)
-        gone.add(tally.documents, tally.bytes)
-    kept = Tally(entered.documents - gone.documents, entered.bytes - gone.bytes)
-    return {"in": vars(entered), "kept": vars(kept), "removed": {r: vars(t) for r, t in removed.items()}}
-
-
 def source_rates(ledger: ShardLedger) -> dict[str, dict[str, Any]]:
     """By source: documents, removed by reason, and the removed share."""
     rates = {}
@@ -87,7 +75,7 @@ def read_texts(plan: Plan, doc_keys: Iterable[int], characters: int = TEXT_CHARA
 
 def build_report(plan: Plan, summary: ClusterSummary, ledger: ShardLedger) -> dict[str, Any]:
     """Everything of `report.json`, JSON values only."""
-    accounts = ledger_json(ledger)
+    accounts = ledger.to_json()
     documents, kept = accounts["in"]["documents"], accounts["kept"]["documents"]
     sizes = sorted(summary.sizes.items())
     texts = read_texts(plan, [key for cluster in summary.biggest for key in cluster["members"][:2]])

@@ -1,22 +1,17 @@
 """Pass 1, a task a shard: text to hashes. The only pass that reads text."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
+from raypt.dedup.documents import read_live
 from raypt.dedup.exact import content_hashes
 from raypt.dedup.exchange import partition_of, write_partitioned
 from raypt.dedup.minhash import permutations
-from raypt.dedup.plan import PlannedShard, load_plan
+from raypt.dedup.plan import load_plan
 from raypt.dedup.shingles import sign
-from raypt.errors import UserError
-
-BATCH_ROWS = 2048
 
 ATTRIBUTES = pa.schema(
     [
@@ -30,14 +25,6 @@ ATTRIBUTES = pa.schema(
     ]
 )
 """What later passes need of a document instead of its text."""
-
-
-def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
-    """bool[n]: which documents are not yet removed by `decisions` (doc_key, reason)."""
-    if decisions is None:
-        return np.ones(len(doc_keys), bool)
-    dropped = decisions.filter(pc.is_valid(decisions["reason"]))["doc_key"].to_numpy()
-    return ~np.isin(doc_keys, dropped)
 
 
 def _source_salt(source: pa.ChunkedArray) -> np.ndarray:
@@ -85,22 +72,6 @@ def _quality(docs: pa.Table, name: str | None) -> pa.ChunkedArray | pa.Array:
     return pc.coalesce(docs[name].cast(pa.float64()), pa.scalar(-np.inf))
 
 
-def _read_live(shard: PlannedShard, config: DedupConfig) -> Any:
-    """Batches of the shard's live documents as tables."""
-    decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
-    with storage.open_read(shard.docs_uri) as f:
-        file = pq.ParquetFile(f)
-        wanted = ["doc_key", "id", "source", "text", config.quality_column]
-        names = [n for n in file.schema_arrow.names if n in wanted]
-        for batch in file.iter_batches(BATCH_ROWS, columns=names):
-            docs = pa.Table.from_batches([batch])
-            if docs["text"].null_count:
-                row = int(np.flatnonzero(docs["text"].is_null().to_numpy())[0])
-                key = docs["doc_key"][row].as_py()
-                raise UserError(f"{shard.docs_uri}: document {key} has a null text; curation quarantines such rows")
-            yield docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
-
-
 def sign_shard(item: tuple[str, int]) -> int:
     """Write attributes and hash exchanges of a shard; the live documents. Item: (plan URI, position of the shard)."""
     plan, position = load_plan(item[0]), item[1]
@@ -108,7 +79,8 @@ def sign_shard(item: tuple[str, int]) -> int:
     if storage.exists(done):
         return int(storage.read_parquet(done, ["doc_key"]).num_rows)
     attributes, all_bands, all_keys = [ATTRIBUTES.empty_table()], [], []
-    for docs in _read_live(plan.shards[position], plan.config):
+    columns = ["doc_key", "id", "source", "text", *filter(None, [plan.config.quality_column])]
+    for docs in read_live(plan.shards[position], columns):
         table, bands, has_bands = hash_documents(docs, plan.config)
         attributes.append(table)
         all_bands.append(bands[has_bands])

@@ -1,6 +1,7 @@
 import pyarrow as pa
 
 from raypt.dedup import apply_shard
+from raypt.dedup.spans import EDITS
 from tests.dedup.reference import documents
 
 NONE_REMOVED = pa.table({"doc_key": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
@@ -21,11 +22,18 @@ def test_without_removals_every_document_stays() -> None:
     assert reasons.null_count == 2
 
 
-def test_edits_replace_the_text_of_their_documents_only() -> None:
-    docs = documents(["a", "b", "c"])
-    kept, _ = apply_shard(docs, NONE_REMOVED, pa.table({"doc_key": [2], "text": ["C"]}))
-    assert kept["text"].to_pylist() == ["a", "b", "C"]
+def test_edits_cut_bytes_from_their_documents_only() -> None:
+    docs = documents(["one two", "中文。重复。完", "three"])
+    edits = pa.table({"doc_key": [1, 2], "starts": [[9], [0, 4]], "stops": [[18], [1, 5]]}).cast(EDITS)
+    kept, _ = apply_shard(docs, NONE_REMOVED, edits)
+    assert kept["text"].to_pylist() == ["one two", "中文。完", "hre"]
     assert kept.schema.equals(docs.schema)
+
+
+def test_edits_of_documents_outside_the_batch_are_left_alone() -> None:
+    edits = pa.table({"doc_key": [0, 7], "starts": [[0], [0]], "stops": [[1], [1]]}).cast(EDITS)
+    kept, _ = apply_shard(documents(["abc"]), NONE_REMOVED, edits)
+    assert kept["text"].to_pylist() == ["bc"]
 
 
 def test_an_empty_shard_stays_empty() -> None:

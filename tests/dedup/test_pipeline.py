@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from raypt import storage
-from raypt.dedup import DedupConfig, DedupShard, deduplicate
-from raypt.dedup.config import ExactConfig, FuzzyConfig
+from raypt.dedup import DedupConfig, DedupResult, DedupShard, apply_shard, deduplicate
+from raypt.dedup.config import ExactConfig, FuzzyConfig, SentenceConfig
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
 from raypt.errors import UserError
@@ -212,3 +212,59 @@ def test_two_shards_of_one_index_are_refused(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, [documents([LONG])])
     with pytest.raises(ValueError, match=r"an index each: \[0, 0\]"):
         deduplicate(shards * 2, CONFIG, str(tmp_path / "w"), str(tmp_path / "o"))
+
+
+NOTICE = "All rights reserved worldwide. No part may be copied. Ask us first for any use."
+
+
+def words(seed: int, count: int = 80) -> str:
+    return " ".join(f"w{x}" for x in np.random.default_rng(seed).integers(0, 10**6, count)).capitalize() + "."
+
+
+def edited_texts(tmp_path: Path, tables: list[pa.Table], config: DedupConfig) -> tuple[list[str], DedupResult]:
+    """The texts that are left after removals and edits, in doc_key order."""
+    shards = write_shards(tmp_path, tables)
+    result = deduplicate(shards, config, str(tmp_path / "work"), str(tmp_path / "out"))
+    texts = []
+    for table, shard in zip(tables, shards, strict=True):
+        name = f"shard-{shard.index:05d}.parquet"
+        removed, edits = (storage.read_parquet(str(tmp_path / "work" / kind / name)) for kind in ("removed", "edits"))
+        texts += apply_shard(table, removed, edits)[0]["text"].to_pylist()
+    return texts, result
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_a_three_sentence_span_stays_only_where_it_comes_first(tmp_path: Path, partitions: int) -> None:
+    texts = [f"{words(i)} {NOTICE} {words(100 + i)}" for i in range(6)]
+    config = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=partitions)
+    left, result = edited_texts(tmp_path, split(documents(texts), 3), config)
+    assert left == [texts[0]] + [f"{words(i)} {words(100 + i)}" for i in range(1, 6)]
+    assert result.ledger["edited"] == {"dedup.sentences": {"documents": 5, "bytes": 5 * (len(NOTICE) + 1)}}
+
+
+def test_a_line_in_few_documents_is_left_alone(tmp_path: Path) -> None:
+    texts = [f"{words(i)}\nHome\n{words(100 + i)}" for i in range(4)]
+    sentences = SentenceConfig(enabled=True, unit="line", length=1, max_documents=4)
+    left, _ = edited_texts(tmp_path / "a", [documents(texts)], DedupConfig(sentences=sentences))
+    assert left == texts
+    fewer = sentences.model_copy(update={"max_documents": 3})
+    left, _ = edited_texts(tmp_path / "b", [documents(texts)], DedupConfig(sentences=fewer))
+    assert sum("Home" in text for text in left) == 1
+
+
+def test_a_document_too_short_after_its_cuts_is_removed_and_the_bytes_add_up(tmp_path: Path) -> None:
+    texts = [f"{NOTICE} {words(1)}", f"Few words here. {NOTICE}", f"{words(2)} {NOTICE}"]
+    config = DedupConfig(sentences=SentenceConfig(enabled=True))
+    left, result = edited_texts(tmp_path, [documents(texts)], config)
+    assert left == [texts[0], words(2)]
+    assert result.removed == {"dedup.remainder": 1}
+    ledger = result.ledger
+    gone = ledger["removed"]["dedup.remainder"]["bytes"] + ledger["edited"]["dedup.sentences"]["bytes"]
+    assert ledger["in"]["bytes"] - gone == ledger["kept"]["bytes"] == sum(len(t.encode()) for t in left)
+
+
+def test_passages_of_removed_duplicates_do_not_count(tmp_path: Path) -> None:
+    long = f"{words(1)} {NOTICE} {words(2)}"
+    config = DedupConfig(sentences=SentenceConfig(enabled=True))
+    left, _ = edited_texts(tmp_path, [documents([long, long])], config)
+    assert left == [long]

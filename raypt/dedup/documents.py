@@ -1,0 +1,41 @@
+"""Reading the documents of a shard that no earlier stage removed."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raypt import storage
+from raypt.dedup.plan import PlannedShard
+from raypt.errors import UserError
+
+BATCH_ROWS = 2048
+
+
+def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
+    """bool[n]: which documents are not yet removed by `decisions` (doc_key, reason)."""
+    if decisions is None:
+        return np.ones(len(doc_keys), bool)
+    dropped = decisions.filter(pc.is_valid(decisions["reason"]))["doc_key"].to_numpy()
+    return ~np.isin(doc_keys, dropped)
+
+
+def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The live documents of a shard in batches, with those of `columns` that the file has.
+
+    Raises UserError for a document without text: curation quarantines those.
+    """
+    decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
+    with storage.open_read(shard.docs_uri) as f:
+        file = pq.ParquetFile(f)
+        names = [n for n in file.schema_arrow.names if n in columns]
+        for batch in file.iter_batches(BATCH_ROWS, columns=names):
+            docs = pa.Table.from_batches([batch])
+            docs = docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
+            if docs["text"].null_count:
+                row = int(np.flatnonzero(docs["text"].is_null().to_numpy())[0])
+                key = docs["doc_key"][row].as_py()
+                raise UserError(f"{shard.docs_uri}: document {key} has a null text; curation quarantines such rows")
+            yield docs
