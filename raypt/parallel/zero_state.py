@@ -71,14 +71,24 @@ class Partition(ABC):
 class Replicated(Partition):
     """Stage 0: every rank holds everything; they share out the writing."""
 
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        if self.optimizer is not self.inner:
+            # bf16: DeepSpeed allocates the optimizer state by a step on zero gradients, which decays the weights and
+            # counts as the first update in Adam's bias correction.
+            self.inner.state.clear()
+            for low, high in self._copies():
+                high.data.copy_(low.data)
+
+    def _copies(self) -> list[tuple[Tensor, Tensor]]:
+        """bf16: (weight computed with, fp32 master), in the optimizer's group order."""
+        groups = zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True)
+        return [pair for lows, highs in groups for pair in zip(lows, highs, strict=True)]
+
     def pieces(self) -> list[Piece]:
         masters = list(self.engine.module.parameters())
-        if self.optimizer is not self.inner:  # bf16: one fp32 copy a parameter, in the optimizer's group order
-            by_id = {
-                id(low): high
-                for lows, highs in zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True)
-                for low, high in zip(lows, highs, strict=True)
-            }
+        if self.optimizer is not self.inner:
+            by_id = {id(low): high for low, high in self._copies()}
             masters = [by_id[id(p)] for p in masters]
         parameters = self.engine.module.named_parameters()
         return [
@@ -92,9 +102,8 @@ class Replicated(Partition):
     def publish(self) -> None:
         if self.optimizer is self.inner:
             return
-        for lows, highs in zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True):
-            for low, high in zip(lows, highs, strict=True):
-                low.data.copy_(high.data)
+        for low, high in self._copies():
+            low.data.copy_(high.data)
 
     def discard(self) -> None:
         self.engine.zero_grad()

@@ -1,0 +1,179 @@
+"""What the ranks of the engine tests do. One launch runs every stage, since importing DeepSpeed takes seconds."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raypt.model import Llama, ModelConfig
+from raypt.model.batch import MicroBatch, micro_batch
+from raypt.parallel.config import ZeroConfig
+from raypt.training.checkpoint import (
+    CheckpointReader,
+    CheckpointWriter,
+    Progress,
+    StreamCursor,
+    latest_checkpoint,
+)
+from raypt.training.config import CheckpointConfig, OptimizerConfig
+from raypt.training.optimizer import build_optimizer
+from raypt.training.plan import BatchPlan, plan_batches
+
+LENGTH, MICRO, ACCUMULATION_AT_4 = 32, 2, 2
+STEPS, SAVE_AT = 12, 6
+MODEL = ModelConfig(
+    vocab_size=128, hidden_size=64, intermediate_size=96, num_layers=2, num_heads=4, num_kv_heads=2, init_std=0.1
+)
+OPTIMIZER = OptimizerConfig(lr=3e-3, clip_norm=0.5)
+
+
+def plan_for(world: int) -> BatchPlan:
+    return plan_batches(
+        global_batch_tokens=LENGTH * MICRO * 4 * ACCUMULATION_AT_4,
+        sequence_length=LENGTH,
+        micro_batch_size=MICRO,
+        world_size=world,
+    )
+
+
+def samples() -> tuple[np.ndarray, np.ndarray]:
+    """Skewed random tokens in documents of uneven length, with uneven padding at the end of each row."""
+    random = np.random.default_rng(7)
+    n = plan_for(1).samples_per_step * STEPS
+    tokens = random.zipf(1.5, (n, LENGTH + 1)) % 128
+    segments = np.zeros((n, LENGTH + 1), np.int32)
+    for row in segments:
+        filled = int(random.integers(4, LENGTH + 2))
+        cuts = np.sort(random.integers(0, filled, 2))
+        row[:filled] = 1 + np.searchsorted(cuts, np.arange(filled), side="right")
+    return tokens, segments
+
+
+def step_batches(plan: BatchPlan, rank: int, step: int) -> list[MicroBatch]:
+    tokens, segments = samples()
+    out = []
+    for start in plan.starts(step * plan.samples_per_step)[rank]:
+        rows = np.arange(start, start + plan.micro_batch_size)
+        out.append(micro_batch({"tokens": tokens[rows], "segments": segments[rows], "sample_index": rows}))
+    return out
+
+
+def engine_for(stage: int, precision: str, plan: BatchPlan, device: torch.device, **zero: Any) -> Any:
+    from raypt.parallel.zero import ZeroEngine
+
+    return ZeroEngine(
+        Llama(MODEL).initialise(0),
+        optimizer=lambda model: build_optimizer(model, OPTIMIZER),
+        zero=ZeroConfig(stage=stage, **zero),
+        precision=precision,
+        clip_norm=OPTIMIZER.clip_norm,
+        micro_batch_size=plan.micro_batch_size,
+        accumulation=plan.accumulation,
+        device=device,
+    )
+
+
+def train(engine: Any, plan: BatchPlan, rank: int, first: int, last: int) -> list[list[float]]:
+    out = []
+    for step in range(first, last):
+        loss = engine.forward_backward(step_batches(plan, rank, step))
+        result = engine.step(1.0)
+        out.append([loss.loss, result.grad_norm])
+    return out
+
+
+def reference(steps: int = STEPS) -> list[list[float]]:
+    """The same training in one process, in plain torch: all samples of a step in one batch."""
+    model = Llama(MODEL).initialise(0)
+    optimizer = build_optimizer(model, OPTIMIZER)
+    out = []
+    for step in range(steps):
+        batches = step_batches(plan_for(1), 0, step)
+        tokens = sum(m.tokens for m in batches)
+        total = 0.0
+        for m in batches:
+            loss, _ = model(m.tokens_BS, m.segments_BS, targets=m.targets())
+            (loss / tokens).backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIMIZER.clip_norm or math.inf)
+        optimizer.step()
+        optimizer.zero_grad()
+        out.append([total / tokens, norm.item()])
+    return out
+
+
+def every_stage(checkpoints: str, restore_from: str | None) -> dict[str, Any]:
+    """For each stage: a whole run with a checkpoint in the middle, the run resumed from it, and a run resumed from the
+    checkpoint that another number of ranks wrote at the stage before.
+    """
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan = plan_for(world)
+    out: dict[str, Any] = {}
+    for stage in range(4):
+        engine = engine_for(stage, "fp32", plan, device)
+        run = train(engine, plan, rank, 0, SAVE_AT)
+        uri = str(Path(checkpoints) / f"{world}-{stage}")
+        writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})
+        progress = Progress(step=SAVE_AT, cursor=StreamCursor(SAVE_AT * plan.samples_per_step, "f"))
+        writer.save(comm.broadcast_object(writer.new_name(SAVE_AT)), engine.shard(), progress)
+        run += train(engine, plan, rank, SAVE_AT, STEPS)
+        writer.wait()
+        comm.all_gather_ints(np.zeros(1), device)
+        out[f"run-{stage}"] = run
+        out[f"resumed-{stage}"] = resume(uri, stage, "fp32", plan, rank, device)
+        if restore_from is not None:
+            other = str(Path(restore_from) / f"2-{(stage + 1) % 4}")
+            out[f"moved-{stage}"] = resume(other, stage, "fp32", plan, rank, device)
+        out[f"bf16-{stage}"] = train(engine_for(stage, "bf16", plan, device), plan, rank, 0, STEPS)
+    return out
+
+
+def resume(uri: str, stage: int, precision: str, plan: BatchPlan, rank: int, device: torch.device) -> list[list[float]]:
+    info = latest_checkpoint(uri)
+    assert info is not None
+    engine = engine_for(stage, precision, plan, device)
+    engine.restore(CheckpointReader(info))
+    return train(engine, plan, rank, info.step, STEPS)
+
+
+def not_finite_on_one_rank() -> dict[str, Any]:
+    """A rank whose hidden states turn NaN in one step, at every stage and precision; then two steps without."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan = plan_for(world)
+    out: dict[str, Any] = {}
+    for precision in ("fp32", "bf16"):
+        for stage in range(4):
+            engine = engine_for(stage, precision, plan, device)
+            train(engine, plan, rank, 0, 2)
+            before = {k: v.clone() for k, v in engine.shard().tensors.items()}
+            hook = engine.module.model.norm.register_forward_hook(lambda m, i, o: o * float("nan"))
+            if rank != 1:
+                hook.remove()
+            loss = engine.forward_backward(step_batches(plan, rank, 2))
+            result = engine.step(1.0)
+            hook.remove()
+            same = all(torch.equal(v, before[k]) for k, v in engine.shard().tensors.items())
+            discarded_from = {k: v.clone() for k, v in engine.shard().tensors.items()}
+            engine.forward_backward(step_batches(plan, rank, 3))
+            engine.discard()
+            kept = all(torch.equal(v, discarded_from[k]) for k, v in engine.shard().tensors.items())
+            after = train(engine, plan, rank, 3, 5)
+            out[f"{precision}-{stage}"] = {
+                "loss_finite": math.isfinite(loss.loss_sum),
+                "skipped": result.skipped,
+                "unchanged": same,
+                "discard_unchanged": kept,
+                "after": after,
+            }
+    return out

@@ -1,0 +1,128 @@
+"""The engine over DeepSpeed: parity with one process, agreement on what is not finite, state that moves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raypt.errors import UserError
+from raypt.parallel.config import ZeroConfig
+from raypt.parallel.zero import deepspeed_config
+from tests.parallel import cases
+from tests.parallel.ranks import run_ranks
+
+CASES = "tests.parallel.cases"
+STAGES = (0, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def two(checkpoints: Path) -> list[Any]:
+    return run_ranks(2, CASES, "every_stage", checkpoints, checkpoints=str(checkpoints), restore_from=None)
+
+
+@pytest.fixture(scope="module")
+def four(two: list[Any], checkpoints: Path) -> list[Any]:
+    """Depends on `two`, whose checkpoints it resumes."""
+    return run_ranks(4, CASES, "every_stage", checkpoints, checkpoints=str(checkpoints), restore_from=str(checkpoints))
+
+
+@pytest.fixture(scope="module")
+def reference() -> np.ndarray:
+    return np.array(cases.reference())
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return run_ranks(2, CASES, "not_finite_on_one_rank", tmp_path_factory.mktemp("poisoned"))
+
+
+def loss_and_norm(result: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    array = np.array(result, dtype=np.float64)
+    return array[:, 0], array[:, 1]
+
+
+def test_clipping_is_active_in_the_reference_and_valid_tokens_are_uneven(reference: np.ndarray) -> None:
+    assert (reference[:, 1] > (cases.OPTIMIZER.clip_norm or 0)).all()
+    counts = {m.tokens for m in cases.step_batches(cases.plan_for(4), 0, 0)}
+    assert len(counts) > 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("world", [2, 4])
+def test_fp32_equals_one_process(stage: int, world: int, reference: np.ndarray, request: pytest.FixtureRequest) -> None:
+    ranks = request.getfixturevalue("two" if world == 2 else "four")
+    loss, norm = loss_and_norm(ranks[0][f"run-{stage}"])
+    np.testing.assert_allclose(loss, reference[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(norm, reference[:, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_all_ranks_report_the_same_figures(stage: int, two: list[Any]) -> None:
+    assert two[0][f"run-{stage}"] == two[1][f"run-{stage}"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_bf16_stays_within_one_percent_of_fp32(stage: int, two: list[Any], reference: np.ndarray) -> None:
+    loss, _ = loss_and_norm(two[0][f"bf16-{stage}"])
+    np.testing.assert_allclose(loss, reference[:, 0], rtol=1e-2)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_resuming_on_the_same_topology_is_bitwise(stage: int, two: list[Any], four: list[Any]) -> None:
+    for ranks in (two, four):
+        assert ranks[0][f"resumed-{stage}"] == ranks[0][f"run-{stage}"][cases.SAVE_AT :]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_resuming_on_other_workers_and_another_stage_goes_on_as_if_undisturbed(
+    stage: int, four: list[Any], reference: np.ndarray
+) -> None:
+    loss, norm = loss_and_norm(four[0][f"moved-{stage}"])
+    np.testing.assert_allclose(loss, reference[cases.SAVE_AT :, 0], rtol=1e-5)
+    np.testing.assert_allclose(norm, reference[cases.SAVE_AT :, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nan_on_one_rank_is_skipped_by_all_and_leaves_the_state_untouched(
+    stage: int, precision: str, poisoned: list[Any]
+) -> None:
+    for rank in poisoned:
+        case = rank[f"{precision}-{stage}"]
+        assert not case["loss_finite"]
+        assert case["skipped"]
+        assert case["unchanged"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_discarding_a_step_leaves_the_state_untouched_and_the_next_gradients_clean(
+    stage: int, precision: str, poisoned: list[Any]
+) -> None:
+    case = poisoned[0][f"{precision}-{stage}"]
+    assert case["discard_unchanged"]
+    # Gradients left over from the discarded step would double the first norm of those after it.
+    norms = loss_and_norm(case["after"])[1]
+    clean = loss_and_norm(poisoned[0][f"{precision}-1"]["after"])[1]
+    np.testing.assert_allclose(norms, clean, rtol=2e-2 if precision == "bf16" else 1e-5)
+
+
+def test_extra_deepspeed_keys_are_merged() -> None:
+    zero = ZeroConfig(deepspeed={"zero_optimization": {"round_robin_gradients": True}, "wall_clock_breakdown": True})
+    config = deepspeed_config(zero, precision="bf16", clip_norm=1.0, micro_batch_size=2, accumulation=3, world=4)
+    assert config["zero_optimization"]["round_robin_gradients"] is True
+    assert config["zero_optimization"]["stage"] == 1
+    assert config["wall_clock_breakdown"] is True
+    assert config["train_batch_size"] == 24
+
+
+def test_a_deepspeed_key_that_raypt_sets_is_refused() -> None:
+    zero = ZeroConfig(deepspeed={"zero_optimization": {"stage": 3}})
+    with pytest.raises(UserError, match=r"train\.zero\.deepspeed\.zero_optimization\.stage"):
+        deepspeed_config(zero, precision="fp32", clip_norm=None, micro_batch_size=1, accumulation=1, world=1)
