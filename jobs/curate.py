@@ -5,12 +5,13 @@ any tool that reads Parquet, with `removed/`, `quarantine/` and `ledger.json` to
 """
 
 from raypt.config import RunConfig, job
-from raypt.pipeline import curate
+from raypt.pipeline import curate, resolve_builtin
 from raypt.ray_session import check_capacity, session
 from raypt.run_dir import open_run
 
 
 def main(config: RunConfig) -> None:
+    config = resolve_builtin(config)
     run = open_run(config)
     with session(config.ray):
         check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)

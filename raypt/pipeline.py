@@ -10,6 +10,7 @@ from raypt import storage
 from raypt.config import RunConfig
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
+from raypt.curation.config import CurationConfig
 from raypt.curation.ledger import Ledger, StageAccount
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
@@ -51,23 +52,26 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
         storage.write_json(uri, figures)
 
 
-def resolve_builtin(config: RunConfig, run: RunDir) -> RunConfig:
-    """Replace `builtin:` sources by the files they stand for; the default classifier's reference set with them."""
+def resolve_builtin(config: RunConfig) -> RunConfig:
+    """Replace `builtin:` sources by the files they stand for (which `curate` writes), and with them what is not set:
+    the classifier's reference set, and thresholds for technical documentation instead of web pages."""
     sources = config.corpus.sources
     if not any(s.is_builtin for s in sources):
         return config
     for i, source in enumerate(sources):
         if source.is_builtin and source.paths != (f"builtin:{python_docs.NAME}",):
             raise UserError(f"corpus.sources[{i}].paths: the one embedded corpus is builtin:{python_docs.NAME}")
-    python_docs.materialize(config.corpus.builtin, run.uri)
     resolved = tuple(python_docs.resolve(s) if s.is_builtin else s for s in sources)
-    quality = config.curation.quality
+    curation = config.curation
+    if curation == CurationConfig():
+        curation = CurationConfig(preset="documentation")
+    quality = curation.quality
     if quality.model is None and not quality.reference:
         quality = quality.model_copy(update={"reference": (python_docs.reference_source(),)})
     return config.model_copy(
         update={
             "corpus": config.corpus.model_copy(update={"sources": resolved}),
-            "curation": config.curation.model_copy(update={"quality": quality}),
+            "curation": curation.model_copy(update={"quality": quality}),
         }
     )
 
@@ -128,7 +132,8 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
         UserError: input that cannot be used, too much of it unreadable, nothing left.
     """
     with timed_stage(run, "manifest"):
-        config = resolve_builtin(config, run)
+        if any(python_docs.is_embedded(s) for s in (*config.corpus.sources, *config.curation.quality.reference)):
+            python_docs.materialize(config.corpus.builtin, run.uri)
         manifest = freeze_inputs(config, run)
         size = sum(f.size for f in manifest.files)
         log.info("%d files, %.1f MB stored, %d shards", len(manifest.files), size / 1e6, len(manifest.shards))

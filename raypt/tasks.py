@@ -11,10 +11,22 @@ from typing import Any, TypeVar
 
 import ray
 
+from raypt.errors import UserError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 log = logging.getLogger("raypt")
+
+
+def user_error_in(error: BaseException | None) -> UserError | None:
+    """The UserError that Ray wrapped on its way from a task or an actor, if there is one."""
+    while error is not None:
+        if isinstance(error, UserError):
+            # Ray makes the exception a task error too, with the remote traceback in its text: take the message alone.
+            return UserError(*error.args) if type(error) is not UserError else error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 class Progress:
@@ -35,6 +47,10 @@ class Progress:
         rate = self.done / elapsed
         tail = f"in {elapsed:.1f} s" if self.done == self.total else f"{(self.total - self.done) / rate:.0f} s left"
         log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
+
+
+def _call(fn: Callable[[Item], Result], item: Item) -> Result:
+    return fn(item)
 
 
 def run_tasks(
@@ -62,7 +78,8 @@ def run_tasks(
     options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}
     if memory_bytes is not None:
         options["memory"] = memory_bytes
-    remote = ray.remote(fn).options(**options)
+    remote = ray.remote(_call).options(**options)
+    function = ray.put(fn)  # pickled once, and any callable will do
     limit = max_in_flight or max(2, int(2 * ray.cluster_resources().get("CPU", 1) / max(num_cpus, 1e-3)))
     results: list[Any] = [None] * len(items)
     pending: dict[Any, int] = {}
@@ -70,7 +87,7 @@ def run_tasks(
     try:
         while nxt < len(items) or pending:
             while nxt < len(items) and len(pending) < limit:
-                pending[remote.remote(items[nxt])] = nxt
+                pending[remote.remote(function, items[nxt])] = nxt
                 nxt += 1
             ready, _ = ray.wait(list(pending), num_returns=1)
             for ref in ready:
@@ -79,6 +96,6 @@ def run_tasks(
     except ray.exceptions.RayTaskError as e:
         for ref in pending:
             ray.cancel(ref)
-        cause = e.cause
+        cause = user_error_in(e) or e.cause
         raise (cause if isinstance(cause, Exception) else e) from None
     return results

@@ -1,5 +1,6 @@
 """Work over many items: the order of results is that of the items, with Ray and without."""
 
+import functools
 import time
 
 import pytest
@@ -31,6 +32,10 @@ def test_without_ray_it_is_a_loop() -> None:
 
 def test_results_keep_the_order_of_the_items(local_ray: None) -> None:
     assert run_tasks(_slow_when_small, list(range(6)), name="t", max_in_flight=3) == [0, 1, 4, 9, 16, 25]
+
+
+def test_any_picklable_callable_will_do(local_ray: None) -> None:
+    assert run_tasks(functools.partial(pow, 2), [1, 2, 3], name="t") == [2, 4, 8]
 
 
 def test_an_exception_in_a_task_is_raised_as_itself(local_ray: None) -> None:

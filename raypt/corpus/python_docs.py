@@ -171,6 +171,11 @@ def resolve(source: SourceConfig) -> SourceConfig:
     )
 
 
+def is_embedded(source: SourceConfig) -> bool:
+    """Whether a resolved source reads what `materialize` writes."""
+    return any(p.startswith((f"{RUN_SCHEME}{CORPUS_DIR}/", f"{RUN_SCHEME}{REFERENCE_DIR}/")) for p in source.paths)
+
+
 def reference_source() -> SourceConfig:
     """The long prose of the embedded corpus, as a reference set for the quality classifier."""
     return SourceConfig(name=f"{NAME}-reference", paths=(f"{RUN_SCHEME}{REFERENCE_DIR}/*.jsonl.gz",), format="jsonl")

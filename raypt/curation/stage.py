@@ -28,7 +28,7 @@ from raypt.curation.quality.threshold import QualityThreshold
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
 from raypt.run_dir import RunDir
-from raypt.tasks import Progress, run_tasks
+from raypt.tasks import Progress, run_tasks, user_error_in
 
 log = logging.getLogger("raypt")
 
@@ -109,8 +109,11 @@ def tag(run: RunDir, manifest: Manifest, config: RunConfig, quality_uri: str | N
         )
         dataset.set_name("curate")
         progress = Progress("curate", len(todo))
-        for _ in dataset.iter_rows():
-            progress.add()
+        try:
+            for _ in dataset.iter_rows():
+                progress.add()
+        except ray.exceptions.RayTaskError as e:
+            raise user_error_in(e) or e from None
     return [storage.read_json(run.tag_account(s)) for s in shards]
 
 

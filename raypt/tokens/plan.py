@@ -224,10 +224,13 @@ def plan_stream(
     global_batch: int,
     ranks: Sequence[int],
     weights: Mapping[str, float] | None = None,
+    block_samples: int | None = None,
 ) -> StreamSpec:
     """The stream of a run: `samples` in all, `global_batch` a step, for any number of workers in `ranks`.
 
-    `weights` (source -> share) is used where tokens.mixture.weights is None.
+    `weights` (source -> share) is used where tokens.mixture.weights is None. `block_samples` (a trainer's micro-batch)
+    fixes the size of a block, so that micro-batch g holds the same samples whoever trains on it; without it blocks are
+    as large as `stream.block_bytes` allows.
     """
     length = config.packing.sequence_length
     sources, phases = mixture_of(plan, config.mixture, length, weights)
@@ -248,7 +251,7 @@ def plan_stream(
         width=length + 1,
         samples=samples,
         global_batch=global_batch,
-        block_rows=block_rows(global_batch, ranks, length + 1, config.stream.block_bytes),
+        block_rows=block_samples or block_rows(global_batch, ranks, length + 1, config.stream.block_bytes),
         config=config.stream,
         fingerprint=json.dumps(identity, sort_keys=True, ensure_ascii=False),
     )
