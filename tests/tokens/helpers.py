@@ -14,27 +14,6 @@ WORDS = [
     *("the", "of", "sea", "ship", "engine", "water", "light", "cold", "house", "river", "don't", "naïve"),
     *("中文", "文本", "распознавание", "2024", ",", ".", "\n", ""),
 ]
-    "the",
-    "of",
-    "sea",
-    "ship",
-    "中文",
-    "文本",
-    "распознавание",
-    "naïve",
-    "2024",
-    "don't",
-    ",",
-    ".",
-    "\n",
-    "engine",
-    "water",
-    "light",
-    "",
-    "cold",
-    "house",
-    "river",
-]
 
 
 def write_parts(directory: Path, sources: list[list[str]], seed: int = 0, words: int = 120) -> list[str]:
