@@ -8,13 +8,38 @@ from raypt.curation.language import LanguageConfig
 from raypt.curation.pii.config import PiiConfig
 from raypt.curation.presets import PRESETS
 from raypt.curation.quality.config import QualityConfig
+from raypt.curation.rules.bad_words import BadWords
 from raypt.curation.rules.base import RuleSettings
 from raypt.curation.rules.c4 import C4
+from raypt.curation.rules.character_repetition import CharacterRepetition
+from raypt.curation.rules.characters import Characters
+from raypt.curation.rules.fineweb import FineWeb
 from raypt.curation.rules.gopher_quality import GopherQuality
 from raypt.curation.rules.gopher_repetition import GopherRepetition
+from raypt.curation.rules.keywords import Keywords
+from raypt.curation.rules.length import Length
+from raypt.curation.rules.refinedweb_lines import RefinedWebLines
+from raypt.curation.rules.repeated_phrases import RepeatedPhrases
+from raypt.curation.rules.url import UrlFilter
 from raypt.settings import Settings
 
-Stage = Literal["language", "gopher_repetition", "gopher_quality", "c4", "quality", "pii"]
+Stage = Literal[
+    "url",
+    "language",
+    "length",
+    "characters",
+    "gopher_repetition",
+    "gopher_quality",
+    "character_repetition",
+    "c4",
+    "refinedweb_lines",
+    "repeated_phrases",
+    "fineweb",
+    "bad_words",
+    "keywords",
+    "quality",
+    "pii",
+]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -33,19 +58,38 @@ class CurationConfig(Settings):
 
     preset: str | None = None
     """Start from the order and the values of a published recipe; any value given beside it wins. One of: gopher, c4,
-    fineweb."""
+    fineweb, refinedweb, dclm, chinese, documentation (looser, for the reference pages of software)."""
     stages: tuple[Stage, ...] = ("language", "gopher_repetition", "gopher_quality", "c4", "quality", "pii")
-    """Stages that run, in the order in which they are asked: the first rule that fails is the reason for removal.
-    A stage that is not named here is off. Text is edited in the order c4, pii, whatever the order here;
-    gopher_* judge the text before edits."""
+    """Stages that run, in this order, each on the text as the ones before it left it (c4, refinedweb_lines,
+    repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that is not named is
+    off. Known: url, language, length, characters, gopher_repetition, gopher_quality, character_repetition,
+    c4, refinedweb_lines, repeated_phrases, fineweb, bad_words, keywords, quality, pii."""
+    url: UrlFilter = UrlFilter()
+    """Blocked domains, and words in the URL."""
     language: LanguageConfig = LanguageConfig()
     """Language identification."""
+    length: Length = Length()
+    """Bounds on the size of a document."""
+    characters: Characters = Characters()
+    """Shares of digits, symbols, white space, capitals and letters."""
     gopher_repetition: GopherRepetition = GopherRepetition()
     """Repeated lines, paragraphs and n-grams."""
     gopher_quality: GopherQuality = GopherQuality()
     """Length, words, symbols, stop words."""
+    character_repetition: CharacterRepetition = CharacterRepetition()
+    """Repeated character n-grams."""
     c4: C4 = C4()
     """Removal of lines, and documents with too little left."""
+    refinedweb_lines: RefinedWebLines = RefinedWebLines()
+    """Line-wise corrections of RefinedWeb."""
+    repeated_phrases: RepeatedPhrases = RepeatedPhrases()
+    """Removal of sentences made of a repeated word or phrase."""
+    fineweb: FineWeb = FineWeb()
+    """FineWeb's custom rules: ended, short and duplicate lines, lists."""
+    bad_words: BadWords = BadWords()
+    """Bad words by language."""
+    keywords: Keywords = Keywords()
+    """Keyword rules of one's own."""
     quality: QualityConfig = QualityConfig()
     """Classifier of reference text against raw pages."""
     pii: PiiConfig = PiiConfig()

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt.curation.config import CurationConfig
-
-CUT_PREFIX = "cut_bytes_"
+from raypt.curation.rules.base import CUT_PREFIX
 
 
 @dataclass

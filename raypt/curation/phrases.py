@@ -8,27 +8,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from raypt.curation.text import kernel
+from raypt import storage
+from raypt.curation import unicode as u
+from raypt.curation.text import TextBatch, kernel
+from raypt.errors import UserError
 
 
 @dataclass(frozen=True)
 class PhraseTable:
-    """`state = goto[state, classes[byte]]`; `masks[state]` has the group bits of the phrases that end there, `lengths`
-    the bytes of the longest of them.
+    """The automaton: `state = goto[state, classes[byte]]`.
 
-    Shapes: classes uint8[256], goto int32[S, C], masks uint64[S], lengths int32[S].
+    Shapes: classes uint8[256], goto int32[S, C]. masks uint64[S] has the group bits of all phrases that end at a state.
+    phrase int32[S] is the number of the longest phrase that ends there and is spelled by the whole state, -1 if none;
+    link int32[S] the next shorter state with such a phrase, 0 if none; lengths int32[P] the bytes of each phrase.
     """
 
     classes: np.ndarray
     goto: np.ndarray
     masks: np.ndarray
+    phrase: np.ndarray
+    link: np.ndarray
     lengths: np.ndarray
 
     @classmethod
     def build(cls, groups: Sequence[Sequence[str]]) -> "PhraseTable":
-        """Phrases of group g set bit g (at most 64 groups). ASCII letters match in either case; for other letters give
-        lower-case phrases and lower-case text."""
+        """Phrases of group g set bit g (at most 64 groups). ASCII letters match in either case; phrases are
+        lower-cased, so text with other cased letters has to be lower-cased by the caller."""
         assert len(groups) <= 64
         encoded = [(g, phrase.lower().encode()) for g, phrases in enumerate(groups) for phrase in phrases if phrase]
         classes = np.zeros(256, np.uint8)
@@ -36,36 +44,42 @@ class PhraseTable:
             classes[b] = classes.max() + 1
         for b in range(ord("a"), ord("z") + 1):
             classes[b - 32] = classes[b]
-        width = int(classes.max()) + 1
         trie: list[dict[int, int]] = [{}]
-        masks, lengths = [0], [0]
-        for g, phrase in encoded:
+        masks, phrase = [0], [-1]
+        lengths: list[int] = []
+        for g, spelled in encoded:
             state = 0
-            for b in phrase:
-                if classes[b] not in trie[state]:
-                    trie[state][int(classes[b])] = len(trie)
+            for b in spelled:
+                child = trie[state].setdefault(int(classes[b]), len(trie))
+                if child == len(trie):
                     trie.append({})
                     masks.append(0)
-                    lengths.append(0)
-                state = trie[state][int(classes[b])]
+                    phrase.append(-1)
+                state = child
             masks[state] |= 1 << g
-            lengths[state] = len(phrase)
-        goto = np.zeros((len(trie), width), np.int32)
-        fail = [0] * len(trie)
+            if phrase[state] < 0:
+                phrase[state] = len(lengths)
+                lengths.append(len(spelled))
+        goto = np.zeros((len(trie), int(classes.max()) + 1), np.int32)
+        fail, link = [0] * len(trie), [0] * len(trie)
         queue: deque[int] = deque()
         for c, child in trie[0].items():
             goto[0, c] = child
             queue.append(child)
         while queue:
             state = queue.popleft()
-            masks[state] |= masks[fail[state]]
-            lengths[state] = max(lengths[state], lengths[fail[state]])
-            goto[state] = goto[fail[state]]
+            shorter = fail[state]
+            masks[state] |= masks[shorter]
+            link[state] = shorter if phrase[shorter] >= 0 else link[shorter]
+            goto[state] = goto[shorter]
             for c, child in trie[state].items():
-                fail[child] = int(goto[fail[state], c])
+                fail[child] = int(goto[shorter, c])
                 goto[state, c] = child
                 queue.append(child)
-        return cls(classes, goto, np.array(masks, np.uint64), np.array(lengths, np.int32))
+        return cls(
+            classes, goto, np.array(masks, np.uint64), np.array(phrase, np.int32), np.array(link, np.int32),
+            np.array(lengths or [0], np.int32),
+        )  # fmt: skip
 
 
 @kernel
@@ -77,3 +91,93 @@ def groups_in(data, start, end, classes, goto, masks):  # type: ignore[no-untype
         state = goto[state, classes[data[i]]]
         found |= masks[state]
     return found
+
+
+@kernel
+def _code_point(data, p):  # type: ignore[no-untyped-def]
+    b = data[p]
+    if b < 0x80:
+        return np.int64(b)
+    n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
+    c = np.int64(b & (0xFF >> (n + 1)))
+    for m in range(1, n):
+        c = c << 6 | data[p + m] & 0x3F
+    return c
+
+
+@kernel
+def _joins(data, left, right, pages, blocks):  # type: ignore[no-untyped-def]
+    """Whether the characters at byte positions left and right belong to one word of a spaced script."""
+    word = np.uint16(u.ALPHA | u.DIGIT | u.EXTEND)
+    for p in (left, right):
+        c = _code_point(data, p)
+        flags = blocks[pages[c >> 8], c & 0xFF]
+        if flags & u.UNSPACED or not (flags & word or c == 0x5F):
+            return False
+    return True
+
+
+@kernel
+def _is_whole(data, start, end, doc_start, doc_end, pages, blocks):  # type: ignore[no-untyped-def]
+    """Whether data[start:end] begins and ends at word boundaries (anywhere in unspaced scripts)."""
+    if start > doc_start:
+        p = start - 1
+        while p > doc_start and data[p] & 0xC0 == 0x80:
+            p -= 1
+        if _joins(data, p, start, pages, blocks):
+            return False
+    if end < doc_end:
+        p = end - 1
+        while p > start and data[p] & 0xC0 == 0x80:
+            p -= 1
+        if _joins(data, p, end, pages, blocks):
+            return False
+    return True
+
+
+@kernel
+def _count_matches(data, offsets, classes, goto, phrase, link, lengths, whole, pages, blocks):  # type: ignore[no-untyped-def]
+    n = len(offsets) - 1
+    out = np.zeros((n, 2), np.int64)
+    seen = np.full(len(lengths), -1, np.int64)
+    for d in range(n):
+        state = 0
+        for i in range(offsets[d], offsets[d + 1]):
+            state = goto[state, classes[data[i]]]
+            s = state if phrase[state] >= 0 else link[state]
+            while s != 0:
+                k = phrase[s]
+                if not whole or _is_whole(data, i + 1 - lengths[k], i + 1, offsets[d], offsets[d + 1], pages, blocks):
+                    out[d, 0] += 1
+                    if seen[k] != d:
+                        seen[k] = d
+                        out[d, 1] += 1
+                s = link[s]
+    return out
+
+
+def count_matches(text: pa.Array, phrases: Sequence[str], *, whole_words: bool) -> np.ndarray:
+    """int64[n, 2]: occurrences of the phrases in each document, and how many different ones; case is ignored.
+
+    With `whole_words` a phrase must not continue a word on either side; in scripts written without spaces, where words
+    have no visible ends, it may.
+    """
+    table = PhraseTable.build([phrases])
+    if not "".join(phrases).isascii():
+        text = pc.utf8_lower(text)
+    batch = TextBatch.from_arrow(text)
+    return _count_matches(
+        batch.data, batch.offsets, table.classes, table.goto, table.phrase, table.link, table.lengths, whole_words,
+        *u.tables(),
+    )  # fmt: skip
+
+
+def read_list(uri: str, key: str) -> tuple[str, ...]:
+    """The phrases of a file, one a line, without blank lines and comments (#). `key` names the setting in errors."""
+    try:
+        lines = storage.read_bytes(uri).decode("utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{key}: there is no file {uri}") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"{key}: {uri} is not UTF-8 ({e}); convert it") from None
+    return tuple(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))

@@ -1,17 +1,68 @@
 """Published recipes: the order of their stages and the values of their thresholds.
 
-Deduplication, and stages that need what a recipe does not publish, are not part of a preset.
+Where a recipe leaves a list to others (block lists, bad words, a classifier), the stage is there and waits for the
+list; deduplication is configured in its own section. Every value can be overridden beside the preset.
 """
 
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Rae et al. 2021, appendix A1: quality, then repetition (paper order of description).
+    # Rae et al. 2021 (arXiv:2112.11446), appendix A1.
     "gopher": {"stages": ("gopher_quality", "gopher_repetition")},
-    # Raffel et al. 2020, section 2.2: English at langdetect 0.99 (lid.176 is another classifier: same bound).
+    # Raffel et al. 2020 (arXiv:1910.10683), section 2.2, and its TensorFlow Datasets code. langdetect's 0.99 is
+    # asked of lid.176, which is another classifier.
     "c4": {
-        "stages": ("c4", "language"),
+        "stages": ("c4", "bad_words", "language"),
         "language": {"keep": ("en",), "score_min": 0.99},
         "c4": {"terminal_punctuation": True, "line_word_count_min": 5, "sentence_count_min": 3},
+    },
+    # Penedo et al. 2024 (arXiv:2406.17557), and datatrove's examples/fineweb.py.
+    "fineweb": {
+        "stages": ("url", "language", "gopher_repetition", "gopher_quality", "c4", "fineweb", "pii"),
+        "language": {"keep": ("en",), "score_min": 0.65},
+        "pii": {"kinds": ("email", "ipv4")},
+    },
+    # Penedo et al. 2023 (arXiv:2306.01116), appendix G.
+    "refinedweb": {
+        "stages": ("url", "language", "gopher_repetition", "gopher_quality", "refinedweb_lines"),
+        "language": {"keep": ("en",), "score_min": 0.65},
+    },
+    # Li et al. 2024 (arXiv:2406.11794): baselines/baselines_configs/dclm_baseline_refinedweb.yaml, then the best
+    # tenth by the classifier.
+    "dclm": {
+        "stages": ("url", "language", "gopher_quality", "gopher_repetition", "refinedweb_lines", "quality"),
+        "language": {"keep": ("en",), "score_min": 0.65},
+        "quality": {"threshold": {"percentile": 90.0}},
+    },
+    # Chen et al. 2023 (arXiv:2311.01149), EvalWeb's rules. Traditional characters are kept, the paper drops them.
+    "chinese": {
+        "stages": ("url", "language", "length", "characters", "bad_words", "character_repetition", "quality"),
+        "language": {"keep": ("zh",), "score_min": 0.5},
+        "length": {"chars_min": 201, "mean_line_chars_min": 10.0},
+        "characters": {
+            "digit_fraction_max": None,
+            "symbol_fraction_max": None,
+            "space_fraction_max": None,
+            "upper_fraction_max": None,
+            "alpha_fraction_min": None,
+            "unspaced_fraction_min": 0.3,
+        },
+        "bad_words": {"match_count_max": None, "distinct_per_line_max": 0.5},
+    },
+    # Not published: Gopher's and C4's rules for the reference pages of software, where signatures, parameter lists and
+    # code make symbols, short lines and repetition normal. Loosened until what goes is mostly tables and
+    # generated text.
+    "documentation": {
+        "language": {"score_min": 0.4},
+        "gopher_quality": {"alpha_word_fraction_min": 0.6, "word_count_min": 30},
+        "gopher_repetition": {
+            "duplicate_line_fraction_max": 0.45,
+            "duplicate_line_char_fraction_max": 0.35,
+            "duplicate_paragraph_fraction_max": 0.45,
+            "duplicate_paragraph_char_fraction_max": 0.35,
+            **{f"duplicate_{n}_gram_char_fraction_max": 0.45 - 0.02 * (n - 5) for n in range(5, 11)},
+        },
+        "c4": {"curly_bracket_line_count_max": None, "line_word_count_min": None, "sentence_count_min": 2},
+        "quality": {"threshold": {"percentile": 10.0}},
     },
 }

@@ -33,8 +33,8 @@ QUOTE_END = 8  # ends with a quotation mark or a closing bracket of CJK
 NO_STOPS_END = 16  # ends with a letter of a script without sentence-final punctuation
 
 # Columns of `Features.counts`.
-CHARS, SPACES, ALPHAS, DIGITS, UPPERS, SYMBOLS, UNSPACEDS, HASHES, ELLIPSES = range(9)
-COUNTS = 9
+CHARS, SPACES, ALPHAS, DIGITS, UPPERS, SYMBOLS, UNSPACEDS, HASHES, ELLIPSES, BREAKS = range(10)
+COUNTS = 10
 
 BULLETS = "•‣▪●◦⁃-*"
 
@@ -159,8 +159,12 @@ def _suffix_start(lo, hi, data, pos, cls):  # type: ignore[no-untyped-def]
             run = last
             while run > lo and data[pos[run - 1]] == _DOT:
                 run -= 1
-            if last == run and run > lo and cls[run - 1] & u.UPPER and not (run - 1 > lo and cls[run - 2] & u.UPPER):
-                break  # the full stop of "J." belongs to the initial, that of "USA." ends a sentence
+            if last == run and run > lo:  # the full stop of "J." and "e.g." belongs to them, that of "USA." does not
+                earlier = cls[run - 2] if run - 1 > lo else np.uint16(0)
+                if cls[run - 1] & u.UPPER and not earlier & u.UPPER:
+                    break
+                if cls[run - 1] & u.ALPHA and run - 1 > lo and data[pos[run - 2]] == _DOT:
+                    break
             hi = run
         elif hi - lo > 2 and _is_clitic(hi - 2, data, pos):
             hi -= 2
@@ -304,10 +308,11 @@ def _starts_with_bullet(data, start, end, bullets):  # type: ignore[no-untyped-d
 @kernel
 def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def]
     counts[CHARS] = chars
-    spaces = alphas = digits = uppers = symbols = unspaced = 0
+    spaces = breaks = alphas = digits = uppers = symbols = unspaced = 0
     for k in range(chars):
         f = cls[k]
         spaces += f & 1
+        breaks += f >> 1 & 1
         alphas += f >> 2 & 1
         digits += f >> 3 & 1
         uppers += f >> 4 & 1
@@ -321,13 +326,15 @@ def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def
         b = data[i]
         if b == 0x23:
             hashes += 1
+        elif b == 0x0D and i + 1 < end and data[i + 1] == 0x0A:
+            breaks -= 1
         elif b == _DOT and i + 2 < end and data[i + 1] == _DOT and data[i + 2] == _DOT:
             ellipses += 1
             i += 2
         elif b == 0xE2 and i + 2 < end and data[i + 1] == 0x80 and data[i + 2] == 0xA6:
             ellipses += 1
         i += 1
-    counts[HASHES], counts[ELLIPSES] = hashes, ellipses
+    counts[HASHES], counts[ELLIPSES], counts[BREAKS] = hashes, ellipses, breaks  # \r\n is one break
 
 
 @kernel

@@ -60,10 +60,10 @@ TERMINALS = (
 )
 HYPHENS = "-–—~‐‑"
 QUOTES = "\"'”’»›」』】〉》）"
-# Kept inside a chunk's edge although they are punctuation: flags, paths, handles, arithmetic.
-NOT_EDGE = "-/@|^+\\~.‐‑"
+# Not split off though they are punctuation: flags, paths, handles, arithmetic, the anchors of documentation pages.
+NOT_EDGE = "-/@|^+\\~.‐‑¶"
 # Non-ASCII punctuation that joins letters within a word.
-JOINERS = "’·‧‐‑־ʼ＇•"
+JOINERS = "’·‧‐‑־ʼ＇•¶"
 
 
 def _flags(c: int) -> int:

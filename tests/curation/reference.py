@@ -31,7 +31,8 @@ def _without_trailing(chunk: str) -> str:
             chunk = chunk[:-1]
         elif stem != chunk:
             initial = stem and has(stem[-1], u.UPPER) and not (len(stem) > 1 and has(stem[-2], u.UPPER))
-            if len(chunk) - len(stem) == 1 and initial:
+            abbreviation = len(stem) > 1 and has(stem[-1], u.ALPHA) and stem[-2] == "."
+            if len(chunk) - len(stem) == 1 and (initial or abbreviation):
                 return chunk
             chunk = stem
         elif len(chunk) > 2 and re.search("['’][sS]$", chunk):

@@ -10,7 +10,7 @@ from raypt.curation.presets import PRESETS
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_valid_configuration(name: str) -> None:
     config = CurationConfig.model_validate({"preset": name})
-    assert config.stages == PRESETS[name]["stages"]
+    assert config.stages == PRESETS[name].get("stages", CurationConfig().stages)
 
 
 def test_a_value_beside_a_preset_wins_over_it() -> None:

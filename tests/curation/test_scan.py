@@ -74,6 +74,7 @@ def test_equal_tokens_and_only_equal_tokens_have_equal_hashes(texts: list[str]) 
         ("Hello, world.", ["Hello", ",", "world", "."]),
         ("U.S. and J. Smith", ["U.S.", "and", "J.", "Smith"]),
         ("the USA.", ["the", "USA", "."]),
+        ("fruit, e.g. apples.", ["fruit", ",", "e.g.", "apples", "."]),
         ("wait... no", ["wait", "...", "no"]),
         ("well-known a/b 3.11 x,y", ["well", "-", "known", "a", "/", "b", "3.11", "x", ",", "y"]),
         ("(see https://a.org/b-c?d=e).", ["(", "see", "https://a.org/b-c?d=e", ")", "."]),

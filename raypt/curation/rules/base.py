@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from raypt.settings import Settings
 
+CUT_PREFIX = "cut_bytes_"
+"""Attributes that say how many bytes an editing stage cut from a document, by reason, begin with this."""
+
 
 @dataclass(frozen=True)
 class Bound:

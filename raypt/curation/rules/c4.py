@@ -8,14 +8,14 @@ sentence-final mark, and in scripts that have none (Thai, Lao) with any letter; 
 from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from raypt.curation import scan as s
 from raypt.curation import unicode as u
 from raypt.curation.phrases import PhraseTable, groups_in
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.rules.base import RuleSettings, struct
-from raypt.curation.text import TextBatch, kernel
+from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
+from raypt.curation.text import kernel
+from raypt.curation.view import Measured, View
 
 # Why a line goes, in the order in which the rules are asked; "white_space" is blank lines, indentation and line ends.
 CUTS = ("white_space", "long_word", "no_terminal_punctuation", "short_line", "javascript", "policy", "citation")
@@ -175,8 +175,9 @@ def _filter(  # type: ignore[no-untyped-def]
     return spans[:pieces], before[:pieces], offsets, out
 
 
-def apply(features: s.Features, settings: C4) -> tuple[pa.StructArray, TextBatch]:
+def measure(view: View, settings: C4) -> Measured:
     """The metrics of every document, and its text without the lines that go."""
+    features = view.features
     pages, blocks = u.tables()
     phrases = PhraseTable.build([["lorem ipsum"], ["javascript"], settings.policy_phrases, ["{"], ["["]])
     unlimited = np.iinfo(np.int32).max
@@ -191,5 +192,5 @@ def apply(features: s.Features, settings: C4) -> tuple[pa.StructArray, TextBatch
     cuts = m[:, 3:]
     cuts[:, _SPACE] = np.diff(features.text.offsets) - np.diff(edited.offsets) - cuts[:, 1:].sum(axis=1)
     columns = dict(zip(C4.metrics, m.T, strict=False))
-    columns |= {f"cut_bytes_{cut}": cuts[:, i] for i, cut in enumerate(CUTS)}
-    return struct(columns), edited
+    columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
+    return Measured(struct(columns), edited)

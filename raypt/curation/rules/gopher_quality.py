@@ -8,13 +8,13 @@ written without spaces, and the stop words are those of the document's language 
 from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from raypt.curation import scan as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.stopwords import STOP_WORDS, StopWordTable
 from raypt.curation.text import kernel
+from raypt.curation.view import Measured, View
 
 
 class GopherQuality(RuleSettings):
@@ -100,10 +100,11 @@ def _count_lines(line_offsets, line_flags, flag):  # type: ignore[no-untyped-def
     return out
 
 
-def measure(features: s.Features, languages: list[str | None], settings: GopherQuality) -> pa.StructArray:
-    """The metrics of every document; `languages` are the documents' language codes."""
+def measure(view: View, settings: GopherQuality) -> Measured:
+    """The metrics of every document."""
+    features = view.features
     table = StopWordTable.build({**STOP_WORDS, **settings.stop_words})
-    of_doc = table.index(languages)
+    of_doc = table.index(view.languages.to_pylist())
     m = _measure(
         features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
         of_doc, table.starts, table.masks, table.hashes, table.bits,
@@ -111,17 +112,16 @@ def measure(features: s.Features, languages: list[str | None], settings: GopherQ
     words, chars, alpha, stop_words, unspaced = m.T
     tokens = np.diff(features.token_offsets)
     lines = np.diff(features.line_offsets)
-    return struct(
-        {
-            "word_count": words,
-            "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words)),
-            "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
-            "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
-            "bullet_line_fraction": ratio(_count_lines(features.line_offsets, features.line_flags, s.BULLET), lines),
-            "ellipsis_line_fraction": ratio(
-                _count_lines(features.line_offsets, features.line_flags, s.ELLIPSIS_END), lines
-            ),
-            "alpha_word_fraction": ratio(alpha, tokens),
-            "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
-        }
-    )
+    columns = {
+        "word_count": words,
+        "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words)),
+        "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
+        "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
+        "bullet_line_fraction": ratio(_count_lines(features.line_offsets, features.line_flags, s.BULLET), lines),
+        "ellipsis_line_fraction": ratio(
+            _count_lines(features.line_offsets, features.line_flags, s.ELLIPSIS_END), lines
+        ),
+        "alpha_word_fraction": ratio(alpha, tokens),
+        "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
+    }
+    return Measured(struct(columns))

@@ -8,11 +8,11 @@ duplicate n-grams none; an n-gram that occurs once is not repeated. Fractions ar
 from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from raypt.curation import scan as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.text import kernel
+from raypt.curation.view import Measured, View
 
 _TOP = (2, 3, 4)
 _DUPLICATE = (5, 6, 7, 8, 9, 10)
@@ -196,8 +196,9 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, line_offsets, 
     return out
 
 
-def measure(features: s.Features) -> pa.StructArray:
+def measure(view: View, settings: GopherRepetition) -> Measured:
     """The metrics of every document."""
+    features = view.features
     m = _measure(
         features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
         features.line_offsets, features.line_hash, features.line_chars, features.line_words,
@@ -205,4 +206,4 @@ def measure(features: s.Features) -> pa.StructArray:
     chars = features.counts[:, s.CHARS]
     columns = [ratio(m[:, 1], m[:, 0]), ratio(m[:, 2], chars), ratio(m[:, 4], m[:, 3]), ratio(m[:, 5], chars)]
     columns += [ratio(m[:, 6 + i], chars) for i in range(len(_TOP) + len(_DUPLICATE))]
-    return struct(dict(zip(GopherRepetition.metrics, columns, strict=True)))
+    return Measured(struct(dict(zip(GopherRepetition.metrics, columns, strict=True))))

@@ -1,0 +1,44 @@
+"""Bad words by language, from lists given as files (C4 uses LDNOOBW's), matched as whole words and without case."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from raypt.curation.phrases import count_matches, read_list
+from raypt.curation.rules.base import RuleSettings, ratio, struct
+from raypt.curation.view import Measured, View
+
+
+class BadWords(RuleSettings):
+    """Bad words (C4; Raffel et al. 2020). In scripts written without spaces a word matches anywhere."""
+
+    stage: ClassVar[str] = "bad_words"
+    metrics: ClassVar[tuple[str, ...]] = ("match_count", "distinct_per_line")
+
+    lists: dict[str, str] = Field(default_factory=dict)
+    """Files or URIs by language code, one word or phrase a line, e.g. `{en: lists/en.txt}`. The rule does not apply to
+    documents in a language without a list."""
+    allow: dict[str, tuple[str, ...]] = Field(default_factory=lambda: {"ja": ("sm", "グロ", "女の子"), "zh": ("性",)})
+    """Words of the lists that do not count, by language (default: mC4's, common within other words)."""
+    match_count_max: int | None = 0
+    """Most occurrences (C4: none)."""
+    distinct_per_line_max: float | None = None
+    """Most different bad words per line (ChineseWebText: 0.5)."""
+
+
+def measure(view: View, settings: BadWords) -> Measured:
+    """The metrics of every document; null where the language has no list."""
+    matches, distinct = np.full(len(view), np.nan), np.full(len(view), np.nan)
+    languages = np.array(view.languages.to_pylist(), object)
+    text = view.text.to_arrow()
+    for language, uri in settings.lists.items():
+        rows = np.flatnonzero(languages == language)
+        if len(rows) == 0:
+            continue
+        allowed = {word.lower() for word in settings.allow.get(language, ())}
+        words = [w for w in read_list(uri, f"curation.bad_words.lists.{language}") if w.lower() not in allowed]
+        matches[rows], distinct[rows] = count_matches(text.take(rows), words, whole_words=True).T
+    lines = np.diff(view.features.line_offsets)
+    per_line = np.where(np.isnan(distinct), np.nan, ratio(np.nan_to_num(distinct), lines))
+    return Measured(struct({"match_count": matches, "distinct_per_line": per_line}))

@@ -1,0 +1,77 @@
+"""Repetition of character n-grams, for scripts without spaces (ChineseWebText; Chen et al. 2023, arXiv:2311.01149)."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from raypt.curation import unicode as u
+from raypt.curation.rules.base import RuleSettings, ratio, struct
+from raypt.curation.rules.gopher_repetition import find_slot, table_bits
+from raypt.curation.text import kernel
+from raypt.curation.view import Measured, View
+
+
+class CharacterRepetition(RuleSettings):
+    """Repeated character n-grams; white space and case do not count."""
+
+    stage: ClassVar[str] = "character_repetition"
+    metrics: ClassVar[tuple[str, ...]] = ("repeated_gram_fraction",)
+
+    gram_chars: int = Field(13, ge=2, le=64)
+    """Characters of an n-gram (ChineseWebText: 13). Changing it means tagging again."""
+    repeated_gram_fraction_max: float | None = 0.5
+    """Largest share of n-grams that occur more than once (ChineseWebText: 0.5)."""
+
+
+@kernel
+def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
+    """int64[D, 2]: character n-grams of each document, and those of them whose n-gram occurs more than once."""
+    docs = len(offsets) - 1
+    most = 1
+    for d in range(docs):
+        most = max(most, offsets[d + 1] - offsets[d])
+    size = 1 << table_bits(most)
+    keys, stamps = np.empty(size, np.uint64), np.full(size, -1, np.int32)
+    repeated = np.empty(size, np.bool_)
+    codes = np.empty(most, np.uint64)
+    base = np.uint64(0x9E3779B97F4A7C15)
+    leading = np.uint64(1)
+    for _ in range(n):
+        leading *= base
+    out = np.zeros((docs, 2), np.int64)
+    for d in range(docs):
+        chars = 0
+        i = offsets[d]
+        while i < offsets[d + 1]:
+            b = data[i]
+            width = 1 if b < 0x80 else (2 if b < 0xE0 else (3 if b < 0xF0 else 4))
+            c = np.int64(b) if b < 0x80 else np.int64(b & (0xFF >> (width + 1)))
+            for m in range(1, width):
+                c = c << 6 | data[i + m] & 0x3F
+            i += width
+            if not blocks[pages[c >> 8], c & 0xFF] & u.SPACE:
+                codes[chars] = c | 0x20 if 0x41 <= c <= 0x5A else c
+                chars += 1
+        bits = table_bits(chars)
+        h = np.uint64(0)
+        for k in range(chars):
+            h = h * base + codes[k] + np.uint64(1)
+            if k >= n:
+                h -= leading * (codes[k - n] + np.uint64(1))
+            if k >= n - 1:
+                out[d, 0] += 1
+                mixed = (h ^ (h >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
+                slot = find_slot(mixed, bits, d, keys, stamps)
+                if stamps[slot] != d:
+                    stamps[slot], keys[slot], repeated[slot] = d, mixed, False
+                else:
+                    out[d, 1] += 1 if repeated[slot] else 2  # the first occurrence counts once it is repeated
+                    repeated[slot] = True
+    return out
+
+
+def measure(view: View, settings: CharacterRepetition) -> Measured:
+    """The metric of every document."""
+    grams, repeated = _repeated(view.text.data, view.text.offsets, *u.tables(), settings.gram_chars).T
+    return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))

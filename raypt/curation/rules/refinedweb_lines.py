@@ -1,0 +1,230 @@
+"""RefinedWeb's line-wise corrections (Penedo et al. 2023, arXiv:2306.01116, appendix G.2), as DCLM reads them.
+
+Navigation, counters and headings in capitals go line by line; a document that loses too many words to this is not worth
+mending and goes as a whole. Blank lines and the indentation of lines that stay are kept.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from raypt.curation import unicode as u
+from raypt.curation.phrases import PhraseTable
+from raypt.curation.rewrite import Pieces, assemble
+from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, ratio, struct
+from raypt.curation.text import kernel
+from raypt.curation.view import Measured, View
+
+# Why something goes; "phrase" cuts a part of a line.
+CUTS = ("upper_case", "numeric", "counter", "short", "phrase", "white_space")
+_UPPER, _NUMERIC, _COUNTER, _SHORT, _PHRASE, _SPACE = range(len(CUTS))
+_NEWLINE = 0x0A
+
+
+class RefinedWebLines(RuleSettings):
+    """RefinedWeb line-wise corrections. All settings but `cut_word_fraction_max` change the text itself: changing them
+    means tagging again."""
+
+    stage: ClassVar[str] = "refinedweb_lines"
+    metrics: ClassVar[tuple[str, ...]] = ("cut_word_fraction",)
+
+    line_upper_fraction_max: float | None = 0.5
+    """Lines with a larger share of capitals go (DCLM: 0.5)."""
+    numeric: bool = True
+    """Lines of digits alone go."""
+    counter_words: tuple[str, ...] = (
+        "likes", "shares", "comments", "retweets", "reposts", "quotes", "bookmarks", "upvotes", "downvotes",
+        "downloads", "views", "followers",
+        "赞", "点赞", "評論", "评论", "分享", "转发", "轉發", "收藏", "浏览", "瀏覽", "阅读", "閱讀", "粉丝",
+        "いいね", "閲覧",
+    )  # fmt: skip
+    """Lines that are a number ("12", "3.4K", "1.2万") and one of these words go."""
+    line_word_count_min: int | None = 2
+    """Lines with fewer words go (RefinedWeb: lines of one word)."""
+    phrase_line_words_max: int = 10
+    """Longest line, in words, in which the phrases below are looked for (RefinedWeb)."""
+    anywhere: tuple[str, ...] = ("items in cart",)
+    """Phrases cut wherever they occur in a short line."""
+    at_start: tuple[str, ...] = ("sign-in",)
+    """Phrases cut from the start of a short line."""
+    at_end: tuple[str, ...] = ("read more...",)
+    """Phrases cut from the end of a short line."""
+    cut_word_fraction_max: float | None = 0.05
+    """Largest share of the words of a document that the corrections may cut (RefinedWeb: 5 %)."""
+
+
+@kernel
+def _is_counter(data, start, end, classes, goto, masks):  # type: ignore[no-untyped-def]
+    """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list."""
+    p = start
+    digits = 0
+    while p < end and (0x30 <= data[p] <= 0x39 or data[p] in (0x2C, 0x2E)):
+        digits += data[p] not in (0x2C, 0x2E)
+        p += 1
+    if digits == 0:
+        return False
+    if p < end and data[p] | 0x20 in (0x6B, 0x6D, 0x62):
+        p += 1
+    elif p + 3 <= end:
+        c = np.int64(data[p]) << 16 | np.int64(data[p + 1]) << 8 | data[p + 2]
+        if c in (0xE4B887, 0xE890AC, 0xE4BABF):
+            p += 3
+    while p < end and data[p] == 0x20:
+        p += 1
+    state = 0
+    depth = 0
+    for i in range(p, end):
+        state = goto[state, classes[data[i]]]
+        depth += 1
+    return depth > 0 and masks[state] != 0 and _spells(data, p, end, classes, goto)
+
+
+@kernel
+def _spells(data, start, end, classes, goto):  # type: ignore[no-untyped-def]
+    """Whether the walk through the automaton never falls back: data[start:end] is a path from the root."""
+    state = 0
+    for i in range(start, end):
+        following = goto[state, classes[data[i]]]
+        if following <= state:  # a child of the trie always has a larger number than its parent
+            return False
+        state = following
+    return True
+
+
+@kernel
+def _mostly_upper(data, start, end, limit, pages, blocks):  # type: ignore[no-untyped-def]
+    chars = uppers = 0
+    i = start
+    while i < end:
+        b = data[i]
+        if b < 0x80:
+            chars += 1
+            uppers += 0x41 <= b <= 0x5A
+            i += 1
+        else:
+            n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
+            c = np.int64(b & (0xFF >> (n + 1)))
+            for m in range(1, n):
+                c = c << 6 | data[i + m] & 0x3F
+            chars += 1
+            uppers += (blocks[pages[c >> 8], c & 0xFF] & u.UPPER) != 0
+            i += n
+    return uppers > limit * chars
+
+
+@kernel
+def _all_digits(data, start, end):  # type: ignore[no-untyped-def]
+    digits = 0
+    for i in range(start, end):
+        digits += 0x30 <= data[i] <= 0x39
+    return digits == end - start
+
+
+@kernel
+def _match_end(data, i, end, classes, goto, phrase, lengths):  # type: ignore[no-untyped-def]
+    """End of the longest phrase that starts at i, or i."""
+    state = 0
+    best = i
+    for p in range(i, end):
+        following = goto[state, classes[data[p]]]
+        if following <= state:
+            break
+        state = following
+        if phrase[state] >= 0 and lengths[phrase[state]] == p + 1 - i:
+            best = p + 1
+    return best
+
+
+@kernel
+def _filter(  # type: ignore[no-untyped-def]
+    data, token_flags, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter, words_min,
+    phrase_words, anywhere, at_start, at_end, pages, blocks, most,
+):  # fmt: skip
+    """Pieces that are kept, and int64[D, 2 + CUTS]: words, words cut, bytes cut by reason."""
+    n = len(line_offsets) - 1
+    spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(n + 1, np.int64)
+    out = np.zeros((n, 2 + 6), np.int64)
+    pieces = 0
+    for d in range(n):
+        offsets[d] = pieces
+        for i in range(line_offsets[d], line_offsets[d + 1]):
+            words = line_words[i]
+            out[d, 0] += words
+            a, b = line_bytes[i, 2], line_bytes[i, 3]
+            cut = -1
+            if words > 0:
+                if upper_max >= 0 and _mostly_upper(data, a, b, upper_max, pages, blocks):
+                    cut = _UPPER
+                elif numeric and _all_digits(data, a, b):
+                    cut = _NUMERIC
+                elif _is_counter(data, a, b, counter[0], counter[1], counter[2]):
+                    cut = _COUNTER
+                elif words < words_min:
+                    cut = _SHORT
+            if cut >= 0:
+                out[d, 1] += words
+                out[d, 2 + cut] += b - a
+                continue
+            newline = np.uint8(_NEWLINE)
+            first, last = line_bytes[i, 0], line_bytes[i, 1]
+            if words > 0 and words <= phrase_words:
+                start = _match_end(data, a, b, at_start[0], at_start[1], at_start[2], at_start[3])
+                if start > a:
+                    first = start
+                stop = b
+                for p in range(start, b):
+                    if _match_end(data, p, b, at_end[0], at_end[1], at_end[2], at_end[3]) == b:
+                        stop = p
+                        break
+                if stop < b:
+                    last = stop
+                gone = (start - a) + (b - stop)
+                p = start
+                while p < stop:
+                    q = _match_end(data, p, stop, anywhere[0], anywhere[1], anywhere[2], anywhere[3])
+                    if q == p:
+                        p += 1
+                        continue
+                    if first < p:
+                        spans[pieces, 0], spans[pieces, 1], before[pieces] = first, p, newline
+                        newline = np.uint8(0)
+                        pieces += 1
+                    gone += q - p
+                    first = p = q
+                if gone:
+                    out[d, 2 + _PHRASE] += gone
+                    out[d, 1] += max(1, words * gone // (b - a))
+                    rest = False
+                    for p in range(first, last):
+                        rest = rest or data[p] > 0x20
+                    if not rest and newline != 0:
+                        continue  # nothing is left of the line
+            spans[pieces, 0], spans[pieces, 1], before[pieces] = first, last, newline
+            pieces += 1
+    offsets[n] = pieces
+    return spans[:pieces], before[:pieces], offsets, out
+
+
+def _table(phrases: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    table = PhraseTable.build([phrases])
+    return table.classes, table.goto, table.phrase, table.lengths
+
+
+def measure(view: View, settings: RefinedWebLines) -> Measured:
+    """The metric of every document, and its text without the lines and phrases that go."""
+    f = view.features
+    counter = PhraseTable.build([settings.counter_words])
+    pages, blocks = u.tables()
+    spans, before, offsets, m = _filter(
+        f.text.data, f.token_flags, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
+        -1.0 if settings.line_upper_fraction_max is None else settings.line_upper_fraction_max, settings.numeric,
+        (counter.classes, counter.goto, counter.masks), settings.line_word_count_min or 0,
+        settings.phrase_line_words_max, _table(settings.anywhere), _table(settings.at_start),
+        _table(settings.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
+    )  # fmt: skip
+    edited = assemble(f.text, Pieces(spans, before, offsets))
+    cuts = m[:, 2:]
+    cuts[:, _SPACE] = np.diff(f.text.offsets) - np.diff(edited.offsets) - cuts.sum(axis=1)
+    columns = {"cut_word_fraction": ratio(m[:, 1], m[:, 0])}
+    columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
+    return Measured(struct(columns), edited)

@@ -1,0 +1,38 @@
+"""What a stage sees of a batch: the text as the stages before it left it, and the features of that text, made once."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raypt.curation.scan import Features, scan
+from raypt.curation.text import TextBatch
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a stage says of a batch: its attribute column, and the new text if it edits."""
+
+    attributes: pa.StructArray
+    text: TextBatch | None = None
+
+
+class View:
+    """A batch between two stages. `languages` and `urls` are per document, null where unknown."""
+
+    def __init__(self, text: TextBatch, languages: pa.Array, urls: pa.Array) -> None:
+        self.text, self.languages, self.urls = text, languages, urls
+        self._features: Features | None = None
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @property
+    def features(self) -> Features:
+        """Tokens, lines and counts of the text, scanned at the first use."""
+        if self._features is None:
+            self._features = scan(self.text)
+        return self._features
+
+    def edited(self, text: TextBatch) -> "View":
+        """The same documents with other text."""
+        return View(text, self.languages, self.urls)
