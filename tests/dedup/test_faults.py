@@ -1,0 +1,149 @@
+"""The result is the same to the byte whatever the number of workers, and whoever dies when."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from raypt import storage
+from raypt.dedup import DedupConfig, DedupShard, deduplicate, graph, pipeline
+from raypt.dedup.config import SentenceConfig
+from raypt.tasks import run_tasks
+from tests.dedup.reference import documents, split, write_shards
+from tests.dedup.test_pipeline import NOTICE, mutated_corpus
+
+CONFIG = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=3, keep_intermediate=True)
+FILES = ["plan.json", "bands", "exact", "attributes", "forest-0", "forest-1", "labels", "members", "elected", "spans"]
+FILES += ["repeats", "clusters", "edits", "removed", "clusters.parquet", "report.json"]
+"""What a run writes, in this order; the directory's name where there is a file a task."""
+LAST_OF_A_TASK = set(FILES) - {"plan.json", "bands", "exact", "clusters", "edits", "clusters.parquet", "report.json"}
+"""The files with which a task is done: it never runs again."""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[DedupShard]:
+    texts = [f"{text}. {NOTICE} {text[:40]}" for text in mutated_corpus(400, seed=4)]
+    return write_shards(tmp_path_factory.mktemp("documents"), split(documents(texts), 4))
+
+
+def run(shards: Sequence[DedupShard], directory: Path) -> None:
+    deduplicate(shards, CONFIG, str(directory / "work"), str(directory / "out"))
+
+
+def outputs(directory: Path) -> dict[str, bytes]:
+    """Every file that is a result, by its path; what a killed process left under a temporary name is none."""
+    kinds = ("work/removed", "work/edits", "out")
+    files = [f"{kind}/{name}" for kind in kinds for name in storage.listdir(str(directory / kind))]
+    return {file: (directory / file).read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def expected(shards: list[DedupShard], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    directory = tmp_path_factory.mktemp("expected")
+    run(shards, directory)
+    found = outputs(directory)
+    assert len(found) == 10
+    return found
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    ray.init(address="local", num_cpus=request.param, include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("cluster", [1, 2, 7], indirect=True)
+def test_output_is_the_same_with_any_number_of_workers(
+    cluster: None, shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    run(shards, tmp_path)
+    assert outputs(tmp_path) == expected
+
+
+def test_output_is_the_same_in_any_order_of_the_shards(
+    shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    run([shards[i] for i in (2, 0, 3, 1)], tmp_path)
+    assert outputs(tmp_path) == expected
+
+
+def test_output_does_not_depend_on_the_number_of_partitions(
+    shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"partitions": 17})
+    deduplicate(shards, config, str(tmp_path / "work"), str(tmp_path / "out"))
+    found = outputs(tmp_path)
+    del found["out/report.json"]
+    assert found.items() <= expected.items()
+
+
+def dying_once(function: Callable[[Any], Any], marks: Path, name: str) -> Callable[[Any], Any]:
+    """`function`, but the first worker that runs it is killed as it is about to give its file the final name."""
+
+    def wrapped(item: Any) -> Any:
+        try:
+            (marks / name.replace(": ", "-")).touch(exist_ok=False)
+        except FileExistsError:
+            return function(item)
+        os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        function(item)
+        return os.kill(os.getpid(), signal.SIGKILL)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("cluster", [2], indirect=True)
+def test_output_survives_a_worker_killed_in_each_pass(
+    cluster: None, shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def killing(function: Callable[[Any], Any], items: Sequence[Any], *, name: str) -> list[Any]:
+        return run_tasks(dying_once(function, marks, name), items, name=name)
+
+    monkeypatch.setattr(pipeline, "run_tasks", killing)
+    monkeypatch.setattr(graph, "run_tasks", killing)
+    run(shards, tmp_path)
+    killed = {path.name for path in marks.iterdir()}
+    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "spans", "repeats", "finish"]
+    assert killed == {f"dedup-{name}" for name in passes}
+    assert outputs(tmp_path) == expected
+
+
+def run_and_die(shards: Sequence[DedupShard], directory: Path, part: str) -> None:
+    """Run until a file of this directory or name is about to get its final name; then be killed."""
+    replace = os.replace
+
+    def die(source: str, target: str) -> None:
+        if part in Path(target).parts[-2:]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = die  # type: ignore[assignment]
+    run(shards, directory)
+
+
+def test_a_run_killed_in_each_pass_goes_on_to_the_same_output(
+    shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.dedup.test_faults"])
+    written: dict[Path, int] = {}
+    for part in FILES:
+        process = processes.Process(target=run_and_die, args=(shards, tmp_path, part))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, f"nothing called {part} was written"
+        assert all(path.stat().st_mtime_ns == before for path, before in written.items()), "a finished task ran again"
+        written = {
+            p: p.stat().st_mtime_ns for kind in LAST_OF_A_TASK for p in (tmp_path / "work").rglob(f"{kind}/[!.]*")
+        }
+    run(shards, tmp_path)
+    assert outputs(tmp_path) == expected
