@@ -99,9 +99,8 @@ def train(
         )
     ledgers = tokenizing.wait()
     assert tokenizing.ended_at is not None
-    first = result.metrics[0].get("time") if result.metrics else None
-    if first is not None:
-        log.info("first training step at %s, tokenizing ended at %s", clock(first), clock(tokenizing.ended_at))
+    first = result.metrics[0]["time"]
+    log.info("the first training step ended at %s, tokenizing at %s", clock(first), clock(tokenizing.ended_at))
     log.info("tokens: %s in %d shards", f"{sum(ledger.packed_tokens for ledger in ledgers):,}", len(ledgers))
     return result
 

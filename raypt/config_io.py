@@ -1,5 +1,6 @@
 """From a command line to a validated configuration: YAML file, dotted overrides, help text, precise error messages."""
 
+import copy
 import difflib
 import re
 import textwrap
@@ -42,15 +43,11 @@ def format_path(steps: tuple[str | int, ...] | list[str | int]) -> str:
     return out
 
 
-def merge(base: Any, over: Any) -> Any:
-    """`over` on top of `base`: mappings key by key, everything else (lists too) replaced."""
-    if isinstance(base, dict) and isinstance(over, dict):
-        return {**base, **{k: merge(base.get(k), v) for k, v in over.items()}}
-    return over
+def apply_override(tree: dict[str, Any], text: str, defaults: dict[str, Any] | None = None) -> None:
+    """Set `dotted.key=value` in `tree`; the value is read as YAML. The index one past a list's end appends.
 
-
-def apply_override(tree: dict[str, Any], text: str) -> None:
-    """Set `dotted.key=value` in `tree`; the value is read as YAML. The index one past a list's end appends."""
+    `tree` holds only what was set; a list that is indexed into and not set yet is taken from `defaults`.
+    """
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"{text!r} is not an override: write section.key=value (or --config FILE)")
@@ -60,6 +57,7 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
     except yaml.YAMLError as e:
         raise UserError(f"{key}: cannot read the value {value!r} as YAML: {e}") from None
     node: Any = tree
+    default: Any = defaults
     for i, step in enumerate(steps):
         here, last = format_path(steps[: i + 1]), i == len(steps) - 1
         if isinstance(step, int):
@@ -72,7 +70,9 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
         elif not isinstance(node, dict):
             raise UserError(f"{here}: {format_path(steps[:i])} has no keys of its own")
         elif node.get(step) is None and not last:
-            node[step] = {}
+            known = default.get(step) if isinstance(default, dict) else None
+            node[step] = copy.deepcopy(known) if isinstance(known, list) else {}
+        default = default.get(step) if isinstance(default, dict) and isinstance(step, str) else None
         if last:
             node[step] = parsed
         else:
@@ -151,12 +151,14 @@ def validate(cls: type[Config], tree: dict[str, Any]) -> Config:
 
 
 def load(cls: type[Config], config_uri: str | None, overrides: list[str]) -> Config:
-    """Defaults, then the YAML file, then the overrides in order."""
-    tree: dict[str, Any] = cls().model_dump(mode="json")
-    if config_uri:
-        tree = merge(tree, read_yaml(config_uri))
+    """Defaults, then the YAML file, then the overrides in order.
+
+    What is not set stays out of the tree: a section's `preset` fills in for what was not said, not for what was.
+    """
+    tree = read_yaml(config_uri) if config_uri else {}
+    defaults = cls().model_dump(mode="json")
     for text in overrides:
-        apply_override(tree, text)
+        apply_override(tree, text, defaults)
     return validate(cls, tree)
 
 

@@ -32,15 +32,15 @@ class ModelConfig(Settings):
     """Rows of the embedding; None = the tokenizer's size, rounded up to `vocab_multiple`."""
     vocab_multiple: int = 64
     """The vocabulary is padded to a multiple of this when it is taken from the tokenizer (whole tiles in matmuls)."""
-    hidden_size: int = 256
+    hidden_size: int = 192
     """Width of the residual stream."""
-    intermediate_size: int = 704
+    intermediate_size: int = 512
     """Width of the SwiGLU feed-forward layer."""
-    num_layers: int = 6
+    num_layers: int = 4
     """Number of blocks."""
-    num_heads: int = 8
+    num_heads: int = 4
     """Query heads."""
-    num_kv_heads: int = 4
+    num_kv_heads: int = 2
     """Key/value heads; equal to num_heads is MHA, 1 is MQA, between is GQA (Ainslie et al. 2023)."""
     head_dim: int | None = None
     """Width of a head; None = hidden_size / num_heads."""
@@ -52,7 +52,7 @@ class ModelConfig(Settings):
     """Long-context stretching; None = off."""
     norm_eps: float = 1e-5
     """Added to the mean square inside RMSNorm."""
-    tie_embeddings: bool = False
+    tie_embeddings: bool = True
     """Share one matrix between the embedding and the output layer."""
     qk_norm: bool = False
     """RMSNorm on each query and key head before the rotation (as in Qwen 3); it bounds attention logits."""

@@ -15,7 +15,7 @@ class TokenizerConfig(Settings):
     vocab.txt, or a SentencePiece tokenizer.model). None = train."""
     algorithm: Literal["bpe", "wordpiece", "unigram"] = "bpe"
     """What to train. `bpe` is byte-level: no text is unknown to it."""
-    vocab_size: int = Field(8192, ge=300, le=2**31 - 1)
+    vocab_size: int = Field(4096, ge=300, le=2**31 - 1)
     """Entries of the trained vocabulary, special tokens included; 32k-128k are usual from 100 M parameters on."""
     min_frequency: int = Field(2, ge=1)
     """A pair is merged only if it occurs this often in the sample."""
@@ -45,7 +45,7 @@ class TokenizerConfig(Settings):
 class PackingConfig(Settings):
     """Documents to fixed-length samples."""
 
-    sequence_length: int = Field(512, ge=8, le=2**20)
+    sequence_length: int = Field(256, ge=8, le=2**20)
     """Input tokens of a sample (S); a sample stores S + 1, so that every input has its target."""
     strategy: Literal["best_fit", "greedy"] = "best_fit"
     """`best_fit`: documents are cut only when longer than a sample, and placed by best-fit decreasing (Ding et al.,
@@ -115,7 +115,7 @@ class StreamConfig(Settings):
     """CPUs reserved for one fetcher; it mostly waits, so a fraction keeps small clusters from blocking."""
     tokenizers: int | None = Field(None, ge=1)
     """Shards tokenized at a time; None = one a CPU that training leaves free, at least one."""
-    tokenizer_cpus: float = Field(1.0, gt=0)
+    tokenizer_cpus: float = Field(0.5, gt=0)
     """CPUs reserved for one tokenizing task."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels (label selector) that tokenizers and fetchers must run on, e.g. {"raypt/pool": "cpu"}."""

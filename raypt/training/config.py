@@ -13,7 +13,7 @@ class OptimizerConfig(Settings):
 
     kind: Literal["adamw"] = "adamw"
     """adamw (Loshchilov & Hutter 2019)."""
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the two moments (GPT-3, LLaMA)."""
@@ -92,13 +92,13 @@ class ProfileConfig(Settings):
 class TrainConfig(Settings):
     """Training."""
 
-    steps: int = Field(default=200, gt=0)
+    steps: int = Field(default=160, gt=0)
     """Optimizer steps of the whole run."""
     workers: int | tuple[int, int] = 2
     """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
     use_gpu: bool = False
     """One GPU a worker with NCCL; otherwise CPU with gloo."""
-    cpus_per_worker: float = Field(default=1.0, gt=0)
+    cpus_per_worker: float = Field(default=0.5, gt=0)
     """CPUs each worker reserves; what it leaves must be enough for the stream's own processes."""
     threads_per_worker: int | None = Field(default=1, ge=1)
     """Threads of a CPU worker's matrix products; None = what it reserves, rounded up."""

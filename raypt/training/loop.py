@@ -202,6 +202,7 @@ class TrainLoop:
         positions = self.plan.samples_per_step * self.plan.sequence_length
         row: dict[str, Any] = {
             "step": progress.step,
+            "time": time.time(),
             "samples": progress.cursor.next_sample,
             "tokens": progress.tokens,
             "loss": loss.loss,
