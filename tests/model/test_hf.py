@@ -1,0 +1,84 @@
+"""Hugging Face checkpoints, in and out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from raypt.errors import UserError
+from raypt.model import Llama, ModelConfig, export_hf, load_hf
+
+torch.set_num_threads(1)
+X = torch.arange(40)[None] % 64
+
+
+def small(**more: object) -> ModelConfig:
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_layers": 2, "num_heads": 4}
+    return ModelConfig.model_validate({**shape, "num_kv_heads": 2, "init_std": 0.1, "max_length": 64, **more})
+
+
+def export(model: Llama, directory: Path, **options: object) -> None:
+    parameters = dict(model.named_parameters())
+    export_hf(model.config, parameters.__getitem__, str(directory), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shard_bytes", [4 << 30, 10_000])
+def test_transformers_loads_what_is_exported(tied: bool, shard_bytes: int, tmp_path: Path) -> None:
+    model = Llama(small(tie_embeddings=tied)).initialise(0)
+    export(model, tmp_path, shard_bytes=shard_bytes)
+    sharded = (tmp_path / "model.safetensors.index.json").exists()
+    assert sharded == (shard_bytes == 10_000)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(model(X), theirs(X).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("size", ["5GB", "20KB"])
+def test_what_transformers_saves_is_loaded(tied: bool, size: str, tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=tied, max_position_embeddings=64,
+        rope_parameters={"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                         "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
+    )  # fmt: skip
+    theirs = transformers.LlamaForCausalLM(config)
+    theirs.save_pretrained(tmp_path, max_shard_size=size)
+    ours = load_hf(str(tmp_path))
+    assert ours.config.rope_theta == 500000.0
+    torch.testing.assert_close(ours(X), theirs(X).logits, atol=1e-5, rtol=0)
+
+
+def test_bf16_export_has_bf16_tensors(tmp_path: Path) -> None:
+    export(Llama(small()).initialise(0), tmp_path, dtype=torch.bfloat16)
+    assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto").dtype == torch.bfloat16
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(UserError, match="gpt2"):
+        load_hf(str(tmp_path))
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    export(Llama(small()).initialise(0), tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        load_hf(str(tmp_path))
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    export(Llama(small()).initialise(0), tmp_path, shard_bytes=10_000)
+    (tmp_path / "model-00002-of-00004.safetensors").unlink(missing_ok=True)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    shards[-1].unlink()
+    with pytest.raises(UserError, match="no such file"):
+        load_hf(str(tmp_path))
+
+
+def test_qk_norm_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="qk_norm"):
+        export(Llama(small(qk_norm=True)).initialise(0), tmp_path)
