@@ -1,0 +1,262 @@
+"""Numbers that identify a person or an account: telephone, payment card, IBAN, Chinese and US identity numbers."""
+
+import numpy as np
+from numba import njit
+
+from raypt.curation.pii.buffers import Words, grown, is_digit, is_letter, make_words, words_before
+from raypt.curation.pii.checks import card_table, cn_id, ean13, iban, iban_length_table, luhn
+from raypt.curation.pii.phone import WORDS, extension_end, phone_announced, phone_strong
+from raypt.curation.pii.runs import (
+    CLOSE,
+    DASH,
+    DOT,
+    END,
+    MAX_GROUPS,
+    PAREN,
+    PLUS,
+    SEP,
+    SPACE,
+    START,
+    left_open,
+    parse_run,
+    right_open,
+)
+
+_PHONE, _CARD = 1, 2
+_CONTEXT_BYTES = np.int64(40)
+_LOOK_AHEAD = 9
+"""Groups that the longest form may need after its first."""
+
+_CARD_TABLE = card_table()
+_IBAN_LENGTHS = iban_length_table()
+_WORDS = make_words(
+    [
+        (_PHONE, WORDS),
+        (
+            _CARD,
+            "card cards visa mastercard amex maestro carte tarjeta cartão carta kreditkarte karte kartennummer kart "
+            "карта карты карте 银行卡 信用卡 卡号 借记卡 カード 카드",
+        ),
+    ]
+)
+
+
+@njit(cache=True, nogil=True)
+def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Byte after the IBAN whose check digits begin at i, or i. Blanks or hyphens may stand between its characters."""
+    if i - 2 < low or i + 1 >= high or not is_digit(data[i + 1]):
+        return i
+    if not is_letter(data[i - 1]) or not is_letter(data[i - 2]):
+        return i
+    if i - 3 >= low and (is_letter(data[i - 3]) or is_digit(data[i - 3]) or data[i - 3] == 0x5F):
+        return i
+    length = np.int64(_IBAN_LENGTHS[((data[i - 2] & 0x1F) - 1) * 26 + (data[i - 1] & 0x1F) - 1])
+    if length == 0:
+        return i
+    n, j, gap = 0, i - 2, False
+    while j < high and n < length:
+        b = data[j]
+        if is_digit(b):
+            chars[n] = b - 0x30
+        elif is_letter(b):
+            chars[n] = (b & 0x1F) + 9
+        elif (b == 0x20 or b == 0x2D) and not gap and n:
+            gap = True
+            j += 1
+            continue
+        else:
+            return i
+        gap = False
+        n += 1
+        j += 1
+    if n < length or (j < high and (is_letter(data[j]) or is_digit(data[j]) or data[j] == 0x5F)):
+        return i
+    return j if iban(chars, n) else i
+
+
+@njit(cache=True, nogil=True)
+def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """(group after the payment card number that begins at group g, or g; whether "card" must be said before it)."""
+    length = run[g, END] - run[g, START]
+    h = g + 1
+    total = length
+    if length < 12:
+        if length != 4 or h >= n or not (run[h, SEP] == SPACE or run[h, SEP] == DASH):
+            return g, False
+        sep = run[h, SEP]
+        while h < n and run[h, SEP] == sep and h < g + 5 and total + run[h, END] - run[h, START] <= 19:
+            total += run[h, END] - run[h, START]
+            h += 1
+        groups = h - g
+        second = run[g + 1, END] - run[g + 1, START]
+        third = run[g + 2, END] - run[g + 2, START] if groups > 2 else 0
+        if second == 6:
+            if groups < 3 or not (third == 5 or third == 4):
+                return g, False
+            h = g + 3
+            total = 10 + third
+        else:
+            if groups < 4 or second != 4 or third != 4 or run[g + 3, END] - run[g + 3, START] != 4:
+                return g, False
+            if groups == 5 and total > 19:
+                h, total = g + 4, 16
+    if total > 19 or (h == n and not right) or (h < n and (run[h, SEP] == DASH or run[h, SEP] == DOT)):
+        return g, False
+    m = 0
+    for k in range(g, h):
+        for i in range(run[k, START], run[k, END]):
+            digits[m] = data[i] - 0x30
+            m += 1
+    prefix = np.int64(digits[0]) * 1000 + np.int64(digits[1]) * 100 + np.int64(digits[2]) * 10 + np.int64(digits[3])
+    if not (_CARD_TABLE[prefix] >> total) & 1 or not luhn(digits, total):
+        return g, False
+    return h, total < 14 and (total < 13 or ean13(digits))
+
+
+@njit(cache=True, nogil=True)
+def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Byte after the Chinese resident identity number that is group g, or -1."""
+    length = run[g, END] - run[g, START]
+    end = run[g, END]
+    x = (
+        length == 17
+        and g + 1 == n
+        and end < high
+        and data[end] | 0x20 == 0x78
+        and not (end + 1 < high and (is_letter(data[end + 1]) or is_digit(data[end + 1]) or data[end + 1] == 0x5F))
+    )
+    if not x and (length != 18 or not (g + 1 < n or right)):
+        return -1
+    for k in range(length):
+        digits[k] = np.int64(data[run[g, START] + k]) - 0x30
+    return (end + 1 if x else end) if cn_id(digits, x) else -1
+
+
+@njit(cache=True, nogil=True)
+def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """ddd-dd-dddd with an area, group and serial number that the Social Security Administration may issue."""
+    if g + 3 > n or run[g + 1, SEP] != DASH or run[g + 2, SEP] != DASH:
+        return False
+    if not (right if g + 3 == n else run[g + 3, SEP] == SPACE):
+        return False
+    area, group, serial = np.int64(0), np.int64(0), np.int64(0)
+    for k in range(3):
+        length = run[g + k, END] - run[g + k, START]
+        if length != (3 if k == 0 else 2 if k == 1 else 4):
+            return False
+        value = np.int64(0)
+        for i in range(run[g + k, START], run[g + k, END]):
+            value = value * 10 + np.int64(data[i]) - 0x30
+        if k == 0:
+            area = value
+        elif k == 1:
+            group = value
+        else:
+            serial = value
+    return 0 < area < 900 and area != 666 and group > 0 and serial > 0
+
+
+@njit(cache=True, nogil=True)
+def _scan(data, offsets, phone_code, card_code, iban_code, cn_code, ssn_code, words):  # type: ignore[no-untyped-def]  # pragma: no cover
+    spans = np.empty((64, 3), np.int64)
+    count = 0
+    run = np.zeros((MAX_GROUPS, 5), np.int64)
+    digits = np.zeros(40, np.int64)
+    for doc in range(len(offsets) - 1):
+        low, high = offsets[doc], offsets[doc + 1]
+        i = low
+        resumed = False
+        while i < high:
+            b = data[i]
+            if not (0x30 <= b <= 0x39 or b == 0x2B or b == 0x28):
+                i += 1
+                continue
+            if b == 0x28 and not resumed:
+                nxt = data[i + 1] if i + 1 < high else np.uint8(0)
+                if not (is_digit(nxt) or nxt == 0x2B):
+                    i += 1
+                    continue
+            if not resumed and not left_open(data, low, i):
+                end = _iban_end(data, low, i, high, digits) if iban_code >= 0 and is_digit(b) else i
+                if end > i:
+                    if count == len(spans):
+                        spans = grown(spans)
+                    spans[count, 0], spans[count, 1], spans[count, 2] = i - 2, end, iban_code
+                    count += 1
+                    i = end
+                else:
+                    i += 1
+                    while i < high and (is_letter(data[i]) or is_digit(data[i]) or data[i] == 0x5F):
+                        i += 1
+                continue
+            n, run_end, more = parse_run(data, i, high, run)
+            if n == 0:
+                i = run_end
+                resumed = False
+                continue
+            right = not more and right_open(data, high, run_end)
+            g = np.int64(0)
+            context = np.int64(-1)
+            next_i = run_end
+            while g < n:
+                if more and g > 0 and g + _LOOK_AHEAD >= n:
+                    next_i = run[g, START] - run[g, PAREN]
+                    break
+                if g > 0 and (run[g, SEP] == DASH or run[g, SEP] == DOT or run[g, SEP] == CLOSE):
+                    g += 1
+                    continue
+                first = run[g, START] - run[g, PAREN] - run[g, PLUS]
+                h, end, code = g, np.int64(0), np.int64(-1)
+                length = run[g, END] - run[g, START]
+                if length >= 17:
+                    end = _identity(data, run, n, g, high, right, digits)
+                    if end >= 0:
+                        h, code = g + 1, cn_code
+                if h == g and length >= 4 and not run[g, PAREN]:
+                    h, needs_word = _card(data, run, n, g, right, digits)
+                    if h > g:
+                        end, code = run[h - 1, END], card_code
+                        if needs_word and not words_before(data, low, first, _CONTEXT_BYTES, words) & 2:
+                            h = g
+                if h == g and length == 3 and _is_ssn(data, run, n, g, right):
+                    h, code = g + 3, ssn_code
+                    end = run[h - 1, END]
+                if h == g and phone_code >= 0 and run_end - first >= 7:
+                    extended = np.int64(0)
+                    tail = right
+                    if not right and not more:
+                        extended = extension_end(data, run_end, high)
+                        tail = extended > run_end
+                    h = phone_strong(data, run, n, g, tail)
+                    if h == g:
+                        if context < 0:
+                            context = np.int64(words_before(data, low, first, _CONTEXT_BYTES, words))
+                        if context & 1:
+                            h = phone_announced(data, run, n, g, tail)
+                    if h > g:
+                        code = phone_code
+                        end = run[h - 1, END]
+                        if run[h - 1, PAREN]:
+                            end += 1
+                        if h == n and not more:
+                            end = max(run_end, extension_end(data, run_end, high))
+                if h == g:
+                    g += 1
+                    continue
+                if code >= 0:
+                    if count == len(spans):
+                        spans = grown(spans)
+                    spans[count, 0], spans[count, 1], spans[count, 2] = first, end, code
+                    count += 1
+                next_i = max(next_i, end)
+                g = h
+            resumed = more and next_i < run_end
+            i = max(next_i, i + 1) if not resumed else next_i
+    return spans[:count]
+
+
+def scan_numbers(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int], words: Words = _WORDS) -> np.ndarray:
+    """int64[n, 3]: spans of the kinds in `codes` (phone, credit_card, iban, cn_id, us_ssn)."""
+    order = ("phone", "credit_card", "iban", "cn_id", "us_ssn")
+    phone, card, iban_code, cn_code, ssn = (codes.get(kind, -1) for kind in order)
+    return np.asarray(_scan(data, offsets, phone, card, iban_code, cn_code, ssn, words))
