@@ -121,7 +121,7 @@ class ModelConfig(Settings):
 def _llama(hidden: int, ffn: int, layers: int, heads: int, kv: int, vocab: int, **more: Any) -> dict[str, Any]:
     return {
         "hidden_size": hidden, "intermediate_size": ffn, "num_layers": layers, "num_heads": heads, "num_kv_heads": kv,
-        "vocab_size": vocab, "depth_scaled_init": False, **more,
+        "vocab_size": vocab, "depth_scaled_init": False, "tie_embeddings": False, **more,
     }  # fmt: skip
 
 
