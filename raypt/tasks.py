@@ -78,7 +78,7 @@ def run_tasks(
     options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}
     if memory_bytes is not None:
         options["memory"] = memory_bytes
-    remote = ray.remote(_call).options(**options)
+    remote: Any = ray.remote(_call).options(**options)
     function = ray.put(fn)  # pickled once, and any callable will do
     limit = max_in_flight or max(2, int(2 * ray.cluster_resources().get("CPU", 1) / max(num_cpus, 1e-3)))
     results: list[Any] = [None] * len(items)

@@ -115,6 +115,11 @@ class StreamConfig(Settings):
     """CPUs reserved for one fetcher; it mostly waits, so a fraction keeps small clusters from blocking."""
     tokenizers: int | None = Field(None, ge=1)
     """Shards tokenized at a time; None = one a CPU that training leaves free, at least one."""
+    ahead_shards: int | None = Field(8, ge=1)
+    """Shards tokenized beyond the furthest one the stream has reached, so that tokenizing takes neither CPU from
+    training nor storage before its time; None = all as fast as they come."""
+    ahead_steps: int = Field(32, ge=1)
+    """Optimizer steps that blocks under way to the trainer may be ahead of it, within `memory_bytes`."""
     tokenizer_cpus: float = Field(0.5, gt=0)
     """CPUs reserved for one tokenizing task."""
     labels: dict[str, str] = Field(default_factory=dict)

@@ -13,8 +13,11 @@ from raypt.tokens.config import TokensConfig
 from raypt.tokens.plan import StorePlan, StreamSpec
 from raypt.tokens.reader import FAILURE_FILE, INDEX_FILE
 from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_heldout, tokenize_shard
+from raypt.tokens.store import wanted_uri
 
 log = logging.getLogger("raypt")
+
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,49 @@ def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
     return needed + [i for i in every if i not in set(needed)]
 
 
+def _limit(plan: StorePlan, config: TokensConfig, order: list[int], unpaced: threading.Event) -> int:
+    """How many shards of `order` may be tokenized by now."""
+    ahead = config.stream.ahead_shards
+    if ahead is None or unpaced.is_set():
+        return len(order)
+    place = {shard: i for i, shard in enumerate(order)}
+    reached = max((place[int(name)] for name in storage.listdir(wanted_uri(plan.uri))), default=-1)
+    return min(len(order), reached + 1 + ahead)
+
+
 def tokenize_parts(
     plan: StorePlan,
     config: TokensConfig,
     tokenizer_uri: str,
     spec: StreamSpec | None = None,
     max_in_flight: int | None = None,
+    unpaced: threading.Event | None = None,
 ) -> list[ShardLedger]:
     """Tokenize every part that is not in the store yet; the ledgers in shard order. Blocks until all are done.
 
-    A failure is left in the store for its readers before it is raised here.
+    With `unpaced`, goes `config.stream.ahead_shards` beyond the furthest shard that readers have asked for, and waits
+    there until they come closer or the event is set. A failure is left in the store for its readers before it is
+    raised here.
     """
     failure = storage.join(plan.uri, FAILURE_FILE)
     storage.remove(failure)
     order = shard_schedule(plan, spec)
     task = _task(plan, config, tokenizer_uri)
+    ledgers: list[ShardLedger] = []
     try:
-        ledgers = run_tasks(
-            task,
-            order,
-            name="tokenize",
-            num_cpus=config.stream.tokenizer_cpus,
-            max_in_flight=config.stream.tokenizers or max_in_flight,
-        )
+        while len(ledgers) < len(order):
+            limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
+            if limit <= len(ledgers):
+                assert unpaced is not None
+                unpaced.wait(_POLL_S)
+                continue
+            ledgers += run_tasks(
+                task,
+                order[len(ledgers) : limit],
+                name=f"tokenize (of {len(order)})",
+                num_cpus=config.stream.tokenizer_cpus,
+                max_in_flight=config.stream.tokenizers or max_in_flight,
+            )
     except BaseException as e:
         storage.write_json(failure, {"error": f"{type(e).__name__}: {e}"})
         raise
@@ -111,10 +134,11 @@ class Tokenizing:
         self.heldout_ledgers = tokenize_heldout_parts(plan, config, tokenizer_uri)
         self.started_at = time.time()
         self.ended_at: float | None = None
+        self._unpaced = threading.Event()
         self._ledgers: list[ShardLedger] | None = None
         self._error: BaseException | None = None
         self._run: Callable[[], list[ShardLedger]] = functools.partial(
-            tokenize_parts, plan, config, tokenizer_uri, spec, max_in_flight
+            tokenize_parts, plan, config, tokenizer_uri, spec, max_in_flight, self._unpaced
         )
         # A daemon: a driver that fails in training need not wait for the tokens of a run that is over.
         self._thread = threading.Thread(target=self._work, name="raypt-tokenize", daemon=True)
@@ -135,6 +159,8 @@ class Tokenizing:
         return self.ended_at is not None
 
     def wait(self) -> list[ShardLedger]:
+        """Tokenize what is left without regard to readers; the ledgers, in shard order, or what went wrong."""
+        self._unpaced.set()
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -39,6 +39,7 @@ class StoreRows:
         if shard not in self._rows and not self._rows:
             self._load_index()
         if shard not in self._rows:
+            self._mark_wanted(shard)
             self._wait(shard)
             self._add(shard, storage.read_json(store.ledger_uri(self.store_uri, shard))["sections"])
         return self._rows[shard]
@@ -52,6 +53,12 @@ class StoreRows:
         if storage.exists(uri):
             for shard, sections in storage.read_json(uri).items():
                 self._add(int(shard), sections)
+
+    def _mark_wanted(self, shard: int) -> None:
+        """Tell the producer how far the stream has come."""
+        uri = store.wanted_uri(self.store_uri, shard)
+        if not storage.exists(uri):
+            storage.write_bytes(uri, b"")
 
     def _wait(self, shard: int) -> None:
         uri, failure = store.ledger_uri(self.store_uri, shard), storage.join(self.store_uri, FAILURE_FILE)

@@ -58,6 +58,12 @@ def ledger_uri(store_uri: str, shard: int) -> str:
     return storage.join(store_uri, f"shard-{shard:05d}.json")
 
 
+def wanted_uri(store_uri: str, shard: int | None = None) -> str:
+    """Where readers leave a mark for each shard they have come to (`shard` None: the directory of the marks)."""
+    root = storage.join(store_uri, "wanted")
+    return root if shard is None else storage.join(root, f"{shard:05d}")
+
+
 def write_shard(
     uri: str, sections: list[tuple[str, str | None, Packed]], *, width: int, **identity: Any
 ) -> list[Section]:

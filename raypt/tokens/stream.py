@@ -49,8 +49,9 @@ def execution_options(spec: StreamSpec) -> ExecutionOptions:
     """Order preserved, memory bounded."""
     options = ExecutionOptions(preserve_order=True)
     floor = 8 * 2 * _block_bytes(spec)
+    ahead = spec.config.ahead_steps * spec.global_batch // spec.block_rows * _block_bytes(spec)
     options.resource_limits = ExecutionResources.for_limits(
-        object_store_memory=float(max(spec.config.memory_bytes, floor))
+        object_store_memory=float(max(min(spec.config.memory_bytes, ahead), floor))
     )
     return options
 

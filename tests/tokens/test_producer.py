@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from raypt.errors import UserError
 from raypt.tokens.plan import plan_stream
 from raypt.tokens.producer import Tokenizing, shard_schedule, tokenize_parts
 from raypt.tokens.reader import FAILURE_FILE, SampleReader
-from raypt.tokens.store import TokenStore
+from raypt.tokens.store import TokenStore, wanted_uri
 from tests.tokens.conftest import PlanMaker
 
 
@@ -37,6 +38,27 @@ def test_the_heldout_store_is_whole_before_tokenizing_goes_to_the_background(mak
     assert len(TokenStore(f"{plan.uri}/heldout").shards()) == 5
     assert len(tokenizing.wait()) == 5
     assert tokenizing.done
+
+
+def test_a_paced_producer_stays_a_few_shards_ahead_of_the_readers(make_plan: PlanMaker) -> None:
+    plan, config, tokenizer_uri = make_plan(stream={"window_shards": 1, "ahead_shards": 2})
+    spec = plan_stream(plan, config, samples=96, global_batch=24, ranks=(1,))
+    order = shard_schedule(plan, spec)
+    tokenizing = Tokenizing(plan, config, tokenizer_uri, spec)
+    store = TokenStore(plan.uri)
+
+    def settled() -> set[int]:
+        before = None
+        while before != (now := set(store.shards())):
+            before = now
+            time.sleep(2)
+        return now
+
+    assert settled() == set(order[:2])
+    SampleReader(spec).resolve(0, 8)
+    asked = {int(name) for name in storage.listdir(wanted_uri(plan.uri))}
+    assert settled() == set(order[: max(order.index(s) for s in asked) + 3])
+    assert len(tokenizing.wait()) == 5
 
 
 def test_a_failure_is_raised_and_left_for_the_readers(make_plan: PlanMaker, tmp_path: Path) -> None:
