@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,8 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.tokens.plan import Cursor, check_fingerprint
-from raypt.tokens.store import TokenStore
 from raypt.training.checkpoint import CheckpointInfo, latest_checkpoint
 from raypt.training.config import TrainConfig
-from raypt.training.entropy import unigram_entropy
-from raypt.training.evaluation import store_of
-from raypt.training.export import export_checkpoint, write_sample
 from raypt.training.loop import Hooks
 from raypt.training.plan import valid_world_sizes
 from raypt.training.records import merge_samples, read_metrics
@@ -34,7 +30,6 @@ from raypt.training.worker import CHECKPOINTS, WorkerSpec, quiet_libraries, run_
 
 log = logging.getLogger("raypt")
 
-EXPORT = "export"
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
@@ -46,12 +41,6 @@ class TrainResult:
     """The last one."""
     metrics: list[dict[str, Any]]
     """The lines of metrics.jsonl."""
-    export_uri: str
-    """The Hugging Face checkpoint."""
-    sample: list[dict[str, str]]
-    """Generated text: {prompt, text}; also in sample.json."""
-    unigram_entropy: float
-    """Nats a token of the training text's unigram distribution: the loss should lie clearly below it."""
 
 
 def run_training(
@@ -66,15 +55,14 @@ def run_training(
     tokenizer_uri: str,
     seed: int,
     record_samples: bool = False,
-    sample_prompts: Sequence[str] = ("", "The "),
     data_config: ray.train.DataConfig | None = None,
 ) -> TrainResult:
     """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
 
     Ray must be initialised. `make_dataset(cursor)` gives the dataset factory that Ray Train evaluates at every start of
     the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store. Writes
-    metrics.jsonl, checkpoints/, export/, sample.json and, if asked, samples.parquet under `run_uri`. Raises UserError
-    for mistakes in the configuration.
+    metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the
+    configuration.
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
     check_workers(train, sequence_length)
@@ -98,18 +86,7 @@ def run_training(
     assert newest is not None, "training ended without a checkpoint"
     if record_samples:
         merge_samples(run_uri)
-    export_uri = storage.join(run_uri, EXPORT)
-    export_checkpoint(newest, tokenizer_uri, export_uri)
-    entropy = unigram_entropy(TokenStore(store_of(heldout_uri)))
-    metrics = read_metrics(run_uri)
-    log.info("loss of the last step %.4f; unigram entropy of the text %.4f nats a token", metrics[-1]["loss"], entropy)
-    return TrainResult(
-        checkpoint=newest,
-        metrics=metrics,
-        export_uri=export_uri,
-        sample=write_sample(run_uri, export_uri, sample_prompts, seed=seed),
-        unigram_entropy=entropy,
-    )
+    return TrainResult(newest, read_metrics(run_uri))
 
 
 def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:

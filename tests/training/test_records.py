@@ -1,0 +1,88 @@
+"""Metrics and the audit trail survive restarts without doubles."""
+
+from pathlib import Path
+
+import numpy as np
+
+from raypt import storage
+from raypt.model.batch import MicroBatch, micro_batch
+from raypt.training.records import MetricsFile, SampleRecorder, cut_samples, merge_samples, read_metrics
+
+
+def batch(first: int, n: int = 2) -> MicroBatch:
+    index = np.arange(first, first + n)
+    tokens = index[:, None] * 10 + np.arange(5)
+    return micro_batch({"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": index})
+
+
+def test_lines_after_the_checkpoint_are_cut_when_a_run_resumes(tmp_path: Path) -> None:
+    first = MetricsFile(str(tmp_path), resume_step=0)
+    for step in range(1, 6):
+        first.write({"step": step, "loss": float(step)})
+    first.close()
+    second = MetricsFile(str(tmp_path), resume_step=3)
+    second.write({"step": 4, "loss": 40.0})
+    second.close()
+    assert [(r["step"], r["loss"]) for r in read_metrics(str(tmp_path))] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    metrics = MetricsFile(str(tmp_path), resume_step=0)
+    metrics.write({"step": 1})
+    metrics.close()
+    with (tmp_path / "metrics.jsonl").open("ab") as f:
+        f.write(b'{"step": 2, "lo')
+    assert [r["step"] for r in read_metrics(str(tmp_path))] == [1]
+
+
+def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
+    metrics = MetricsFile(str(tmp_path), resume_step=0)
+    metrics.write({"step": 1, "loss": float("nan"), "grad_norm": None})
+    metrics.close()
+    assert read_metrics(str(tmp_path)) == [{"step": 1, "loss": None, "grad_norm": None}]
+
+
+def test_an_object_store_gets_the_whole_file_at_each_flush() -> None:
+    uri = "memory://records/run"
+    metrics = MetricsFile(uri, resume_step=0)
+    metrics.write({"step": 1})
+    assert read_metrics(uri) == []
+    metrics.flush()
+    metrics.write({"step": 2})
+    metrics.close()
+    assert [r["step"] for r in read_metrics(uri)] == [1, 2]
+
+
+def test_the_audit_trail_has_each_surviving_sample_once(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    for rank in range(2):
+        recorder = SampleRecorder(run, rank)
+        for step in (1, 2, 3):
+            recorder.add(step, [batch(4 * (step - 1) + 2 * rank)])
+            if step == 2:
+                recorder.flush()
+        recorder.flush()
+    cut_samples(run, resume_step=1)
+    for rank in range(2):
+        recorder = SampleRecorder(run, rank)
+        recorder.add(2, [batch(4 + 2 * rank)])
+        recorder.flush()
+    assert merge_samples(run) == 8
+    table = storage.read_parquet(storage.join(run, "samples.parquet"))
+    assert table.column("sample_index").to_pylist() == list(range(8))
+    assert table.column("step").to_pylist() == [1] * 4 + [2] * 4
+    assert table.column("rank").to_pylist() == [0, 0, 1, 1] * 2
+
+
+def test_the_hash_is_of_the_token_ids_alone(tmp_path: Path) -> None:
+    recorder = SampleRecorder(str(tmp_path), 0)
+    wide, narrow = batch(0), batch(0)
+    recorder.add(1, [wide])
+    recorder.add(2, [micro_batch({
+        "tokens": narrow.rows.astype(np.uint16), "segments": np.ones_like(narrow.rows), "sample_index": np.arange(2),
+    })])  # fmt: skip
+    recorder.flush()
+    merge_samples(str(tmp_path))
+    hashes = storage.read_parquet(str(tmp_path / "samples.parquet")).column("tokens_xxh3").to_pylist()
+    assert hashes[:2] == hashes[2:]
+    assert hashes[0] != hashes[1]
