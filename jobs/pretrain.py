@@ -105,9 +105,7 @@ def train(
     return result
 
 
-def finish(
-    config: RunConfig, run: RunDir, curated: Curated, result: TrainResult, ledgers: list[ShardLedger]
-) -> None:
+def finish(config: RunConfig, run: RunDir, curated: Curated, result: TrainResult, ledgers: list[ShardLedger]) -> None:
     """Export, generated sample, summary and report."""
     export_uri = run.path("export")
     with timed_stage(run, "export"):
@@ -115,18 +113,14 @@ def finish(
         write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
     unigram = unigram_entropy(TokenStore(run.token_store))
     storage.write_json(run.path("summary.json"), summary(curated, result, ledgers, unigram))
-    last = result.metrics[-1]
     report = write_report(run, config.run.name)
-    print(
-        f"\nloss {last['loss']:.3f} (held-out {result.checkpoint.progress.heldout_loss or float('nan'):.3f}) nats a token; "
-        f"unigram entropy of the text {unigram:.3f}\n"
-        f"model:  {export_uri}\nreport: {report}"
-    )
+    loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss
+    shown = "" if heldout is None else f", held-out {heldout:.3f}"
+    print(f"\nloss {loss:.3f}{shown} nats a token; unigram entropy of the text {unigram:.3f}")
+    print(f"model:  {export_uri}\nreport: {report}")
 
 
-def summary(
-    curated: Curated, result: TrainResult, ledgers: list[ShardLedger], unigram: float
-) -> dict[str, Any]:
+def summary(curated: Curated, result: TrainResult, ledgers: list[ShardLedger], unigram: float) -> dict[str, Any]:
     """The run in figures: what the report shows at the top."""
     last = result.metrics[-1]
     totals = {

@@ -1,0 +1,57 @@
+"""Running job scripts as a user does: a process of its own, its exit status and what it printed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = [
+    "ray.dashboard=false",
+    "corpus.builtin.max_bytes=2000000",
+    "corpus.builtin.files=6",
+    "tokens.tokenizer.vocab_size=512",
+    "tokens.packing.sequence_length=64",
+    "tokens.stream.window_shards=1",
+    "tokens.stream.ahead_shards=1",
+    "tokens.stream.ahead_steps=4",
+    "tokens.heldout.fraction=0.05",
+    "model.hidden_size=32",
+    "model.intermediate_size=64",
+    "model.num_layers=2",
+    "model.num_heads=2",
+    "model.num_kv_heads=1",
+    "train.global_batch_tokens=1024",
+    "train.micro_batch_size=4",
+    "train.tensorboard=false",
+]
+"""A run of the whole way that takes well under a minute of training."""
+
+
+def environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+
+
+def run_job(script: str, *arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment())
+
+
+def start_job(script: str, *arguments: str, cwd: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
+    log = (cwd / "killed.log").open("wb")
+    return subprocess.Popen(command, cwd=cwd, stdout=log, stderr=subprocess.STDOUT, env=environment())
+
+
+def rows(directory: Path) -> pa.Table:
+    """All Parquet parts of a directory, in order."""
+    return pa.concat_tables([pq.read_table(p) for p in sorted(directory.glob("part-*.parquet"))])
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,0 +1,130 @@
+"""The main job, as a user runs it: the whole way on real text, the same twice, and resumed after a kill."""
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+
+from raypt.curation.ledger import Ledger
+from raypt.model import load_hf
+from tests.jobs.helpers import TINY, metrics, rows, run_job, start_job
+
+STEPS = 50
+"""More steps than the steps whose losses are compared; the run's text is a few epochs of it."""
+OPTIONS = [*TINY, f"train.steps={STEPS}", "train.checkpoint.every_steps=10", "run.record_samples=true"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def finished(work: Path) -> Path:
+    """One undisturbed run."""
+    done = run_job("pretrain.py", *OPTIONS, "run.name=first", cwd=work)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    (work / "first.log").write_text(done.stdout + done.stderr)
+    return work / "runs" / "first"
+
+
+@pytest.fixture(scope="module")
+def resumed(work: Path) -> Path:
+    """The same run, its driver killed in the middle of training, and the same command again."""
+    run = work / "runs" / "second"
+    process = start_job("pretrain.py", *OPTIONS, "run.name=second", cwd=work)
+    deadline = time.monotonic() + 300
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_bytes().splitlines()) < 25:
+        assert process.poll() is None, (work / "killed.log").read_text()[-4000:]
+        assert time.monotonic() < deadline, "training did not reach step 25"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run_job("pretrain.py", *OPTIONS, "run.name=second", cwd=work)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return run
+
+
+def test_the_run_directory_has_everything_that_is_promised(finished: Path) -> None:
+    for name in (
+        "config.yaml", "manifest.json", "curated", "removed", "dedup/clusters.parquet", "ledger.json",
+        "tokenizer/tokenizer.json", "metrics.jsonl", "samples.parquet", "checkpoints", "export/config.json",
+        "export/model.safetensors", "export/tokenizer.json", "report.html",
+    ):  # fmt: skip
+        assert (finished / name).exists(), name
+
+
+def test_the_ledger_adds_up_and_agrees_with_the_files(finished: Path) -> None:
+    ledger = Ledger.from_json(json.loads((finished / "ledger.json").read_text()))
+    ledger.check()
+    kept, removed = rows(finished / "curated"), rows(finished / "removed")
+    read, last = ledger.stages["read"], list(ledger.stages.values())[-1]
+    assert kept.num_rows == last.kept.documents
+    assert kept.num_rows + removed.num_rows == read.kept.documents
+    assert sum(len(t.encode()) for t in kept["text"].to_pylist()) == last.kept.bytes
+
+
+def test_every_document_is_kept_or_removed_once(finished: Path) -> None:
+    keys = np.concatenate([rows(finished / d)["doc_key"].to_numpy() for d in ("curated", "removed")])
+    assert np.unique(keys).size == keys.size
+
+
+def test_training_begins_before_tokenizing_ends(finished: Path) -> None:
+    log = (finished.parents[1] / "first.log").read_text()
+    first, ended = re.search(r"first training step ended at ([\d:.]+), tokenizing at ([\d:.]+)", log).groups()
+    assert first < ended
+
+
+def test_the_loss_falls_below_the_unigram_entropy(finished: Path) -> None:
+    unigram = json.loads((finished / "summary.json").read_text())["unigram_nats"]
+    assert metrics(finished)[0]["loss"] > unigram
+    assert metrics(finished)[-1]["loss"] < unigram
+
+
+def test_transformers_loads_the_export_and_agrees(finished: Path) -> None:
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(finished / "export", dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(finished / "export")
+    tokens_BS = torch.tensor([tokenizer.encode("Returns the number of 文字 in a string.", add_special_tokens=False)])
+    with torch.no_grad():
+        difference = (theirs(tokens_BS).logits - load_hf(str(finished / "export"))(tokens_BS)).abs().max()
+    assert difference < 1e-4  # fp32 rounding of two orders of the same sums
+
+
+def test_the_report_shows_what_a_person_should_see(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    for heading in ("What became of the documents", "Quality classifier", "Duplicates", "Training", "Generated text"):
+        assert heading in page
+    assert "unigram entropy" in page
+    assert "http" not in re.sub(r"<pre>.*?</pre>", "", page.replace("http://www.w3.org/2000/svg", ""), flags=re.S)
+
+
+def test_two_runs_of_one_seed_have_the_same_manifest(finished: Path, resumed: Path) -> None:
+    one, two = (json.loads((run / "manifest.json").read_text()) for run in (finished, resumed))
+    assert one == two
+
+
+def test_two_runs_of_one_seed_keep_the_same_documents(finished: Path, resumed: Path) -> None:
+    one, two = (rows(run / "curated") for run in (finished, resumed))
+    assert one["doc_key"].equals(two["doc_key"])
+    assert one["text"].equals(two["text"])
+
+
+def test_a_killed_and_resumed_run_has_the_losses_of_an_undisturbed_one(finished: Path, resumed: Path) -> None:
+    one, two = (metrics(run) for run in (finished, resumed))
+    assert [m["step"] for m in two] == list(range(1, STEPS + 1))
+    assert [m["loss"] for m in one] == [m["loss"] for m in two]
+
+
+def test_a_killed_and_resumed_run_trains_on_every_sample_once(finished: Path, resumed: Path) -> None:
+    one, two = (pq.read_table(run / "samples.parquet") for run in (finished, resumed))
+    column = next(c for c in one.column_names if "sample" in c)
+    index = np.sort(two[column].to_numpy())
+    assert (index == np.arange(index.size)).all()
+    assert one.sort_by(column).drop_columns(["rank"]).equals(two.sort_by(column).drop_columns(["rank"]))
