@@ -18,7 +18,7 @@ from raypt.errors import UserError
 from raypt.model.config import ModelConfig
 from raypt.settings import Settings
 from raypt.tokens.config import TokensConfig
-from raypt.training.config import TrainConfig
+from raypt.training.config import EvaluateConfig, ExportConfig, TrainConfig
 
 log = logging.getLogger("raypt")
 
@@ -73,6 +73,8 @@ class RunConfig(Settings):
     tokens: TokensConfig = TokensConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     @property
     def run_uri(self) -> str:

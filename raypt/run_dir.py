@@ -9,7 +9,7 @@ from raypt.config import RunConfig
 from raypt.config_io import dump_yaml, format_path, validate
 from raypt.errors import UserError
 
-MAY_CHANGE = ("ray", "run.dir", "train")
+MAY_CHANGE = ("ray", "run.dir", "train", "export", "evaluate")
 """Keys that may differ when a run is resumed: where and on how much hardware it runs, and how training goes on. What a
 training checkpoint does not allow to change, it checks on its own."""
 

@@ -46,6 +46,10 @@ def all_reduce_floats(values: list[float], device: torch.device) -> list[float]:
     return tensor.tolist()
 
 
+def barrier() -> None:
+    dist.barrier()
+
+
 def broadcast_object(value: Any) -> Any:
     """Rank 0's value on every rank (a small, plain object)."""
     box = [value]

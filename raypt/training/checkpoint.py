@@ -60,6 +60,8 @@ class Progress:
     cursor: StreamCursor = field(default_factory=lambda: StreamCursor(0, ""))
     heldout_loss: float | None = None
     """Last held-out loss, nats a token."""
+    recent_losses: tuple[float, ...] = ()
+    """The window of the spike rule, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def read_info(uri: str) -> CheckpointInfo | None:
         raw = storage.read_json(path)
         progress = dict(raw["progress"])
         progress["cursor"] = StreamCursor(**progress["cursor"])
+        progress["recent_losses"] = tuple(progress.get("recent_losses", ()))
         if raw["format"] != FORMAT:
             raise UserError(f"{path}: format {raw['format']} is not {FORMAT}: written by another version")
         return CheckpointInfo(uri, Progress(**progress), raw["files"], raw["scalars"], raw["meta"])
@@ -242,6 +245,11 @@ class CheckpointWriter:
             error, self._error = self._error, None
             raise error
         return self._committed
+
+    def newest_uri(self) -> str | None:
+        """Directory of the newest checkpoint there is; None before the first."""
+        newest = latest_checkpoint(self.uri)
+        return None if newest is None else newest.uri
 
     @property
     def committed_step(self) -> int:

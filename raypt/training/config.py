@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from raypt.corpus.config import SourceConfig
 from raypt.parallel.config import ZeroConfig
 from raypt.settings import Settings
 
@@ -77,7 +78,7 @@ class SpikeConfig(Settings):
     """skip: drop this step's update. rewind: go back to the last checkpoint and leave out the samples in between
     (PaLM, section 5.1)."""
     max_actions: int = Field(default=20, ge=1)
-    """More than this many in a run is a failure: something else is wrong."""
+    """More than this many in one start of the workers is a failure: something else is wrong."""
 
 
 class ProfileConfig(Settings):
@@ -136,6 +137,8 @@ class TrainConfig(Settings):
     """Steps between progress lines; metrics.jsonl has every step."""
     tensorboard: bool = True
     """Write TensorBoard event files (local run directories only)."""
+    wandb_project: str | None = None
+    """Weights & Biases project to log to (extra `wandb`); None = none."""
     peak_tflops: float | None = Field(default=None, gt=0)
     """Peak TFLOP/s of one worker, for MFU; None = measured by a matrix product at the start."""
     max_failures: int = Field(default=3, ge=-1)
@@ -153,3 +156,41 @@ class TrainConfig(Settings):
     @property
     def worker_range(self) -> tuple[int, int]:
         return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
+
+
+class ExportConfig(Settings):
+    """`jobs/export.py`: a checkpoint as a Hugging Face directory."""
+
+    step: int | None = Field(default=None, gt=0)
+    """Step of the checkpoint; None = the newest whole one."""
+    out: str | None = None
+    """Directory or URI; None = `export/` in the run directory."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Type of the exported weights."""
+    shard_bytes: int = Field(default=4 << 30, gt=0)
+    """Largest safetensors file; more than that is written as several with an index."""
+
+
+class EvaluateConfig(Settings):
+    """`jobs/evaluate.py`: a finished model on files and tasks."""
+
+    model: str | None = None
+    """Directory or URI of a Hugging Face LLaMA; None = `export/` in the run directory."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Files to measure perplexity and bits per byte on, as in `corpus.sources`."""
+    max_documents: int | None = Field(default=1000, gt=0)
+    """Documents read of each source; None = all."""
+    stride: int | None = Field(default=None, gt=0)
+    """Tokens between the starts of windows over a long text; smaller gives a token more context. None = no overlap."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness by name (extra `lm-eval`)."""
+    limit: int | None = Field(default=None, gt=0)
+    """Examples of each task; None = all."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Examples shown before each question; None = the task's own number."""
+    max_length: int | None = Field(default=None, gt=1)
+    """Context length used; None = the model's own."""
+    batch_size: int = Field(default=8, gt=0)
+    """Sequences a forward pass."""
+    out: str | None = None
+    """Where to write the results; None = `evaluation.json` in the run directory."""

@@ -11,7 +11,13 @@ from raypt.model import ModelConfig, export_hf, load_hf
 from raypt.model.generation import generate
 from raypt.model.hf import parameter_shapes
 from raypt.tokens.tokenizer import Tokenizer
-from raypt.training.checkpoint import CheckpointInfo, CheckpointReader
+from raypt.training.checkpoint import (
+    CheckpointInfo,
+    CheckpointReader,
+    damage,
+    latest_checkpoint,
+    list_checkpoints,
+)
 
 log = logging.getLogger("raypt")
 
@@ -40,6 +46,23 @@ def export_checkpoint(
         shard_bytes=shard_bytes,
     )
     log.info("exported step %d to %s", info.step, out_uri)
+
+
+def choose_checkpoint(checkpoints_uri: str, step: int | None) -> CheckpointInfo:
+    """The newest whole checkpoint, or that of one step. Raises UserError with the steps there are."""
+    found = list_checkpoints(checkpoints_uri)
+    if step is None:
+        newest = latest_checkpoint(checkpoints_uri)
+        if newest is None:
+            raise UserError(f"{checkpoints_uri}: there is no whole checkpoint; has the run saved one yet?")
+        return newest
+    for info in reversed(found):
+        if info.step == step:
+            problem = damage(info)
+            if problem is not None:
+                raise UserError(f"{info.uri} is damaged: {problem}")
+            return info
+    raise UserError(f"{checkpoints_uri}: no checkpoint of step {step}; there are {[info.step for info in found]}")
 
 
 def generate_text(

@@ -7,8 +7,8 @@ write down, and now and then save or evaluate. Ray Train, if it is there, is rea
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,21 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
-from raypt.training.checkpoint import CheckpointInfo, CheckpointWriter, Progress, StreamCursor
+from raypt.training.checkpoint import (
+    CheckpointInfo,
+    CheckpointReader,
+    CheckpointWriter,
+    Progress,
+    StreamCursor,
+    read_info,
+)
 from raypt.training.config import TrainConfig
 from raypt.training.evaluation import Heldout, HeldoutLoss
 from raypt.training.plan import BatchPlan
 from raypt.training.records import MetricsFile, SampleRecorder
 from raypt.training.schedule import lr_scale
+from raypt.training.sinks import Sink, Tracer
+from raypt.training.spike import is_spike
 
 log = logging.getLogger("raypt")
 
@@ -37,8 +46,6 @@ class Hooks:
     """After all ranks know that a checkpoint is whole; `info` on rank 0 only. May be a barrier."""
     preempted: Callable[[], bool] = lambda: False
     """Whether this worker is about to lose its machine: a checkpoint is made at once."""
-    metrics: Callable[[dict[str, Any]], None] = lambda row: None
-    """Rank 0: one step's figures."""
 
 
 @dataclass
@@ -49,8 +56,8 @@ class LoopState:
     reported_step: int = 0
     """Step of the last checkpoint that `Hooks.committed` heard of."""
     last_saved_step: int = -1
-    losses: list[float] = field(default_factory=list)
     heldout: HeldoutLoss | None = None
+    spikes: int = 0
     exhausted: bool = False
 
 
@@ -73,12 +80,15 @@ class TrainLoop:
         rank: int,
         metrics: MetricsFile | None,
         recorder: SampleRecorder | None,
+        sinks: Sequence[Sink],
+        tracer: Tracer,
         hooks: Hooks,
         peak_flops: float | None = None,
     ) -> None:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
         self.writer, self.heldout, self.device, self.rank = writer, heldout, device, rank
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
+        self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops = fingerprint, peak_flops
         self.state = LoopState(start, reported_step=start.step, last_saved_step=start.step)
 
@@ -86,7 +96,8 @@ class TrainLoop:
         """Train until the last step, or until the samples end (which is said)."""
         state = self.state
         while state.progress.step < self.train.steps and not state.exhausted:
-            self._step()
+            with self.tracer.step(state.progress.step + 1):
+                self._step()
         final = state.progress.step
         if state.last_saved_step != final:
             self._save()
@@ -107,8 +118,13 @@ class TrainLoop:
             return
         loss = self.engine.forward_backward(micro_batches)
         scale = lr_scale(train.schedule, state.progress.updates, train.steps)
-        result = self.engine.step(scale) if math.isfinite(loss.loss_sum) else self.engine.discard()
+        event = self._judge(loss)
+        result = self.engine.step(scale) if event is None else self.engine.discard()
+        if event == "rewind":
+            self._rewind()
         before = state.progress
+        if train.spike is not None and event is None:
+            before = replace(before, recent_losses=(*before.recent_losses, loss.loss)[-train.spike.window :])
         state.progress = replace(
             before,
             step=before.step + 1,
@@ -118,11 +134,12 @@ class TrainLoop:
         )
         step = state.progress.step
         seconds = time.perf_counter() - started
-        if result.skipped:
-            log.warning("step %d: not finite (loss %s): the update is skipped on all ranks", step, loss.loss)
+        if result.skipped and self.rank == 0:
+            what = event or "a gradient is not finite"
+            log.warning("step %d: %s (loss %.4f): the update is skipped on all ranks", step, what, loss.loss)
         if self.recorder is not None:
             self.recorder.add(step, micro_batches)
-        row = self._row(loss, result, scale, seconds, waited)
+        row = self._row(loss, result, scale, seconds, waited) | ({"event": event} if event else {})
         if self._evaluates_at(step):
             self._evaluate()
             if state.heldout is not None:
@@ -130,6 +147,40 @@ class TrainLoop:
         self._write(row)
         if preempted or self._saves_at(step):
             self._save()
+
+    def _judge(self, loss: BatchLoss) -> str | None:
+        """Why this step must not update the weights, or None. A pure function of global figures: all ranks agree."""
+        state, config = self.state, self.train.spike
+        if not math.isfinite(loss.loss_sum):
+            return "loss not finite"
+        if config is None or not is_spike(config, state.progress.recent_losses, loss.loss):
+            return None
+        state.spikes += 1
+        if state.spikes > config.max_actions:
+            raise RuntimeError(
+                f"the loss jumped to {loss.loss:.4f} at step {state.progress.step + 1}, more than "
+                f"train.spike.max_actions={config.max_actions} times: lower the learning rate or inspect the samples"
+            )
+        return "rewind" if config.action == "rewind" else "spike"
+
+    def _rewind(self) -> None:
+        """Take the weights and the optimizer back to the last checkpoint, and go on with the samples after this step:
+        what came in between is left out.
+        """
+        state = self.state
+        self.writer.wait()
+        comm.barrier()
+        uri = comm.broadcast_object(self.writer.newest_uri() if self.rank == 0 else None)
+        if uri is None:
+            raise RuntimeError("train.spike.action=rewind: the loss jumped before there was a checkpoint to go back to")
+        info = read_info(uri)
+        assert info is not None
+        self.engine.restore(CheckpointReader(info))
+        state.progress = replace(
+            state.progress, updates=info.progress.updates, recent_losses=info.progress.recent_losses
+        )
+        if self.rank == 0:
+            log.warning("rewound to the weights of step %d; samples up to here are left out", info.step)
 
     def _take(self) -> list[MicroBatch]:
         out = []
@@ -233,7 +284,8 @@ class TrainLoop:
         if self.metrics is None:
             return
         self.metrics.write(row)
-        self.hooks.metrics(row)
+        for sink in self.sinks:
+            sink.write(row)
         step = row["step"]
         if step % self.train.log_every == 0 or step == self.train.steps:
             remaining = (self.train.steps - step) * row["step_s"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 import torch
 import torch.distributed as dist
 
@@ -32,6 +33,7 @@ from raypt.training.optimizer import build_optimizer
 from raypt.training.peak import matmul_flops
 from raypt.training.plan import BatchPlan, plan_batches
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
+from raypt.training.sinks import Tracer, build_sinks
 
 log = logging.getLogger("raypt")
 
@@ -81,6 +83,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         log.info("%d workers, %d micro-batches each a step; training %s", world, plan.accumulation, where)
         cut_samples(spec.run_uri, start.step)
     metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
+    sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
     dist.barrier()
     try:
         return TrainLoop(
@@ -99,12 +102,16 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             rank=rank,
             metrics=metrics,
             recorder=SampleRecorder(spec.run_uri, rank) if spec.record_samples else None,
+            sinks=sinks,
+            tracer=Tracer(train.profile if rank == 0 else None, spec.run_uri),
             hooks=hooks,
             peak_flops=1e12 * train.peak_tflops if train.peak_tflops else matmul_flops(device, train.precision),
         ).run()
     finally:
         if metrics is not None:
             metrics.close()
+        for sink in sinks:
+            sink.close()
 
 
 def build_engine(
@@ -112,6 +119,9 @@ def build_engine(
 ) -> ZeroEngine:
     """A freshly initialised engine; the process group must exist."""
     module = Llama(model, train.activation_checkpointing).initialise(seed)
+    if train.compile:
+        for layer in module.model.layers:
+            layer.compile()
     return ZeroEngine(
         module,
         optimizer=lambda m: build_optimizer(m, train.optimizer),

@@ -1,0 +1,74 @@
+"""How likely a model finds given text: sums of log-probabilities of chosen tokens, in batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raypt.model.llama import Llama
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Of one continuation."""
+
+    log_probability: float
+    """Sum over its tokens, nats."""
+    is_greedy: bool
+    """Each of its tokens is the most likely one."""
+
+
+@torch.no_grad()
+def score(
+    model: Llama, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, max_length: int, batch_size: int = 8
+) -> list[Scored]:
+    """Score each (context ids, continuation ids) pair. A context is cut from the left to fit `max_length` inputs.
+
+    Raises:
+        ValueError: an empty context (there is nothing to predict the first token from), or a continuation longer than
+            `max_length`.
+    """
+    for context, continuation in pairs:
+        if not context:
+            raise ValueError("a continuation needs at least one token before it, e.g. BOS or EOS")
+        if len(continuation) > max_length:
+            raise ValueError(f"a continuation of {len(continuation)} tokens does not fit max_length={max_length}")
+    device = next(model.parameters()).device
+    out: list[Scored] = [Scored(0.0, True)] * len(pairs)
+    order = sorted(range(len(pairs)), key=lambda i: -(len(pairs[i][0]) + len(pairs[i][1])))
+    for at in range(0, len(order), batch_size):
+        members = [i for i in order[at : at + batch_size] if pairs[i][1]]
+        if not members:
+            continue
+        sequences = [[*pairs[i][0], *pairs[i][1]][-(max_length + 1) :] for i in members]
+        longest = max(map(len, sequences)) - 1
+        tokens_BS = torch.zeros(len(members), longest, dtype=torch.int64)
+        for b, sequence in enumerate(sequences):
+            tokens_BS[b, : len(sequence) - 1] = torch.tensor(sequence[:-1])
+        hidden_BSE = model.hidden(tokens_BS.to(device))
+        for b, (i, sequence) in enumerate(zip(members, sequences, strict=True)):
+            n, end = len(pairs[i][1]), len(sequence) - 1
+            logits_NV = model.lm_head(hidden_BSE[b, end - n : end]).float()
+            out[i] = _scored(logits_NV, torch.tensor(sequence[-n:], device=device))
+    return out
+
+
+def _scored(logits_NV: Tensor, targets_N: Tensor) -> Scored:
+    picked = logits_NV.log_softmax(1).gather(1, targets_N[:, None])
+    return Scored(float(picked.double().sum()), bool((logits_NV.argmax(1) == targets_N).all()))
+
+
+def windows(
+    ids: Sequence[int], first_context: int, max_length: int, stride: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Cut a text so that each token is scored once: (context, continuation) pairs of at most `max_length` inputs, a new
+    pair every `stride` tokens. `first_context` stands before the first token.
+    """
+    if not 0 < stride <= max_length:
+        raise ValueError(f"stride must be between 1 and max_length={max_length}, not {stride}")
+    text = [first_context, *ids]
+    for start in range(0, len(ids), stride):
+        end = min(start + stride, len(ids))
+        low = max(0, end - max_length)
+        yield text[low : start + 1], text[start + 1 : end + 1]

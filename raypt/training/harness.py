@@ -1,0 +1,88 @@
+"""An adapter to lm-evaluation-harness (the extra `lm-eval`): its tasks ask, our model answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from raypt.errors import UserError
+from raypt.model import Llama, generate
+from raypt.model.scoring import score, windows
+from raypt.tokens.tokenizer import Tokenizer
+
+
+def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: int) -> Any:
+    """An `lm_eval.api.model.LM` over the model."""
+    try:
+        from lm_eval.api.model import LM
+    except ImportError as e:
+        raise UserError("evaluate.tasks needs lm-evaluation-harness: pip install 'raypt[lm-eval]'") from e
+
+    start = next((i for i in (tokenizer.bos_id, tokenizer.eos_id) if i is not None), 0)
+
+    class RayptLM(LM):  # type: ignore[misc,unused-ignore]
+        def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+            pairs = [self._split(*request.args) for request in requests]
+            return [(s.log_probability, s.is_greedy) for s in score(model, pairs, max_length=max_length,
+                                                                    batch_size=batch_size)]  # fmt: skip
+
+        def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+            """The pair is encoded together, so that the tokens at the seam are those of the whole text; spaces that end
+            the context count as the continuation's, as in the harness' own models.
+            """
+            stripped = context.rstrip()
+            continuation, context = context[len(stripped) :] + continuation, stripped
+            whole, before = tokenizer.encode(context + continuation), tokenizer.encode(context)
+            cut = len(before)
+            return ([start, *whole[:cut]] if cut else [start]), whole[cut:]
+
+        def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+            out = []
+            for request in requests:
+                pairs = list(windows(tokenizer.encode(request.args[0]), start, max_length, max_length))
+                scored = score(model, pairs, max_length=max_length, batch_size=batch_size)
+                out.append(sum(s.log_probability for s in scored))
+            return out
+
+        def generate_until(self, requests: Sequence[Any]) -> list[str]:
+            out = []
+            for request in requests:
+                context, options = request.args
+                until = options.get("until") or []
+                until = [until] if isinstance(until, str) else until
+                limit = int(options.get("max_gen_toks", 128))
+                ids = [start, *tokenizer.encode(context)][-max(1, max_length - limit) :]
+                new = generate(
+                    model,
+                    ids,
+                    max_new_tokens=limit,
+                    temperature=float(options.get("temperature") or 0.0) if options.get("do_sample") else 0.0,
+                    stop=tokenizer.eos_id,
+                )
+                text = tokenizer.decode(new)
+                ends = [text.find(s) for s in until if s and s in text]
+                out.append(text[: min(ends)] if ends else text)
+            return out
+
+    return RayptLM()
+
+
+def run_tasks(
+    model: Llama,
+    tokenizer: Tokenizer,
+    tasks: Sequence[Any],
+    *,
+    max_length: int,
+    batch_size: int,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Task name -> its metrics. `tasks`: names the harness knows, or its task objects or configurations."""
+    lm = adapter(model, tokenizer, max_length=max_length, batch_size=batch_size)
+    import lm_eval
+
+    results = lm_eval.simple_evaluate(
+        model=lm, tasks=list(tasks), limit=limit, num_fewshot=num_fewshot, bootstrap_iters=0, log_samples=False
+    )
+    return {
+        task: {k: v for k, v in metrics.items() if isinstance(v, int | float | str)}
+        for task, metrics in results["results"].items()
+    }
