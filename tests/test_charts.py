@@ -1,0 +1,50 @@
+"""Charts are well-formed SVG, whatever the numbers and names."""
+
+import math
+from xml.etree import ElementTree
+
+import pytest
+
+from raypt.charts import Series, bar_chart, histogram, line_chart, number, ticks
+
+
+def test_names_from_outside_are_escaped() -> None:
+    chart = bar_chart([("<script>&'\"", 1.0, "<b>")], title="a < b")
+    assert "<script>" not in chart
+    ElementTree.fromstring(chart)
+
+
+def test_points_that_are_not_finite_are_left_out() -> None:
+    chart = line_chart([Series("s", [1, 2, 3, 4], [1.0, math.nan, math.inf, 2.0])], title="t", x_label="x", y_label="y")
+    assert "nan" not in chart
+    assert len(ElementTree.fromstring(chart).find(".//{*}polyline").get("points").split()) == 2
+
+
+def test_a_level_within_the_range_is_drawn_and_named() -> None:
+    chart = line_chart([Series("s", [0, 1], [0, 4])], title="t", x_label="", y_label="", levels=[("bound", 2.0)])
+    assert "bound 2" in chart
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [5.0], [1e-9, 1e9, 3.0]])
+def test_any_counts_make_a_histogram(values: list[float]) -> None:
+    edges = [float(i) for i in range(len(values) + 1)]
+    ElementTree.fromstring(histogram(edges, values, title="t", x_label="x"))
+
+
+def test_no_data_is_said() -> None:
+    assert "no data" in line_chart([], title="t", x_label="", y_label="")
+    assert "no data" in bar_chart([], title="t")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3, 17), (0.001, 0.002), (0, 1e9)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 12
+    assert all(low - 1e-9 <= t <= high + 1e-9 * high for t in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234, "1,234"), (0.01234, "0.0123"), (5_600_000, "5.6M"), (math.nan, "–"), (0, "0")]
+)
+def test_figures_are_for_people(value: float, text: str) -> None:
+    assert number(value) == text
