@@ -100,7 +100,8 @@ def train(
     ledgers = tokenizing.wait()
     assert tokenizing.ended_at is not None
     first = result.metrics[0]["time"]
-    log.info("the first training step ended at %s, tokenizing at %s", clock(first), clock(tokenizing.ended_at))
+    if first > tokenizing.started_at:  # else this is a resumed run, and both happened before
+        log.info("the first training step ended at %s, tokenizing at %s", clock(first), clock(tokenizing.ended_at))
     log.info("tokens: %s in %d shards", f"{sum(ledger.packed_tokens for ledger in ledgers):,}", len(ledgers))
     return result
 

@@ -42,7 +42,7 @@ class ScheduleConfig(Settings):
 class CheckpointConfig(Settings):
     """When to save, and what to keep."""
 
-    every_steps: int | None = Field(default=50, gt=0)
+    every_steps: int | None = Field(default=100, gt=0)
     """Steps between checkpoints; None = only at the end."""
     keep_last: int = Field(default=2, ge=1)
     """The newest k are kept."""
@@ -93,7 +93,7 @@ class ProfileConfig(Settings):
 class TrainConfig(Settings):
     """Training."""
 
-    steps: int = Field(default=160, gt=0)
+    steps: int = Field(default=300, gt=0)
     """Optimizer steps of the whole run."""
     workers: int | tuple[int, int] = 2
     """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
@@ -103,7 +103,7 @@ class TrainConfig(Settings):
     """CPUs each worker reserves; what it leaves must be enough for the stream's own processes."""
     threads_per_worker: int | None = Field(default=1, ge=1)
     """Threads of a CPU worker's matrix products; None = what it reserves, rounded up."""
-    global_batch_tokens: int = Field(default=8192, gt=0)
+    global_batch_tokens: int = Field(default=4096, gt=0)
     """Tokens of one step over all workers: a multiple of sequence length x micro_batch_size x workers."""
     micro_batch_size: int = Field(default=8, gt=0)
     """Sequences of one forward pass on one worker; the rest of the global batch is gradient accumulation."""
