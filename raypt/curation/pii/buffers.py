@@ -79,6 +79,10 @@ def is_digit(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x30 <= b <= 0x39
 
 
+_ABBREVIATION = 6
+"""Bytes of the longest word that a full stop abbreviates."""
+
+
 @njit(cache=True, nogil=True)
 def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a sentence or paragraph ends at j and another begins before `position`."""
@@ -98,7 +102,7 @@ def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma
 def words_before(data, low, position, distance, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The bits of the words that stand in the `distance` bytes before `position` (not before `low`), in its sentence.
 
-    ASCII words must be whole words, in any case. A full stop right after a word abbreviates it ("Tel. 030 ...").
+    ASCII words must be whole words, in any case. A full stop right after a short word abbreviates it ("Tel. 030 ...").
     """
     found = np.uint8(0)
     found_end = np.int64(-1)
@@ -128,12 +132,13 @@ def words_before(data, low, position, distance, words):  # type: ignore[no-untyp
             if not same:
                 continue
             if b < 0x80:
-                if j > low and is_letter(data[j - 1]):
+                if j > low and (is_letter(data[j - 1]) or data[j - 1] == 0x5F):
                     continue
                 after = data[j + n]
-                if is_letter(data[j + n - 1]) and (is_letter(after) or 0xC3 <= after <= 0xD4):
+                if is_letter(data[j + n - 1]) and (is_letter(after) or after == 0x5F or 0xC3 <= after <= 0xD4):
                     continue
             found |= words.bits[k]
-            found_end = max(found_end, j + n)
+            if n <= _ABBREVIATION:
+                found_end = max(found_end, j + n)
         j += 1
     return found

@@ -1,8 +1,8 @@
 """Public IPv4 and IPv6 addresses.
 
-Not addresses: version and section numbers (`version 2.6.32.71`, `Chrome/53.0.2785.116`, `1.2.3.4`), hardware addresses,
-times. Not public, and left alone: the special-purpose registries of IANA (RFC 6890 and successors): private, loopback,
-link-local, documentation, benchmarking, multicast, reserved.
+Not addresses: version and section numbers (`version 2.6.32.71`, `Chrome/53.0.2785.116`, `14.5.4.1`), hardware
+addresses, times. Not public, and left alone: the special-purpose registries of IANA (RFC 6890 and successors): private,
+loopback, link-local, documentation, benchmarking, multicast, reserved.
 """
 
 import numpy as np
@@ -15,8 +15,9 @@ _VERSION_WORDS = make_words(
         (
             1,
             "version versions versión versão versione versie wersja verzió verze sürüm ver v vers rev revision release "
-            "build firmware kernel section sections chapter clause appendix § версия версии версию верс. 版本 版号 "
-            "版號 バージョン 버전 รุ่น phiên_bản",
+            "build firmware kernel section sections sección seção secção sezione abschnitt chapter chapitre kapitel "
+            "capítulo capitolo clause appendix § версия версии версию верс. раздел разделе глава قسم 版本 版号 版號 "
+            "バージョン 버전 รุ่น phiên_bản",
         )
     ]
 )
@@ -98,15 +99,16 @@ def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-d
     """Whether the dotted quad in [i, end) is a public address, going by its value and what stands beside it."""
     if not is_public_v4(octets[0], octets[1], octets[2], octets[3]):
         return False
-    if octets[0] < 10 and octets[1] < 10 and octets[2] < 10 and octets[3] < 10:
-        return False  # 1.2.3.4: an outline or a version
+    if octets[0] < 64 and octets[1] < 32 and octets[2] < 32 and octets[3] < 32:
+        return False  # 14.5.4.1: a section or version; one address in two thousand looks like that
     if end < high:
         after = data[end]
         if is_letter(after) or is_digit(after) or after == 0x5F:
             return False
-        if end + 1 < high and (
-            (after == 0x2E and is_digit(data[end + 1])) or (after == 0x2D and is_letter(data[end + 1]))
-        ):
+        nxt = data[end + 1] if end + 1 < high else np.uint8(0)
+        if after == 0x2E and (is_digit(nxt) or 0x61 <= nxt <= 0x7A):
+            return False  # 2.20.1.156.gf9916ae094
+        if after == 0x2D and is_letter(nxt):
             return False
     if i > low:
         before = data[i - 1]
@@ -178,7 +180,8 @@ def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped
         if count > 7:
             return first
         # a::b is also a name in C++ or Perl: a shortened address must begin like assigned space
-        if count < 2 or not digits_seen or not 0x2000 <= groups[0] < 0x4000:
+        mapped = gap == 0 and count == 3 and groups[0] == 0xFFFF and not two_wide
+        if not mapped and (gap == 0 or count < 2 or not digits_seen or not 0x2000 <= groups[0] < 0x4000):
             return first
         tail = count - gap
         for k in range(tail):
@@ -231,7 +234,9 @@ def _scan(data, offsets, v4_code, v6_code, words):  # type: ignore[no-untyped-de
                 if j - first >= 4:
                     end = _v6(data, low, first, j, high, groups, octets)
                 start = first
-                j = max(j, end)
+                if end == first:  # look again at the last group: an IPv4 address may begin there
+                    while j > i + 1 and data[j - 1] != 0x3A:
+                        j -= 1
             if end > start:
                 if n == len(spans):
                     spans = grown(spans)

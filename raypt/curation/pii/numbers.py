@@ -100,6 +100,10 @@ def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pr
                 return g, False
             if groups == 5 and total > 19:
                 h, total = g + 4, 16
+    if length == 4 and h < n and run[h, SEP] == run[g + 1, SEP] and run[h, END] - run[h, START] == 4:
+        return g, False  # a longer row of fours: a dump, not a card
+    if g > 0 and length == 4 and run[g, SEP] == run[g + 1, SEP] and run[g - 1, END] - run[g - 1, START] == 4:
+        return g, False
     if total > 19 or (h == n and not right) or (h < n and (run[h, SEP] == DASH or run[h, SEP] == DOT)):
         return g, False
     m = 0

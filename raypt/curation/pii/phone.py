@@ -38,6 +38,12 @@ def _digit(data, i):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True)
+def _century(data, run, k):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The first two digits of group k as a number."""
+    return _digit(data, run[k, START]) * 10 + _digit(data, run[k, START] + 1)
+
+
+@njit(cache=True, nogil=True)
 def _ends(run, n, h, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a number may end before group h: at the end of the run, or at a separator looser than a dash or stop."""
     if h == n:
@@ -92,7 +98,13 @@ def _international(data, run, n, g, right, skip):  # type: ignore[no-untyped-def
             zeros = zeros + 1 if data[i] == 0x30 else 0
         if total >= low and (h + 1 < n or right):
             best = h + 1
-    if zeros >= 6:  # +20 000 000 is an amount
+    fours, blanks = skip > 0, False
+    for k in range(g, best):
+        fours &= run[k, END] - run[k, START] == 4
+        blanks |= k > g and run[k, SEP] == SPACE
+    if zeros >= 6 or fours:  # +20 000 000 is an amount, 0024 0000 6704 a dump
+        return g
+    if skip and blanks and not _alone(run, n, g, best, right):
         return g
     if best > g and code_digits == 1 and code >= 100 and code < 200 and code % 100 < 20:
         return g  # North American area codes begin with 2-9
@@ -120,8 +132,8 @@ def _north_american(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
         return k + 3
     if (a == DASH and b == DASH) or (a == DOT and b == DOT) or (a == SPACE and b == DASH):
         return k + 3
-    if a == SPACE and b == SPACE and _alone(run, n, g, k + 3, right):
-        return k + 3
+    if k > g and a == SPACE and b == SPACE and _alone(run, n, g, k + 3, right):
+        return k + 3  # three columns of figures look like this, but not after a 1
     return g
 
 
@@ -140,7 +152,7 @@ def _chinese_mobile(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
     if length < 3 or data[first] != 0x31 or not 0x33 <= data[first + 1] <= 0x39:
         return g
     if length == 11 and _ends(run, n, k + 1, right):
-        return k + 1
+        return g if first > 0 and data[first - 1] == 0x3D else k + 1  # the value of a setting
     if length != 3 or k + 3 > n or run[k + 1, END] - run[k + 1, START] != 4 or run[k + 2, END] - run[k + 2, START] != 4:
         return g
     a, b = run[k + 1, SEP], run[k + 2, SEP]
@@ -156,10 +168,7 @@ def _steps(data, run, g, h):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the two-digit groups [g, h) go up by a constant step: 01 02 03 04 05 is a list."""
     step = 0
     for k in range(g + 1, h):
-        d = (
-            _digit(data, run[k, START]) * 10 + _digit(data, run[k, START] + 1)
-            - _digit(data, run[k - 1, START]) * 10 - _digit(data, run[k - 1, START] + 1)
-        )  # fmt: skip
+        d = _century(data, run, k) - _century(data, run, k - 1)
         if k > g + 1 and d != step:
             return False
         step = d
@@ -243,11 +252,8 @@ def _other_national(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
         a, b = run[g + 1, END] - run[g + 1, START], run[g + 2, END] - run[g + 2, START]
         sep = run[g + 1, SEP]
         if (a == 4 or a == 5) and b == 4 and (1 << SPACE | 1 << CLOSE) >> sep & 1 and _ends(run, n, g + 3, right):
-            years = a == 4
-            for k in (g + 1, g + 2):
-                century = _digit(data, run[k, START]) * 10 + _digit(data, run[k, START] + 1)
-                years &= 10 <= century <= 20
-            if not years:  # "May 12 2010-2020"
+            first_year, last_year = _century(data, run, g + 1), _century(data, run, g + 2)
+            if not (a == 4 and 10 <= first_year <= last_year <= 20):  # "May 12 2010-2020"
                 return g + 3
     if length == 3 and 0x36 <= lead <= 0x39 and g + 4 <= n and _alone(run, n, g, g + 4, right):
         ok = True
@@ -291,7 +297,7 @@ def phone_announced(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
         b = run[g + 1, END] - run[g + 1, START]
     if h - g > 2:
         c = run[g + 2, END] - run[g + 2, START]
-    if h - g == 2 and a == 4 and b == 4 and run[g + 1, SEP] == DASH and data[run[g, START]] <= 0x32:
+    if h - g == 2 and a == 4 and b == 4 and _century(data, run, g) <= _century(data, run, g + 1) <= 20:
         return g  # a span of years
     if h - g == 3 and run[g + 1, SEP] == run[g + 2, SEP] != SPACE and b == 2 and (a == 4 or c == 4):
         return g  # a date

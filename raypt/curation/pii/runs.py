@@ -136,10 +136,10 @@ def left_open(data, low, i):  # type: ignore[no-untyped-def]  # pragma: no cover
         return False
     if b == 0x2B and data[i] != 0x2B:
         return False
-    before = data[i - 2] if i - 2 >= low else np.uint8(0x20)
+    before = data[i - 2] if i - 2 >= low else np.uint8(0)
     if b == 0x2E:
         return is_letter(before)  # "Tel.030..."; a digit before the stop would make it a fraction
-    if b == 0x2C:
+    if b == 0x2C or b == 0x3A:  # thousands; a time of day
         return not is_digit(before)
     if b == 0x2F or b == 0x2D:
         return before == 0x20 or before == 0x0A or before >= 0x80
@@ -160,5 +160,7 @@ def right_open(data, high, i):  # type: ignore[no-untyped-def]  # pragma: no cov
             return not is_digit(after)
         if b == 0x2E:
             return True
+        if b == 0x2D and 0x41 <= after <= 0x5A and i + 2 < high and 0x61 <= data[i + 2] <= 0x7A:
+            return True  # "030 1234567-Fax"
         return not (is_letter(after) or is_digit(after))
     return True

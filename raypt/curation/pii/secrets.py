@@ -86,6 +86,8 @@ _FORMS = _forms()
 _CLASSES = _classes()
 _PEM = np.frombuffer(b"PRIVATE KEY", np.uint8)
 _MAX_HEADER = 64
+_KEY_LINE = 16
+"""Characters without a blank that are still key material when the END line is missing."""
 
 
 @njit(cache=True, nogil=True)
@@ -156,6 +158,7 @@ def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no 
         return i
     j += 5
     end = j
+    line = 0
     while j < high:
         b = data[j]
         if b == 0x2D and _dashes(data, j, high):
@@ -164,7 +167,8 @@ def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no 
         if not (body or b <= 0x20 or b == 0x3A or b == 0x2C or b == 0x2D or b == 0x5C or b == 0x22):
             break
         j += 1
-        if body:
+        line = line + 1 if body else 0
+        if line >= _KEY_LINE:
             end = j
     if _dashes(data, j, high) and j + 8 < high and data[j + 5] == 0x45 and data[j + 6] == 0x4E and data[j + 7] == 0x44:
         k = j + 8  # END
@@ -195,7 +199,8 @@ def _scan(data, offsets, api_code, pem_code, classes, forms, pem):  # type: igno
                         continue
             elif api_code >= 0 and forms.first[b] < forms.first[b + 1]:
                 before = data[i - 1] if i > low else np.uint8(0x20)
-                if not (is_letter(before) or is_digit(before) or before == 0x5F):
+                inside = is_letter(before) or is_digit(before) or before == 0x5F or before == 0x2D or before == 0x2E
+                if not inside:
                     end = _key_end(data, i, high, classes, forms)
             if end > i:
                 if n == len(spans):
