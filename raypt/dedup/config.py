@@ -95,6 +95,8 @@ class DedupConfig(Settings):
     where a shard has no such column."""
     max_removed_fraction: float | None = Field(0.9, gt=0.0, le=1.0)
     """Fail, showing the biggest clusters, when more than this share of the documents would be removed."""
+    measure_s_curve: bool = True
+    """Measure on a sample of the clusters how often pairs of known Jaccard similarity share a band, for the report."""
     memory_mb: int = Field(1024, ge=16)
     """Memory a task may use; more partitions are made until each fits."""
     partitions: int | None = Field(None, ge=1, le=65536)

@@ -1,6 +1,6 @@
 """Reading the documents of a shard that no earlier stage removed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -39,3 +39,22 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
                 key = docs["doc_key"][row].as_py()
                 raise UserError(f"{shard.docs_uri}: document {key} has a null text; curation quarantines such rows")
             yield docs
+
+
+def read_some(docs_uri: str, doc_keys: Collection[int]) -> dict[int, str]:
+    """The texts of a few documents of a file, by doc_key; row groups without any of them are not read."""
+    wanted = np.array(sorted(doc_keys), np.int64)
+    texts: dict[int, str] = {}
+    with storage.open_read(docs_uri) as f:
+        file = pq.ParquetFile(f)
+        at = file.schema_arrow.names.index("doc_key")
+        for group in range(file.num_row_groups):
+            bounds = file.metadata.row_group(group).column(at).statistics
+            if bounds is not None and bounds.has_min_max:
+                first, end = np.searchsorted(wanted, bounds.min), np.searchsorted(wanted, bounds.max, "right")
+                if first == end:
+                    continue
+            table = file.read_row_group(group, columns=["doc_key", "text"])
+            found = table.filter(pa.array(np.isin(table["doc_key"].to_numpy(), wanted)))
+            texts.update(zip(found["doc_key"].to_pylist(), found["text"].to_pylist(), strict=True))
+    return texts

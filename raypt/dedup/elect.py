@@ -16,6 +16,7 @@ from raypt.dedup.plan import load_plan
 EXACT, FUZZY = "dedup.exact", "dedup.fuzzy"
 TOP_CLUSTERS = 20
 SAMPLE_MEMBERS = 5
+SAMPLE_CLUSTERS = 200
 
 
 @dataclass
@@ -26,6 +27,8 @@ class ClusterSummary:
     """Clusters by number of members."""
     biggest: list[dict[str, Any]] = field(default_factory=list)
     """The biggest: {cluster_id, size, sources: {source: members}, members: [doc_key, ...] the kept one first}."""
+    sample: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Clusters chosen by a hash of their name, whatever the parts: (the hash, some doc_keys)."""
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Removed documents by (source of the kept copy, source of the removed copy)."""
     shared: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -37,6 +40,7 @@ class ClusterSummary:
         self.shared += other.shared
         both = sorted(self.biggest + other.biggest, key=lambda c: (-c["size"], c["cluster_id"]))
         self.biggest = both[:TOP_CLUSTERS]
+        self.sample = sorted(self.sample + other.sample)[:SAMPLE_CLUSTERS]
 
 
 @kernel
@@ -118,6 +122,7 @@ def summarise(elected: pa.Table) -> ClusterSummary:
     summary.sources = Counter({(p["kept_source"], p["source"]): p["count_all"] for p in pairs})
     members = elected.group_by(["cluster_id", "source"]).aggregate([([], "count_all")])
     summary.shared = _shared(members)
+    summary.sample = _sample(cluster[starts], starts, sizes, column(elected, "doc_key"))
     for i in np.lexsort((cluster[starts], -sizes))[:TOP_CLUSTERS].tolist():
         part = elected.slice(int(starts[i]), int(sizes[i]))
         summary.biggest.append(
@@ -129,6 +134,14 @@ def summarise(elected: pa.Table) -> ClusterSummary:
             }
         )
     return summary
+
+
+def _sample(
+    clusters: np.ndarray, starts: np.ndarray, sizes: np.ndarray, keys: np.ndarray
+) -> list[tuple[int, list[int]]]:
+    order = _mix_all(clusters)
+    chosen = np.argsort(order, kind="stable")[:SAMPLE_CLUSTERS].tolist()
+    return [(int(order[i]), keys[starts[i] : starts[i] + min(sizes[i], SAMPLE_MEMBERS)].tolist()) for i in chosen]
 
 
 def _shared(members: pa.Table) -> Counter[tuple[str, str]]:

@@ -8,8 +8,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.dedup.components import components, spanning_forest, star_edges
 from raypt.dedup.exchange import column, read_partition, write_partitioned
-from raypt.dedup.plan import Plan, load_plan
-from raypt.tasks import run_tasks
+from raypt.dedup.plan import Plan, TaskRunner, load_plan
 
 EDGE_BYTES = 80
 """Peak memory an edge while components are computed: the edge, its endpoints' sort and index, the union-find arrays."""
@@ -71,11 +70,11 @@ def groups_within(sizes: Sequence[int], limit: int) -> list[range]:
     return groups
 
 
-def connect(plan: Plan, plan_uri: str) -> None:
+def connect(plan: Plan, plan_uri: str, runner: TaskRunner) -> None:
     """Passes 2 and 3: after them the labels of the whole are written."""
     if storage.exists(plan.file("labels", 0)):
         return
-    sizes = run_tasks(connect_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: connect")
+    sizes = runner(connect_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: connect")
     files = [plan.file("forest-0", p, "parquet") for p in range(plan.partitions)]
     limit = (plan.config.memory_mb << 20) // EDGE_BYTES
     level = 0
@@ -83,6 +82,6 @@ def connect(plan: Plan, plan_uri: str) -> None:
         level += 1
         groups = groups_within(sizes, limit)
         items = [([files[i] for i in g], plan.file(f"forest-{level}", n, "parquet")) for n, g in enumerate(groups)]
-        sizes = run_tasks(merge_forests, items, name=f"dedup: merge {level}")
+        sizes = runner(merge_forests, items, name=f"dedup: merge {level}")
         files = [out for _, out in items]
-    run_tasks(label_members, [(plan_uri, files[0])], name="dedup: label")
+    runner(label_members, [(plan_uri, files[0])], name="dedup: label")

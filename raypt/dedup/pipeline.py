@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.elect import ClusterSummary, elect_partition, join_members
+from raypt.dedup.empirical import measure_curve
 from raypt.dedup.finish import CLUSTERS, finish_shard
 from raypt.dedup.graph import connect
 from raypt.dedup.ledger import ShardLedger
-from raypt.dedup.plan import DedupShard, Plan, choose_partitions, inspect_shard
+from raypt.dedup.plan import PASSES, DedupShard, Plan, TaskRunner, choose_partitions, inspect_shard
 from raypt.dedup.report import build_report, describe_clusters
 from raypt.dedup.signing import sign_shard
 from raypt.dedup.spans import find_repeats, hash_shard_spans
@@ -46,6 +47,7 @@ def deduplicate(
     out_uri: str,
     *,
     source_priority: dict[str, int] | None = None,
+    runner: TaskRunner = run_tasks,
 ) -> DedupResult:
     """Find the duplicates among the documents of `shards` that no earlier stage removed.
 
@@ -53,13 +55,13 @@ def deduplicate(
     `out_uri/clusters.parquet` (doc_key, id, cluster_id, kept) and `out_uri/report.json`. A source of higher priority
     keeps its copy (0 where none is given). The result depends on nothing but documents, configuration and priorities;
     a run that was interrupted goes on at the files that are missing. Raises UserError for unreadable input, or when
-    more than `config.max_removed_fraction` of the documents would go.
+    more than `config.max_removed_fraction` of the documents would go. `runner` maps the passes over their files.
     """
     ordered = sorted(shards, key=lambda s: s.index)
     if not ordered or len({s.index for s in ordered}) < len(ordered):
         raise ValueError(f"shards need an index each: {[s.index for s in ordered]}")
     work_uri, out_uri = storage.absolute(work_uri), storage.absolute(out_uri)
-    planned = run_tasks(inspect_shard, ordered, name="dedup: inspect")
+    planned = runner(inspect_shard, ordered, name="dedup: inspect")
     partitions = choose_partitions(config, sum(s.rows for s in planned))
     plan = Plan(
         config=config, work_uri=work_uri, source_priority=source_priority or {}, partitions=partitions, shards=planned
@@ -68,34 +70,39 @@ def deduplicate(
     if done is not None:
         return done
     plan_uri = plan.save()
-    report = _run_passes(plan, plan_uri)
+    report = _run_passes(plan, plan_uri, runner)
     _check_removed_fraction(config, report)
     _join_clusters(plan, storage.join(out_uri, CLUSTERS_FILE))
     storage.write_json(storage.join(out_uri, REPORT_FILE), report)
     storage.write_json(_marker(plan), {"key": plan.key, "report": report})
     if not config.keep_intermediate:
-        storage.remove(plan.passes_uri)
+        for name in storage.listdir(work_uri):
+            if name.startswith(PASSES):
+                storage.remove(storage.join(work_uri, name))
     result = _result(report)
     log.info("dedup: %d of %d documents removed: %s", sum(result.removed.values()), result.documents, result.removed)
     return result
 
 
-def _run_passes(plan: Plan, plan_uri: str) -> dict[str, Any]:
+def _run_passes(plan: Plan, plan_uri: str, runner: TaskRunner) -> dict[str, Any]:
     """All passes; the report."""
     shards = [(plan_uri, position) for position in range(len(plan.shards))]
     partitions = [(plan_uri, partition) for partition in range(plan.partitions)]
-    run_tasks(sign_shard, shards, name="dedup: sign")
-    connect(plan, plan_uri)
-    run_tasks(join_members, shards, name="dedup: join")
+    runner(sign_shard, shards, name="dedup: sign")
+    connect(plan, plan_uri, runner)
+    runner(join_members, shards, name="dedup: join")
     summary, ledger = ClusterSummary(), ShardLedger()
-    for part in run_tasks(elect_partition, partitions, name="dedup: elect"):
+    for part in runner(elect_partition, partitions, name="dedup: elect"):
         summary.add(part)
     if plan.config.sentences.enabled:
-        run_tasks(hash_shard_spans, shards, name="dedup: spans")
-        run_tasks(find_repeats, partitions, name="dedup: repeats")
-    for shard_ledger in run_tasks(finish_shard, shards, name="dedup: finish"):
+        runner(hash_shard_spans, shards, name="dedup: spans")
+        runner(find_repeats, partitions, name="dedup: repeats")
+    for shard_ledger in runner(finish_shard, shards, name="dedup: finish"):
         ledger.add(shard_ledger)
-    return build_report(plan, summary, ledger)
+    curve = []
+    if plan.config.fuzzy.enabled and plan.config.measure_s_curve:
+        curve = measure_curve(plan, plan_uri, [keys for _, keys in summary.sample], runner)
+    return build_report(plan, summary, ledger, curve)
 
 
 def _result(report: dict[str, Any]) -> DedupResult:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,10 @@ from raypt.dedup.unicode import UNICODE_VERSION
 from raypt.errors import UserError
 from raypt.settings import Settings
 
+TaskRunner = Callable[..., list[Any]]
+"""`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
+PASSES = "passes-"
+"""How the directories of intermediate files are called, before the plan's key."""
 FORMAT = 1
 """Version of the intermediate files and hash functions; part of every fingerprint."""
 BAND_ROW_BYTES = 16
@@ -59,7 +64,7 @@ class Plan(Settings):
     partitions: int
     shards: list[PlannedShard]
 
-    @property
+    @functools.cached_property
     def parameters(self) -> str:
         """Fingerprint of what decides hash values; stored in every file of hashes."""
         return fingerprint(hash_parameters(self.config))
@@ -70,11 +75,11 @@ class Plan(Settings):
         shards = [(s.index, s.stamp) for s in self.shards]
         keep = (self.config.quality_column, sorted(self.source_priority.items()))
         sentences = self.config.sentences.model_dump() if self.config.sentences.enabled else None
-        return fingerprint([self.parameters, self.partitions, keep, sentences, shards])
+        return fingerprint([self.parameters, self.partitions, keep, sentences, shards, self.config.measure_s_curve])
 
     @property
     def passes_uri(self) -> str:
-        return storage.join(self.work_uri, f"passes-{self.key}")
+        return storage.join(self.work_uri, f"{PASSES}{self.key}")
 
     def file(self, kind: str, number: int, suffix: str = "arrow") -> str:
         return storage.join(self.passes_uri, kind, f"{number:05d}.{suffix}")

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from raypt import storage
 from raypt.dedup.config import DedupConfig
+from raypt.dedup.documents import read_some
 from raypt.dedup.elect import ClusterSummary
 from raypt.dedup.ledger import ShardLedger
 from raypt.dedup.minhash import jaccard_at, match_probability
@@ -56,25 +55,19 @@ def source_rates(ledger: ShardLedger) -> dict[str, dict[str, Any]]:
 
 def read_texts(plan: Plan, doc_keys: Iterable[int], characters: int = TEXT_CHARACTERS) -> dict[int, str]:
     """The beginning of the text of a few documents, by doc_key."""
-    by_shard: dict[int, set[int]] = {}
-    for key in doc_keys:
-        by_shard.setdefault(key >> 32, set()).add(key)
-    texts = {}
-    for shard in plan.shards:
-        wanted = by_shard.get(shard.index, set())
-        if not wanted:
-            continue
-        with storage.open_read(shard.docs_uri) as f:
-            file = pq.ParquetFile(f)
-            for batch in file.iter_batches(4096, columns=["doc_key", "text"]):
-                keys = batch["doc_key"].to_numpy()
-                for row in np.flatnonzero(np.isin(keys, list(wanted))).tolist():
-                    texts[int(keys[row])] = batch["text"][row].as_py()[:characters]
+    keys = np.array(sorted(set(doc_keys)), np.int64)
+    positions = plan.positions(keys)
+    texts: dict[int, str] = {}
+    for position in np.unique(positions).tolist():
+        found = read_some(plan.shards[position].docs_uri, keys[positions == position].tolist())
+        texts |= {key: text[:characters] for key, text in found.items()}
     return texts
 
 
-def build_report(plan: Plan, summary: ClusterSummary, ledger: ShardLedger) -> dict[str, Any]:
-    """Everything of `report.json`, JSON values only."""
+def build_report(
+    plan: Plan, summary: ClusterSummary, ledger: ShardLedger, curve: list[dict[str, float]]
+) -> dict[str, Any]:
+    """Everything of `report.json`, JSON values only; `curve` is the S-curve measured (raypt.dedup.empirical)."""
     accounts = ledger.to_json()
     documents, kept = accounts["in"]["documents"], accounts["kept"]["documents"]
     sizes = sorted(summary.sizes.items())
@@ -82,6 +75,7 @@ def build_report(plan: Plan, summary: ClusterSummary, ledger: ShardLedger) -> di
     biggest = [c | {"texts": [texts[key] for key in c["members"][:2]]} for c in summary.biggest]
     return {
         "definition": definition(plan.config),
+        "measured_s_curve": curve,
         "partitions": plan.partitions,
         "ledger": accounts,
         "removed_fraction": (documents - kept) / documents if documents else 0.0,

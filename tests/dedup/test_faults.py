@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from raypt import storage
-from raypt.dedup import DedupConfig, DedupShard, deduplicate, graph, pipeline
+from raypt.dedup import DedupConfig, DedupShard, deduplicate
 from raypt.dedup.config import SentenceConfig
 from raypt.tasks import run_tasks
 from tests.dedup.reference import documents, split, write_shards
@@ -31,8 +31,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[DedupShard]:
     return write_shards(tmp_path_factory.mktemp("documents"), split(documents(texts), 4))
 
 
-def run(shards: Sequence[DedupShard], directory: Path) -> None:
-    deduplicate(shards, CONFIG, str(directory / "work"), str(directory / "out"))
+def run(shards: Sequence[DedupShard], directory: Path, runner: Callable[..., list[Any]] = run_tasks) -> None:
+    deduplicate(shards, CONFIG, str(directory / "work"), str(directory / "out"), runner=runner)
 
 
 def outputs(directory: Path) -> dict[str, bytes]:
@@ -100,7 +100,7 @@ def dying_once(function: Callable[[Any], Any], marks: Path, name: str) -> Callab
 
 @pytest.mark.parametrize("cluster", [2], indirect=True)
 def test_output_survives_a_worker_killed_in_each_pass(
-    cluster: None, shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: None, shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -108,11 +108,21 @@ def test_output_survives_a_worker_killed_in_each_pass(
     def killing(function: Callable[[Any], Any], items: Sequence[Any], *, name: str) -> list[Any]:
         return run_tasks(dying_once(function, marks, name), items, name=name)
 
-    monkeypatch.setattr(pipeline, "run_tasks", killing)
-    monkeypatch.setattr(graph, "run_tasks", killing)
-    run(shards, tmp_path)
+    run(shards, tmp_path, killing)
     killed = {path.name for path in marks.iterdir()}
-    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "spans", "repeats", "finish"]
+    passes = [
+        "inspect",
+        "sign",
+        "connect",
+        "merge 1",
+        "label",
+        "join",
+        "elect",
+        "S-curve",
+        "spans",
+        "repeats",
+        "finish",
+    ]
     assert killed == {f"dedup-{name}" for name in passes}
     assert outputs(tmp_path) == expected
 
