@@ -23,7 +23,8 @@ class PhraseTable:
 
     Shapes: classes uint8[256], goto int32[S, C]. masks uint64[S] has the group bits of all phrases that end at a state.
     phrase int32[S] is the number of the longest phrase that ends there and is spelled by the whole state, -1 if none;
-    link int32[S] the next shorter state with such a phrase, 0 if none; lengths int32[P] the bytes of each phrase.
+    link int32[S] the next shorter state with such a phrase, 0 if none; depths int32[S] the bytes that spell a state: a
+    step that does not make it one more falls back to a shorter match. lengths int32[P]: the bytes of each phrase.
     """
 
     classes: np.ndarray
@@ -31,6 +32,7 @@ class PhraseTable:
     masks: np.ndarray
     phrase: np.ndarray
     link: np.ndarray
+    depths: np.ndarray
     lengths: np.ndarray
 
     @classmethod
@@ -45,7 +47,7 @@ class PhraseTable:
         for b in range(ord("a"), ord("z") + 1):
             classes[b - 32] = classes[b]
         trie: list[dict[int, int]] = [{}]
-        masks, phrase = [0], [-1]
+        masks, phrase, depths = [0], [-1], [0]
         lengths: list[int] = []
         for g, spelled in encoded:
             state = 0
@@ -55,6 +57,7 @@ class PhraseTable:
                     trie.append({})
                     masks.append(0)
                     phrase.append(-1)
+                    depths.append(depths[state] + 1)
                 state = child
             masks[state] |= 1 << g
             if phrase[state] < 0:
@@ -78,6 +81,7 @@ class PhraseTable:
                 queue.append(child)
         return cls(
             classes, goto, np.array(masks, np.uint64), np.array(phrase, np.int32), np.array(link, np.int32),
+            np.array(depths, np.int32),
             np.array(lengths or [0], np.int32),
         )  # fmt: skip
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raypt.curation.scan import Features, scan
+from raypt.curation.features import Features
+from raypt.curation.scan import scan
 from raypt.curation.text import TextBatch
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import pairwise
 
 from raypt.curation import unicode as u
-from raypt.curation.scan import BULLETS
+from raypt.curation.features import BULLETS
 
 
 def has(c: str, bits: int) -> bool:

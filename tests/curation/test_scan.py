@@ -5,14 +5,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
+from raypt.curation.scan import scan
 from raypt.curation.text import TextBatch
 from tests.curation import reference
 from tests.curation.strategies import BATCH
 
 
 def features(texts: list[str]) -> s.Features:
-    return s.scan(TextBatch.from_arrow(pa.array(texts, pa.string())))
+    return scan(TextBatch.from_arrow(pa.array(texts, pa.string())))
 
 
 def tokens_of(f: s.Features, d: int) -> list[str]:
@@ -94,7 +95,7 @@ def test_tokens_of_examples(text: str, expected: list[str]) -> None:
 
 def test_a_sliced_array_with_nulls_is_read_at_its_offset() -> None:
     array = pa.array(["skip this", "one two", None, "three"])[1:]
-    f = s.scan(TextBatch.from_arrow(array))
+    f = scan(TextBatch.from_arrow(array))
     assert [tokens_of(f, d) for d in range(3)] == [["one", "two"], [], ["three"]]
 
 

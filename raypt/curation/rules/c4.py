@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
 from raypt.curation import unicode as u
 from raypt.curation.phrases import PhraseTable, groups_in
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
+from raypt.curation.scan import end_flags
 from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
 
@@ -134,7 +135,7 @@ def _filter(  # type: ignore[no-untyped-def]
                             p += 1
                             last_kept = p
                     end = last_kept
-                flags = s.end_flags(data, a, end, pages, blocks) if terminal else np.uint8(0)
+                flags = end_flags(data, a, end, pages, blocks) if terminal else np.uint8(0)
                 if terminal and (flags & s.ELLIPSIS_END or not flags & (s.STOP_END | s.QUOTE_END | s.NO_STOPS_END)):
                     cut = _UNENDED
                 elif line_words[i] < words_min:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.rules.gopher_repetition import find_slot, table_bits
 from raypt.curation.text import kernel

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.stopwords import STOP_WORDS, StopWordTable
 from raypt.curation.text import kernel

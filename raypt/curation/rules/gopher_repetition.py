@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View

@@ -54,7 +54,23 @@ class RefinedWebLines(RuleSettings):
 
 
 @kernel
-def _is_counter(data, start, end, classes, goto, masks):  # type: ignore[no-untyped-def]
+def _match_end(data, i, end, table):  # type: ignore[no-untyped-def]
+    """End of the longest phrase of a `PhraseTable` that starts at i < end, or i."""
+    classes, goto, phrase, depths = table
+    best = i
+    state = 0
+    for p in range(i, end):
+        following = goto[state, classes[data[p]]]
+        if depths[following] <= depths[state]:
+            break
+        state = following
+        if phrase[state] >= 0:
+            best = p + 1
+    return best
+
+
+@kernel
+def _is_counter(data, start, end, words):  # type: ignore[no-untyped-def]
     """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list."""
     p = start
     digits = 0
@@ -71,24 +87,8 @@ def _is_counter(data, start, end, classes, goto, masks):  # type: ignore[no-unty
             p += 3
     while p < end and data[p] == 0x20:
         p += 1
-    state = 0
-    depth = 0
-    for i in range(p, end):
-        state = goto[state, classes[data[i]]]
-        depth += 1
-    return depth > 0 and masks[state] != 0 and _spells(data, p, end, classes, goto)
-
-
-@kernel
-def _spells(data, start, end, classes, goto):  # type: ignore[no-untyped-def]
-    """Whether the walk through the automaton never falls back: data[start:end] is a path from the root."""
-    state = 0
-    for i in range(start, end):
-        following = goto[state, classes[data[i]]]
-        if following <= state:  # a child of the trie always has a larger number than its parent
-            return False
-        state = following
-    return True
+    word_end = _match_end(data, p, end, words) if p < end else p
+    return p < word_end == end
 
 
 @kernel
@@ -121,21 +121,6 @@ def _all_digits(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _match_end(data, i, end, classes, goto, phrase, lengths):  # type: ignore[no-untyped-def]
-    """End of the longest phrase that starts at i, or i."""
-    state = 0
-    best = i
-    for p in range(i, end):
-        following = goto[state, classes[data[p]]]
-        if following <= state:
-            break
-        state = following
-        if phrase[state] >= 0 and lengths[phrase[state]] == p + 1 - i:
-            best = p + 1
-    return best
-
-
-@kernel
 def _filter(  # type: ignore[no-untyped-def]
     data, token_flags, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter, words_min,
     phrase_words, anywhere, at_start, at_end, pages, blocks, most,
@@ -157,7 +142,7 @@ def _filter(  # type: ignore[no-untyped-def]
                     cut = _UPPER
                 elif numeric and _all_digits(data, a, b):
                     cut = _NUMERIC
-                elif _is_counter(data, a, b, counter[0], counter[1], counter[2]):
+                elif _is_counter(data, a, b, counter):
                     cut = _COUNTER
                 elif words < words_min:
                     cut = _SHORT
@@ -168,12 +153,12 @@ def _filter(  # type: ignore[no-untyped-def]
             newline = np.uint8(_NEWLINE)
             first, last = line_bytes[i, 0], line_bytes[i, 1]
             if words > 0 and words <= phrase_words:
-                start = _match_end(data, a, b, at_start[0], at_start[1], at_start[2], at_start[3])
+                start = _match_end(data, a, b, at_start)
                 if start > a:
                     first = start
                 stop = b
-                for p in range(start, b):
-                    if _match_end(data, p, b, at_end[0], at_end[1], at_end[2], at_end[3]) == b:
+                for p in range(max(start, b - at_end[3].max()), b):
+                    if _match_end(data, p, b, at_end) == b:
                         stop = p
                         break
                 if stop < b:
@@ -181,7 +166,7 @@ def _filter(  # type: ignore[no-untyped-def]
                 gone = (start - a) + (b - stop)
                 p = start
                 while p < stop:
-                    q = _match_end(data, p, stop, anywhere[0], anywhere[1], anywhere[2], anywhere[3])
+                    q = _match_end(data, p, stop, anywhere)
                     if q == p:
                         p += 1
                         continue
@@ -207,18 +192,17 @@ def _filter(  # type: ignore[no-untyped-def]
 
 def _table(phrases: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     table = PhraseTable.build([phrases])
-    return table.classes, table.goto, table.phrase, table.lengths
+    return table.classes, table.goto, table.phrase, table.depths
 
 
 def measure(view: View, settings: RefinedWebLines) -> Measured:
     """The metric of every document, and its text without the lines and phrases that go."""
     f = view.features
-    counter = PhraseTable.build([settings.counter_words])
     pages, blocks = u.tables()
     spans, before, offsets, m = _filter(
         f.text.data, f.token_flags, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
         -1.0 if settings.line_upper_fraction_max is None else settings.line_upper_fraction_max, settings.numeric,
-        (counter.classes, counter.goto, counter.masks), settings.line_word_count_min or 0,
+        _table(settings.counter_words), settings.line_word_count_min or 0,
         settings.phrase_line_words_max, _table(settings.anywhere), _table(settings.at_start),
         _table(settings.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
     )  # fmt: skip

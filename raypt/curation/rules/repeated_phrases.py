@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from raypt.curation import scan as s
+from raypt.curation import features as s
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
 from raypt.curation.text import kernel
