@@ -17,11 +17,16 @@ import pyarrow.parquet as pq
 import xxhash
 
 from raypt import storage
-from raypt.corpus.config import CorpusConfig, SourceConfig
+from raypt.corpus.config import CorpusConfig, HtmlConfig, SourceConfig
+from raypt.corpus.formats import read_jsonl
+from raypt.corpus.presets import apply_preset, check_fields
+from raypt.corpus.records import Record
 from raypt.errors import UserError
 
 VERSION = 1
 RUN_SCHEME = "run:"
+FIRST_RECORD_BYTES = 20_000_000
+"""Longer first records are not read to check a preset's schema."""
 
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 SUFFIXES = {
@@ -182,7 +187,15 @@ def check_parquet_columns(schema: pa.Schema, source: SourceConfig, uri: str, key
         )
 
 
+def _first_record(uri: str, limit: int | None) -> dict[str, Any] | None:
+    for item in itertools.islice(read_jsonl(uri, 0, None, limit=limit, html=HtmlConfig()), 100):
+        if isinstance(item, Record):
+            return item.fields
+    return None
+
+
 def _list_files(source: SourceConfig, key: str, run_uri: str) -> Iterator[tuple[InputFile, str]]:
+    listed = 0
     for i, pattern in enumerate(source.paths):
         inside_run = pattern.startswith(RUN_SCHEME)
         where = storage.join(run_uri, pattern.removeprefix(RUN_SCHEME)) if inside_run else storage.absolute(pattern)
@@ -205,8 +218,14 @@ def _list_files(source: SourceConfig, key: str, run_uri: str) -> Iterator[tuple[
                         metadata = pq.read_metadata(f)
                 except (pa.ArrowInvalid, OSError) as e:
                     raise UserError(f"{key}.paths[{i}]: {uri} is not a readable Parquet file: {e}") from None
+                check_fields(source, metadata.schema.to_arrow_schema().names, uri, key)
                 check_parquet_columns(metadata.schema.to_arrow_schema(), source, uri, key)
                 rows = metadata.num_rows
+            elif kind == "jsonl" and source.preset and not listed:
+                first = _first_record(uri, FIRST_RECORD_BYTES)
+                if first is not None:
+                    check_fields(source, first, uri, key)
+            listed += 1
             etag = _content_hash(uri) if inside_run else _etag(uri, info)
             name = RUN_SCHEME + uri.removeprefix(run_uri).lstrip("/") if inside_run else uri
             yield InputFile(source.name, name, kind, int(info["size"]), etag, rows), uri
@@ -244,9 +263,10 @@ def build_manifest(config: CorpusConfig, run_uri: str) -> Manifest:
     """List, check and cut the inputs.
 
     Raises:
-        UserError: a path that matches nothing, a format that cannot be told, a Parquet file without the text column.
+        UserError: a path that matches nothing, a format that cannot be told, a Parquet file without the text column,
+            files that are not the data set their preset names.
     """
-    sources = name_sources(config.sources)
+    sources = name_sources(tuple(apply_preset(s, f"corpus.sources[{n}]") for n, s in enumerate(config.sources)))
     listed = [list(_list_files(s, f"corpus.sources[{n}]", run_uri)) for n, s in enumerate(sources)]
     target = config.shard_bytes or _default_shard_bytes(sum(info.size for found in listed for info, _ in found))
     files: list[InputFile] = []

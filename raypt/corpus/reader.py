@@ -11,6 +11,7 @@ from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.formats import READERS
 from raypt.corpus.keys import doc_keys
 from raypt.corpus.manifest import Manifest
+from raypt.corpus.presets import decode_fields
 from raypt.corpus.records import Fault, Record, Skip
 
 
@@ -138,6 +139,7 @@ def read_shard(manifest: Manifest, shard: int, config: CorpusConfig, run_uri: st
                 batch.not_documents[item.kind] += 1
                 batch.bytes_lost[item.kind] += item.nbytes
             else:
+                item = Record(item.row, decode_fields(source, item.fields))
                 text, kind, message = check_text(item.fields, source.text_field, config.max_document_bytes)
                 if text is None:
                     assert kind is not None
