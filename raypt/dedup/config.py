@@ -80,6 +80,23 @@ class SentenceConfig(Settings):
     """Remove a document that was cut and has fewer units left."""
 
 
+class ContaminationConfig(Settings):
+    """Documents that contain samples of evaluation sets are removed."""
+
+    paths: tuple[str, ...] = ()
+    """Files or globs of the evaluation sets: JSON lines or text of a sample a line (plain, .gz, .zst, ...), or Parquet.
+    None: off."""
+    fields: tuple[str, ...] = ()
+    """Fields that together make a sample (question, choices, answer, ...); none named: all with text, but `id`."""
+    ngram: int = Field(8, ge=1, le=64)
+    """Words in an n-gram. 8 as in PaLM (Chowdhery et al., 2022)."""
+    min_coverage: float = Field(0.7, gt=0.0, le=1.0)
+    """Share of a sample's n-grams that a document must hold to be removed; 0.7 as in PaLM. One shared n-gram is no
+    proof."""
+    min_words: int = Field(16, ge=1)
+    """Samples of fewer words are not looked for, only counted: what is that short is found everywhere."""
+
+
 class DedupConfig(Settings):
     """Decisions across documents: exact and near duplicates, within and between sources."""
 
@@ -88,6 +105,7 @@ class DedupConfig(Settings):
     exact: ExactConfig = ExactConfig()
     fuzzy: FuzzyConfig = FuzzyConfig()
     sentences: SentenceConfig = SentenceConfig()
+    contamination: ContaminationConfig = ContaminationConfig()
     scope: Literal["global", "source"] = "global"
     """Compare all documents, or only those of the same source."""
     quality_column: str | None = "quality_score"

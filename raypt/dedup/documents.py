@@ -23,7 +23,8 @@ def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
 
 
 def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The live documents of a shard in batches, with those of `columns` that the file has.
+    """The live documents of a shard in batches, with those of `columns` that the file has (and id, null if it has
+    none).
 
     Raises UserError for a document without text: curation quarantines those.
     """
@@ -34,6 +35,8 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
         for batch in file.iter_batches(BATCH_ROWS, columns=names):
             docs = pa.Table.from_batches([batch])
             docs = docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
+            if "id" in columns and "id" not in names:
+                docs = docs.append_column("id", pa.nulls(docs.num_rows, pa.string()))
             if docs["text"].null_count:
                 row = int(np.flatnonzero(docs["text"].is_null().to_numpy())[0])
                 key = docs["doc_key"][row].as_py()

@@ -5,16 +5,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
+from raypt.dedup.contamination import FOUND, contamination_report, evaluation_files, read_samples
 from raypt.dedup.elect import ClusterSummary, elect_partition, join_members
 from raypt.dedup.empirical import measure_curve
 from raypt.dedup.finish import CLUSTERS, finish_shard
 from raypt.dedup.graph import connect
 from raypt.dedup.ledger import ShardLedger
-from raypt.dedup.plan import PASSES, DedupShard, Plan, TaskRunner, choose_partitions, inspect_shard
+from raypt.dedup.plan import (
+    PASSES,
+    DedupShard,
+    Plan,
+    TaskRunner,
+    choose_partitions,
+    file_stamp,
+    fingerprint,
+    inspect_shard,
+)
 from raypt.dedup.report import build_report, describe_clusters
 from raypt.dedup.signing import sign_shard
 from raypt.dedup.spans import find_repeats, hash_shard_spans
@@ -23,7 +34,7 @@ from raypt.tasks import run_tasks
 
 log = logging.getLogger("raypt")
 
-CLUSTERS_FILE, REPORT_FILE = "clusters.parquet", "report.json"
+CLUSTERS_FILE, REPORT_FILE, CONTAMINATION_FILE = "clusters.parquet", "report.json", "contamination.parquet"
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,12 @@ def deduplicate(
     """Find the duplicates among the documents of `shards` that no earlier stage removed.
 
     Writes `work_uri/removed/shard-NNNNN.parquet` (doc_key, reason, cluster_id) for every shard,
-    `out_uri/clusters.parquet` (doc_key, id, cluster_id, kept) and `out_uri/report.json`. A source of higher priority
-    keeps its copy (0 where none is given). The result depends on nothing but documents, configuration and priorities;
-    a run that was interrupted goes on at the files that are missing. Raises UserError for unreadable input, or when
-    more than `config.max_removed_fraction` of the documents would go. `runner` maps the passes over their files.
+    `out_uri/clusters.parquet` (doc_key, id, cluster_id, kept) and `out_uri/report.json`; with evaluation sets
+    `out_uri/contamination.parquet`, with repeated passages `work_uri/edits/shard-NNNNN.parquet`. A source of higher
+    priority keeps its copy (0 where none is given). The result depends on nothing but documents, configuration and
+    priorities; a run that was interrupted goes on at the files that are missing. Raises UserError for unreadable
+    input, or when more than `config.max_removed_fraction` of the documents would go. `runner` maps the passes over
+    their files.
     """
     ordered = sorted(shards, key=lambda s: s.index)
     if not ordered or len({s.index for s in ordered}) < len(ordered):
@@ -63,8 +76,14 @@ def deduplicate(
     work_uri, out_uri = storage.absolute(work_uri), storage.absolute(out_uri)
     planned = runner(inspect_shard, ordered, name="dedup: inspect")
     partitions = choose_partitions(config, sum(s.rows for s in planned))
+    evaluation = [file_stamp(uri) for uri in evaluation_files(config.contamination)]
     plan = Plan(
-        config=config, work_uri=work_uri, source_priority=source_priority or {}, partitions=partitions, shards=planned
+        config=config,
+        work_uri=work_uri,
+        source_priority=source_priority or {},
+        partitions=partitions,
+        evaluation=fingerprint(evaluation) if evaluation else None,
+        shards=planned,
     )
     done = _finished(plan, out_uri)
     if done is not None:
@@ -72,7 +91,9 @@ def deduplicate(
     plan_uri = plan.save()
     report = _run_passes(plan, plan_uri, runner)
     _check_removed_fraction(config, report)
-    _join_clusters(plan, storage.join(out_uri, CLUSTERS_FILE))
+    _join_tables(plan, "clusters", CLUSTERS, storage.join(out_uri, CLUSTERS_FILE))
+    if plan.evaluation:
+        _join_tables(plan, "contaminated", FOUND, storage.join(out_uri, CONTAMINATION_FILE))
     storage.write_json(storage.join(out_uri, REPORT_FILE), report)
     storage.write_json(_marker(plan), {"key": plan.key, "report": report})
     if not config.keep_intermediate:
@@ -88,6 +109,8 @@ def _run_passes(plan: Plan, plan_uri: str, runner: TaskRunner) -> dict[str, Any]
     """All passes; the report."""
     shards = [(plan_uri, position) for position in range(len(plan.shards))]
     partitions = [(plan_uri, partition) for partition in range(plan.partitions)]
+    if plan.evaluation and not storage.exists(plan.samples_uri):
+        storage.write_parquet(plan.samples_uri, read_samples(plan.config.contamination))
     runner(sign_shard, shards, name="dedup: sign")
     connect(plan, plan_uri, runner)
     runner(join_members, shards, name="dedup: join")
@@ -102,7 +125,13 @@ def _run_passes(plan: Plan, plan_uri: str, runner: TaskRunner) -> dict[str, Any]
     curve = []
     if plan.config.fuzzy.enabled and plan.config.measure_s_curve:
         curve = measure_curve(plan, plan_uri, [keys for _, keys in summary.sample], runner)
-    return build_report(plan, summary, ledger, curve)
+    report = build_report(plan, summary, ledger, curve)
+    if plan.evaluation:
+        files = [plan.file("contaminated", position, "parquet") for position in range(len(plan.shards))]
+        found = pa.concat_tables([storage.read_parquet(uri) for uri in files])
+        samples = storage.read_parquet(plan.samples_uri)
+        report["contamination"] = contamination_report(samples, found, plan.config.contamination)
+    return report
 
 
 def _result(report: dict[str, Any]) -> DedupResult:
@@ -118,9 +147,14 @@ def _marker(plan: Plan) -> str:
 def _finished(plan: Plan, out_uri: str) -> DedupResult | None:
     """The result, if this very plan was finished before. What another plan left under the same names is deleted."""
     outputs = [storage.join(out_uri, CLUSTERS_FILE), storage.join(out_uri, REPORT_FILE)]
+    log_of_contamination = storage.join(out_uri, CONTAMINATION_FILE)
     found = storage.read_json(_marker(plan)) if storage.exists(_marker(plan)) else {}
     if found.get("key") != plan.key:
-        for stale in (*(storage.join(plan.work_uri, kind) for kind in ("removed", "edits")), *outputs):
+        for stale in (
+            *(storage.join(plan.work_uri, kind) for kind in ("removed", "edits")),
+            *outputs,
+            log_of_contamination,
+        ):
             storage.remove(stale)
         storage.write_json(_marker(plan), {"key": plan.key})
         return None
@@ -140,10 +174,10 @@ def _check_removed_fraction(config: DedupConfig, report: dict[str, Any]) -> None
         )
 
 
-def _join_clusters(plan: Plan, uri: str) -> None:
-    """One table of all cluster members, a row group a shard, in doc_key order."""
-    with storage.atomic_write(uri) as f, pq.ParquetWriter(f, CLUSTERS, compression="zstd") as writer:
+def _join_tables(plan: Plan, kind: str, schema: pa.Schema, uri: str) -> None:
+    """One table of the files of a kind, a row group a shard, in doc_key order."""
+    with storage.atomic_write(uri) as f, pq.ParquetWriter(f, schema, compression="zstd") as writer:
         for position in range(len(plan.shards)):
-            table = storage.read_parquet(plan.file("clusters", position, "parquet"))
+            table = storage.read_parquet(plan.file(kind, position, "parquet"))
             if table.num_rows:
                 writer.write_table(table)

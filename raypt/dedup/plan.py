@@ -62,6 +62,8 @@ class Plan(Settings):
     work_uri: str
     source_priority: dict[str, int]
     partitions: int
+    evaluation: str | None = None
+    """Fingerprint of the evaluation files to decontaminate against; None: there are none."""
     shards: list[PlannedShard]
 
     @functools.cached_property
@@ -73,9 +75,20 @@ class Plan(Settings):
     def key(self) -> str:
         """Fingerprint of everything that decides the result."""
         shards = [(s.index, s.stamp) for s in self.shards]
+        contamination = [self.config.contamination.model_dump(), self.evaluation] if self.evaluation else None
         keep = (self.config.quality_column, sorted(self.source_priority.items()))
         sentences = self.config.sentences.model_dump() if self.config.sentences.enabled else None
-        return fingerprint([self.parameters, self.partitions, keep, sentences, shards, self.config.measure_s_curve])
+        return fingerprint(
+            {
+                "parameters": self.parameters,
+                "partitions": self.partitions,
+                "keep": keep,
+                "sentences": sentences,
+                "contamination": contamination,
+                "measure": self.config.measure_s_curve,
+                "shards": shards,
+            }
+        )
 
     @property
     def passes_uri(self) -> str:
@@ -87,6 +100,11 @@ class Plan(Settings):
     def positions(self, doc_keys: np.ndarray) -> np.ndarray:
         """Position in `shards` of the shard of each doc_key."""
         return np.searchsorted(np.array([s.index for s in self.shards]), doc_keys >> 32)
+
+    @property
+    def samples_uri(self) -> str:
+        """The samples of the evaluation sets."""
+        return storage.join(self.passes_uri, "samples.parquet")
 
     def removed(self, shard: PlannedShard) -> str:
         return storage.join(self.work_uri, "removed", f"shard-{shard.index:05d}.parquet")
@@ -126,7 +144,7 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
     }
 
 
-def _file_stamp(uri: str) -> list[Any]:
+def file_stamp(uri: str) -> list[Any]:
     """Size and version (etag or modification time) of a file; UserError if it is not there."""
     fs, path = storage.filesystem(uri)
     try:
@@ -141,7 +159,7 @@ def _file_stamp(uri: str) -> list[Any]:
 
 def inspect_shard(shard: DedupShard) -> PlannedShard:
     """Rows and stamp of a shard. UserError for a missing file or a missing column."""
-    stamps = [_file_stamp(uri) for uri in (shard.docs_uri, shard.decisions_uri) if uri is not None]
+    stamps = [file_stamp(uri) for uri in (shard.docs_uri, shard.decisions_uri) if uri is not None]
     with storage.open_read(shard.docs_uri) as f:
         file = pq.ParquetFile(f)
         names, rows = file.schema_arrow.names, file.metadata.num_rows

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
+from raypt.dedup.contamination import FOUND, find_contaminated, load_evaluation
 from raypt.dedup.documents import read_live
 from raypt.dedup.exact import content_hashes
 from raypt.dedup.exchange import partition_of, write_partitioned
@@ -55,7 +56,7 @@ def hash_documents(docs: pa.Table, config: DedupConfig) -> tuple[pa.Table, np.nd
         has_bands = tokens > 0
     columns = {
         "doc_key": docs["doc_key"],
-        "id": docs["id"] if "id" in docs.column_names else pa.nulls(n, pa.string()),
+        "id": docs["id"],
         "source": docs["source"],
         "quality": _quality(docs, config.quality_column),
         "bytes": pc.binary_length(docs["text"]),
@@ -78,11 +79,15 @@ def sign_shard(item: tuple[str, int]) -> int:
     done = plan.file("attributes", position, "parquet")
     if storage.exists(done):
         return int(storage.read_parquet(done, ["doc_key"]).num_rows)
-    attributes, all_bands, all_keys = [ATTRIBUTES.empty_table()], [], []
+    attributes, found, all_bands, all_keys = [ATTRIBUTES.empty_table()], [FOUND.empty_table()], [], []
     columns = ["doc_key", "id", "source", "text", *filter(None, [plan.config.quality_column])]
     for docs in read_live(plan.shards[position], columns):
         table, bands, has_bands = hash_documents(docs, plan.config)
         attributes.append(table)
+        if plan.evaluation:
+            evaluation = load_evaluation(plan.samples_uri, plan.config.contamination)
+            found.append(find_contaminated(docs, evaluation, plan.config.contamination))
+            has_bands &= ~np.isin(table["doc_key"].to_numpy(), found[-1]["doc_key"].to_numpy())
         all_bands.append(bands[has_bands])
         all_keys.append(table["doc_key"].to_numpy()[has_bands])
     table = pa.concat_tables(attributes)
@@ -93,8 +98,11 @@ def sign_shard(item: tuple[str, int]) -> int:
     rows = pa.table({"hash": hashes, "doc_key": keys})
     parts, mark = plan.partitions, plan.parameters
     write_partitioned(plan.file("bands", position), rows, partition_of(hashes, parts), parts, fingerprint=mark)
-    exact = table.select(["hash_high", "hash_low", "doc_key"]).slice(0, None if plan.config.exact.enabled else 0)
-    by_high = partition_of(table["hash_high"].to_numpy()[: exact.num_rows], parts)
+    contaminated = pa.concat_tables(found)
+    clean = ~np.isin(table["doc_key"].to_numpy(), contaminated["doc_key"].to_numpy()) & plan.config.exact.enabled
+    exact = table.select(["hash_high", "hash_low", "doc_key"]).filter(pa.array(clean))
+    by_high = partition_of(exact["hash_high"].to_numpy(), parts)
     write_partitioned(plan.file("exact", position), exact, by_high, parts, fingerprint=mark)
+    storage.write_parquet(plan.file("contaminated", position, "parquet"), contaminated)
     storage.write_parquet(done, table)
     return int(table.num_rows)

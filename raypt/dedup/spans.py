@@ -27,7 +27,8 @@ def hash_shard_spans(item: tuple[str, int]) -> int:
         return 0
     files = [plan.file("elected", partition) for partition in range(plan.partitions)]
     members = read_partition(files, position, fingerprint=plan.parameters)
-    gone = column(members, "doc_key")[~column(members, "kept")]
+    contaminated = storage.read_parquet(plan.file("contaminated", position, "parquet"), ["doc_key"])
+    gone = np.append(column(members, "doc_key")[~column(members, "kept")], contaminated["doc_key"].to_numpy())
     parts: list[tuple[np.ndarray, ...]] = [
         (np.zeros(0, np.uint64), np.zeros(0, np.uint64), *(np.zeros(0, np.int64),) * 2)
     ]
