@@ -36,6 +36,8 @@ class StorePlan:
     parts: tuple[PartSummary, ...]
     identity: dict[str, str]
     """Named components: manifest, tokenizer, packing, heldout."""
+    dtype: str
+    """Type of the stored ids: uint16 or uint32."""
     seed: int
 
     @property
@@ -79,7 +81,7 @@ def prepare_store(
         "packing": packing_identity(config.packing),
         "heldout": heldout_identity(config.heldout, seed),
     }
-    plan = StorePlan(store_uri, tuple(part_uris), parts, identity, seed)
+    plan = StorePlan(store_uri, tuple(part_uris), parts, identity, tokenizer.dtype.name, seed)
     if not plan.bytes_by_source:
         raise UserError(
             "tokens: there is no document to train on (the curated text is empty, or all of it is held out)"
@@ -128,6 +130,8 @@ class StreamSpec:
     seed: int
     width: int
     """S + 1."""
+    dtype: str
+    """Type of the stored ids."""
     samples: int
     """The stream is asked for this many samples in all; it ends earlier only if every source has a limit."""
     global_batch: int
@@ -249,6 +253,7 @@ def plan_stream(
         phases=phases,
         seed=plan.seed,
         width=length + 1,
+        dtype=plan.dtype,
         samples=samples,
         global_batch=global_batch,
         block_rows=block_samples or block_rows(global_batch, ranks, length + 1, config.stream.block_bytes),

@@ -207,7 +207,7 @@ def _tokenize(
         if not batch.num_rows:
             continue
         source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
-        ids, offsets = tokenizer.encode_batch(text.to_pylist(), bos=packing.add_bos, eos=packing.add_eos)
+        ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
         groups: dict[_Key, list[int]] = {}
         for i, (s, code) in enumerate(zip(source.to_pylist(), lang.to_pylist(), strict=True)):

@@ -16,33 +16,23 @@ import ray
 import ray.data
 import ray.train
 from ray.data import ActorPoolStrategy, DataIterator, Dataset, ExecutionOptions
+from ray.data._internal.delegating_block_builder import DelegatingBlockBuilder
 from ray.data._internal.execution.interfaces import ExecutionResources
 
 from raypt.errors import UserError
+from raypt.tokens.fetch import Fetcher, empty_block
 from raypt.tokens.plan import Cursor, StreamSpec, check_fingerprint
-from raypt.tokens.reader import Batch, SampleReader
+from raypt.tokens.reader import Batch
 
 _MAX_DESCRIPTIONS = 1024
 _BLOCKS_A_TASK = 8
 
 
-class Fetcher:
-    """A Ray Data actor: descriptions of runs of samples in, blocks of samples out."""
-
-    def __init__(self, spec: StreamSpec, start: int) -> None:
-        self._reader, self._spec, self._start = SampleReader(spec), spec, start
-
-    def __call__(self, runs: dict[str, np.ndarray]) -> Iterator[Batch]:
-        for first, end in zip(runs["first"], runs["end"], strict=True):
-            for block in self._reader.blocks(int(first), int(end), self._start):
-                n = block["sample_index"].size
-                place = np.broadcast_to(np.array([self._start, self._spec.block_rows], np.int64), (n, 2))
-                yield {**block, "place": np.ascontiguousarray(place)}
-
-
 def _block_bytes(spec: StreamSpec) -> int:
-    """Bytes of a block as Ray Data counts them, at the least (16-bit tokens)."""
-    return spec.block_rows * spec.width * (2 + (2 if spec.width < 1 << 16 else 4))
+    """Bytes of a block, as Ray Data counts them."""
+    builder = DelegatingBlockBuilder()
+    builder.add_batch(empty_block(spec))
+    return int(builder.get_estimated_memory_usage())
 
 
 def execution_options(spec: StreamSpec) -> ExecutionOptions:
@@ -78,11 +68,14 @@ def build_dataset(spec: StreamSpec, start: int) -> Dataset:
         compute=ActorPoolStrategy(min_size=least, max_size=max(least, most)),
         **remote,
     )
-    # Ray Data cuts a task's output into blocks of at least this size. Each block that a fetcher yields is larger, and
-    # less than 1.5 times as large as would be split, so that it stays exactly one block.
-    dataset.context.target_max_block_size = max(1, int(_block_bytes(spec) * 0.9))
+    # Ray Data gathers a task's output until it exceeds this size, and splits what exceeds it by half or more. All our
+    # blocks are of one size, between the two, so each stays exactly one block. (`batches` would notice if not.)
+    dataset.context.target_max_block_size = int(_block_bytes(spec) * 0.8)
     dataset.context.target_min_block_size = 1
     dataset.context.execution_options = execution_options(spec)
+    # A fetcher may run this many blocks ahead of the scheduler's loop; with Ray's 2, each pair of blocks waits for a
+    # turn of the loop (40-100 ms). `memory_bytes` still bounds them.
+    dataset.context._max_num_blocks_in_streaming_gen_buffer = 16
     dataset.context.enable_progress_bars = False
     dataset.context.issue_detectors_config.detectors = []  # they would report every fetcher's waiting and memory
     return dataset

@@ -4,20 +4,27 @@ It wraps a Hugging Face `tokenizers.Tokenizer`. Text from outside is data: a spe
 as text, never as the control token. No template adds tokens behind one's back: `bos`/`eos` are arguments.
 """
 
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import tokenizers
 import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.tokens.byte_level import Unsupported, parse
+from raypt.tokens.fast_bpe import FastBPE
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+
+_WORTH_TABLES = 1 << 16
+"""Bytes of text from which on the fast encoder is worth its tables."""
 
 Ids = npt.NDArray[np.uint32]
 
@@ -80,29 +87,62 @@ class Tokenizer:
         model = json.dumps(json.loads(self.backend.to_str()), sort_keys=True, ensure_ascii=False)
         return xxhash.xxh3_64_hexdigest("\x1f".join([model, str(self.bos), str(self.eos), str(self.pad)]).encode())
 
+    @functools.cached_property
+    def _fast(self) -> FastBPE | str:
+        """The fast encoder, or why this tokenizer has none."""
+        try:
+            return FastBPE(parse(self.backend.to_str()))
+        except Unsupported as e:
+            return str(e)
+
+    @property
+    def slow_because(self) -> str | None:
+        """Why `tokenizers` itself has to encode, None if the fast encoder serves. The ids are the same either way."""
+        return self._fast if isinstance(self._fast, str) else None
+
     def encode_batch(
-        self, texts: Sequence[str], *, bos: bool = False, eos: bool = False
+        self, texts: Sequence[str] | pa.Array, *, bos: bool = False, eos: bool = False
     ) -> tuple[Ids, npt.NDArray[np.int64]]:
         """(ids uint32[total], offsets int64[n + 1]): text i is `ids[offsets[i]:offsets[i + 1]]`.
 
-        With `bos`/`eos`, that token stands before/after each text, empty ones too.
+        `texts` is a list of strings or an Arrow string array (the fastest). With `bos`/`eos`, that token stands
+        before/after each text, empty ones too.
         """
-        encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return self._with_document_tokens([np.array(e.ids, np.uint32) for e in encoded], bos, eos)
-
-    def _with_document_tokens(self, parts: list[Ids], bos: bool, eos: bool) -> tuple[Ids, npt.NDArray[np.int64]]:
         before = self._document_token("bos", self.bos_id) if bos else None
         after = self._document_token("eos", self.eos_id) if eos else None
-        extra = int(bos) + int(eos)
-        offsets = np.zeros(len(parts) + 1, np.int64)
-        np.cumsum([p.size + extra for p in parts], out=offsets[1:])
-        pieces = [x for p in parts for x in (before, p, after) if x is not None]
-        return (np.concatenate(pieces) if pieces else np.empty(0, np.uint32)), offsets
+        # The tables of the fast encoder take a moment to build: a few words alone are not worth it.
+        known = "_fast" in self.__dict__
+        if (known or _size(texts) >= _WORTH_TABLES) and isinstance(self._fast, FastBPE):
+            return self._fast.encode(*self._utf8(texts), before, after)
+        strings = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
+        encoded = self.backend.encode_batch_fast(strings, add_special_tokens=False)
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(e.ids) + int(bos) + int(eos) for e in encoded], out=offsets[1:])
+        ids = np.empty(offsets[-1], np.uint32)
+        for e, first, end in zip(encoded, offsets, offsets[1:], strict=False):
+            ids[first + int(bos) : end - int(eos)] = e.ids
+        if bos:
+            ids[offsets[:-1]] = before
+        if eos:
+            ids[offsets[1:] - 1] = after
+        return ids, offsets
 
-    def _document_token(self, name: str, token_id: int | None) -> Ids:
+    def _utf8(self, texts: Sequence[str] | pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """(UTF-8 bytes, offsets int64[n + 1]) of the normalised texts; no copy where they are in Arrow already."""
+        if self.backend.normalizer is not None:
+            normalizer = self.backend.normalizer
+            texts = [normalizer.normalize_str(t) for t in (texts.to_pylist() if isinstance(texts, pa.Array) else texts)]
+        array = pa.array(texts, pa.large_string()) if not isinstance(texts, pa.Array) else texts.cast(pa.large_string())
+        if not len(array):
+            return np.empty(0, np.uint8), np.zeros(1, np.int64)
+        _, offsets, data = array.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        return (np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)), bounds
+
+    def _document_token(self, name: str, token_id: int | None) -> int:
         if token_id is None:
             raise UserError(f"tokens.packing.add_{name}: the tokenizer has no {name.upper()} token; set it to false")
-        return np.array([token_id], np.uint32)
+        return token_id
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         return [int(i) for i in self.encode_batch([text], bos=bos, eos=eos)[0]]
@@ -129,6 +169,10 @@ class Tokenizer:
         config_file = storage.join(uri, CONFIG_FILE)
         config = storage.read_json(config_file) if storage.exists(config_file) else {}
         return cls(backend_from_json(storage.read_bytes(file), file), **_names(config))
+
+
+def _size(texts: Sequence[str] | pa.Array) -> int:
+    return texts.nbytes if isinstance(texts, pa.Array) else sum(map(len, texts))
 
 
 def backend_from_json(data: bytes, where: str) -> tokenizers.Tokenizer:

@@ -233,6 +233,8 @@ def prepare_tokenizer(
             raise UserError("tokens.tokenizer: the curated text is empty; there is nothing to train a tokenizer on")
         tokenizer = train(texts, config)
         log.info("tokenizer: trained %s on %d documents, %d tokens", config.algorithm, len(texts), tokenizer.vocab_size)
+    if tokenizer.slow_because is not None:
+        log.info("tokenizer: encoding by `tokenizers`, not by the fast encoder: %s", tokenizer.slow_because)
     tokenizer.save(out_uri)
     storage.write_json(origin_file, origin)
     # What runs is what was saved: a fresh run and a resumed one must encode alike.

@@ -1,3 +1,4 @@
+import dataclasses
 import time
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_a_failure_is_raised_and_left_for_the_readers(make_plan: PlanMaker, tmp_
     broken = tmp_path / "part-00003.parquet"
     broken.write_bytes(b"no parquet")
     parts = (*plan.part_uris[:3], str(broken), *plan.part_uris[4:])
-    plan = type(plan)(plan.uri, parts, plan.parts, plan.identity, plan.seed)
+    plan = dataclasses.replace(plan, part_uris=parts)
     with pytest.raises(UserError, match=r"part-00003\.parquet: cannot read"):
         tokenize_parts(plan, config, tokenizer_uri)
     assert "part-00003.parquet" in storage.read_json(f"{plan.uri}/{FAILURE_FILE}")["error"]

@@ -1,0 +1,172 @@
+"""What a byte-level BPE tokenizer.json says, as arrays for the kernels of `fast_bpe`; or why they cannot serve it."""
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Regex, normalizers
+
+GPT2, CL100K = 0, 1
+"""Families of patterns that split text into words: GPT-2's, and that of cl100k, LLaMA 3 and Qwen 2."""
+LETTER, NUMBER, SPACE = 1, 2, 4
+"""Bits of a character's class."""
+UNBOUNDED = 1 << 30
+
+_CL100K_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CL100K_NUMBERS = {r"\p{N}": 1, r"\p{N}{1,3}": 3}
+_N_CHARACTERS = 0x110000
+_PLANES = (*range(0, 0x40000, 2048), *range(0xE0000, 0xF0000, 2048))
+"""Where Unicode has (or may get) letters, numbers and spaces: the other planes are empty or private."""
+_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class Unsupported(Exception):
+    """The tokenizer has a feature that the kernels lack; the message names it."""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How text is split into words before merging."""
+
+    family: int
+    max_digits: int
+    """Digits of a word of numbers at most."""
+    isolate_digits: bool
+    """Numbers are cut out before the pattern applies, so that it sees the pieces between them one by one."""
+
+
+@dataclass(frozen=True)
+class ByteLevelBPE:
+    """The tables of one tokenizer. Words are byte strings; each byte is a token, and pairs merge by rank."""
+
+    splitting: Splitting
+    byte_ids: npt.NDArray[np.uint32]
+    """Token id of each byte."""
+    merge_keys: npt.NDArray[np.uint64]
+    """Open-addressing hash table: left id << 32 | right id."""
+    merge_values: npt.NDArray[np.uint64]
+    """rank << 32 | merged id."""
+    whole_words: list[tuple[bytes, int]]
+    """Words that are tokens without any merging (`ignore_merges`)."""
+
+
+@functools.cache
+def characters_of_bytes() -> list[str]:
+    """The printable character that stands for each byte in a byte-level vocabulary (GPT-2's table)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    spare = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(spare)) for b in range(256)]
+
+
+@functools.cache
+def character_classes() -> npt.NDArray[np.uint8]:
+    """uint8[0x110000]: LETTER, NUMBER, SPACE bits of every code point, as the pattern engine of `tokenizers` has them.
+
+    Asked of the engine itself: its Unicode version is not that of Python.
+    """
+    classes = np.zeros(_N_CHARACTERS, np.uint8)
+    for pattern, bit in ((r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)):
+        members = normalizers.Replace(Regex(pattern), "")
+        for first in _PLANES:
+            if 0xD800 <= first < 0xE000:
+                continue  # surrogates: no characters
+            text = "".join(map(chr, range(first, first + 2048)))
+            rest = np.frombuffer(members.normalize_str(text).encode("utf-32-le"), np.uint32)
+            block = np.ones(2048, np.bool_)
+            block[rest - first] = False
+            classes[first : first + 2048][block] |= bit
+    return classes
+
+
+def read_model(tokenizer: dict[str, Any]) -> ByteLevelBPE:
+    """The tables of a parsed tokenizer.json. Raises Unsupported, naming what the kernels lack."""
+    model = tokenizer["model"]
+    if model.get("type") != "BPE":
+        raise Unsupported(f"its model is {model.get('type')}, not BPE")
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            raise Unsupported(f"its model uses {key}")
+    if model.get("byte_fallback"):
+        raise Unsupported("its model uses byte_fallback")
+    for added in tokenizer.get("added_tokens") or []:
+        if not added["special"]:
+            raise Unsupported(f"it cuts out the added token {added['content']!r}, which is not special")
+    splitting = _splitting(tokenizer.get("pre_tokenizer"))
+    vocab: dict[str, int] = model["vocab"]
+    missing = [c for c in characters_of_bytes() if c not in vocab]
+    if missing:
+        raise Unsupported(f"its vocabulary lacks the byte {missing[0]!r}")
+    byte_ids = np.array([vocab[c] for c in characters_of_bytes()], np.uint32)
+    whole: list[tuple[bytes, int]] = []
+    if model.get("ignore_merges"):
+        byte_of = {c: b for b, c in enumerate(characters_of_bytes())}
+        whole = [(bytes(byte_of[c] for c in t), i) for t, i in vocab.items() if t and all(c in byte_of for c in t)]
+    return ByteLevelBPE(splitting, byte_ids, *_merge_table(model["merges"], vocab), whole)
+
+
+def _merge_table(merges: list[Any], vocab: dict[str, int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    pairs = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in merges]
+    keys = np.array([vocab[a] << 32 | vocab[b] for a, b in pairs], np.uint64)
+    values = np.array([rank << 32 | vocab[a + b] for rank, (a, b) in enumerate(pairs)], np.uint64)
+    size = 1 << max(4, (4 * len(pairs)).bit_length())
+    return _hash_table(keys, values, size)
+
+
+@nb.njit(cache=True)
+def slot_of(key: np.uint64) -> np.uint64:
+    """Where a merge key hashes to (before masking)."""
+    key = key * np.uint64(0x9E3779B97F4A7C15)
+    return key ^ (key >> np.uint64(29))
+
+
+@nb.njit(cache=True)
+def _hash_table(
+    keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], size: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    table, stored = np.full(size, _EMPTY, np.uint64), np.zeros(size, np.uint64)
+    mask = np.uint64(size - 1)
+    for i in range(keys.size):
+        at = slot_of(keys[i]) & mask
+        while table[at] != _EMPTY and table[at] != keys[i]:
+            at = (at + np.uint64(1)) & mask
+        table[at], stored[at] = keys[i], values[i]
+    return table, stored
+
+
+def _splitting(pre: dict[str, Any] | None) -> Splitting:
+    steps = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre] if pre else []
+    if not steps or steps[-1]["type"] != "ByteLevel":
+        raise Unsupported("its pre-tokenizer does not end in ByteLevel")
+    *before, last = steps
+    if last.get("add_prefix_space"):
+        raise Unsupported("it adds a space before the text")
+    if last.get("use_regex", True):
+        if not before:
+            return Splitting(GPT2, UNBOUNDED, False)
+        if len(before) == 1 and before[0]["type"] == "Digits" and before[0]["individual_digits"]:
+            return Splitting(GPT2, 1, True)
+        if len(before) == 1 and (pattern := _isolating(before[0])) in _CL100K_NUMBERS:
+            return Splitting(GPT2, _CL100K_NUMBERS[pattern], True)
+    elif len(before) == 1 and (pattern := _isolating(before[0])) is not None:
+        for numbers, most in _CL100K_NUMBERS.items():
+            if pattern == _CL100K_PATTERN % numbers:
+                return Splitting(CL100K, most, False)
+    raise Unsupported("its pre-tokenizer splits by another pattern")
+
+
+def _isolating(step: dict[str, Any]) -> str | None:
+    """The regular expression of a Split that isolates its matches."""
+    if step["type"] != "Split" or step["behavior"] != "Isolated" or step["invert"]:
+        return None
+    found = step["pattern"].get("Regex")
+    return str(found) if found is not None else None
+
+
+def parse(text: str) -> ByteLevelBPE:
+    return read_model(json.loads(text))
