@@ -113,6 +113,9 @@ class DedupConfig(Settings):
     where a shard has no such column."""
     max_removed_fraction: float | None = Field(0.9, gt=0.0, le=1.0)
     """Fail, showing the biggest clusters, when more than this share of the documents would be removed."""
+    index: str | None = None
+    """Directory or URI of an index. A run compares with what earlier runs left there, whose documents win, and adds
+    its own hashes. Made with one set of parameters; null: no index."""
     measure_s_curve: bool = True
     """Measure on a sample of the clusters how often pairs of known Jaccard similarity share a band, for the report."""
     memory_mb: int = Field(1024, ge=16)

@@ -13,7 +13,9 @@ from raypt.dedup.exchange import column, partition_of, read_partition, write_par
 from raypt.dedup.kernels import kernel, mix64
 from raypt.dedup.plan import load_plan
 
-EXACT, FUZZY = "dedup.exact", "dedup.fuzzy"
+EXACT, FUZZY, INDEXED = "dedup.exact", "dedup.fuzzy", "dedup.index"
+INDEX_SOURCE = "(index)"
+"""What stands for the source of a kept copy that is in the index."""
 TOP_CLUSTERS = 20
 SAMPLE_MEMBERS = 5
 SAMPLE_CLUSTERS = 200
@@ -75,8 +77,9 @@ def elect(members: pa.Table) -> pa.Table:
     first.
 
     The keep policy: the highest source priority, then quality, then the longest text (bytes), then the smallest
-    doc_key. A removed document is `dedup.exact` if a member that ranks above it has the same text, else
-    `dedup.fuzzy`. `members` has ATTRIBUTES, root and priority. Pure.
+    doc_key. Where root is negative the index holds a copy: none is kept, all are `dedup.index`. Else a removed
+    document is `dedup.exact` if a member that ranks above it has the same text, else `dedup.fuzzy`. `members` has
+    ATTRIBUTES, root and priority. Pure.
     """
     key, root = column(members, "doc_key"), column(members, "root")
     better = (-column(members, "bytes"), -column(members, "quality"), -column(members, "priority"))
@@ -84,9 +87,10 @@ def elect(members: pa.Table) -> pa.Table:
     ranked = members.take(pa.array(order))
     root = root[order]
     n = len(root)
-    kept = np.ones(n, bool)
-    kept[1:] = root[1:] != root[:-1]
-    first = np.maximum.accumulate(np.where(kept, np.arange(n), 0))
+    starts = np.ones(n, bool)
+    starts[1:] = root[1:] != root[:-1]
+    indexed = root < 0
+    first = np.maximum.accumulate(np.where(starts, np.arange(n), 0))
     high, low = column(ranked, "hash_high"), column(ranked, "hash_low")
     twins = np.lexsort((np.arange(n), low, high, root))
     repeated = np.zeros(n, bool)
@@ -94,16 +98,18 @@ def elect(members: pa.Table) -> pa.Table:
         same = [values[twins][1:] == values[twins][:-1] for values in (root, high, low)]
         repeated[twins[1:]] = same[0] & same[1] & same[2]
     reason = pc.if_else(pa.array(repeated), EXACT, FUZZY)
-    reason = pc.if_else(pa.array(kept), pa.scalar(None, pa.string()), reason)
+    reason = pc.if_else(pa.array(starts), pa.scalar(None, pa.string()), reason)
+    reason = pc.if_else(pa.array(indexed), INDEXED, reason)
+    kept_source = pc.if_else(pa.array(indexed), INDEX_SOURCE, ranked["source"].take(pa.array(first)))
     return pa.table(
         {
             "doc_key": ranked["doc_key"],
             "id": ranked["id"],
             "source": ranked["source"],
             "cluster_id": pa.array(root),
-            "kept": pa.array(kept),
+            "kept": pa.array(starts & ~indexed),
             "reason": reason,
-            "kept_source": ranked["source"].take(pa.array(first)),
+            "kept_source": kept_source,
         }
     )
 
@@ -113,10 +119,10 @@ def summarise(elected: pa.Table) -> ClusterSummary:
     summary = ClusterSummary()
     if elected.num_rows == 0:
         return summary
-    starts = np.flatnonzero(column(elected, "kept"))
+    cluster = column(elected, "cluster_id")
+    starts = np.flatnonzero(np.append(True, cluster[1:] != cluster[:-1]))
     sizes = np.diff(np.append(starts, elected.num_rows))
     summary.sizes = Counter(dict(zip(*(v.tolist() for v in np.unique(sizes, return_counts=True)), strict=True)))
-    cluster = column(elected, "cluster_id")
     removed = elected.filter(pc.invert(elected["kept"]))
     pairs = removed.group_by(["kept_source", "source"]).aggregate([([], "count_all")]).to_pylist()
     summary.sources = Counter({(p["kept_source"], p["source"]): p["count_all"] for p in pairs})

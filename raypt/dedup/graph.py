@@ -8,6 +8,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.dedup.components import components, spanning_forest, star_edges
 from raypt.dedup.exchange import column, read_partition, write_partitioned
+from raypt.dedup.index import HASHES, stored_rows, with_indexed
 from raypt.dedup.plan import Plan, TaskRunner, load_plan
 
 EDGE_BYTES = 80
@@ -31,11 +32,17 @@ def connect_partition(item: tuple[str, int]) -> int:
     if storage.exists(done):
         return int(storage.read_parquet(done, ["a"]).num_rows)
     edges = []
-    for kind, names in (("bands", ["hash"]), ("exact", ["hash_high", "hash_low"])):
-        files = [plan.file(kind, position) for position in range(len(plan.shards))]
-        rows = read_partition(files, partition, fingerprint=plan.parameters)
+    for kind, names in HASHES.items():
+        rows = stored_rows(plan, kind, partition) if plan.rebuild else _new_rows(plan, kind, partition)
         edges.append(star_edges(tuple(column(rows, name) for name in names), column(rows, "doc_key")))
     return _write_edges(done, spanning_forest(np.concatenate(edges)))
+
+
+def _new_rows(plan: Plan, kind: str, partition: int) -> pa.Table:
+    """The hashes of a partition of this run's documents, with those of the index that equal one of them."""
+    files = [plan.file(kind, position) for position in range(len(plan.shards))]
+    rows = read_partition(files, partition, fingerprint=plan.parameters)
+    return with_indexed(plan, kind, partition, rows) if plan.generations else rows
 
 
 def merge_forests(item: tuple[Sequence[str], str]) -> int:
@@ -51,6 +58,7 @@ def label_members(item: tuple[str, str]) -> int:
     plan, forest = load_plan(item[0]), item[1]
     done = plan.file("labels", 0)
     vertices, roots = components(_read_edges(forest))
+    vertices, roots = vertices[vertices >= 0], roots[vertices >= 0]  # the others are of the index
     positions = plan.positions(vertices)
     rows = pa.table({"doc_key": vertices, "root": roots})
     write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)

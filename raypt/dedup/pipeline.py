@@ -1,7 +1,7 @@
 """The whole deduplication: file passes, run as Ray tasks if Ray is running and as a loop if not."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from raypt.dedup.elect import ClusterSummary, elect_partition, join_members
 from raypt.dedup.empirical import measure_curve
 from raypt.dedup.finish import CLUSTERS, finish_shard
 from raypt.dedup.graph import connect
+from raypt.dedup.index import add_generation, before, generation_name, read_generations
 from raypt.dedup.ledger import ShardLedger
 from raypt.dedup.plan import (
     PASSES,
@@ -25,6 +26,7 @@ from raypt.dedup.plan import (
     file_stamp,
     fingerprint,
     inspect_shard,
+    power_of_two,
 )
 from raypt.dedup.report import build_report, describe_clusters
 from raypt.dedup.signing import sign_shard
@@ -65,10 +67,10 @@ def deduplicate(
     Writes `work_uri/removed/shard-NNNNN.parquet` (doc_key, reason, cluster_id) for every shard,
     `out_uri/clusters.parquet` (doc_key, id, cluster_id, kept) and `out_uri/report.json`; with evaluation sets
     `out_uri/contamination.parquet`, with repeated passages `work_uri/edits/shard-NNNNN.parquet`. A source of higher
-    priority keeps its copy (0 where none is given). The result depends on nothing but documents, configuration and
-    priorities; a run that was interrupted goes on at the files that are missing. Raises UserError for unreadable
-    input, or when more than `config.max_removed_fraction` of the documents would go. `runner` maps the passes over
-    their files.
+    priority keeps its copy (0 where none is given); with `config.index` what earlier runs left there wins over all.
+    The result depends on nothing but documents, configuration and priorities; a run that was interrupted goes on at
+    the files that are missing. Raises UserError for unreadable input, or when more than `config.max_removed_fraction`
+    of the documents would go. `runner` maps the passes over their files.
     """
     ordered = sorted(shards, key=lambda s: s.index)
     if not ordered or len({s.index for s in ordered}) < len(ordered):
@@ -77,41 +79,61 @@ def deduplicate(
     planned = runner(inspect_shard, ordered, name="dedup: inspect")
     partitions = choose_partitions(config, sum(s.rows for s in planned))
     evaluation = [file_stamp(uri) for uri in evaluation_files(config.contamination)]
+    generation = generation_name(config, [(s.index, s.stamp) for s in planned])
+    generations = []
+    if config.index is not None:
+        index_uri = storage.absolute(config.index)
+        config = config.model_copy(update={"index": index_uri})
+        generations = before(read_generations(index_uri, config), generation)
+        partitions = max([power_of_two(partitions), *(g.partitions for g in generations)])
     plan = Plan(
         config=config,
         work_uri=work_uri,
         source_priority=source_priority or {},
         partitions=partitions,
         evaluation=fingerprint(evaluation) if evaluation else None,
+        generations=tuple(generations),
+        generation=generation,
         shards=planned,
     )
+    return run_plan(plan, out_uri, sign_shard, runner)
+
+
+def run_plan(
+    plan: Plan, out_uri: str, first_pass: Callable[[tuple[str, int]], int], runner: TaskRunner = run_tasks
+) -> DedupResult:
+    """All passes of a plan, from `first_pass` over its shards (which writes attributes and hashes) to the outputs."""
     done = _finished(plan, out_uri)
     if done is not None:
         return done
     plan_uri = plan.save()
-    report = _run_passes(plan, plan_uri, runner)
-    _check_removed_fraction(config, report)
+    report = _run_passes(plan, plan_uri, first_pass, runner)
+    _check_removed_fraction(plan.config, report)
     _join_tables(plan, "clusters", CLUSTERS, storage.join(out_uri, CLUSTERS_FILE))
     if plan.evaluation:
         _join_tables(plan, "contaminated", FOUND, storage.join(out_uri, CONTAMINATION_FILE))
+    if plan.config.index is not None and not plan.rebuild:
+        add_generation(plan, plan_uri, runner)
     storage.write_json(storage.join(out_uri, REPORT_FILE), report)
     storage.write_json(_marker(plan), {"key": plan.key, "report": report})
-    if not config.keep_intermediate:
-        for name in storage.listdir(work_uri):
+    if not plan.config.keep_intermediate:
+        for name in storage.listdir(plan.work_uri):
             if name.startswith(PASSES):
-                storage.remove(storage.join(work_uri, name))
+                storage.remove(storage.join(plan.work_uri, name))
     result = _result(report)
     log.info("dedup: %d of %d documents removed: %s", sum(result.removed.values()), result.documents, result.removed)
     return result
 
 
-def _run_passes(plan: Plan, plan_uri: str, runner: TaskRunner) -> dict[str, Any]:
+def _run_passes(
+    plan: Plan, plan_uri: str, first_pass: Callable[[tuple[str, int]], int], runner: TaskRunner
+) -> dict[str, Any]:
     """All passes; the report."""
     shards = [(plan_uri, position) for position in range(len(plan.shards))]
     partitions = [(plan_uri, partition) for partition in range(plan.partitions)]
     if plan.evaluation and not storage.exists(plan.samples_uri):
         storage.write_parquet(plan.samples_uri, read_samples(plan.config.contamination))
-    runner(sign_shard, shards, name="dedup: sign")
+    runner(first_pass, shards, name="dedup: sign")
     connect(plan, plan_uri, runner)
     runner(join_members, shards, name="dedup: join")
     summary, ledger = ClusterSummary(), ShardLedger()

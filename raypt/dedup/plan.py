@@ -55,6 +55,16 @@ class PlannedShard(Settings):
     """Changes when the documents or the decisions file does."""
 
 
+class Generation(Settings):
+    """What one run added to an index."""
+
+    name: str
+    partitions: int
+    """A power of two."""
+    shards: list[int]
+    """The manifest's number of each of its shards."""
+
+
 class Plan(Settings):
     """Everything the passes need to know."""
 
@@ -64,6 +74,12 @@ class Plan(Settings):
     partitions: int
     evaluation: str | None = None
     """Fingerprint of the evaluation files to decontaminate against; None: there are none."""
+    generations: tuple[Generation, ...] = ()
+    """The generations of the index to compare with."""
+    generation: str = ""
+    """The name of the generation this run adds to the index."""
+    rebuild: bool = False
+    """The documents are those of the index itself: there is no text."""
     shards: list[PlannedShard]
 
     @functools.cached_property
@@ -86,9 +102,16 @@ class Plan(Settings):
                 "sentences": sentences,
                 "contamination": contamination,
                 "measure": self.config.measure_s_curve,
+                "index": [g.name for g in self.generations],
+                "rebuild": self.rebuild,
                 "shards": shards,
             }
         )
+
+    @property
+    def indexed_shards(self) -> int:
+        """Shards of the index."""
+        return sum(len(g.shards) for g in self.generations)
 
     @property
     def passes_uri(self) -> str:
@@ -142,6 +165,11 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
         "exact": exact.normalise if exact.enabled else None,
         "scope": config.scope,
     }
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
 
 
 def file_stamp(uri: str) -> list[Any]:

@@ -71,8 +71,10 @@ def build_report(
     accounts = ledger.to_json()
     documents, kept = accounts["in"]["documents"], accounts["kept"]["documents"]
     sizes = sorted(summary.sizes.items())
-    texts = read_texts(plan, [key for cluster in summary.biggest for key in cluster["members"][:2]])
-    biggest = [c | {"texts": [texts[key] for key in c["members"][:2]]} for c in summary.biggest]
+    texts: dict[int, str] = {}
+    if not plan.rebuild:
+        texts = read_texts(plan, [key for cluster in summary.biggest for key in cluster["members"][:2]])
+    biggest = [c | {"texts": [texts[key] for key in c["members"][:2] if key in texts]} for c in summary.biggest]
     return {
         "definition": definition(plan.config),
         "measured_s_curve": curve,
@@ -97,5 +99,6 @@ def describe_clusters(report: dict[str, Any]) -> str:
     lines = []
     for cluster in report["biggest_clusters"]:
         sources = ", ".join(f"{name} {n}" for name, n in cluster["sources"].items())
-        lines.append(f"  {cluster['size']} documents ({sources}): {cluster['texts'][0][:100]!r}")
+        beginning = repr(cluster["texts"][0][:100]) if cluster["texts"] else f"cluster {cluster['cluster_id']}"
+        lines.append(f"  {cluster['size']} documents ({sources}): {beginning}")
     return "\n".join(lines)

@@ -1,0 +1,146 @@
+"""The index: the hashes of documents that earlier runs deduplicated, which later runs compare against without their
+text.
+
+`index.json` names the hash parameters and the generations, one a run. A generation holds, for each of its partitions,
+the band rows (hash, key) and the text hashes (high, low, key) sorted by hash, and the attributes of its documents.
+The number of partitions is a power of two, so that a run of more partitions finds the rows of one of its own in one
+slice.
+
+In the index a document's key is negative: ~(shard of the index << 32 | row), where shards are numbered through all
+generations. So it is smaller than every doc_key: a component that holds a document of the index is named by one, and
+nothing new in it is kept.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raypt import storage
+from raypt.dedup.config import DedupConfig
+from raypt.dedup.exchange import column, read_partition, write_partitioned
+from raypt.dedup.plan import Generation, Plan, TaskRunner, fingerprint, hash_parameters, load_plan
+from raypt.errors import UserError
+
+HASHES = {"bands": ["hash"], "exact": ["hash_high", "hash_low"]}
+"""The files of hashes and the columns that together name a group."""
+
+
+def _index_file(index_uri: str) -> str:
+    return storage.join(index_uri, "index.json")
+
+
+def read_generations(index_uri: str, config: DedupConfig) -> list[Generation]:
+    """The generations of an index, none if there is no index yet. UserError if its hashes were made another way."""
+    uri = _index_file(index_uri)
+    if not storage.exists(uri):
+        return []
+    found, mine = storage.read_json(uri), hash_parameters(config)
+    if found["parameters"] != mine:
+        differing = [k for k in mine if found["parameters"].get(k) != mine[k]]
+        values = "; ".join(f"{k}: index {found['parameters'].get(k)}, configuration {mine[k]}" for k in differing)
+        raise UserError(
+            f"dedup.index: {index_uri} was made with other parameters ({values}). Their hashes do not compare: use the "
+            "parameters of the index, or another index"
+        )
+    return [Generation.model_validate(g) for g in found["generations"]]
+
+
+def before(generations: list[Generation], name: str) -> list[Generation]:
+    """The generations older than the one called `name`: what a run that is repeated compares against."""
+    names = [g.name for g in generations]
+    return generations[: names.index(name)] if name in names else generations
+
+
+def generation_file(plan: Plan, generation: str, kind: str, number: int, suffix: str = "arrow") -> str:
+    assert plan.config.index is not None
+    return storage.join(plan.config.index, generation, kind, f"{number:05d}.{suffix}")
+
+
+def _rows(plan: Plan, kind: str, partition: int, wanted: np.ndarray | None) -> list[pa.Table]:
+    """The rows of a partition in each generation; with `wanted` (sorted) only those whose first hash is in it."""
+    parts = []
+    first = HASHES[kind][0]
+    for generation in plan.generations:
+        step = plan.partitions // generation.partitions
+        uri = generation_file(plan, generation.name, kind, partition // step)
+        rows = read_partition([uri], 0, fingerprint=plan.parameters)
+        hashes = column(rows, first)
+        low = np.uint64(partition * (2**64 // plan.partitions))
+        start = int(np.searchsorted(hashes, low))
+        end = len(hashes)
+        if partition + 1 < plan.partitions:
+            end = int(np.searchsorted(hashes, np.uint64((partition + 1) * (2**64 // plan.partitions))))
+        rows, hashes = rows.slice(start, end - start), hashes[start:end]
+        if wanted is not None:
+            lefts, rights = (np.searchsorted(hashes, wanted, side) for side in ("left", "right"))
+            count = rights - lefts
+            at = np.repeat(lefts - np.cumsum(count) + count, count) + np.arange(count.sum())
+            rows = rows.take(pa.array(at))
+        parts.append(rows)
+    return parts
+
+
+def with_indexed(plan: Plan, kind: str, partition: int, rows: pa.Table) -> pa.Table:
+    """`rows` of a partition, and the rows of the index that have a hash of theirs."""
+    wanted = np.unique(column(rows, HASHES[kind][0]))
+    return pa.concat_tables([rows, *_rows(plan, kind, partition, wanted)]).combine_chunks()
+
+
+def stored_rows(plan: Plan, kind: str, partition: int) -> pa.Table:
+    """All rows of a partition of the index, keyed (shard of the index << 32 | row) as if they were documents."""
+    rows = pa.concat_tables(_rows(plan, kind, partition, None)).combine_chunks()
+    at = rows.column_names.index("doc_key")
+    return rows.set_column(at, "doc_key", pa.array(~column(rows, "doc_key")))
+
+
+def _write_partition(item: tuple[str, int]) -> int:
+    """Sort a partition of this run's hashes into its generation. Item: (plan URI, partition)."""
+    plan, partition = load_plan(item[0]), item[1]
+    total = 0
+    for kind, names in HASHES.items():
+        done = generation_file(plan, plan.generation, kind, partition)
+        if storage.exists(done):
+            continue
+        files = [plan.file(kind, position) for position in range(len(plan.shards))]
+        rows = read_partition(files, partition, fingerprint=plan.parameters)
+        keys = column(rows, "doc_key")
+        shard = plan.positions(keys) + plan.indexed_shards
+        keys = ~((shard << 32) | (keys & 0xFFFFFFFF))
+        order = np.lexsort((keys, *(column(rows, name) for name in reversed(names))))
+        at = rows.column_names.index("doc_key")
+        rows = rows.set_column(at, "doc_key", pa.array(keys)).take(pa.array(order))
+        write_partitioned(done, rows, np.zeros(len(keys), np.int64), 1, fingerprint=plan.parameters)
+        total += len(keys)
+    return total
+
+
+def _copy_attributes(item: tuple[str, int]) -> int:
+    """Keep the attributes of a shard's documents with the generation. Item: (plan URI, position)."""
+    plan, position = load_plan(item[0]), item[1]
+    done = generation_file(plan, plan.generation, "attributes", position, "parquet")
+    if not storage.exists(done):
+        storage.write_parquet(done, storage.read_parquet(plan.file("attributes", position, "parquet")))
+    return position
+
+
+def add_generation(plan: Plan, plan_uri: str, runner: TaskRunner) -> None:
+    """Save this run's hashes as a generation of the index; the index names it last, when all of it is there."""
+    index_uri = plan.config.index
+    assert index_uri is not None
+    known = read_generations(index_uri, plan.config)
+    if plan.generation in [g.name for g in known]:
+        return
+    if [g.name for g in known] != [g.name for g in plan.generations]:
+        raise UserError(f"dedup.index: {index_uri} got a generation while this run was comparing with it; run it again")
+    runner(_write_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: index")
+    runner(_copy_attributes, [(plan_uri, i) for i in range(len(plan.shards))], name="dedup: index attributes")
+    new = Generation(name=plan.generation, partitions=plan.partitions, shards=[s.index for s in plan.shards])
+    generations = [g.model_dump() for g in [*known, new]]
+    content: dict[str, Any] = {"parameters": hash_parameters(plan.config), "generations": generations}
+    storage.write_json(_index_file(index_uri), content)
+
+
+def generation_name(config: DedupConfig, stamps: list[tuple[int, str]]) -> str:
+    """The name of the generation that these input shards make under these parameters, whatever the index holds."""
+    return f"generation-{fingerprint([hash_parameters(config), stamps])}"
