@@ -1,0 +1,178 @@
+"""Benchmark: tokenizing and packing, and feeding samples from the store.
+
+python jobs/bench.py tokens --corpus DIR --tokenizer DIR [--stage store|encode|tokenizers|feed] [--workers N]
+
+DIR holds *.jsonl.gz with a "text" a row. What is timed:
+    store       curated Parquet parts -> ids -> packed, checksummed store shards, in N processes (the default)
+    encode      text in memory -> ids
+    tokenizers  the same by `tokenizers.encode_batch_fast`, for comparison; the ids must be equal
+    feed        samples of the finished store, by the clock, to N readers (no Ray), as int32 tokens and segments
+The kernels are compiled before.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import gzip
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from raypt import storage
+from raypt.analysis.measure import PeakMemory, Section, measured, report_line
+from raypt.tokens.config import TokensConfig
+from raypt.tokens.plan import StreamSpec, plan_stream, prepare_store
+from raypt.tokens.producer import tokenize_parts
+from raypt.tokens.reader import SampleReader
+from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_shard
+from raypt.tokens.tokenizer import Tokenizer
+from raypt.tokens.trainer import prepare_tokenizer
+
+_BATCH = 1024
+_WARM_UP = "Warm up: the kernels are compiled here, not in what is timed. 预热 1234 don't "
+
+
+def load_texts(corpus: Path, limit: int) -> list[list[str]]:
+    """The texts of each *.jsonl.gz, at most `limit` of them in all (0: all)."""
+    files = sorted(corpus.glob("*.jsonl.gz"))
+    if not files:
+        raise SystemExit(f"no *.jsonl.gz in {corpus}")
+    out: list[list[str]] = []
+    for path in files:
+        with gzip.open(path, "rt", encoding="utf-8") as f:
+            texts = [json.loads(line)["text"] for line in f]
+        left = limit - sum(map(len, out)) if limit else len(texts)
+        out.append(texts[:left])
+    return [texts for texts in out if texts]
+
+
+def _write_parts(texts: Sequence[Sequence[str]], directory: Path) -> list[str]:
+    uris = []
+    for part, documents in enumerate(texts):
+        keys = pa.array([(part << 32) + i for i in range(len(documents))], pa.int64())
+        table = pa.table({"doc_key": keys, "source": pa.array(["bench"] * len(documents)), "text": pa.array(documents)})
+        uris.append(str(directory / f"part-{part:05d}.parquet"))
+        storage.write_parquet(uris[-1], table)
+    return uris
+
+
+def _tokenize(job: tuple[int, str], tokenizer_uri: str, config: TokensConfig, store_uri: str) -> ShardLedger:
+    shard, uri = job
+    return tokenize_shard(uri, shard, load_tokenizer(tokenizer_uri), config, store_uri)
+
+
+def _warm_up(tokenizer_uri: str) -> int:
+    return load_tokenizer(tokenizer_uri).encode_batch([_WARM_UP * 2000])[0].size
+
+
+def _feed(rank: int, spec: StreamSpec, ranks: int, steps: int) -> int:
+    """Read what one of `ranks` readers gets in `steps` global batches; the tokens."""
+    reader, tokens = SampleReader(spec), 0
+    blocks = steps * spec.global_batch // spec.block_rows // ranks
+    for block, _ in zip(reader.rank_blocks(rank, ranks), range(blocks), strict=False):
+        ids, segments = block["tokens"].astype(np.int32), block["segments"].astype(np.int32)
+        tokens += ids.size - ids.shape[0]
+        assert segments.shape == ids.shape
+    return tokens
+
+
+def _bench_encode(texts: list[str], tokenizer: Tokenizer, *, by_tokenizers: bool) -> tuple[Section, int]:
+    batches = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
+    arrays = [pa.array(batch) for batch in batches]
+    _ = tokenizer.encode_batch([_WARM_UP * 2000])
+    total = 0
+    if by_tokenizers:
+        with measured() as section:
+            for batch in batches:
+                total += sum(len(e.ids) for e in tokenizer.backend.encode_batch_fast(batch, add_special_tokens=False))
+        ours = sum(tokenizer.encode_batch(array)[0].size for array in arrays)
+        assert ours == total, (ours, total)
+    else:
+        with measured() as section:
+            for array in arrays:
+                total += tokenizer.encode_batch(array)[0].size
+    return section, total
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="directory of *.jsonl.gz")
+    parser.add_argument("--tokenizer", required=True, help="tokenizer.json, or a directory with the files of one")
+    parser.add_argument("--stage", choices=["store", "encode", "tokenizers", "feed"], default="store")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=0, help="only the first N documents (0: all)")
+    parser.add_argument("--sequence-length", type=int, default=2048)
+    parser.add_argument("--strategy", choices=["best_fit", "greedy"], default="best_fit")
+    a = parser.parse_args(argv)
+    os.environ["RAYON_NUM_THREADS"] = str(a.workers)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if a.workers > 1 else "false"
+    texts = load_texts(a.corpus, a.limit)
+    flat = [t for part in texts for t in part]
+    nbytes = sum(len(t.encode()) for t in flat)
+    config = TokensConfig.model_validate(
+        {
+            "tokenizer": {"path": str(a.tokenizer)},
+            "packing": {"sequence_length": a.sequence_length, "strategy": a.strategy},
+            "heldout": {"fraction": 0.0},
+        }
+    )
+    memory = PeakMemory()
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="raypt-bench-") as scratch:
+        directory = Path(scratch)
+        tokenizer_uri, store_uri = str(directory / "tokenizer"), str(directory / "store")
+        tokenizer = prepare_tokenizer([], config.tokenizer, tokenizer_uri, 0)
+        more: dict[str, object] = {"encoder": "tokenizers" if tokenizer.slow_because else "fast"}
+        if a.stage in ("encode", "tokenizers"):
+            section, tokens = _bench_encode(flat, tokenizer, by_tokenizers=a.stage == "tokenizers")
+        elif a.stage == "store":
+            parts = _write_parts(texts, directory)
+            task = functools.partial(_tokenize, tokenizer_uri=tokenizer_uri, config=config, store_uri=store_uri)
+            with concurrent.futures.ProcessPoolExecutor(a.workers, context) as pool:
+                list(pool.map(_warm_up, [tokenizer_uri] * 4 * a.workers))
+                before = _cpu_of_children()
+                with measured() as section:
+                    ledgers = list(pool.map(task, enumerate(parts)))
+                section.cpu_s += _cpu_of_children() - before
+            tokens = sum(ledger.packed_tokens for ledger in ledgers)
+            slots = tokens + sum(ledger.padding for ledger in ledgers)
+            split = sum(ledger.split_documents for ledger in ledgers)
+            more |= {"padding_share": round(1 - tokens / slots, 5), "split_share": round(split / len(flat), 4)}
+        else:
+            parts = _write_parts(texts, directory)
+            plan = prepare_store(parts, tokenizer, config, store_uri, 0)
+            ledgers = tokenize_parts(plan, config, tokenizer_uri)
+            batch = 64 * a.workers
+            spec = plan_stream(plan, config, samples=10**9, global_batch=batch, ranks=(a.workers,))
+            steps = max(1, 200_000_000 // (batch * a.sequence_length))
+            with concurrent.futures.ProcessPoolExecutor(a.workers, context) as pool:
+                list(pool.map(functools.partial(_feed, spec=spec, ranks=a.workers, steps=2), range(a.workers)))
+                before = _cpu_of_children()
+                with measured() as section:
+                    read = functools.partial(_feed, spec=spec, ranks=a.workers, steps=steps)
+                    tokens = sum(pool.map(read, range(a.workers)))
+                section.cpu_s += _cpu_of_children() - before
+            more |= {"store_samples": sum(ledger.samples for ledger in ledgers)}
+        report_line(
+            f"tokens/{a.stage}",
+            section,
+            docs=len(flat) if a.stage != "feed" else 0,
+            nbytes=nbytes if a.stage != "feed" else 0,
+            tokens=tokens,
+            workers=a.workers,
+            peak_rss_mb=round(memory.stop() / 1e6),
+            **more,
+        )
+    return 0
+
+
+def _cpu_of_children() -> float:
+    """User and system seconds of the living descendants of this process."""
+    return float(sum(sum(c.cpu_times()[:2]) for c in psutil.Process().children(recursive=True)))
