@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.kernels import kernel, mix64
+from raypt.dedup.kernels import mix_all
 from raypt.dedup.plan import load_plan
 
 EXACT, FUZZY, INDEXED = "dedup.exact", "dedup.fuzzy", "dedup.index"
@@ -45,21 +45,14 @@ class ClusterSummary:
         self.sample = sorted(self.sample + other.sample)[:SAMPLE_CLUSTERS]
 
 
-@kernel
-def _mix_all(values: Any) -> Any:
-    out = np.empty(values.shape[0], np.uint64)
-    for i in range(values.shape[0]):
-        out[i] = mix64(np.uint64(values[i]))
-    return out
-
-
 def join_members(item: tuple[str, int]) -> int:
     """Write the attributes of a shard's cluster members, partitioned by component. Item: (plan URI, position)."""
     plan, position = load_plan(item[0]), item[1]
     done = plan.file("members", position)
     if storage.exists(done):
         return 0
-    labels = read_partition([plan.file("labels", 0)], position, fingerprint=plan.parameters)
+    files = [plan.file("labels", i) for i in range(storage.read_json(plan.labels_uri))]
+    labels = read_partition(files, position, fingerprint=plan.parameters).sort_by("doc_key")
     attributes = storage.read_parquet(plan.file("attributes", position, "parquet"))
     rows = np.searchsorted(attributes["doc_key"].to_numpy(), labels["doc_key"].to_numpy())
     members = attributes.take(pa.array(rows))
@@ -67,7 +60,7 @@ def join_members(item: tuple[str, int]) -> int:
     priority = plan.source_priority
     levels = [priority.get(source, 0) for source in members["source"].to_pylist()]
     members = members.append_column("root", labels["root"]).append_column("priority", pa.array(levels, pa.int64()))
-    partition = partition_of(_mix_all(column(labels, "root")), plan.partitions)
+    partition = partition_of(mix_all(column(labels, "root")), plan.partitions)
     write_partitioned(done, members, partition, plan.partitions, fingerprint=plan.parameters)
     return int(members.num_rows)
 
@@ -145,7 +138,7 @@ def summarise(elected: pa.Table) -> ClusterSummary:
 def _sample(
     clusters: np.ndarray, starts: np.ndarray, sizes: np.ndarray, keys: np.ndarray
 ) -> list[tuple[int, list[int]]]:
-    order = _mix_all(clusters)
+    order = mix_all(clusters)
     chosen = np.argsort(order, kind="stable")[:SAMPLE_CLUSTERS].tolist()
     return [(int(order[i]), keys[starts[i] : starts[i] + min(sizes[i], SAMPLE_MEMBERS)].tolist()) for i in chosen]
 

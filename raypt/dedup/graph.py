@@ -10,6 +10,7 @@ from raypt.dedup.components import components, spanning_forest, star_edges
 from raypt.dedup.exchange import column, read_partition, write_partitioned
 from raypt.dedup.index import HASHES, stored_rows, with_indexed
 from raypt.dedup.plan import Plan, TaskRunner, load_plan
+from raypt.dedup.stars import connect_by_stars
 
 EDGE_BYTES = 80
 """Peak memory an edge while components are computed: the edge, its endpoints' sort and index, the union-find arrays."""
@@ -66,10 +67,10 @@ def label_members(item: tuple[str, str]) -> int:
 
 
 def groups_within(sizes: Sequence[int], limit: int) -> list[range]:
-    """Consecutive groups of at least two (but the last), each of at most `limit` in sum where two of them allow it."""
+    """Consecutive groups, each as long as its sum is at most `limit`; a size above it is a group by itself."""
     groups, start, total = [], 0, 0
     for i, size in enumerate(sizes):
-        if i - start >= 2 and total + size > limit:
+        if i > start and total + size > limit:
             groups.append(range(start, i))
             start, total = i, 0
         total += size
@@ -79,17 +80,24 @@ def groups_within(sizes: Sequence[int], limit: int) -> list[range]:
 
 
 def connect(plan: Plan, plan_uri: str, runner: TaskRunner) -> None:
-    """Passes 2 and 3: after them the labels of the whole are written."""
-    if storage.exists(plan.file("labels", 0)):
+    """Passes 2 and 3: after them the labels of the whole are written.
+
+    Forests are merged as long as two of them fit the memory of a task together. If one is left, it is labelled in one
+    task; if more, their components exceed the memory and are found by large-star and small-star passes.
+    """
+    if storage.exists(plan.labels_uri):
         return
     sizes = runner(connect_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: connect")
     files = [plan.file("forest-0", p, "parquet") for p in range(plan.partitions)]
     limit = (plan.config.memory_mb << 20) // EDGE_BYTES
     level = 0
-    while len(files) > 1:
+    while len(groups := groups_within(sizes, limit)) < len(files):
         level += 1
-        groups = groups_within(sizes, limit)
         items = [([files[i] for i in g], plan.file(f"forest-{level}", n, "parquet")) for n, g in enumerate(groups)]
         sizes = runner(merge_forests, items, name=f"dedup: merge {level}")
         files = [out for _, out in items]
-    runner(label_members, [(plan_uri, files[0])], name="dedup: label")
+    if len(files) == 1:
+        runner(label_members, [(plan_uri, files[0])], name="dedup: label")
+    else:
+        connect_by_stars(plan, plan_uri, files, runner)
+    storage.write_json(plan.labels_uri, 1 if len(files) == 1 else plan.partitions)

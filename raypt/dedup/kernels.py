@@ -76,3 +76,12 @@ def fold(signature: Any, a: Any, b: Any, hashes: Any, count: int) -> None:
         for j in range(count):
             least = min(least, U32(ak * hashes[j] + bk))
         signature[k] = least
+
+
+@kernel
+def mix_all(values: Any) -> Any:
+    """mix64 of each int64 or uint64."""
+    out = np.empty(values.shape[0], np.uint64)
+    for i in range(values.shape[0]):
+        out[i] = mix64(np.uint64(values[i]))
+    return out

@@ -125,6 +125,11 @@ class Plan(Settings):
         return np.searchsorted(np.array([s.index for s in self.shards]), doc_keys >> 32)
 
     @property
+    def labels_uri(self) -> str:
+        """How many files of labels there are; written when they are all there."""
+        return storage.join(self.passes_uri, "labels.json")
+
+    @property
     def samples_uri(self) -> str:
         """The samples of the evaluation sets."""
         return storage.join(self.passes_uri, "samples.parquet")
