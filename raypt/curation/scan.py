@@ -118,7 +118,9 @@ def _starts_with_bullet(data, start, end, bullets):  # type: ignore[no-untyped-d
 def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def]
     """Class counts of one document; the loops are simple so that the compiler makes vector code of them."""
     spaces = breaks = alphas = digits = uppers = symbols = unspaced = np.int32(0)
-    for c in cls[:chars]:
+    classes = cls[:chars]
+    for k in range(chars):
+        c = classes[k]
         spaces += np.int32(c & 1)
         breaks += np.int32(c >> 1 & 1)
         alphas += np.int32(c >> 2 & 1)
@@ -134,19 +136,20 @@ def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def
     for k in range(len(text) - 2):
         dots += np.int32((text[k] == _DOT) & (text[k + 1] == _DOT) & (text[k + 2] == _DOT))
         others += np.int32((text[k] == 0xE2) & (text[k + 1] == 0x80) & (text[k + 2] == 0xA6))
-    if dots:  # occurrences of "..." that do not overlap
-        dots = run = 0
+    ellipses = np.int64(others)
+    if dots:  # count "..." without overlaps
+        run = 0
         for b in text:
             run = run + 1 if b == _DOT else 0
             if run == 3:
-                dots += 1
+                ellipses += 1
                 run = 0
     if returns:
         for k in range(len(text) - 1):
             breaks -= (text[k] == 0x0D) & (text[k + 1] == 0x0A)  # \r\n is one break
     counts[CHARS], counts[SPACES], counts[BREAKS], counts[ALPHAS] = chars, spaces, breaks, alphas
     counts[DIGITS], counts[UPPERS], counts[SYMBOLS], counts[UNSPACEDS] = digits, uppers, symbols, unspaced
-    counts[HASHES], counts[ELLIPSES] = hashes, dots + others
+    counts[HASHES], counts[ELLIPSES] = hashes, ellipses
 
 
 @kernel

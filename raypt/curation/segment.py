@@ -11,12 +11,11 @@ The kernels work on the characters of one document: class bits `cls` and byte po
 
 import numpy as np
 
-from raypt.curation import features as f
 from raypt.curation import unicode as u
 from raypt.curation.hashing import hash_bytes
 from raypt.curation.text import kernel
 
-_DOT, _COLON, _SLASH, _APOSTROPHE = 0x2E, 0x3A, 0x2F, 0x27
+_DOT, _COMMA, _COLON, _SLASH, _APOSTROPHE = 0x2E, 0x2C, 0x3A, 0x2F, 0x27
 _WORD = np.uint16(u.ALPHA | u.DIGIT)
 COMPLEX = np.uint16(u.SYMBOL | u.EDGE | u.SPLIT | u.UNSPACED)
 """A chunk with none of these classes is one token."""
@@ -25,35 +24,19 @@ COMPLEX = np.uint16(u.SYMBOL | u.EDGE | u.SPLIT | u.UNSPACED)
 @kernel
 def store_token(n, a, b, any_of, all_of, after_space, data, pos, t_hash, t_chars, t_start, t_flags):  # type: ignore[no-untyped-def]
     """Store characters [a, b) as token n, given the or and the and of their class bits; returns n + 1."""
-    flags = np.uint8(0)
-    if any_of & u.ALPHA:
-        flags |= f.HAS_ALPHA
-    if all_of & u.SYMBOL:
-        flags |= f.SYMBOL_ONLY
-        if all_of & u.PUNCT:
-            flags |= f.PUNCT_ONLY
-        if all_of & u.TERMINAL and (b - a == 1 or data[pos[a]] != _DOT):
-            flags |= f.STOP
-    if any_of & u.UNSPACED:
-        flags |= f.UNSPACED
-        if any_of & u.NO_STOPS:
-            flags |= f.NO_STOPS
-    if after_space:
-        flags |= f.AFTER_SPACE
-    t_hash[n] = hash_bytes(data, pos[a], pos[b])
-    t_chars[n] = b - a
-    t_start[n] = pos[a]
-    t_flags[n] = flags
+    first = pos[a]
+    some, every = np.int64(any_of), np.int64(all_of)
+    symbol = every >> 8 & 1
+    stop = symbol & every >> 12 & ((b - a == 1) | (data[first] != _DOT))
+    # The bits of features.HAS_ALPHA ... AFTER_SPACE from those of unicode.ALPHA ..., without a branch.
+    flags = some >> 2 & 1 | symbol << 1 | stop << 2 | (symbol & every >> 9) << 3 | (some >> 6 & 1) << 4
+    flags |= (some >> 13 & 1) << 5 | np.int64(after_space) << 6
+    k = np.uint64(n)
+    t_hash[k] = hash_bytes(data, first, pos[b])
+    t_chars[k] = b - a
+    t_start[k] = first
+    t_flags[k] = flags
     return n + 1
-
-
-@kernel
-def _emit(n, a, b, after_space, data, pos, cls, t_hash, t_chars, t_start, t_flags):  # type: ignore[no-untyped-def]
-    any_of, all_of = np.uint16(0), np.uint16(0xFFFF)
-    for k in range(a, b):
-        any_of |= cls[k]
-        all_of &= cls[k]
-    return store_token(n, a, b, any_of, all_of, after_space, data, pos, t_hash, t_chars, t_start, t_flags)
 
 
 @kernel
@@ -91,80 +74,90 @@ def _suffix_start(lo, hi, data, pos, cls):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def tokenize_chunk(n, lo, end, data, pos, cls, t_hash, t_chars, t_start, t_flags):  # type: ignore[no-untyped-def]
-    """Tokens of the characters [lo, end) that lie between spaces; returns the new number of tokens."""
-    spaced = True
-    while lo < end:  # leading punctuation
-        stop = lo
-        if cls[lo] & u.EDGE:
-            stop = lo + 1
-        elif data[pos[lo]] == _DOT and lo + 1 < end and data[pos[lo + 1]] == _DOT:
-            while stop < end and data[pos[stop]] == _DOT:
-                stop += 1
-        if stop == lo:
-            break
-        n = _emit(n, lo, stop, spaced, data, pos, cls, t_hash, t_chars, t_start, t_flags)
-        spaced = False
-        lo = stop
-    hi = _suffix_start(lo, end, data, pos, cls)
-    start = p = lo
-    while p < hi:  # the middle
-        c = cls[p]
-        stop = p
-        if c & u.UNSPACED:
-            stop = p + 1
-            while stop < hi and cls[stop] & u.EXTEND and not cls[stop] & u.UNSPACED:
-                stop += 1
-        elif c & u.SPLIT:
-            stop = p + 1
-        elif c & u.SYMBOL and p > lo and p + 1 < hi:
-            before, after, ch = cls[p - 1], cls[p + 1], data[pos[p]]
-            if ch == _COLON and data[pos[p + 1]] == _SLASH and p + 2 < hi and data[pos[p + 2]] == _SLASH:
-                break  # a URL stays whole
-            if (before | after) & u.UNSPACED and c & u.EDGE:
-                stop = p + 1
-            elif c & u.HYPHEN and before & _WORD:
-                run = p + 1
-                while run < hi and cls[run] & u.HYPHEN:
-                    run += 1
-                if run < hi and (cls[run] & u.ALPHA or (run == p + 1 and before & u.DIGIT and after & u.DIGIT)):
-                    stop = run
-            elif ch == _DOT:
-                if data[pos[p + 1]] == _DOT:
-                    stop = p
-                    while stop < hi and data[pos[stop]] == _DOT:
-                        stop += 1
-                elif before & u.ALPHA and not before & u.UPPER and after & u.UPPER:
-                    stop = p + 1
-            elif ch == 0x2C:  # comma
-                if before & u.ALPHA and after & u.ALPHA:
-                    stop = p + 1
-            elif ch in (_COLON, _SLASH, 0x3C, 0x3D, 0x3E):  # : / < = >
-                if before & _WORD and after & u.ALPHA:
-                    stop = p + 1
-            elif ch in (0x2A, 0x2B, 0x5E) and before & u.DIGIT and after & u.DIGIT:  # * + ^
-                stop = p + 1
-        if stop > p:
-            if start < p:
-                n = _emit(n, start, p, spaced, data, pos, cls, t_hash, t_chars, t_start, t_flags)
-                spaced = False
-            n = _emit(n, p, stop, spaced, data, pos, cls, t_hash, t_chars, t_start, t_flags)
-            spaced = False
-            start = p = stop
-        else:
-            p += 1
-    if start < hi:
-        n = _emit(n, start, hi, spaced, data, pos, cls, t_hash, t_chars, t_start, t_flags)
-        spaced = False
-    p = hi
-    while p < end:  # trailing punctuation
+def _separator_end(p, lo, hi, data, pos, cls):  # type: ignore[no-untyped-def]
+    """End of the token that begins at p and splits the middle [lo, hi) of a chunk, p if p is no such place, -1 if a URL
+    begins here, which stays whole."""
+    c = cls[p]
+    if c & u.UNSPACED:
         stop = p + 1
-        if data[pos[p]] == _DOT:
-            while stop < end and data[pos[stop]] == _DOT:
+        while stop < hi and cls[stop] & u.EXTEND and not cls[stop] & u.UNSPACED:
+            stop += 1
+        return stop
+    if c & u.SPLIT:
+        return p + 1
+    if not c & u.SYMBOL or p == lo or p + 1 == hi:
+        return p
+    before, after, ch = cls[p - 1], cls[p + 1], data[pos[p]]
+    if ch == _COLON and data[pos[p + 1]] == _SLASH and p + 2 < hi and data[pos[p + 2]] == _SLASH:
+        return -1
+    if (before | after) & u.UNSPACED and c & u.EDGE:
+        return p + 1
+    if c & u.HYPHEN and before & _WORD:
+        run = p + 1
+        while run < hi and cls[run] & u.HYPHEN:
+            run += 1
+        numbers = run == p + 1 and before & u.DIGIT and after & u.DIGIT
+        return run if run < hi and (cls[run] & u.ALPHA or numbers) else p
+    split = False
+    if ch == _DOT:
+        if data[pos[p + 1]] == _DOT:
+            stop = p
+            while stop < hi and data[pos[stop]] == _DOT:
                 stop += 1
-        elif p + 1 < end and _is_clitic(p, data, pos):
-            stop = p + 2
-        n = _emit(n, p, stop, spaced, data, pos, cls, t_hash, t_chars, t_start, t_flags)
+            return stop
+        split = before & u.ALPHA and not before & u.UPPER and after & u.UPPER
+    elif ch == _COMMA:
+        split = before & u.ALPHA and after & u.ALPHA
+    elif ch in (_COLON, _SLASH) or 0x3C <= ch <= 0x3E:  # : / < = >
+        split = before & _WORD and after & u.ALPHA
+    elif ch == 0x2A or ch == 0x2B or ch == 0x5E:  # * + ^
+        split = before & u.DIGIT and after & u.DIGIT
+    return p + 1 if split else p
+
+
+@kernel
+def tokenize_chunk(n, start, end, data, pos, cls, t_hash, t_chars, t_start, t_flags):  # type: ignore[no-untyped-def]
+    """Tokens of the characters [start, end) that lie between spaces; returns the new number of tokens.
+
+    One loop with one place where a token is stored: each call that is not inlined would pass every array by value.
+    """
+    leading = spaced = True
+    lo = hi = end  # the middle; known once the leading punctuation is over
+    while start < end:
+        stop = start
+        if leading:
+            if cls[start] & u.EDGE:
+                stop = start + 1
+            elif data[pos[start]] == _DOT and start + 1 < end and data[pos[start + 1]] == _DOT:
+                while stop < end and data[pos[stop]] == _DOT:
+                    stop += 1
+            else:
+                leading = False
+                lo, hi = start, _suffix_start(start, end, data, pos, cls)
+        if not leading:
+            if start < hi:
+                while stop < hi:  # to the first separator, or over it if it comes first
+                    after = _separator_end(stop, lo, hi, data, pos, cls)
+                    if after < 0:
+                        stop = hi
+                    elif after == stop:
+                        stop += 1
+                    else:
+                        if stop == start:
+                            stop = after
+                        break
+            elif data[pos[start]] == _DOT:
+                while stop < end and data[pos[stop]] == _DOT:
+                    stop += 1
+            elif start + 1 < end and _is_clitic(start, data, pos):
+                stop = start + 2
+            else:
+                stop = start + 1
+        any_of, all_of = np.uint16(0), np.uint16(0xFFFF)
+        for k in range(start, stop):
+            any_of |= cls[k]
+            all_of &= cls[k]
+        n = store_token(n, start, stop, any_of, all_of, spaced, data, pos, t_hash, t_chars, t_start, t_flags)
         spaced = False
-        p = stop
+        start = stop
     return n
