@@ -61,12 +61,13 @@ def run_tasks(
     num_cpus: float = 1.0,
     memory_bytes: int | None = None,
     max_in_flight: int | None = None,
+    labels: dict[str, str] | None = None,
 ) -> list[Result]:
     """`[fn(x) for x in items]`, as Ray tasks if Ray is initialised in this process.
 
     `fn` must be importable (or picklable) and idempotent: Ray retries a task whose worker or node died. At most
     `max_in_flight` tasks are submitted at a time (default: twice the cluster's CPUs), so a million items do not flood
-    the scheduler. An exception inside `fn` is raised here as itself, not wrapped.
+    the scheduler. `labels` are Ray node labels that the tasks must run on. An exception inside `fn` is raised here as itself, not wrapped.
     """
     progress = Progress(name, len(items))
     if not ray.is_initialized():
@@ -78,6 +79,8 @@ def run_tasks(
     options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}
     if memory_bytes is not None:
         options["memory"] = memory_bytes
+    if labels:
+        options["label_selector"] = labels
     remote: Any = ray.remote(_call).options(**options)
     function = ray.put(fn)  # pickled once, and any callable will do
     limit = max_in_flight or max(2, int(2 * ray.cluster_resources().get("CPU", 1) / max(num_cpus, 1e-3)))

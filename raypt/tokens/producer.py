@@ -53,7 +53,9 @@ def tokenize_heldout_parts(plan: StorePlan, config: TokensConfig, tokenizer_uri:
     """
     task = _task(plan, config, tokenizer_uri, heldout=True)
     shards = range(len(plan.parts))
-    return run_tasks(task, shards, name="tokenize held-out documents", num_cpus=config.stream.tokenizer_cpus)
+    stream = config.stream
+    name = "tokenize held-out documents"
+    return run_tasks(task, shards, name=name, num_cpus=stream.tokenizer_cpus, labels=stream.labels)
 
 
 def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
@@ -107,6 +109,7 @@ def tokenize_parts(
                 order[len(ledgers) : limit],
                 name=f"tokenize (of {len(order)})",
                 num_cpus=config.stream.tokenizer_cpus,
+                labels=config.stream.labels,
                 max_in_flight=config.stream.tokenizers or max_in_flight,
             )
     except BaseException as e:

@@ -37,7 +37,7 @@ def _block_bytes(spec: StreamSpec) -> int:
 
 def execution_options(spec: StreamSpec) -> ExecutionOptions:
     """Order preserved, memory bounded."""
-    options = ExecutionOptions(preserve_order=True)
+    options = ExecutionOptions(preserve_order=True, label_selector=dict(spec.config.labels) or None)
     floor = 8 * 2 * _block_bytes(spec)
     ahead = spec.config.ahead_steps * spec.global_batch // spec.block_rows * _block_bytes(spec)
     options.resource_limits = ExecutionResources.for_limits(
@@ -56,9 +56,6 @@ def build_dataset(spec: StreamSpec, start: int) -> Dataset:
     tables = [pa.table({"first": [at], "end": [min(at + run, end)]}) for at in range(start, end, run)]
     if not tables:
         tables = [pa.table({"first": pa.array([], pa.int64()), "end": pa.array([], pa.int64())})]
-    remote: dict[str, Any] = {"num_cpus": spec.config.fetcher_cpus}
-    if spec.config.labels:
-        remote["label_selector"] = dict(spec.config.labels)
     least, most = spec.config.fetchers
     dataset = ray.data.from_arrow(tables).map_batches(
         Fetcher,
@@ -66,7 +63,7 @@ def build_dataset(spec: StreamSpec, start: int) -> Dataset:
         batch_size=1,
         batch_format="numpy",
         compute=ActorPoolStrategy(min_size=least, max_size=max(least, most)),
-        **remote,
+        num_cpus=spec.config.fetcher_cpus,
     )
     # Ray Data gathers a task's output until it exceeds this size, and splits what exceeds it by half or more. All our
     # blocks are of one size, between the two, so each stays exactly one block. (`batches` would notice if not.)

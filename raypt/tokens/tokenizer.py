@@ -70,7 +70,7 @@ class Tokenizer:
         """The pad token, else EOS, else 0: padding is masked, any id serves."""
         return next((i for i in (self._id(self.pad), self.eos_id) if i is not None), 0)
 
-    @property
+    @functools.cached_property
     def vocab_size(self) -> int:
         """One more than the largest id (a vocabulary may have holes)."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
@@ -80,7 +80,7 @@ class Tokenizer:
         """The smallest of uint16 and uint32 that holds every id."""
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Changes whenever any text could be encoded differently."""
         # Parsed and dumped again: the order of keys in the file says nothing.

@@ -3,7 +3,7 @@
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,17 +54,20 @@ def sample_rates(summaries: Sequence[PartSummary], config: TokenizerConfig) -> d
     return rates
 
 
-def sample_part(uri: str, rates: dict[tuple[str, str], float], seed: int) -> list[str]:
-    """The documents of a part that the sample takes, in order."""
-    out: list[str] = []
+def sample_batches(uri: str, rates: dict[tuple[str, str], float], seed: int) -> Iterator[pa.RecordBatch]:
+    """The documents of a part that the sample takes, in order: a seeded hash of the key decides."""
     for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
-        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
+        source, lang = (_column(batch, c) for c in ("source", "lang"))
         rate = np.array([rates.get(k, 0.0) for k in zip(source.to_pylist(), lang.to_pylist(), strict=True)])
         keys = hash_array(np.asarray(batch.column("doc_key").cast(pa.int64())), key_of("tokenizer", seed))
         take = keys < (rate * float(1 << 63)).astype(np.uint64) * np.uint64(2)
         take |= rate >= 1.0
-        out += text.filter(pa.array(take)).to_pylist()
-    return out
+        yield batch.filter(pa.array(take))
+
+
+def sample_part(uri: str, rates: dict[tuple[str, str], float], seed: int) -> list[str]:
+    """The texts of a part that the sample takes, in order."""
+    return [t for batch in sample_batches(uri, rates, seed) for t in _column(batch, "text").to_pylist()]
 
 
 def special_tokens(config: TokenizerConfig) -> list[str]:
