@@ -67,7 +67,8 @@ def run_tasks(
 
     `fn` must be importable (or picklable) and idempotent: Ray retries a task whose worker or node died. At most
     `max_in_flight` tasks are submitted at a time (default: twice the cluster's CPUs), so a million items do not flood
-    the scheduler. `labels` are Ray node labels that the tasks must run on. An exception inside `fn` is raised here as itself, not wrapped.
+    the scheduler. `labels` are node labels that the tasks' nodes must have. An exception inside `fn` is raised here as
+    itself, not wrapped.
     """
     progress = Progress(name, len(items))
     if not ray.is_initialized():

@@ -1,4 +1,4 @@
-"""How well a tokenizer fits text: tokens a word and character, bytes a token, unknown tokens, by source and language."""
+"""How well a tokenizer fits text: tokens a word and character, bytes a token, unknown ones, by source and language."""
 
 import functools
 from collections.abc import Sequence
