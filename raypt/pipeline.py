@@ -109,9 +109,17 @@ def prepare_quality(config: RunConfig, run: RunDir, manifest: Manifest) -> Quali
         raw_manifest = build_manifest(config.corpus.model_copy(update={"sources": quality.raw}), run.uri)
     raw = sample_documents(raw_manifest, config.corpus, config.curation.language, run.uri, **options)
     model = train_quality(reference, raw, quality, run.quality, config.run.seed)
-    found = model.card.metrics
-    log.info("quality classifier: held-out %s", found.get("heldout", found))
+    log.info("quality classifier: %s", describe_quality(model))
     return model
+
+
+def describe_quality(model: QualityModel) -> str:
+    """The classifier's held-out figures and the score percentiles of the raw sample, in a line."""
+    heldout = model.card.metrics["heldout"]
+    figures = ", ".join(f"{k} {heldout[k]:.3f}" for k in ("accuracy", "precision", "recall") if heldout[k] is not None)
+    scores = model.card.percentiles["all"][""]["scores"]
+    shown = " ".join(f"p{p}={scores[p]:.3f}" for p in (1, 10, 25, 50, 75, 90, 99))
+    return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
 
 
 def dedup_account(result: DedupResult) -> StageAccount:
