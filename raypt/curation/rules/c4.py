@@ -104,12 +104,11 @@ def count_sentences(flags, first, last):  # type: ignore[no-untyped-def]
 @kernel
 def _filter(  # type: ignore[no-untyped-def]
     data, token_flags, line_offsets, line_bytes, line_words, line_longest, line_tokens, pages, blocks,
-    classes, goto, masks, longest_max, words_min, terminal, javascript, citations, most,
+    classes, goto, masks, longest_max, words_min, terminal, javascript, citations, spans, before, offsets, out,
 ):  # fmt: skip
-    """Pieces that are kept, and int64[D, 3 + CUTS]: lorem ipsum lines, brace lines, sentences, bytes cut by reason."""
+    """The pieces that are kept, into spans, before and offsets; into out[D, 3 + CUTS] lorem ipsum lines, brace lines,
+    sentences and bytes cut by reason. Returns the number of pieces."""
     n = len(line_offsets) - 1
-    spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(n + 1, np.int64)
-    out = np.zeros((n, 3 + 7), np.int64)
     pieces = 0
     for d in range(n):
         offsets[d] = pieces
@@ -173,7 +172,7 @@ def _filter(  # type: ignore[no-untyped-def]
                 spans[pieces, 0], spans[pieces, 1], before[pieces] = a, b, newline
                 pieces += 1
     offsets[n] = pieces
-    return spans[:pieces], before[:pieces], offsets, out
+    return pieces
 
 
 def measure(view: View, settings: C4) -> Measured:
@@ -182,14 +181,17 @@ def measure(view: View, settings: C4) -> Measured:
     pages, blocks = u.tables()
     phrases = PhraseTable.build([["lorem ipsum"], ["javascript"], settings.policy_phrases, ["{"], ["["]])
     unlimited = np.iinfo(np.int32).max
-    spans, before, offsets, m = _filter(
+    most = len(features.line_words) + int(np.count_nonzero(features.text.data == 0x5B)) + 1
+    spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(len(view) + 1, np.int64)
+    m = np.zeros((len(view), 3 + len(CUTS)), np.int64)
+    n = _filter(
         features.text.data, features.token_flags, features.line_offsets, features.line_bytes, features.line_words,
         features.line_longest, features.line_tokens, pages, blocks, phrases.classes, phrases.goto, phrases.masks,
         unlimited if settings.line_longest_word_max is None else settings.line_longest_word_max,
         settings.line_word_count_min or 0, settings.terminal_punctuation, settings.javascript, settings.citations,
-        len(features.line_words) + int(np.count_nonzero(features.text.data == 0x5B)) + 1,
+        spans, before, offsets, m,
     )  # fmt: skip
-    edited = assemble(features.text, Pieces(spans, before, offsets))
+    edited = assemble(features.text, Pieces(spans[:n], before[:n], offsets))
     cuts = m[:, 3:]
     cuts[:, _SPACE] = np.diff(features.text.offsets) - np.diff(edited.offsets) - cuts[:, 1:].sum(axis=1)
     columns = dict(zip(C4.metrics, m.T, strict=False))

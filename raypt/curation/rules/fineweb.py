@@ -11,7 +11,7 @@ import numpy as np
 
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
-from raypt.curation.rules.gopher_repetition import find_slot, table_bits
+from raypt.curation.rules.gopher_repetition import find_slot, hash_table, most_in_a_document, table_bits
 from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
 
@@ -40,16 +40,10 @@ class FineWeb(RuleSettings):
 
 
 @kernel
-def _measure(line_offsets, line_hash, line_chars, line_words, line_flags, short_chars):  # type: ignore[no-untyped-def]
-    """int64[D, 4]: lines that are not blank, ended ones, short ones, characters of duplicate ones."""
-    n = len(line_offsets) - 1
-    most = 1
-    for d in range(n):
-        most = max(most, line_offsets[d + 1] - line_offsets[d])
-    size = 1 << table_bits(most)
-    keys, stamps = np.empty(size, np.uint64), np.full(size, -1, np.int32)
-    out = np.zeros((n, 4), np.int64)
-    for d in range(n):
+def _measure(line_offsets, line_hash, line_chars, line_words, line_flags, short_chars, keys, stamps, out):  # type: ignore[no-untyped-def]
+    """Into out[D, 4]: lines that are not blank, ended ones, short ones, characters of duplicate ones."""
+    for d in range(len(line_offsets) - 1):
+        stamp = d + 1
         bits = table_bits(line_offsets[d + 1] - line_offsets[d])
         for i in range(line_offsets[d], line_offsets[d + 1]):
             if line_words[i] == 0:
@@ -57,18 +51,22 @@ def _measure(line_offsets, line_hash, line_chars, line_words, line_flags, short_
             out[d, 0] += 1
             out[d, 1] += line_flags[i] & (s.STOP_END | s.NO_STOPS_END) != 0
             out[d, 2] += line_chars[i] <= short_chars
-            slot = find_slot(line_hash[i], bits, d, keys, stamps)
-            if stamps[slot] == d:
+            slot = find_slot(line_hash[i], bits, stamp, keys, stamps)
+            if stamps[slot] == stamp:
                 out[d, 3] += line_chars[i]
             else:
-                stamps[slot], keys[slot] = d, line_hash[i]
-    return out
+                stamps[slot], keys[slot] = stamp, line_hash[i]
 
 
 def measure(view: View, settings: FineWeb) -> Measured:
     """The metrics of every document."""
     f = view.features
-    m = _measure(f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, settings.short_line_chars)
+    m = np.zeros((len(view), 4), np.int64)
+    keys, stamps = hash_table(most_in_a_document(f.line_offsets))
+    _measure(
+        f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, settings.short_line_chars,
+        keys, stamps, m,
+    )  # fmt: skip
     lines, ended, short, duplicate = m.T
     breaks = f.counts[:, s.BREAKS]
     return Measured(

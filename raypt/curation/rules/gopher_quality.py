@@ -58,11 +58,9 @@ class GopherQuality(RuleSettings):
 
 
 @kernel
-def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, starts, masks, hashes, bits):  # type: ignore[no-untyped-def]
-    """int64[D, 5]: words, their characters, tokens with a letter, distinct stop words, tokens of unspaced scripts."""
-    n = len(token_offsets) - 1
-    out = np.zeros((n, 5), np.int64)
-    for d in range(n):
+def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, starts, masks, hashes, bits, out):  # type: ignore[no-untyped-def]
+    """Into out[D, 5]: words, their characters, tokens with a letter, distinct stop words, unspaced characters."""
+    for d in range(len(token_offsets) - 1):
         words = chars = alpha = unspaced = 0
         seen = np.uint64(0)
         table = table_of_doc[d]
@@ -86,18 +84,15 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, 
             seen &= seen - np.uint64(1)
             distinct += 1
         out[d, 0], out[d, 1], out[d, 2], out[d, 3], out[d, 4] = words, chars, alpha, distinct, unspaced
-    return out
 
 
 @kernel
-def _count_lines(line_offsets, line_flags, flag):  # type: ignore[no-untyped-def]
-    n = len(line_offsets) - 1
-    out = np.zeros(n, np.int64)
-    for d in range(n):
+def _count_lines(line_offsets, line_flags, out):  # type: ignore[no-untyped-def]
+    """Into out[D, 2]: lines that start with a bullet, lines that end with an ellipsis."""
+    for d in range(len(line_offsets) - 1):
         for i in range(line_offsets[d], line_offsets[d + 1]):
-            if line_flags[i] & flag:
-                out[d] += 1
-    return out
+            out[d, 0] += line_flags[i] & s.BULLET != 0
+            out[d, 1] += line_flags[i] & s.ELLIPSIS_END != 0
 
 
 def measure(view: View, settings: GopherQuality) -> Measured:
@@ -105,10 +100,12 @@ def measure(view: View, settings: GopherQuality) -> Measured:
     features = view.features
     table = StopWordTable.build({**STOP_WORDS, **settings.stop_words})
     of_doc = table.index(view.languages.to_pylist())
-    m = _measure(
+    m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
+    _measure(
         features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
-        of_doc, table.starts, table.masks, table.hashes, table.bits,
+        of_doc, table.starts, table.masks, table.hashes, table.bits, m,
     )  # fmt: skip
+    _count_lines(features.line_offsets, features.line_flags, marked)
     words, chars, alpha, stop_words, unspaced = m.T
     tokens = np.diff(features.token_offsets)
     lines = np.diff(features.line_offsets)
@@ -117,10 +114,8 @@ def measure(view: View, settings: GopherQuality) -> Measured:
         "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words)),
         "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
         "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
-        "bullet_line_fraction": ratio(_count_lines(features.line_offsets, features.line_flags, s.BULLET), lines),
-        "ellipsis_line_fraction": ratio(
-            _count_lines(features.line_offsets, features.line_flags, s.ELLIPSIS_END), lines
-        ),
+        "bullet_line_fraction": ratio(marked[:, 0], lines),
+        "ellipsis_line_fraction": ratio(marked[:, 1], lines),
         "alpha_word_fraction": ratio(alpha, tokens),
         "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
     }

@@ -68,6 +68,18 @@ def table_bits(entries):  # type: ignore[no-untyped-def]
     return bits
 
 
+def hash_table(entries: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(keys uint64, stamps int32)` for at most `entries` keys at a time: a slot belongs to the table whose stamp it
+    has, so a new table is a new stamp above 0. Kernels do not allocate: it would double their time to compile."""
+    size = 1 << int(table_bits(entries))
+    return np.empty(size, np.uint64), np.zeros(size, np.int32)
+
+
+def most_in_a_document(*offsets: np.ndarray) -> int:
+    """The largest number of items (tokens, lines) that any document has, at least 1."""
+    return max(1, *(int(np.diff(o).max(initial=1)) for o in offsets))
+
+
 @kernel
 def find_slot(h, bits, stamp, keys, stamps):  # type: ignore[no-untyped-def]
     """The slot of `h` in the table of `stamp` (open addressing; slots of other stamps are empty)."""
@@ -141,21 +153,14 @@ def _duplicate_grams(h, tokens, n, chars, stamp, keys, stamps):  # type: ignore[
 
 
 @kernel
-def _measure(token_offsets, token_hash, token_chars, token_flags, line_offsets, line_hash, line_chars, line_words):  # type: ignore[no-untyped-def]
-    """int64[D, 15]: paragraphs, duplicate ones, their characters; lines, duplicates, characters; top 2..4, duplicate
-    5..10-gram characters."""
-    n = len(token_offsets) - 1
-    most = 1
-    for d in range(n):
-        most = max(most, token_offsets[d + 1] - token_offsets[d], line_offsets[d + 1] - line_offsets[d])
-    size = 1 << table_bits(most)
-    keys, stamps = np.empty(size, np.uint64), np.zeros(size, np.int32)
-    counts, heads = np.empty(size, np.int32), np.empty(size, np.int32)
-    h = np.empty(most, np.uint64)
-    lengths = np.empty(most, np.int64)
-    out = np.zeros((n, 15), np.int64)
+def _measure(  # type: ignore[no-untyped-def]
+    token_offsets, token_hash, token_chars, token_flags, line_offsets, line_hash, line_chars, line_words,
+    h, lengths, keys, stamps, counts, heads, out,
+):  # fmt: skip
+    """Into out[D, 15]: paragraphs, duplicate ones, their characters; lines, duplicates, characters; top 2..4, duplicate
+    5..10-gram characters. The other arrays are scratch; stamps must be 0."""
     stamp = np.int32(0)
-    for d in range(n):
+    for d in range(len(token_offsets) - 1):
         stamp += np.int32(1)
         paragraphs = 0
         inside = False
@@ -181,7 +186,8 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, line_offsets, 
         out[d, 4], out[d, 5] = _duplicates(h, lengths, lines, stamp, keys, stamps)
         a, tokens = token_offsets[d], token_offsets[d + 1] - token_offsets[d]
         token, chars, flags = token_hash[a : a + tokens], token_chars[a : a + tokens], token_flags[a : a + tokens]
-        h[:tokens] = token
+        for i in range(tokens):
+            h[i] = token[i]
         for order in range(2, 11):
             for i in range(tokens - order + 1):
                 h[i] = _mix(h[i], token[i + order - 1])
@@ -193,15 +199,19 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, line_offsets, 
             if found == 0:  # no repeated n-gram: no longer one either
                 break
             out[d, 4 + order] = found
-    return out
 
 
 def measure(view: View, settings: GopherRepetition) -> Measured:
     """The metrics of every document."""
     features = view.features
-    m = _measure(
+    m = np.zeros((len(view), 15), np.int64)
+    most = most_in_a_document(features.token_offsets, features.line_offsets)
+    keys, stamps = hash_table(most)
+    _measure(
         features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
         features.line_offsets, features.line_hash, features.line_chars, features.line_words,
+        np.empty(most, np.uint64), np.empty(most, np.int64), keys, stamps,
+        np.empty(len(keys), np.int32), np.empty(len(keys), np.int32), m,
     )  # fmt: skip
     chars = features.counts[:, s.CHARS]
     columns = [ratio(m[:, 1], m[:, 0]), ratio(m[:, 2], chars), ratio(m[:, 4], m[:, 3]), ratio(m[:, 5], chars)]
