@@ -11,7 +11,7 @@ from torch import Tensor
 from raypt import storage
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig, RopeScaling
-from raypt.model.llama import Llama
+from raypt.model.llama import Llama, parameter_shapes
 
 INDEX = "model.safetensors.index.json"
 
@@ -133,13 +133,6 @@ def export_hf(
         where = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
         storage.write_json(storage.join(uri, INDEX), {"metadata": {"total_size": total}, "weight_map": where})
     storage.write_json(storage.join(uri, "config.json"), raw)
-
-
-def parameter_shapes(config: ModelConfig) -> dict[str, torch.Size]:
-    """Global name and shape of each distinct parameter, in registration order; nothing is allocated."""
-    with torch.device("meta"):
-        model = Llama(config)
-    return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 
 def load_hf(uri: str, dtype: torch.dtype = torch.float32) -> Llama:

@@ -5,7 +5,7 @@ B batch, S position, T key position, H query heads, K key/value heads, D head wi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -172,6 +172,10 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
 
 
+def _draw(shape: torch.Size, scale: float, generator: torch.Generator) -> Tensor:
+    return torch.ones(shape) if len(shape) == 1 else torch.empty(shape).normal_(0.0, scale, generator=generator)
+
+
 _MATMULS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 
 
@@ -199,17 +203,22 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> "Llama":
-        """Normal weights, ones for norms. The values depend on the seed and the parameter order alone; returns self."""
+        """Normal weights, ones for norms; returns self."""
+        for parameter, values in self.initial_values(seed):
+            parameter.copy_(values())
+        return self
+
+    def initial_values(self, seed: int) -> Iterator[tuple[nn.Parameter, Callable[[], Tensor]]]:
+        """Each parameter with a function that draws its first value, float32. The values depend on the seed and the
+        order of the parameters alone; the functions must be called in order or not at all.
+        """
         generator = torch.Generator().manual_seed(seed)
+        shapes = parameter_shapes(self.config)
         std = self.config.init_std
         residual = std / math.sqrt(2 * self.config.num_layers) if self.config.depth_scaled_init else std
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
-                parameter.fill_(1.0)
-            else:
-                scale = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
-                parameter.copy_(torch.empty(parameter.shape).normal_(0.0, scale, generator=generator))
-        return self
+            scale = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
+            yield parameter, partial(_draw, shapes[name], scale, generator)
 
     def hidden(self, tokens_BS: Tensor, segments_BS: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Normalised last hidden states, (B, S, E).
@@ -259,3 +268,10 @@ class Llama(nn.Module):
         if self.activation_checkpointing == "selective":
             context_fn = partial(create_selective_checkpoint_contexts, _save_matmuls)
         return checkpoint(layer, x_BSE, context, use_reentrant=False, context_fn=context_fn)
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Global name and shape of each distinct parameter, in registration order; nothing is allocated."""
+    with torch.device("meta"):
+        model = Llama(config)
+    return {name: parameter.shape for name, parameter in model.named_parameters()}

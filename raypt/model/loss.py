@@ -29,12 +29,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             target_C1 = target_C1 * keep_C1.long()  # padding may hold any id
             logits_CV = (hidden_CE @ weight_VE.T).float()
             picked_C1 = logits_CV.gather(1, target_C1)
-            log_z_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
+            # One exponential an element serves the partition function and the gradient.
+            highest_C1 = logits_CV.amax(dim=1, keepdim=True)
+            exp_CV = logits_CV.sub_(highest_C1).exp_()
+            sum_C1 = exp_CV.sum(dim=1, keepdim=True)
+            log_z_C1 = highest_C1 + sum_C1.log()
             loss += ((log_z_C1 - picked_C1) * keep_C1).sum()
             z += (log_z_C1.square() * keep_C1).sum()
             if grad_hidden is not None and grad_weight is not None:
-                factor_C1 = keep_C1 * (1 + 2 * z_scale * log_z_C1)
-                grad_CV = logits_CV.sub_(log_z_C1).exp_().mul_(factor_C1)
+                grad_CV = exp_CV.mul_(keep_C1 * (1 + 2 * z_scale * log_z_C1) / sum_C1)
                 grad_CV.scatter_add_(1, target_C1, -keep_C1)
                 grad_CV = grad_CV.to(hidden_NE.dtype)
                 torch.mm(grad_CV, weight_VE, out=grad_hidden[rows])

@@ -1,5 +1,6 @@
 """The engine facade over DeepSpeed ZeRO."""
 
+import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,8 +29,9 @@ class ZeroEngine:
 
     def __init__(
         self,
-        model: Llama,
+        build: Callable[[], Llama],
         *,
+        seed: int,
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -39,6 +41,7 @@ class ZeroEngine:
         device: torch.device,
         z_loss: float = 0.0,
         loss_chunk_tokens: int = 2048,
+        compile_blocks: bool = False,
     ) -> None:
         import deepspeed
 
@@ -55,6 +58,10 @@ class ZeroEngine:
             accumulation=accumulation,
             world=self.world,
         )
+        model = _initialised(build, seed, config, device)
+        if compile_blocks:
+            for layer in model.model.layers:
+                layer.compile()
         inner = optimizer(model)
         self._peak_lrs = [group["lr"] for group in inner.param_groups]
         self.module = model
@@ -133,6 +140,25 @@ class ZeroEngine:
     def restore(self, source: ShardSource) -> None:
         """See TrainEngine."""
         self.partition.restore(source)
+
+
+def _initialised(build: Callable[[], Llama], seed: int, config: dict[str, Any], device: torch.device) -> Llama:
+    """The module with its first weights. Under stage 3 each rank ever holds only its cut of each parameter: the values
+    are drawn by rank 0, one parameter at a time.
+    """
+    import deepspeed
+
+    if config["zero_optimization"]["stage"] < 3:
+        return build().initialise(seed)
+    importlib.import_module("torch._dynamo")  # cannot be imported while zero.Init patches tensor construction
+
+    with deepspeed.zero.Init(config_dict_or_path=config):
+        model = build()
+    for parameter, values in model.initial_values(seed):
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            if dist.get_rank() == 0:
+                parameter.data.copy_(values())
+    return model
 
 
 def deepspeed_config(

@@ -12,12 +12,12 @@ from raypt.settings import Settings
 class OptimizerConfig(Settings):
     """How weights are updated."""
 
-    kind: Literal["adamw"] = "adamw"
-    """adamw (Loshchilov & Hutter 2019)."""
+    kind: Literal["adamw", "lion"] = "adamw"
+    """adamw (Loshchilov & Hutter 2019), or lion (Chen et al. 2023): half the optimizer state, a third of the rate."""
     lr: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's decay rates of the two moments (GPT-3, LLaMA)."""
+    """AdamW: decay rates of the two moments (GPT-3, LLaMA). Lion: interpolation factors (0.9 and 0.99 in its paper)."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to AdamW's denominator."""
     weight_decay: float = Field(default=0.1, ge=0)

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from raypt import storage
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.engine import TrainEngine
-from raypt.tokens.reader import INDEX_FILE
 from raypt.tokens.store import TokenStore
 
 
@@ -33,8 +31,8 @@ class HeldoutLoss:
 class Heldout:
     """The held-out samples of a run, and which of them each evaluation uses.
 
-    The store is filled while training runs: `ready` says whether it is whole, and only then is it read. With
-    `max_samples`, the samples are spread evenly over it, so every source is seen, and are the same each time.
+    The store must be whole before training starts. With `max_samples`, the samples are spread evenly over it, so every
+    source is seen, and are the same each time.
     `byte_count(ids)` gives the UTF-8 bytes that target ids stand for; without it there are no bits per byte.
     """
 
@@ -52,11 +50,6 @@ class Heldout:
         self.byte_count = byte_count
         self._bytes: np.ndarray | None = None
         self._loaded = False
-
-    @property
-    def ready(self) -> bool:
-        """All shards are tokenized: the index of the token store, written last, is there."""
-        return self._loaded or storage.exists(storage.join(store_of(self.uri), INDEX_FILE))
 
     def load(self) -> None:
         """Choose the samples; does nothing the second time."""
@@ -101,9 +94,7 @@ class Heldout:
 
     @torch.no_grad()
     def evaluate(self, engine: TrainEngine, device: torch.device, rank: int, world: int) -> HeldoutLoss | None:
-        """Collective. The same figures on every rank; None if nothing is held out, or the store is not whole yet."""
-        if not comm.broadcast_object(self.ready):
-            return None
+        """Collective. The same figures on every rank; None if nothing is held out."""
         self.load()
         if not len(self):
             return None
@@ -147,11 +138,6 @@ class Heldout:
             bits_per_byte=float(loss / math.log(2) / known) if known else None,
             seconds=seconds,
         )
-
-
-def store_of(heldout_uri: str) -> str:
-    """The token store that a held-out store lies in."""
-    return heldout_uri.rstrip("/").rsplit("/", 1)[0]
 
 
 def _group(source: str, lang: str | None) -> str:

@@ -9,7 +9,7 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig, export_hf, load_hf
 from raypt.model.generation import generate
-from raypt.model.hf import parameter_shapes
+from raypt.model.llama import parameter_shapes
 from raypt.tokens.tokenizer import Tokenizer
 from raypt.training.checkpoint import (
     CheckpointInfo,

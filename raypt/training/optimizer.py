@@ -1,4 +1,11 @@
-"""Optimizers over the parameters of a model."""
+"""Optimizers over the parameters of a model.
+
+Those here update each element on its own, so they give the same result on whole parameters and on the flat cuts that
+ZeRO hands them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
@@ -6,14 +13,46 @@ from raypt.model import Llama
 from raypt.training.config import OptimizerConfig
 
 
+class Lion(torch.optim.Optimizer):
+    """Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms"): the sign of an interpolated momentum,
+    decoupled decay. One state an element instead of AdamW's two; its rate is usually 3 to 10 times lower.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if "exp_avg" not in state:
+                    state["exp_avg"] = torch.zeros_like(p)
+                momentum = state["exp_avg"]
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(torch.lerp(p.grad, momentum, beta1).sign_(), alpha=-group["lr"])
+                momentum.lerp_(p.grad, 1 - beta2)
+
+
 def build_optimizer(model: Llama, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW at its peak rate, matrices decayed and vectors not."""
+    """The configured optimizer at its peak rate, matrices decayed and vectors not."""
     matrices = [p for p in model.parameters() if _dimensions(p) >= 2]
     vectors = [p for p in model.parameters() if _dimensions(p) < 2]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    if config.kind == "lion":
+        return Lion(groups, lr=config.lr, betas=config.betas)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 

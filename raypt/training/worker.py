@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.zero import ZeroEngine
+from raypt.tokens.tokenizer import Tokenizer
 from raypt.training.checkpoint import (
     CheckpointInfo,
     CheckpointReader,
@@ -118,12 +120,10 @@ def build_engine(
     model: ModelConfig, train: TrainConfig, plan: BatchPlan, *, seed: int, device: torch.device
 ) -> ZeroEngine:
     """A freshly initialised engine; the process group must exist."""
-    module = Llama(model, train.activation_checkpointing).initialise(seed)
-    if train.compile:
-        for layer in module.model.layers:
-            layer.compile()
     return ZeroEngine(
-        module,
+        lambda: Llama(model, train.activation_checkpointing),
+        seed=seed,
+        compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,
         precision=train.precision,
@@ -160,11 +160,17 @@ def _meta(spec: WorkerSpec, train: TrainConfig) -> dict[str, Any]:
 
 
 def _heldout(spec: WorkerSpec) -> Heldout:
+    tokenizer = Tokenizer.load(spec.tokenizer_uri)
+
+    def byte_count(ids: np.ndarray) -> int:
+        return len(tokenizer.decode(ids.tolist()).encode())
+
     return Heldout(
         spec.heldout_uri,
         max_samples=spec.train.evaluation.max_samples,
         micro_batch_size=spec.train.micro_batch_size,
         cross_document_targets=spec.train.cross_document_targets,
+        byte_count=byte_count,
     )
 
 

@@ -65,7 +65,8 @@ def engine_for(stage: int, precision: str, plan: BatchPlan, device: torch.device
     from raypt.parallel.zero import ZeroEngine
 
     return ZeroEngine(
-        Llama(MODEL).initialise(0),
+        lambda: Llama(MODEL),
+        seed=0,
         optimizer=lambda model: build_optimizer(model, OPTIMIZER),
         zero=ZeroConfig(stage=stage, **zero),
         precision=precision,

@@ -1,0 +1,131 @@
+"""What the ranks of the loop tests do: whole runs without Ray, on the tiny run's store."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raypt import storage
+from raypt.tokens.reader import SampleReader
+from raypt.training.config import CheckpointConfig, ProfileConfig, SpikeConfig, TrainConfig
+from raypt.training.loop import Hooks
+from raypt.training.worker import WorkerSpec, run_worker
+from tests.training import tiny_run
+
+
+def rows(data: Path, rank: int, world: int, first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Samples [first, last) of the stream, micro-batches of 2 dealt round-robin, as the Ray stream does."""
+    _, stream, _, _ = tiny_run.prepare(data)
+    reader = SampleReader(stream)
+    for start in range(first + 2 * rank, last, 2 * world):
+        batch = reader.fetch(reader.resolve(start, start + 2))
+        yield {k: np.asarray(v) for k, v in batch.items()}
+
+
+def spec_for(data: Path, out: Path, train: TrainConfig) -> WorkerSpec:
+    plan, stream, tokenizer_uri, model = tiny_run.prepare(data)
+    return WorkerSpec(
+        model=model,
+        train=train,
+        sequence_length=tiny_run.LENGTH,
+        run_uri=str(out),
+        heldout_uri=storage.join(plan.uri, "heldout"),
+        tokenizer_uri=tokenizer_uri,
+        fingerprint=stream.fingerprint,
+        seed=0,
+        record_samples=True,
+    )
+
+
+class Scenario:
+    """Runs one after another in the same processes; each in its own directory."""
+
+    def __init__(self, data: str) -> None:
+        from raypt.parallel import comm
+
+        comm.init_process_group(use_gpu=False)
+        self.data = Path(data)
+        self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.reported: list[int] = []
+
+    def run(
+        self, out: Path, *, first: int = 0, last: int | None = None, hooks: Hooks | None = None, **train: Any
+    ) -> None:
+        config = tiny_run.train_config().model_copy(update={"workers": self.world, **train})
+        end = last if last is not None else tiny_run.STEPS * tiny_run.BATCH
+        hooks = hooks or Hooks(committed=lambda metrics, info: self.reported.append(metrics["step"]))
+        run_worker(spec_for(self.data, out, config), rows(self.data, self.rank, self.world, first, end), hooks)
+
+    def resume_sample(self, out: Path) -> int:
+        from raypt.parallel import comm
+        from raypt.training.checkpoint import latest_checkpoint
+
+        info = latest_checkpoint(str(out / "checkpoints")) if self.rank == 0 else None
+        return int(comm.broadcast_object(None if info is None else info.cursor.next_sample))
+
+
+def everything(data: str, root: str) -> dict[str, Any]:
+    """On two ranks."""
+    from raypt.parallel import comm
+
+    s, base, out = Scenario(data), Path(root), {}
+    s.run(base / "whole", checkpoint=CheckpointConfig(every_steps=6, keep_last=9))
+    out["reported"] = list(s.reported)
+
+    # The samples end early: the run stops where they do, and goes on when there are more.
+    s.run(base / "short", last=10 * tiny_run.BATCH + 4, checkpoint=CheckpointConfig(every_steps=None))
+    out["short_ended_at"] = s.resume_sample(base / "short") // tiny_run.BATCH
+    try:
+        s.run(base / "short", first=11 * tiny_run.BATCH)
+    except RuntimeError as e:
+        out["wrong_cursor"] = str(e)
+    s.run(base / "short", first=10 * tiny_run.BATCH)
+
+    # The notice comes at step 4.
+    noticed = iter([False] * 3 + [True] + [False] * 99)
+    s.run(
+        base / "preempted",
+        last=5 * tiny_run.BATCH,
+        hooks=Hooks(preempted=lambda: next(noticed)),
+        checkpoint=CheckpointConfig(every_steps=100, keep_last=9),
+    )
+
+    # A jump of the loss, made by tripling the rate for a moment: here by poisoned samples.
+    for action in ("skip", "rewind"):
+        spike(s, base / f"spike-{action}", action)
+    s.run(base / "traced", last=4 * tiny_run.BATCH, profile=ProfileConfig(first_step=2, steps=2), tensorboard=True)
+    comm.barrier()
+    return out
+
+
+def spike(s: Scenario, out: Path, action: str) -> None:
+    """Random targets in step 14."""
+    bad = range(13 * tiny_run.BATCH, 14 * tiny_run.BATCH)
+
+    def poisoned() -> Iterator[dict[str, Any]]:
+        for batch in rows(s.data, s.rank, s.world, 0, tiny_run.STEPS * tiny_run.BATCH):
+            if int(batch["sample_index"][0]) in bad:
+                random = np.random.default_rng(int(batch["sample_index"][0]))
+                batch["tokens"] = random.integers(0, 256, batch["tokens"].shape)
+            yield batch
+
+    config = tiny_run.train_config().model_copy(
+        update={"spike": SpikeConfig(sigma=4.0, window=8, action=action), "workers": s.world}
+    )
+    run_worker(spec_for(s.data, out, config), poisoned(), Hooks())
+
+
+def other_world(data: str, root: str) -> dict[str, Any]:
+    """The same run on this many ranks, and one that two ranks began."""
+    s, base = Scenario(data), Path(root)
+    s.run(base / f"whole-{s.world}")
+    s.run(base / "moved", last=12 * tiny_run.BATCH)
+    return {}
+
+
+def move_back(data: str, root: str) -> dict[str, Any]:
+    s, base = Scenario(data), Path(root)
+    s.run(base / "moved", first=s.resume_sample(base / "moved"))
+    return {}

@@ -1,0 +1,116 @@
+"""Whole runs of the loop on several ranks, without Ray."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raypt import storage
+from raypt.training.checkpoint import latest_checkpoint, list_checkpoints
+from raypt.training.records import merge_samples, read_metrics
+from tests.parallel.ranks import run_ranks
+from tests.training import tiny_run
+
+SCENARIOS = "tests.training.scenarios"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("data")
+    tiny_run.prepare(data)
+    return data
+
+
+@pytest.fixture(scope="module")
+def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("two")
+    return root, run_ranks(2, SCENARIOS, "everything", root, data=str(data), root=str(root))[0]
+
+
+@pytest.fixture(scope="module")
+def one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One rank's run, and one that goes on on two ranks half-way."""
+    root = tmp_path_factory.mktemp("one")
+    run_ranks(1, SCENARIOS, "other_world", root, data=str(data), root=str(root))
+    run_ranks(2, SCENARIOS, "move_back", root, data=str(data), root=str(root))
+    return root
+
+
+def losses(run: Path) -> np.ndarray:
+    return np.array([row["loss"] for row in read_metrics(str(run))])
+
+
+def test_every_commit_is_reported_once_in_order(two: tuple[Path, dict[str, Any]]) -> None:
+    assert two[1]["reported"] == [6, 12, 18, 24]
+
+
+def test_another_number_of_workers_gives_the_same_losses(two: tuple[Path, Any], one: Path) -> None:
+    np.testing.assert_allclose(losses(one / "whole-1"), losses(two[0] / "whole"), rtol=1e-5)
+
+
+def test_a_change_of_workers_half_way_gives_the_same_losses_and_samples(two: tuple[Path, Any], one: Path) -> None:
+    np.testing.assert_allclose(losses(one / "moved"), losses(two[0] / "whole"), rtol=1e-5)
+    assert {row["workers"] for row in read_metrics(str(one / "moved"))} == {1, 2}
+    assert merge_samples(str(one / "moved")) == tiny_run.STEPS * tiny_run.BATCH
+    table = storage.read_parquet(str(one / "moved" / "samples.parquet"))
+    assert table.column("sample_index").to_pylist() == list(range(tiny_run.STEPS * tiny_run.BATCH))
+
+
+def test_a_run_whose_samples_end_stops_there_and_goes_on_when_there_are_more(two: tuple[Path, Any]) -> None:
+    root, out = two
+    assert out["short_ended_at"] == 10
+    assert losses(root / "short").tolist() == losses(root / "whole").tolist()
+
+
+def test_a_stream_that_is_not_at_the_cursor_is_refused(two: tuple[Path, dict[str, Any]]) -> None:
+    assert "must train on samples 160 to 175" in two[1]["wrong_cursor"]
+
+
+def test_a_preemption_notice_saves_at_once(two: tuple[Path, Any]) -> None:
+    assert 4 in [info.step for info in list_checkpoints(str(two[0] / "preempted" / "checkpoints"))]
+
+
+def test_a_spike_is_skipped_and_training_goes_on(two: tuple[Path, Any]) -> None:
+    rows = read_metrics(str(two[0] / "spike-skip"))
+    assert [row["step"] for row in rows if row["skipped"]] == [14]
+    assert rows[13]["event"] == "spike"
+    assert rows[14]["loss"] < rows[13]["loss"] - 0.5
+    newest = latest_checkpoint(str(two[0] / "spike-skip" / "checkpoints"))
+    assert newest is not None
+    assert (newest.progress.step, newest.progress.updates) == (tiny_run.STEPS, tiny_run.STEPS - 1)
+
+
+def test_a_spike_can_rewind_to_the_last_checkpoint_and_leave_its_samples_out(two: tuple[Path, Any]) -> None:
+    rows = read_metrics(str(two[0] / "spike-rewind"))
+    whole = losses(two[0] / "whole")
+    assert rows[13]["event"] == "rewind"
+    assert [row["loss"] for row in rows[:13]] == whole[:13].tolist()
+    # Back at the weights of step 12, so one update (of step 13) and the spike's are missing from then on.
+    newest = latest_checkpoint(str(two[0] / "spike-rewind" / "checkpoints"))
+    assert newest is not None
+    assert newest.progress.updates == tiny_run.STEPS - 2
+    assert newest.cursor.next_sample == tiny_run.STEPS * tiny_run.BATCH
+
+
+def test_held_out_loss_has_bits_per_byte_by_source_and_language(two: tuple[Path, Any]) -> None:
+    last = read_metrics(str(two[0] / "whole"))[-1]
+    assert set(last["heldout"]) == {"words/en"}
+    figures = last["heldout"]["words/en"]
+    assert 0 < figures["bits_per_byte"] < 8
+    assert figures["bits_per_byte"] == pytest.approx(last["heldout_bits_per_byte"])
+    assert last["heldout_loss"] == pytest.approx(figures["loss"])
+
+
+def test_the_profiler_writes_a_trace_of_the_chosen_steps(two: tuple[Path, Any]) -> None:
+    trace = json.loads((two[0] / "traced" / "profile" / "steps-2-3.json").read_text())
+    assert any("addmm" in e.get("name", "") or "::mm" in e.get("name", "") for e in trace["traceEvents"])
+
+
+def test_tensorboard_gets_the_losses(two: tuple[Path, Any]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(two[0] / "traced" / "tensorboard"))
+    events.Reload()
+    np.testing.assert_allclose([e.value for e in events.Scalars("loss")], losses(two[0] / "traced"), rtol=1e-6)
