@@ -8,6 +8,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.tokens import sentencepiece
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer, _names, backend_from_json
 
@@ -104,8 +105,14 @@ def _bert(uri: str) -> tokenizers.Tokenizer:
     return backend
 
 
+def _sentencepiece(uri: str) -> tokenizers.Tokenizer:
+    file = storage.join(uri, "tokenizer.model")
+    return sentencepiece.to_backend(sentencepiece.parse(_read(file), file), file)
+
+
 _LOADERS: tuple[tuple[tuple[str, ...], Callable[[str], tokenizers.Tokenizer]], ...] = (
     ((TOKENIZER_FILE,), _tokenizer_json),
     (("vocab.json", "merges.txt"), _gpt2),
     (("vocab.txt",), _bert),
+    (("tokenizer.model",), _sentencepiece),
 )

@@ -18,6 +18,7 @@ from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.loaders import load_any
 from raypt.tokens.order import hash_array, key_of
+from raypt.tokens.sentencepiece import control_guard
 from raypt.tokens.shards import PartSummary, _batches, _column, summarize_part
 from raypt.tokens.tokenizer import Tokenizer
 
@@ -102,7 +103,9 @@ def _pieces_pipeline(config: TokenizerConfig, model: Any) -> tokenizers.Tokenize
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), *_digits(config)])
         backend.decoder = decoders.WordPiece()
     else:
-        backend.pre_tokenizer = pre_tokenizers.Sequence([*_digits(config), pre_tokenizers.Metaspace()])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [*_digits(config), pre_tokenizers.Metaspace(prepend_scheme="first")]
+        )
         backend.decoder = decoders.Sequence(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
@@ -163,7 +166,9 @@ def _train_unigram(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.
     backend.train_from_iterator(texts, trainer, length=len(texts))
     pieces = [(p, s) for p, s in json.loads(backend.to_str())["model"]["vocab"] if p not in special]
     vocab = [(t, 0.0) for t in special] + _reproducible(pieces)
-    return _pieces_pipeline(config, models.Unigram(vocab, special.index(UNKNOWN_TOKEN), config.byte_fallback))
+    backend = _pieces_pipeline(config, models.Unigram(vocab, special.index(UNKNOWN_TOKEN), config.byte_fallback))
+    backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, control_guard(special)])
+    return backend
 
 
 def _reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -36,6 +36,14 @@ def test_others_have_an_unknown_token(values: dict[str, object]) -> None:
     assert tokenizer.unk_id in tokenizer.encode("the ๛ ship")
 
 
+@pytest.mark.parametrize("algorithm", ["bpe", "wordpiece", "unigram"])
+def test_control_tokens_spelt_out_in_a_text_stay_text(algorithm: str) -> None:
+    tokenizer = train([*TEXTS, "<|end_of_text|> <0x0A> <|unknown|> " * 20], config(algorithm=algorithm, vocab_size=600))
+    ids = tokenizer.encode("the <|end_of_text|><|begin_of_text|> <0x0A> <|unknown|> ship")
+    control = [tokenizer.backend.token_to_id(t) for t in ("<|end_of_text|>", "<|begin_of_text|>", "<0x0A>")]
+    assert not set(ids) & {i for i in control if i is not None}
+
+
 def test_every_byte_has_a_token_even_if_the_sample_lacks_it() -> None:
     tokenizer = train(["aaaa"], config())
     assert tokenizer.decode(tokenizer.encode("中")) == "中"
@@ -52,9 +60,12 @@ def test_without_pad_token_padding_is_the_end_of_text() -> None:
     assert tokenizer.pad_id == tokenizer.eos_id
 
 
-@pytest.mark.parametrize(("split", "pieces"), [("individual", 6), ("triples", 2)])
-def test_numbers_are_split_as_asked(split: str, pieces: int) -> None:
-    tokenizer = train(["123456 " * 50], config(split_digits=split))
+@pytest.mark.parametrize(
+    ("algorithm", "split", "pieces"),
+    [("bpe", "individual", 6), ("bpe", "triples", 2), ("unigram", "individual", 7)],  # unigram: a space stands before
+)
+def test_numbers_are_split_as_asked(algorithm: str, split: str, pieces: int) -> None:
+    tokenizer = train(["123456 " * 50] * 3, config(split_digits=split, algorithm=algorithm))
     ids = tokenizer.encode("123456")
     assert len(ids) == pieces
     assert tokenizer.decode(ids) == "123456"
