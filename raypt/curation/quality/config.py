@@ -53,7 +53,7 @@ class QualityConfig(Settings):
     """Sources of good text (encyclopedia, books, edited articles, instruction text)."""
     raw: tuple[SourceConfig, ...] = ()
     """Sources of raw pages. Empty: a sample of the run's own corpus."""
-    max_documents: int = Field(200_000, gt=0)
+    max_documents: int = Field(50_000, gt=0)
     """Documents taken from each side, chosen by the seeded hash of their text."""
     window_bytes: int = Field(4096, ge=64)
     """Training examples are windows of at most this many UTF-8 bytes, on both sides, so that length is no clue."""
@@ -63,8 +63,8 @@ class QualityConfig(Settings):
     """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on."""
     dimension: int = Field(16, gt=0)
     """Size of fastText's word vectors; two classes need no more."""
-    epochs: int = Field(8, gt=0)
-    """Passes over the training windows."""
+    epochs: int | None = Field(None, gt=0)
+    """Passes over the training windows; null: 5 to 25, so that training sees about 60 million words."""
     learning_rate: float = Field(0.3, gt=0)
     """fastText's initial rate. Halved and tried again, up to five times, when training meets a NaN."""
     word_ngrams: int = Field(2, ge=2)

@@ -84,6 +84,7 @@ class QualityModel:
     @classmethod
     def load(cls, uri: str, config: QualityConfig | None = None) -> "QualityModel":
         """The artefact directory or fastText file at `uri`; `config` gives a bare file's label and normalisation."""
+        uri = storage.absolute(uri)
         if uri.endswith((".bin", ".ftz")):
             config = config or QualityConfig()
             return cls._open(uri, uri, None, config)

@@ -6,6 +6,7 @@ same inputs give the same model, byte for byte, in whatever order they come.
 """
 
 import hashlib
+import itertools
 import logging
 import tempfile
 from collections import defaultdict
@@ -32,6 +33,8 @@ NORMALISATION: Normalisation = "words-v1"
 LABELS = {True: "ref", False: "raw"}
 MIN_TRAINING_DOCUMENTS = 20
 MAX_ATTEMPTS = 6
+TARGET_WORDS = 60_000_000
+"""Words that training sees over all its passes, if the number of passes is not set."""
 MIN_MATRIX_BYTES = (32 << 20) + 1
 """On one thread fastText 0.9.3 initialises only the first tenth of its input matrix and uses the rest as the allocator
 left it. Above malloc's largest mmap threshold (32 MiB) that is fresh zero pages, which train well and reproducibly;
@@ -122,17 +125,26 @@ def _balanced(reference: _Side, raw: _Side, config: QualityConfig) -> tuple[list
     """
     by_lang: dict[bool, dict[str, list[str]]] = {}
     for is_reference, side in ((True, reference), (False, raw)):
-        windows: dict[str, list[str]] = defaultdict(list)
+        documents: dict[str, list[list[str]]] = defaultdict(list)
         for line, lang in zip(side.text.to_pylist(), side.lang.to_pylist(), strict=True):
-            windows[lang or ""].extend(cut_windows(line, config.window_bytes, config.max_windows))
-        by_lang[is_reference] = windows
+            documents[lang or ""].append(cut_windows(line, config.window_bytes, config.max_windows))
+        # First windows first: what is left out then is further windows of the same documents, not documents.
+        by_lang[is_reference] = {
+            lang: [w for rank in itertools.zip_longest(*cut) for w in rank if w is not None]
+            for lang, cut in documents.items()
+        }
     counts = {lang: min(len(by_lang[True][lang]), len(by_lang[False].get(lang, []))) for lang in sorted(by_lang[True])}
     counts = {lang: n for lang, n in counts.items() if n}
     chosen = {side: [w for lang, n in counts.items() for w in by_lang[side][lang][:n]] for side in (True, False)}
     return chosen[True], chosen[False], counts
 
 
-def _fit(path: str, config: QualityConfig, seed: int) -> tuple[Any, float]:
+def epochs_for(words: int, config: QualityConfig) -> int:
+    """Passes over a training set of so many words."""
+    return config.epochs or min(max(round(TARGET_WORDS / max(words, 1)), 5), 25)
+
+
+def _fit(path: str, config: QualityConfig, epochs: int, seed: int) -> tuple[Any, float]:
     """A fastText model and the learning rate that worked: fastText gives up when it meets a NaN, so halve and retry."""
     rate = config.learning_rate
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -141,7 +153,7 @@ def _fit(path: str, config: QualityConfig, seed: int) -> tuple[Any, float]:
                 input=path,
                 lr=rate,
                 dim=config.dimension,
-                epoch=config.epochs,
+                epoch=epochs,
                 wordNgrams=config.word_ngrams,
                 bucket=max(config.buckets, -(-MIN_MATRIX_BYTES // (4 * config.dimension))),
                 minCount=config.min_count,
@@ -224,8 +236,10 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
             )
     with tempfile.TemporaryDirectory() as scratch:
         train_file, model_file = Path(scratch, "train.txt"), Path(scratch, MODEL_FILE)
-        train_file.write_bytes(_training_lines(reference_windows, raw_windows, seed))
-        model, rate = _fit(str(train_file), config, seed)
+        lines = _training_lines(reference_windows, raw_windows, seed)
+        train_file.write_bytes(lines)
+        epochs = epochs_for(lines.count(b" "), config)
+        model, rate = _fit(str(train_file), config, epochs, seed)
         model.save_model(str(model_file))
         data = model_file.read_bytes()
 
@@ -246,6 +260,7 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
         "raw_documents": len(train_raw.hash),
         "windows_per_side_by_language": by_language,
         "learning_rate": rate,
+        "epochs": epochs,
         "documents_on_both_sides": len(raw_all.hash) - len(raw_only.hash),
     }
     card = QualityCard(**{**asdict(card), "metrics": found, "percentiles": percentiles})

@@ -137,6 +137,30 @@ def test_a_nan_at_every_rate_is_reported_with_the_key_to_change(
     assert not (tmp_path / "m" / "quality.json").exists()
 
 
+@pytest.mark.parametrize(("words", "epochs"), [(1, 25), (2_400_000, 25), (6_000_000, 10), (12_000_000, 5), (10**9, 5)])
+def test_the_number_of_passes_follows_the_size_of_the_training_set(words: int, epochs: int) -> None:
+    assert train.epochs_for(words, QualityConfig()) == epochs
+    assert train.epochs_for(words, QualityConfig(epochs=3)) == 3
+
+
+def test_balancing_leaves_out_further_windows_before_further_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[str]] = {}
+
+    def keep(reference: list[str], raw: list[str], seed: int) -> bytes:
+        seen["raw"] = raw
+        return real(reference, raw, seed)
+
+    real = train._training_lines
+    monkeypatch.setattr(train, "_training_lines", keep)
+    long = pa.table({"text": [f"page{i} " + " ".join(f"word{k}" for k in range(400)) for i in range(60)]})
+    config = QualityConfig(epochs=1, min_count=1, window_bytes=256, max_windows=8)
+    train.train_quality(prose(60), long, config, str(tmp_path / "m"), 3)
+    first = [w for w in seen["raw"] if w.startswith("page")]
+    assert len(seen["raw"]) == len(first) > 40  # every document is there once before any is there twice
+
+
 def test_windows_are_bounded_spread_and_cut_between_words() -> None:
     line = " ".join(f"word{i:05d}" for i in range(4000))
     windows = train.cut_windows(line, 1000, 4)
