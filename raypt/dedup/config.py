@@ -38,6 +38,13 @@ class FuzzyConfig(Settings):
     seed: int = Field(1, ge=0, lt=2**32)
     """Seed of the permutations; 1 is datasketch's."""
 
+    verify: Literal["none", "signature", "jaccard"] = "none"
+    """Another definition of a duplicate: within a component a document goes only if it resembles one that is kept, by
+    the share of equal signature values or by the exact Jaccard similarity of the shingles (reads the members' text
+    again)."""
+    verify_threshold: float = Field(0.8, gt=0.0, le=1.0)
+    """Similarity from which `verify` lets a document go."""
+
     @model_validator(mode="after")
     def _bands_and_rows(self) -> "FuzzyConfig":
         if (self.bands is None) != (self.rows is None):

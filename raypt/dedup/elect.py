@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
+from raypt.dedup.documents import read_some
 from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
 from raypt.dedup.kernels import mix_all
 from raypt.dedup.plan import load_plan
+from raypt.dedup.verify import EVIDENCE, evidence, refine
 
 EXACT, FUZZY, INDEXED = "dedup.exact", "dedup.fuzzy", "dedup.index"
 INDEX_SOURCE = "(index)"
@@ -59,10 +61,20 @@ def join_members(item: tuple[str, int]) -> int:
     assert members["doc_key"].equals(labels["doc_key"]), "a label of a document that is not in its shard"
     priority = plan.source_priority
     levels = [priority.get(source, 0) for source in members["source"].to_pylist()]
+    if plan.verifies:
+        texts = read_some(plan.shards[position].docs_uri, members["doc_key"].to_pylist())
+        ordered = pa.array([texts[key] for key in members["doc_key"].to_pylist()], pa.large_string())
+        members = members.append_column(EVIDENCE, evidence(ordered, plan.config.fuzzy))
     members = members.append_column("root", labels["root"]).append_column("priority", pa.array(levels, pa.int64()))
     partition = partition_of(mix_all(column(labels, "root")), plan.partitions)
     write_partitioned(done, members, partition, plan.partitions, fingerprint=plan.parameters)
     return int(members.num_rows)
+
+
+def rank(members: pa.Table) -> pa.Table:
+    """Cluster members, clusters together, in the order of the keep policy. Pure."""
+    better = (-column(members, "bytes"), -column(members, "quality"), -column(members, "priority"))
+    return members.take(pa.array(np.lexsort((column(members, "doc_key"), *better, column(members, "root")))))
 
 
 def elect(members: pa.Table) -> pa.Table:
@@ -74,11 +86,8 @@ def elect(members: pa.Table) -> pa.Table:
     document is `dedup.exact` if a member that ranks above it has the same text, else `dedup.fuzzy`. `members` has
     ATTRIBUTES, root and priority. Pure.
     """
-    key, root = column(members, "doc_key"), column(members, "root")
-    better = (-column(members, "bytes"), -column(members, "quality"), -column(members, "priority"))
-    order = np.lexsort((key, *better, root))
-    ranked = members.take(pa.array(order))
-    root = root[order]
+    ranked = rank(members)
+    root = column(ranked, "root")
     n = len(root)
     starts = np.ones(n, bool)
     starts[1:] = root[1:] != root[:-1]
@@ -159,7 +168,10 @@ def elect_partition(item: tuple[str, int]) -> ClusterSummary:
     """Elect the kept member of each component of a partition and write the decisions. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
     files = [plan.file("members", position) for position in range(len(plan.shards))]
-    elected = elect(read_partition(files, partition, fingerprint=plan.parameters))
+    members = read_partition(files, partition, fingerprint=plan.parameters)
+    if plan.verifies:
+        members = refine(rank(members), plan.config.fuzzy)
+    elected = elect(members)
     done = plan.file("elected", partition)
     if not storage.exists(done):
         positions = plan.positions(column(elected, "doc_key"))

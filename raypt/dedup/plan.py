@@ -93,12 +93,14 @@ class Plan(Settings):
         shards = [(s.index, s.stamp) for s in self.shards]
         contamination = [self.config.contamination.model_dump(), self.evaluation] if self.evaluation else None
         keep = (self.config.quality_column, sorted(self.source_priority.items()))
+        verify = (self.config.fuzzy.verify, self.config.fuzzy.verify_threshold) if self.verifies else None
         sentences = self.config.sentences.model_dump() if self.config.sentences.enabled else None
         return fingerprint(
             {
                 "parameters": self.parameters,
                 "partitions": self.partitions,
                 "keep": keep,
+                "verify": verify,
                 "sentences": sentences,
                 "contamination": contamination,
                 "measure": self.config.measure_s_curve,
@@ -123,6 +125,11 @@ class Plan(Settings):
     def positions(self, doc_keys: np.ndarray) -> np.ndarray:
         """Position in `shards` of the shard of each doc_key."""
         return np.searchsorted(np.array([s.index for s in self.shards]), doc_keys >> 32)
+
+    @property
+    def verifies(self) -> bool:
+        """Whether components are checked against the text; a rebuild has none."""
+        return self.config.fuzzy.enabled and self.config.fuzzy.verify != "none" and not self.rebuild
 
     @property
     def labels_uri(self) -> str:

@@ -39,6 +39,7 @@ def definition(config: DedupConfig) -> dict[str, Any]:
             "rows": rows,
             "jaccard_at_half": jaccard_at(0.5, bands, rows),
             "s_curve": s_curve(config),
+            "verify": None if fuzzy.verify == "none" else {"by": fuzzy.verify, "threshold": fuzzy.verify_threshold},
         }
     return found
 

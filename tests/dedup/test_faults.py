@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 import ray
 
-from raypt import storage
 from raypt.dedup import DedupConfig, DedupShard, deduplicate
 from raypt.dedup.config import SentenceConfig
 from raypt.tasks import run_tasks
 from tests.dedup.reference import documents, split, write_shards
 from tests.dedup.test_pipeline import NOTICE, mutated_corpus
 
-CONFIG = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=3, keep_intermediate=True)
+CONFIG = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=4, keep_intermediate=True)
 FILES = ["plan.json", "bands", "exact", "attributes", "forest-0", "forest-1", "labels", "members", "elected", "spans"]
-FILES += ["repeats", "clusters", "edits", "removed", "clusters.parquet", "report.json"]
+FILES += ["repeats", "clusters", "edits", "removed", "clusters.parquet", "index.json", "report.json"]
 """What a run writes, in this order; the directory's name where there is a file a task."""
-LAST_OF_A_TASK = set(FILES) - {"plan.json", "bands", "exact", "clusters", "edits", "clusters.parquet", "report.json"}
+LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "spans", "repeats", "removed"]
 """The files with which a task is done: it never runs again."""
 
 
@@ -32,14 +31,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[DedupShard]:
 
 
 def run(shards: Sequence[DedupShard], directory: Path, runner: Callable[..., list[Any]] = run_tasks) -> None:
-    deduplicate(shards, CONFIG, str(directory / "work"), str(directory / "out"), runner=runner)
+    config = CONFIG.model_copy(update={"index": str(directory / "index")})
+    deduplicate(shards, config, str(directory / "work"), str(directory / "out"), runner=runner)
 
 
 def outputs(directory: Path) -> dict[str, bytes]:
     """Every file that is a result, by its path; what a killed process left under a temporary name is none."""
-    kinds = ("work/removed", "work/edits", "out")
-    files = [f"{kind}/{name}" for kind in kinds for name in storage.listdir(str(directory / kind))]
-    return {file: (directory / file).read_bytes() for file in files}
+    kinds = ("work/removed", "work/edits", "out", "index")
+    files = [path for kind in kinds for path in sorted((directory / kind).rglob("*")) if path.is_file()]
+    return {str(p.relative_to(directory)): p.read_bytes() for p in files if not p.name.startswith(".tmp-")}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def expected(shards: list[DedupShard], tmp_path_factory: pytest.TempPathFactory)
     directory = tmp_path_factory.mktemp("expected")
     run(shards, directory)
     found = outputs(directory)
-    assert len(found) == 10
+    assert len(found) == 10 + 1 + 4 + 2 * 4
     return found
 
 
@@ -110,19 +110,8 @@ def test_output_survives_a_worker_killed_in_each_pass(
 
     run(shards, tmp_path, killing)
     killed = {path.name for path in marks.iterdir()}
-    passes = [
-        "inspect",
-        "sign",
-        "connect",
-        "merge 1",
-        "label",
-        "join",
-        "elect",
-        "S-curve",
-        "spans",
-        "repeats",
-        "finish",
-    ]
+    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "spans", "repeats", "finish"]
+    passes += ["S-curve", "index", "index attributes"]
     assert killed == {f"dedup-{name}" for name in passes}
     assert outputs(tmp_path) == expected
 
