@@ -15,9 +15,10 @@ from raypt.config import RunConfig, job
 from raypt.pipeline import Curated, curate, resolve_builtin, timed_stage
 from raypt.ray_session import check_capacity, session
 from raypt.run_dir import RunDir, open_run
+from raypt.tokens.parts import part_uris
 from raypt.tokens.plan import StreamSpec, plan_stream, prepare_store, summarize_parts
 from raypt.tokens.producer import Tokenizing
-from raypt.tokens.shards import HELDOUT, ShardLedger, part_uris
+from raypt.tokens.shards import HELDOUT, ShardLedger
 from raypt.tokens.store import TokenStore
 from raypt.tokens.stream import StreamDataConfig, make_train_dataset
 from raypt.tokens.tokenizer import Tokenizer

@@ -10,8 +10,8 @@ from raypt.pipeline import curate, resolve_builtin
 from raypt.ray_session import check_capacity, session
 from raypt.run_dir import open_run
 from raypt.tokens import fertility
+from raypt.tokens.parts import part_uris
 from raypt.tokens.plan import summarize_parts
-from raypt.tokens.shards import part_uris
 from raypt.tokens.trainer import prepare_tokenizer
 
 

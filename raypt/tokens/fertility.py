@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
-from raypt.tokens.shards import PartSummary, _column, load_tokenizer
-from raypt.tokens.trainer import sample_batches, sample_rates
+from raypt.tokens.parts import PartSummary, column
+from raypt.tokens.sample import sample_batches, sample_rates
+from raypt.tokens.shards import load_tokenizer
 
 REPORT_FILE = "fertility.json"
 
@@ -61,7 +62,7 @@ def measure_part(uri: str, tokenizer_uri: str, rates: dict[tuple[str, str], floa
     tokenizer = load_tokenizer(tokenizer_uri)
     out: Groups = {}
     for batch in sample_batches(uri, rates, seed):
-        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
+        source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
         ids, offsets = tokenizer.encode_batch(text)
         unknown = ids == tokenizer.unk_id if tokenizer.unk_id is not None else np.zeros(ids.size, np.bool_)
         counts = pa.table(

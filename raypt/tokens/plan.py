@@ -19,7 +19,8 @@ from raypt.tasks import run_tasks
 from raypt.tokens.clock import ClockSource, RowsOf, SampleClock
 from raypt.tokens.config import MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.mixture import Phase
-from raypt.tokens.shards import PartSummary, heldout_identity, packing_identity, summarize_part
+from raypt.tokens.parts import PartSummary, summarize_part
+from raypt.tokens.shards import heldout_identity, packing_identity
 from raypt.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("raypt")

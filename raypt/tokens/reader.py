@@ -19,6 +19,7 @@ from raypt.tokens.plan import StreamSpec
 FAILURE_FILE = "failed.json"
 INDEX_FILE = "index.json"
 _POLL_S = 0.1
+_MAX_OPEN = 4096
 
 Batch = dict[str, npt.NDArray[Any]]
 """sample_index int64[B], tokens [B, S + 1], segments [B, S + 1] (0 = padding, from 1 = document within the sample)."""
@@ -87,8 +88,9 @@ class SampleReader:
         self.spec = spec
         self._rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
         self.clock = spec.clock(self._rows)
-        window = spec.config.window_shards or 64
-        self._store = store.TokenStore(spec.store_uri, max_open=max(16, 2 * window * len(spec.sources)))
+        # The shards of the windows under way; at the edge of two windows, of both.
+        windows = sum(min(2 * (spec.config.window_shards or len(s.shards)), len(s.shards)) for s in spec.sources)
+        self._store = store.TokenStore(spec.store_uri, max_open=min(max(windows, 16), _MAX_OPEN))
         self._names = [s.name for s in spec.sources]
         self._batch: Samples | None = None
 

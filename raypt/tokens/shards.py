@@ -1,10 +1,9 @@
-"""Curated parts to token-store shards: measure, tokenize, pack, hold out, account. Each is an idempotent task.
+"""Curated parts to token-store shards: tokenize, pack, hold out, account. Each is an idempotent task.
 
 A curated part `part-00007.parquet` and the store shard 7 are the same shard: it alone determines its samples.
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,32 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens import store
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
-from raypt.tokens.order import hash_array, key_of
 from raypt.tokens.packing import Packed, pack
+from raypt.tokens.parts import column, is_heldout, read_batches
 from raypt.tokens.tokenizer import Tokenizer
 
 HELDOUT = "heldout"
-_BATCH_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class PartSummary:
-    """What a curated part holds: documents and UTF-8 bytes by source and by (source, lang), and a hash of it all."""
-
-    documents: dict[str, int]
-    bytes: dict[str, int]
-    languages: dict[str, dict[str, int]]
-    """source -> lang ("" = unknown) -> bytes."""
-    training_documents: dict[str, int]
-    """By source: those that are not held out."""
-    content: str
 
 
 @dataclass
@@ -78,73 +61,6 @@ class ShardLedger:
         return cls(**value)
 
 
-def part_uris(curated_uri: str) -> list[str]:
-    """The curated parts of a directory, in shard order; refuses gaps in their numbering."""
-    names = [n for n in storage.listdir(curated_uri) if n.startswith("part-") and n.endswith(".parquet")]
-    if not names:
-        raise UserError(f"{curated_uri}: no curated part-*.parquet here")
-    for i, name in enumerate(names):
-        if name != f"part-{i:05d}.parquet":
-            raise UserError(f"{curated_uri}: part-{i:05d}.parquet is missing (next is {name})")
-    return [storage.join(curated_uri, n) for n in names]
-
-
-def _batches(uri: str, columns: Sequence[str]) -> Any:
-    try:
-        with storage.open_read(uri) as f:
-            file = pq.ParquetFile(f)
-            missing = {"doc_key", "source", "text"} - set(file.schema_arrow.names)
-            if missing:
-                raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
-            yield from file.iter_batches(_BATCH_ROWS, columns=[c for c in columns if c in file.schema_arrow.names])
-    except (pa.ArrowInvalid, OSError) as e:
-        raise UserError(f"{uri}: cannot read the curated part: {e}") from None
-
-
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """The column without nulls (missing or null = "")."""
-    if name not in batch.schema.names:
-        return pa.array([""] * batch.num_rows, pa.string())
-    column = batch.column(name)
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    return pc.fill_null(column.cast(pa.string()), "")
-
-
-def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0) -> PartSummary:
-    """Read a part once and sum it up."""
-    fraction = heldout.fraction if heldout else 0.0
-    documents: dict[str, int] = {}
-    training: dict[str, int] = {}
-    sizes: dict[tuple[str, str], int] = {}
-    content = xxhash.xxh3_64()
-    for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
-        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
-        lengths = pc.binary_length(text)
-        grouped = pa.table({"source": source, "lang": lang, "bytes": lengths}).group_by(["source", "lang"])
-        for row in grouped.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
-            key = row["source"], row["lang"]
-            sizes[key] = sizes.get(key, 0) + (row["bytes_sum"] or 0)
-            documents[row["source"]] = documents.get(row["source"], 0) + row["bytes_count"]
-        doc_keys = np.asarray(batch.column("doc_key").cast(pa.int64()))
-        for row in pc.value_counts(source.filter(pa.array(~is_heldout(doc_keys, fraction, seed)))).to_pylist():
-            training[row["values"]] = training.get(row["values"], 0) + row["counts"]
-        content.update(doc_keys.tobytes())
-        content.update(np.asarray(lengths.cast(pa.int32())).tobytes())
-        for column in (source, text):
-            content.update("".join(column.to_pylist()).encode("utf-8", "surrogatepass"))
-    languages: dict[str, dict[str, int]] = {}
-    for (source_name, lang_name), n in sorted(sizes.items()):
-        languages.setdefault(source_name, {})[lang_name] = n
-    return PartSummary(
-        dict(sorted(documents.items())),
-        {s: sum(by_lang.values()) for s, by_lang in languages.items()},
-        languages,
-        dict(sorted(training.items())),
-        content.hexdigest(),
-    )
-
-
 def packing_identity(packing: PackingConfig) -> str:
     """The packing settings in words: they go into store headers and fingerprints."""
     return " ".join(f"{k}={v}" for k, v in packing.model_dump().items())
@@ -152,13 +68,6 @@ def packing_identity(packing: PackingConfig) -> str:
 
 def heldout_identity(heldout: HeldoutConfig, seed: int) -> str:
     return f"fraction={heldout.fraction} seed={seed}" if heldout.fraction else "none"
-
-
-def is_heldout(doc_keys: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
-    """bool[n]: which documents are held out, by a seeded hash of the key alone."""
-    if not fraction:
-        return np.zeros(doc_keys.size, np.bool_)
-    return hash_array(doc_keys, key_of(HELDOUT, seed)) < np.uint64(int(fraction * (1 << 64)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -200,13 +109,13 @@ def _tokenize(
     packing = config.packing
     extra = int(packing.add_bos) + int(packing.add_eos)
     sections: dict[_Key, _Section] = {}
-    for whole in _batches(uri, ["doc_key", "source", "lang", "text"]):
+    for whole in read_batches(uri, ["doc_key", "source", "lang", "text"]):
         held = is_heldout(np.asarray(whole.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
         ledger.heldout_documents += int(held.sum())
         batch = whole.filter(pa.array(held if heldout else ~held))
         if not batch.num_rows:
             continue
-        source, lang, text = (_column(batch, c) for c in ("source", "lang", "text"))
+        source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
         ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
         groups: dict[_Key, list[int]] = {}

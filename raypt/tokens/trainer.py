@@ -3,11 +3,9 @@
 import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import tokenizers
 import xxhash
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -17,58 +15,15 @@ from raypt.errors import UserError
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.loaders import load_any
-from raypt.tokens.order import hash_array, key_of
+from raypt.tokens.parts import PartSummary, summarize_part
+from raypt.tokens.sample import sample_part, sample_rates
 from raypt.tokens.sentencepiece import control_guard
-from raypt.tokens.shards import PartSummary, _batches, _column, summarize_part
 from raypt.tokens.tokenizer import Tokenizer
 
 log = logging.getLogger("raypt")
 
 UNKNOWN_TOKEN = "<|unknown|>"
 _ORIGIN_FILE = "origin.json"
-
-
-def sample_rates(summaries: Sequence[PartSummary], config: TokenizerConfig) -> dict[tuple[str, str], float]:
-    """(source, lang) -> the share of its documents to sample, so that all add up to about `sample_bytes`.
-
-    A group's quota is its share of the bytes to the power `sample_alpha`; what a small group cannot fill goes to the
-    others.
-    """
-    sizes: dict[tuple[str, str], int] = {}
-    for summary in summaries:
-        for source, by_lang in summary.languages.items():
-            for lang, n in by_lang.items():
-                sizes[source, lang] = sizes.get((source, lang), 0) + n
-    sizes = {k: n for k, n in sorted(sizes.items()) if n}
-    rates: dict[tuple[str, str], float] = {}
-    left = float(config.sample_bytes)
-    open_ = dict(sizes)
-    while open_:
-        total = sum(n**config.sample_alpha for n in open_.values())
-        full = [k for k, n in open_.items() if left * n**config.sample_alpha / total >= n]
-        if not full:
-            rates |= {k: left * n**config.sample_alpha / total / n for k, n in open_.items()}
-            break
-        for k in full:
-            rates[k] = 1.0
-            left -= open_.pop(k)
-    return rates
-
-
-def sample_batches(uri: str, rates: dict[tuple[str, str], float], seed: int) -> Iterator[pa.RecordBatch]:
-    """The documents of a part that the sample takes, in order: a seeded hash of the key decides."""
-    for batch in _batches(uri, ["doc_key", "source", "lang", "text"]):
-        source, lang = (_column(batch, c) for c in ("source", "lang"))
-        rate = np.array([rates.get(k, 0.0) for k in zip(source.to_pylist(), lang.to_pylist(), strict=True)])
-        keys = hash_array(np.asarray(batch.column("doc_key").cast(pa.int64())), key_of("tokenizer", seed))
-        take = keys < (rate * float(1 << 63)).astype(np.uint64) * np.uint64(2)
-        take |= rate >= 1.0
-        yield batch.filter(pa.array(take))
-
-
-def sample_part(uri: str, rates: dict[tuple[str, str], float], seed: int) -> list[str]:
-    """The texts of a part that the sample takes, in order."""
-    return [t for batch in sample_batches(uri, rates, seed) for t in _column(batch, "text").to_pylist()]
 
 
 def special_tokens(config: TokenizerConfig) -> list[str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.shards import part_uris
+from raypt.tokens.parts import part_uris
 
 WORDS = [
     *("the", "of", "sea", "ship", "engine", "water", "light", "cold", "house", "river", "don't", "naïve"),

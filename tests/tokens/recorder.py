@@ -20,9 +20,9 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from raypt import storage
 from raypt.tokens.config import TokensConfig
+from raypt.tokens.parts import part_uris
 from raypt.tokens.plan import Cursor, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.producer import Tokenizing
-from raypt.tokens.shards import part_uris
 from raypt.tokens.stream import StreamDataConfig, batches, make_train_dataset
 from raypt.tokens.tokenizer import Tokenizer
 

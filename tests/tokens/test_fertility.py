@@ -7,7 +7,7 @@ import pytest
 from raypt import storage
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.fertility import Fertility, measure, table
-from raypt.tokens.shards import summarize_part
+from raypt.tokens.parts import summarize_part
 from raypt.tokens.tokenizer import Tokenizer
 from raypt.tokens.trainer import train
 from tests.tokens.helpers import WORDS

@@ -4,9 +4,8 @@ import pytest
 
 from raypt.errors import UserError
 from raypt.tokens.config import TokenizerConfig
-from raypt.tokens.shards import PartSummary, summarize_part
 from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer, sample_part, sample_rates, train
+from raypt.tokens.trainer import prepare_tokenizer, train
 from tests.tokens.helpers import WORDS
 
 TEXTS = [" ".join(WORDS[i:] + WORDS[:i]) * 5 for i in range(len(WORDS))]
@@ -86,38 +85,6 @@ def test_lower_case_wordpiece_ignores_case() -> None:
     assert tokenizer.encode("The SHIP") == tokenizer.encode("the ship")
 
 
-def summary(**languages: dict[str, int]) -> PartSummary:
-    return PartSummary({}, {}, languages, {}, "")
-
-
-def test_a_small_corpus_is_sampled_whole() -> None:
-    rates = sample_rates([summary(web={"en": 500, "zh": 100})], config(sample_bytes=10_000))
-    assert rates == {("web", "en"): 1.0, ("web", "zh"): 1.0}
-
-
-def test_a_sample_holds_about_as_many_bytes_as_asked() -> None:
-    sizes = {("web", "en"): 10**9, ("web", "zh"): 10**6, ("books", ""): 2000}
-    parts = [summary(web={"en": 10**9, "zh": 10**6}, books={"": 2000})]
-    rates = sample_rates(parts, config(sample_bytes=10_000_000))
-    assert sum(rates[k] * n for k, n in sizes.items()) == pytest.approx(10_000_000)
-
-
-def test_small_languages_are_lifted_and_filled_ones_leave_their_share_to_others() -> None:
-    rates = sample_rates([summary(web={"en": 10**9, "zh": 10**6})], config(sample_bytes=10_000_000, sample_alpha=0.5))
-    assert rates["web", "zh"] > 10 * rates["web", "en"]
-    rates = sample_rates([summary(web={"en": 10**9, "zh": 100})], config(sample_bytes=1_000_000, sample_alpha=0.0))
-    assert rates["web", "zh"] == 1.0
-    assert rates["web", "en"] == pytest.approx((1_000_000 - 100) / 10**9)
-
-
-def test_the_seed_decides_which_documents_are_sampled(curated: list[str]) -> None:
-    rates = {(s, lang): 0.5 for s in ("web", "books") for lang in ("en", "zh")}
-    a, b = (sample_part(curated[4], rates, seed) for seed in (1, 2))
-    assert a == sample_part(curated[4], rates, 1)
-    assert a != b
-    assert 10 < len(a) < 30
-
-
 def test_a_prepared_tokenizer_is_loaded_the_second_time(curated: list[str], tmp_path: Path) -> None:
     first = prepare_tokenizer(curated, config(), str(tmp_path), seed=0)
     before = (tmp_path / "tokenizer.json").stat().st_mtime_ns
@@ -152,12 +119,3 @@ def test_empty_curated_text_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="curated text is empty"):
         prepare_tokenizer(write_parts(tmp_path / "curated", [[]]), config(), str(tmp_path / "tok"), seed=0)
-
-
-def test_a_part_without_text_column_is_refused_by_name(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"doc_key": [1], "source": ["a"]}), tmp_path / "part-00000.parquet")
-    with pytest.raises(UserError, match=r"part-00000\.parquet: not a curated part.*text"):
-        summarize_part(str(tmp_path / "part-00000.parquet"))

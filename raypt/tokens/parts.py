@@ -1,0 +1,106 @@
+"""Curated parts: the Parquet files this room starts from, what they hold, and which of their documents are held out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens.config import HeldoutConfig
+from raypt.tokens.order import hash_array, key_of
+
+_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What a curated part holds: documents and UTF-8 bytes by source and by (source, lang), and a hash of it all."""
+
+    documents: dict[str, int]
+    bytes: dict[str, int]
+    languages: dict[str, dict[str, int]]
+    """source -> lang ("" = unknown) -> bytes."""
+    training_documents: dict[str, int]
+    """By source: those that are not held out."""
+    content: str
+
+
+def is_heldout(doc_keys: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """bool[n]: which documents are held out, by a seeded hash of the key alone."""
+    if not fraction:
+        return np.zeros(doc_keys.size, np.bool_)
+    return hash_array(doc_keys, key_of("heldout", seed)) < np.uint64(int(fraction * (1 << 64)))
+
+
+def part_uris(curated_uri: str) -> list[str]:
+    """The curated parts of a directory, in shard order; refuses gaps in their numbering."""
+    names = [n for n in storage.listdir(curated_uri) if n.startswith("part-") and n.endswith(".parquet")]
+    if not names:
+        raise UserError(f"{curated_uri}: no curated part-*.parquet here")
+    for i, name in enumerate(names):
+        if name != f"part-{i:05d}.parquet":
+            raise UserError(f"{curated_uri}: part-{i:05d}.parquet is missing (next is {name})")
+    return [storage.join(curated_uri, n) for n in names]
+
+
+def read_batches(uri: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The documents of a part, a thousand at a time; a column that the part lacks is left out."""
+    try:
+        with storage.open_read(uri) as f:
+            file = pq.ParquetFile(f)
+            missing = {"doc_key", "source", "text"} - set(file.schema_arrow.names)
+            if missing:
+                raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
+            yield from file.iter_batches(_BATCH_ROWS, columns=[c for c in columns if c in file.schema_arrow.names])
+    except (pa.ArrowInvalid, OSError) as e:
+        raise UserError(f"{uri}: cannot read the curated part: {e}") from None
+
+
+def column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of strings without nulls (missing or null = "")."""
+    if name not in batch.schema.names:
+        return pa.array([""] * batch.num_rows, pa.string())
+    values = batch.column(name)
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    return pc.fill_null(values.cast(pa.string()), "")
+
+
+def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0) -> PartSummary:
+    """Read a part once and sum it up."""
+    fraction = heldout.fraction if heldout else 0.0
+    documents: dict[str, int] = {}
+    training: dict[str, int] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    content = xxhash.xxh3_64()
+    for batch in read_batches(uri, ["doc_key", "source", "lang", "text"]):
+        source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
+        lengths = pc.binary_length(text)
+        grouped = pa.table({"source": source, "lang": lang, "bytes": lengths}).group_by(["source", "lang"])
+        for row in grouped.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
+            key = row["source"], row["lang"]
+            sizes[key] = sizes.get(key, 0) + (row["bytes_sum"] or 0)
+            documents[row["source"]] = documents.get(row["source"], 0) + row["bytes_count"]
+        doc_keys = np.asarray(batch.column("doc_key").cast(pa.int64()))
+        for row in pc.value_counts(source.filter(pa.array(~is_heldout(doc_keys, fraction, seed)))).to_pylist():
+            training[row["values"]] = training.get(row["values"], 0) + row["counts"]
+        content.update(doc_keys.tobytes())
+        content.update(np.asarray(lengths.cast(pa.int32())).tobytes())
+        for strings in (source, text):
+            content.update("".join(strings.to_pylist()).encode("utf-8", "surrogatepass"))
+    languages: dict[str, dict[str, int]] = {}
+    for (source_name, lang_name), n in sorted(sizes.items()):
+        languages.setdefault(source_name, {})[lang_name] = n
+    return PartSummary(
+        dict(sorted(documents.items())),
+        {s: sum(by_lang.values()) for s, by_lang in languages.items()},
+        languages,
+        dict(sorted(training.items())),
+        content.hexdigest(),
+    )
