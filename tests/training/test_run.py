@@ -1,0 +1,192 @@
+"""Training under Ray Train: what it leaves, and that killing a worker and then the driver changes nothing of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+import torch
+import transformers
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.model import generate, load_hf
+from raypt.tokens.store import TokenStore
+from raypt.training.checkpoint import latest_checkpoint
+from raypt.training.entropy import unigram_entropy
+from raypt.training.export import export_checkpoint, write_sample
+from raypt.training.records import read_metrics
+from raypt.training.run import TrainResult, check_workers
+from tests.training import tiny_run
+
+
+@dataclass
+class Runs:
+    data: Path
+    undisturbed: TrainResult
+    undisturbed_dir: Path
+    killed: TrainResult
+    killed_dir: Path
+    steps_when_driver_died: int
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    root = tmp_path_factory.mktemp("training")
+    tiny_run.prepare(root / "data")
+    survived = kill_worker_then_driver(root / "data", root / "killed")
+    ray.init(address="local", num_cpus=2, include_dashboard=False)
+    try:
+        undisturbed = tiny_run.run(root / "data", root / "undisturbed")
+        killed = tiny_run.run(root / "data", root / "killed")
+        yield Runs(root / "data", undisturbed, root / "undisturbed", killed, root / "killed", survived)
+    finally:
+        ray.shutdown()
+
+
+def kill_worker_then_driver(data: Path, out: Path) -> int:
+    """SIGKILL a training worker in the middle of the run, then the driver once the run has gone on; returns the steps
+    on record by then.
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    log = out.with_suffix(".log")
+    with log.open("w") as f:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "tests.training.tiny_run", str(data), str(out)],
+            stdout=f, stderr=f, env=environment, cwd=environment["PYTHONPATH"],
+        )  # fmt: skip
+    children: list[psutil.Process] = []
+    try:
+        wait_for(lambda: steps_done(out) >= tiny_run.EVERY + 2, driver, log)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        workers = [p for p in children if "RayTrainWorker" in "".join(p.cmdline()[:1])]
+        assert len(workers) == 2
+        before = {p.pid for p in workers}
+        workers[1].send_signal(signal.SIGKILL)
+
+        def restarted() -> bool:
+            now = [p for p in psutil.Process(driver.pid).children(recursive=True) if p.pid not in before]
+            return any("RayTrainWorker" in "".join(name(p)) for p in now) and steps_done(out) >= 2 * tiny_run.EVERY + 2
+
+        wait_for(restarted, driver, log)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        steps = steps_done(out)
+    finally:
+        driver.kill()
+        driver.wait()
+        for child in children:
+            if child.is_running():
+                child.kill()
+    return steps
+
+
+def name(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()[:1]
+    except psutil.Error:
+        return []
+
+
+def steps_done(out: Path) -> int:
+    rows = read_metrics(str(out))
+    return rows[-1]["step"] if rows else 0
+
+
+def wait_for(condition: object, driver: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 300) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert driver.poll() is None, f"the driver ended too soon:\n{log.read_text()[-4000:]}"
+        assert time.monotonic() < deadline, f"too slow:\n{log.read_text()[-4000:]}"
+        time.sleep(0.02)
+
+
+def test_the_driver_died_before_the_end(runs: Runs) -> None:
+    assert tiny_run.EVERY < runs.steps_when_driver_died < tiny_run.STEPS
+
+
+def test_a_killed_run_ends_with_the_same_losses(runs: Runs) -> None:
+    def losses(result: TrainResult) -> list[float]:
+        return [row["loss"] for row in result.metrics]
+
+    assert [row["step"] for row in runs.killed.metrics] == list(range(1, tiny_run.STEPS + 1))
+    assert losses(runs.killed) == losses(runs.undisturbed)
+
+
+def test_a_killed_run_trains_on_every_sample_once_and_in_order(runs: Runs) -> None:
+    killed, undisturbed = (
+        storage.read_parquet(str(d / "samples.parquet")) for d in (runs.killed_dir, runs.undisturbed_dir)
+    )
+    assert killed.column("sample_index").to_pylist() == list(range(tiny_run.STEPS * tiny_run.BATCH))
+    assert killed.equals(undisturbed)
+
+
+def test_the_checkpoint_holds_the_cursor_of_the_stream(runs: Runs) -> None:
+    newest = latest_checkpoint(str(runs.killed_dir / "checkpoints"))
+    assert newest is not None
+    assert newest.step == tiny_run.STEPS
+    assert newest.cursor.next_sample == tiny_run.STEPS * tiny_run.BATCH
+    assert "tokenizer" in newest.cursor.fingerprint
+
+
+def test_only_the_configured_checkpoints_are_kept(runs: Runs) -> None:
+    names = [n for n in storage.listdir(str(runs.killed_dir / "checkpoints")) if n.startswith("step-")]
+    assert [int(n.split("-")[1]) for n in names] == [tiny_run.STEPS - tiny_run.EVERY, tiny_run.STEPS]
+
+
+def test_the_loss_falls(runs: Runs) -> None:
+    losses = np.array([row["loss"] for row in runs.undisturbed.metrics])
+    assert losses[-4:].mean() < 0.8 * losses[0]
+    unigram = unigram_entropy(TokenStore(str(runs.data / "tokens")))
+    assert 1.0 < unigram < np.log(300)
+
+
+def test_held_out_loss_is_recorded_at_its_interval_and_at_the_end(runs: Runs) -> None:
+    steps = [row["step"] for row in runs.undisturbed.metrics if "heldout_loss" in row]
+    assert steps == [8, 16, 24]
+    assert set(runs.undisturbed.metrics[-1]["heldout"]) == {"words/en"}
+
+
+def test_transformers_loads_the_export_and_gives_the_same_logits_and_greedy_tokens(runs: Runs) -> None:
+    export_uri = str(runs.killed_dir / "export")
+    export_checkpoint(runs.killed.checkpoint, str(runs.data / "tokenizer"), export_uri)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(export_uri)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(export_uri)
+    ours = load_hf(export_uri)
+    ids = torch.tensor([tokenizer("the river moves slowly").input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+    expected = theirs.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+    eos = tokenizer.eos_token_id
+    if eos in expected:
+        expected = expected[: expected.index(eos)]
+    assert generate(ours, ids[0].tolist(), max_new_tokens=12, stop=eos) == expected
+
+
+def test_a_sample_is_generated_and_kept(runs: Runs) -> None:
+    export_uri = str(runs.undisturbed_dir / "export")
+    export_checkpoint(runs.undisturbed.checkpoint, str(runs.data / "tokenizer"), export_uri)
+    sample = write_sample(str(runs.undisturbed_dir), export_uri, ["the river", ""])
+    assert storage.read_json(str(runs.undisturbed_dir / "sample.json")) == sample
+    assert [s["prompt"] for s in sample] == ["the river", ""]
+    assert all(s["text"] for s in sample)
+
+
+def test_an_impossible_number_of_workers_is_refused_with_the_possible_ones() -> None:
+    train = tiny_run.train_config().model_copy(update={"workers": 3})
+    with pytest.raises(UserError, match="1, 2, 4, 8"):
+        check_workers(train, tiny_run.LENGTH)
+
+
+def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -> None:
+    train = tiny_run.train_config().model_copy(update={"global_batch_tokens": 250})
+    with pytest.raises(UserError, match="128 and 256"):
+        check_workers(train, tiny_run.LENGTH)
