@@ -170,7 +170,7 @@ def dedup_section(report: dict[str, Any]) -> str:
     for file in report.get("contamination", []):
         parts.append(f"<h3>Samples of {text(file['file'])} in the documents</h3>")
         parts.append(
-            f"<p>{file['found']:,} of {file['samples']:,} samples found ({file['too_short']:,} are too short to look for), "
+            f"<p>{file['found']:,} of {file['samples']:,} samples found, {file['too_short']:,} too short to look for, "
             f"{file['documents_removed']:,} documents removed.</p>"
         )
         examples = [(e["sample"], f"{e['coverage']:.0%}", e["ngram"]) for e in file["examples"]]
