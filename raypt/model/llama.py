@@ -20,6 +20,7 @@ from torch.utils.checkpoint import (
     noop_context_fn,
 )
 
+from raypt.model.attention import attention
 from raypt.model.config import ModelConfig
 from raypt.model.loss import cross_entropy_sum
 from raypt.model.rope import cos_sin, inverse_frequencies, positions_from_segments, rotate
@@ -113,10 +114,7 @@ class Attention(nn.Module):
         k_BKSD = rotate(k.transpose(1, 2), context.cos, context.sin)
         if context.cache is not None:
             k_BKSD, v_BKSD = context.cache.append(self.layer, k_BKSD, v_BKSD)
-        causal = context.mask is None and s > 1
-        y_BHSD = F.scaled_dot_product_attention(
-            q_BHSD, k_BKSD, v_BKSD, attn_mask=context.mask, is_causal=causal, enable_gqa=self.heads != self.kv_heads
-        )
+        y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask)
         return self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
 
 
@@ -176,7 +174,7 @@ def _draw(shape: torch.Size, scale: float, generator: torch.Generator) -> Tensor
     return torch.ones(shape) if len(shape) == 1 else torch.empty(shape).normal_(0.0, scale, generator=generator)
 
 
-_MATMULS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
+_MATMULS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
 
 def _save_matmuls(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
@@ -189,7 +187,7 @@ class Llama(nn.Module):
 
     `forward(tokens, segments)` gives logits; with `targets` it gives sums over them without ever holding all logits.
     `activation_checkpointing`: "none", "full" (a block's input is kept, all else recomputed), or "selective" (results
-    of matrix products and attention are kept, norms and pointwise work recomputed).
+    of the linear layers and of torch's attention kernels are kept, norms and pointwise work recomputed).
     """
 
     def __init__(self, config: ModelConfig, activation_checkpointing: str = "none") -> None:

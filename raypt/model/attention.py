@@ -1,0 +1,91 @@
+"""Causal attention for training on CPUs, which does not compute what the mask throws away.
+
+torch's CPU kernel works through all keys for every query. Here queries go in blocks, and a block sees only the keys up
+to its own end: a little over half of the products. Probabilities are kept for the backward pass (the memory is that of
+half the score matrix), and the query heads of a group are folded into the rows of one product per key head.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK = 64
+
+
+class _BlockedCausal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q_BHSD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask_BSS: Tensor | None) -> Tensor:
+        b, h, s, d = q_BHSD.shape
+        kv = k_BKSD.shape[1]
+        groups = h // kv
+        q = q_BHSD.reshape(b * kv, groups, s, d)
+        k, v = k_BKSD.reshape(b * kv, s, d), v_BKSD.reshape(b * kv, s, d)
+        y_BHSD = torch.empty_like(q_BHSD, memory_format=torch.contiguous_format)
+        y = y_BHSD.view(b * kv, groups, s, d)
+        probabilities = []
+        for start in range(0, s, BLOCK):
+            end = min(start + BLOCK, s)
+            n = end - start
+            rows = (q[:, :, start:end] * d**-0.5).reshape(b * kv, groups * n, d)
+            scores = torch.bmm(rows, k[:, :end].transpose(1, 2))
+            if mask_BSS is None:
+                above = torch.ones(n, n, dtype=torch.bool, device=q.device).triu_(1)
+                scores.view(b * kv, groups, n, end)[..., start:].masked_fill_(above, float("-inf"))
+            else:
+                hidden = ~mask_BSS[:, None, None, start:end, :end]
+                scores.view(b, kv, groups, n, end).masked_fill_(hidden, float("-inf"))
+            p = torch.softmax(scores, dim=-1)
+            y[:, :, start:end] = torch.bmm(p, v[:, :end]).view(b * kv, groups, n, d)
+            probabilities.append(p)
+        ctx.save_for_backward(q_BHSD, k_BKSD, v_BKSD, y_BHSD, *probabilities)
+        return y_BHSD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q_BHSD, k_BKSD, v_BKSD, y_BHSD, *probabilities = ctx.saved_tensors
+        b, h, s, d = q_BHSD.shape
+        kv = k_BKSD.shape[1]
+        groups = h // kv
+        q = q_BHSD.reshape(b * kv, groups, s, d)
+        k, v = k_BKSD.reshape(b * kv, s, d), v_BKSD.reshape(b * kv, s, d)
+        dy_BHSD = grads[0]
+        dy = dy_BHSD.reshape(b * kv, groups, s, d)
+        delta = (dy_BHSD * y_BHSD).sum(-1).view(b * kv, groups, s, 1)
+        dq = torch.empty_like(q)
+        dk, dv = torch.zeros_like(k), torch.zeros_like(v)
+        for i, start in enumerate(range(0, s, BLOCK)):
+            end = min(start + BLOCK, s)
+            n = end - start
+            p = probabilities[i]
+            rows = q[:, :, start:end].reshape(b * kv, groups * n, d)
+            dy_rows = dy[:, :, start:end].reshape(b * kv, groups * n, d)
+            dv[:, :end].baddbmm_(p.transpose(1, 2), dy_rows)
+            ds = torch.bmm(dy_rows, v[:, :end].transpose(1, 2))
+            ds.sub_(delta[:, :, start:end].reshape(b * kv, groups * n, 1)).mul_(p)
+            dq[:, :, start:end] = torch.bmm(ds, k[:, :end]).view(b * kv, groups, n, d)
+            dk[:, :end].baddbmm_(ds.transpose(1, 2), rows)
+        dq.mul_(d**-0.5)
+        dk.mul_(d**-0.5)
+        return dq.view(b, h, s, d), dk.view(b, kv, s, d), dv.view(b, kv, s, d), None
+
+
+def attention(q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention with grouped key/value heads.
+
+    `mask`: boolean (B, 1, S, T) or (S, T), True = may attend; None = causal. A mask must itself be causal where S = T.
+    """
+    s = q_BHSD.shape[2]
+    training = torch.is_grad_enabled() and q_BHSD.requires_grad
+    blocked = training and q_BHSD.device.type == "cpu" and q_BHSD.dtype == torch.float32 and s == k_BKTD.shape[2]
+    if blocked and s > BLOCK and (mask is None or mask.dim() == 4):
+        return _BlockedCausal.apply(q_BHSD, k_BKTD, v_BKTD, None if mask is None else mask[:, 0])
+    return F.scaled_dot_product_attention(
+        q_BHSD,
+        k_BKTD,
+        v_BKTD,
+        attn_mask=mask,
+        is_causal=mask is None and s > 1,
+        enable_gqa=q_BHSD.shape[1] != k_BKTD.shape[1],
+    )

@@ -1,0 +1,40 @@
+"""The CPU attention of training against torch's."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from raypt.model.attention import BLOCK, attention
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("length", [BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 5])
+@pytest.mark.parametrize("masked", [True, False])
+def test_values_and_gradients_equal_those_of_torch(kv_heads: int, length: int, masked: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(heads: int) -> torch.Tensor:
+        return torch.randn(2, heads, length, 16, generator=generator).requires_grad_()
+
+    q, k, v, weight = draw(4), draw(kv_heads), draw(kv_heads), draw(4).detach()
+    mask = None
+    if masked:
+        segments = torch.randint(0, 3, (2, length), generator=generator).sort(dim=1).values
+        mask = (segments[:, None, :, None] == segments[:, None, None, :]).tril()
+    ours = attention(q, k, v, mask)
+    gradients = torch.autograd.grad((ours * weight).sum(), (q, k, v))
+    theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    for mine, other in zip(gradients, torch.autograd.grad((theirs * weight).sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(mine, other, atol=2e-5, rtol=1e-4)
+
+
+def test_the_same_holds_without_gradients_and_in_bf16() -> None:
+    q, k, v = (torch.randn(1, 2, 100, 16, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    with torch.no_grad():
+        expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        assert torch.equal(attention(q, k, v, None), expected)
+    low = attention(*(x.bfloat16().requires_grad_() for x in (q, k, v)), None)
+    torch.testing.assert_close(low.float(), expected, atol=3e-2, rtol=3e-2)
