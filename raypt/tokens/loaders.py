@@ -10,7 +10,7 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens import sentencepiece
 from raypt.tokens.config import TokenizerConfig
-from raypt.tokens.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer, _names, backend_from_json
+from raypt.tokens.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer, backend_from_json, named_tokens
 
 
 def load_any(uri: str, config: TokenizerConfig | None = None) -> Tokenizer:
@@ -58,7 +58,7 @@ _USUAL: dict[str, tuple[str, ...]] = {
 
 
 def _named(backend: tokenizers.Tokenizer, files: dict[str, Any], config: TokenizerConfig | None) -> Tokenizer:
-    found = _names(files)
+    found = named_tokens(files)
     for name, usual in _USUAL.items():
         wanted = getattr(config, f"{name}_token", None) if config else None
         candidates = [found.get(name), wanted, *usual]

@@ -168,7 +168,7 @@ class Tokenizer:
             raise UserError(f"{file}: there is no tokenizer here")
         config_file = storage.join(uri, CONFIG_FILE)
         config = storage.read_json(config_file) if storage.exists(config_file) else {}
-        return cls(backend_from_json(storage.read_bytes(file), file), **_names(config))
+        return cls(backend_from_json(storage.read_bytes(file), file), **named_tokens(config))
 
 
 def _size(texts: Sequence[str] | pa.Array) -> int:
@@ -184,7 +184,7 @@ def backend_from_json(data: bytes, where: str) -> tokenizers.Tokenizer:
         ) from None
 
 
-def _names(config: dict[str, Any]) -> dict[str, str | None]:
+def named_tokens(config: dict[str, Any]) -> dict[str, str | None]:
     """bos, eos, pad, unk of a tokenizer_config.json, where each is a string or an object with `content`."""
     out: dict[str, str | None] = {}
     for name in ("bos", "eos", "pad", "unk"):
