@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from raypt.curation.language import LanguageConfig
 from raypt.curation.pii.config import PiiConfig
-from raypt.curation.presets import PRESETS
+from raypt.curation.presets import BY_LANGUAGE, PRESETS
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.rules.bad_words import BadWords
 from raypt.curation.rules.base import RuleSettings
@@ -94,19 +94,21 @@ class CurationConfig(Settings):
     """Classifier of reference text against raw pages."""
     pii: PiiConfig = PiiConfig()
     """Masking of personal data."""
-    by_language: dict[str, dict[str, dict[str, float | None]]] = Field(default_factory=dict)
+    by_language: dict[str, dict[str, dict[str, float | None]]] = Field(default_factory=lambda: dict(BY_LANGUAGE))
     """Thresholds (`*_min`, `*_max`) that differ for a language, e.g.
-    `{zh: {gopher_quality: {alpha_word_fraction_min: 0.6}}}`."""
+    `{de: {gopher_quality: {mean_word_length_max: 12}}}`. Chinese, Japanese and Thai come with FineWeb-2's values where
+    these are looser than the English ones (presets.py); what is given here is added, and wins."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("preset") is not None:
-            name = values["preset"]
-            if name not in PRESETS:
-                raise ValueError(f"preset: there is no {name!r}; the presets are {', '.join(PRESETS)}")
-            return _merged(PRESETS[name], values)
-        return values
+        if not isinstance(values, dict):
+            return values
+        name = values.get("preset")
+        if name is not None and name not in PRESETS:
+            raise ValueError(f"preset: there is no {name!r}; the presets are {', '.join(PRESETS)}")
+        beneath = _merged({"by_language": BY_LANGUAGE}, PRESETS[name] if name is not None else {})
+        return _merged(beneath, values)
 
     @field_validator("stages")
     @classmethod

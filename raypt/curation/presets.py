@@ -66,3 +66,41 @@ PRESETS: dict[str, dict[str, Any]] = {
         "quality": {"threshold": {"percentile": 10.0}},
     },
 }
+
+
+def _fineweb2(duplicate: tuple[float, ...], alpha: float, ended: float, **more: float) -> dict[str, Any]:
+    return {
+        "gopher_repetition": {
+            **{
+                f"duplicate_{n}_gram_char_fraction_max": limit for n, limit in zip(range(5, 11), duplicate, strict=True)
+            },
+            **more,
+        },
+        "gopher_quality": {"alpha_word_fraction_min": alpha},
+        "fineweb": {
+            "short_line_fraction_max": None,
+            "duplicate_line_char_fraction_max": 0.1,
+            "ended_line_fraction_min": ended,
+        },
+    }
+
+
+_ZH = _fineweb2(
+    (0.198, 0.182, 0.167, 0.154, 0.14, 0.127), 0.735, 0.106,
+    top_2_gram_char_fraction_max=0.256, top_3_gram_char_fraction_max=0.201, top_4_gram_char_fraction_max=0.171,
+)  # fmt: skip
+
+# Penedo et al. 2025 (FineWeb-2), configs/{cmn_Hani,jpn_Jpan,tha_Thai}.yml, where looser than the English value: 30
+# characters are no short line in Chinese, and n-grams of characters repeat more readily than n-grams of words.
+BY_LANGUAGE: dict[str, dict[str, Any]] = {
+    "zh": _ZH,
+    "yue": _ZH,
+    "wuu": _ZH,
+    "ja": _fineweb2(
+        (0.307, 0.283, 0.264, 0.248, 0.234, 0.223), 0.759, 0.12, duplicate_line_fraction_max=0.375
+    ),
+    "th": _fineweb2(
+        (0.185, 0.168, 0.152, 0.137, 0.124, 0.111), 0.8, 0.0, duplicate_line_fraction_max=0.349,
+        top_2_gram_char_fraction_max=0.221, top_3_gram_char_fraction_max=0.197, top_4_gram_char_fraction_max=0.162,
+    ),
+}  # fmt: skip

@@ -192,10 +192,11 @@ def gopher_quality(text: str, stop_words: set[str]) -> dict[str, float | None]:
     words = [t for t in all_tokens if not is_symbol(t)]
     lines = text.splitlines()
     n, m = max(len(all_tokens), 1), max(len(lines), 1)
-    unspaced = sum(any(has(c, u.UNSPACED) for c in t) for t in all_tokens)
+    spaced = [w for w in words if not any(has(c, u.UNSPACED) for c in w)]
+    unspaced = len(words) - len(spaced)
     return {
         "word_count": len(words),
-        "mean_word_length": None if 2 * unspaced > len(words) else sum(map(len, words)) / max(len(words), 1),
+        "mean_word_length": None if 2 * unspaced > len(words) else sum(map(len, spaced)) / max(len(spaced), 1),
         "hash_to_word_ratio": text.count("#") / n if all_tokens else 0.0,
         "ellipsis_to_word_ratio": (text.count("...") + text.count("…")) / n if all_tokens else 0.0,
         "bullet_line_fraction": sum(x.strip()[:1] in set(BULLETS) for x in lines) / m,

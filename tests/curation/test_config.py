@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from raypt.curation.config import CurationConfig
-from raypt.curation.presets import PRESETS
+from raypt.curation.presets import BY_LANGUAGE, PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -39,3 +39,20 @@ def test_a_resolved_configuration_reads_back_as_itself() -> None:
 def test_mistakes_are_named(values: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         CurationConfig.model_validate(values)
+
+
+def test_thresholds_by_language_add_to_the_built_in_ones() -> None:
+    config = CurationConfig.model_validate({"by_language": {"zh": {"fineweb": {"short_line_fraction_max": 0.8}}}})
+    assert config.by_language["zh"]["fineweb"]["short_line_fraction_max"] == 0.8
+    assert config.by_language["zh"]["fineweb"]["duplicate_line_char_fraction_max"] == 0.1
+    assert config.by_language["ja"] == CurationConfig().by_language["ja"]
+
+
+@pytest.mark.parametrize("language", BY_LANGUAGE)
+def test_thresholds_of_unspaced_languages_are_never_stricter_than_the_english_ones(language: str) -> None:
+    config = CurationConfig()
+    for stage, values in config.by_language[language].items():
+        bounds = {bound.key: bound for bound in getattr(config, stage).bounds()}
+        for key, value in values.items():
+            english = bounds[key].threshold
+            assert value is None or (value <= english if bounds[key].is_minimum else value >= english)

@@ -1,8 +1,9 @@
 """Gopher's quality rules (Rae et al. 2021, arXiv:2112.11446, appendix A1), as datatrove 0.10 reads them.
 
 A word is a token with at least one character that is neither punctuation nor symbol; ratios "to words" count all
-tokens, as datatrove does. Two rules depend on the language: the mean word length does not apply to text that is mostly
-written without spaces, and the stop words are those of the document's language (none known: the rule does not apply).
+tokens, as datatrove does. Two rules depend on the language: the mean word length is that of words in scripts with
+spaces, and does not apply to text that is mostly in others; the stop words are those of the document's language (none
+known: the rule does not apply).
 """
 
 from typing import ClassVar
@@ -59,7 +60,7 @@ class GopherQuality(RuleSettings):
 
 @kernel
 def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, starts, masks, hashes, bits, out):  # type: ignore[no-untyped-def]
-    """Into out[D, 5]: words, their characters, tokens with a letter, distinct stop words, unspaced characters."""
+    """Into out[D, 5]: words, characters of spaced ones, tokens with a letter, distinct stop words, unspaced ones."""
     for d in range(len(token_offsets) - 1):
         words = chars = alpha = unspaced = 0
         seen = np.uint64(0)
@@ -68,7 +69,8 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, 
             flags = token_flags[t]
             if not flags & s.SYMBOL_ONLY:
                 words += 1
-                chars += token_chars[t]
+                if not flags & s.UNSPACED:
+                    chars += token_chars[t]
             alpha += flags & s.HAS_ALPHA
             unspaced += flags >> 4 & 1
             if table >= 0:
@@ -111,7 +113,7 @@ def measure(view: View, settings: GopherQuality) -> Measured:
     lines = np.diff(features.line_offsets)
     columns = {
         "word_count": words,
-        "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words)),
+        "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words - unspaced)),
         "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
         "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
         "bullet_line_fraction": ratio(marked[:, 0], lines),

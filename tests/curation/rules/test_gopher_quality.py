@@ -62,6 +62,11 @@ def test_mean_word_length_does_not_apply_to_unspaced_scripts() -> None:
     assert metrics(["我们在北京的大学里学习 NumPy"], "gopher_quality", "zh")[0]["mean_word_length"] is None
 
 
+def test_mean_word_length_of_mixed_text_is_that_of_its_spaced_words() -> None:
+    text = "words of this English sentence 和中文"
+    assert metrics([text], "gopher_quality")[0]["mean_word_length"] == (5 + 2 + 4 + 7 + 8) / 5
+
+
 def test_stop_words_are_those_of_the_documents_language() -> None:
     text = ["der Hund und die Katze"]
     assert metrics(text, "gopher_quality", "de")[0]["stop_word_count"] == 3

@@ -1,0 +1,92 @@
+"""On real text of many languages and kinds: the ledger adds up, and the defaults do not favour English."""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import zstandard
+
+from raypt.curation.config import CurationConfig
+from raypt.curation.decide import decide
+from raypt.curation.ledger import curation_ledger, curation_ledger_by
+from raypt.curation.tagger import Tagger
+
+CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora"
+FILES = sorted(
+    str(path.relative_to(CORPORA))
+    for pattern in ("*/*.jsonl.gz", "*/*.jsonl.zst")
+    for path in CORPORA.glob(pattern)
+    if "pairs" not in path.name and "truth" not in path.name
+)
+ALL = CurationConfig.model_validate(
+    {
+        "stages": (
+            "url", "language", "length", "characters", "gopher_repetition", "gopher_quality", "character_repetition",
+            "refinedweb_lines", "repeated_phrases", "c4", "fineweb", "bad_words", "keywords", "pii",
+        )
+    }
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(not FILES, reason="the real corpora beside the checkout (shared/corpora) are absent")
+
+
+def documents(name: str, limit: int) -> pa.Table:
+    """At most `limit` documents, evenly spread over the file."""
+
+    def lines() -> Iterator[bytes]:
+        opened = gzip.open if name.endswith(".gz") else zstandard.open
+        with opened(CORPORA / name, "rb") as f:
+            yield from io.BufferedReader(f)
+
+    rows = [row for row in map(json.loads, lines()) if isinstance(row.get("text"), str)]
+    rows = rows[:: max(1, len(rows) // limit)][:limit]
+    columns = {
+        "text": [row["text"] for row in rows],
+        "url": [row.get("url") for row in rows],
+        "declared": [str(row.get("lang") or "") for row in rows],
+    }
+    strings = {key: pa.array(values, pa.string()) for key, values in columns.items()}
+    return pa.table({"doc_key": pa.array(range(len(rows)), pa.int64()), **strings})
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_ledger_adds_up(name: str) -> None:
+    docs = documents(name, 150)
+    tagged = Tagger(ALL).tag(docs)
+    reasons = decide(tagged, ALL)
+    ledger = curation_ledger(tagged, reasons, ALL)
+    first, last = ledger.stages["url"].entered, ledger.stages["pii"].kept
+    assert (first.documents, first.bytes) == (len(docs), sum(len(t.encode()) for t in docs["text"].to_pylist()))
+    kept = tagged.filter(reasons.is_null())["text"].to_pylist()
+    assert (last.documents, last.bytes) == (len(kept), sum(len(t.encode()) for t in kept))
+    merged = curation_ledger_by(tagged, reasons, ALL, "lang")
+    assert sum(part.stages["pii"].kept.documents for part in merged.values()) == len(kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [
+        ("reference/wikipedia_zh.dev.jsonl.gz", 0.9),
+        ("reference/lctt_zh_ccbysa.dev.jsonl.zst", 0.64),
+        ("reference/novels_en.dev.jsonl.zst", 0.85),
+        ("multilingual/udhr.jsonl.gz", 0.25),
+    ],
+)
+def test_good_text_passes_the_default_rules(name: str, floor: float) -> None:
+    config = CurationConfig(stages=("language", "gopher_repetition", "gopher_quality", "c4"))
+    docs = documents(name, 600)
+    tagged = Tagger(config).tag(docs)
+    reasons = decide(tagged, config)
+    by_language = curation_ledger_by(tagged, reasons, config, "lang")
+    shares = {
+        language: ledger.stages["c4"].kept.documents / ledger.stages["language"].entered.documents
+        for language, ledger in by_language.items()
+        if ledger.stages["language"].entered.documents >= 20
+    }
+    print(f"\n{name}: kept {reasons.null_count / len(docs):.3f}", {k: round(v, 2) for k, v in shares.items()})
+    print({str(x["values"]): x["counts"] for x in reasons.value_counts().to_pylist()})
+    assert reasons.null_count / len(docs) >= floor
