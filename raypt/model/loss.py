@@ -17,11 +17,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, targets_N: Tensor, valid_N: Tensor, z_scale: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
         """Sums over valid rows of the loss and of the squared log-partition; the gradient of loss + z_scale * z."""
+        assert hidden_NE.shape[0] > 0, "a batch without positions has no loss"
         need = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         loss = hidden_NE.new_zeros((), dtype=torch.float32)
         z = torch.zeros_like(loss)
         grad_hidden = torch.empty_like(hidden_NE) if need else None
-        grad_weight = torch.zeros(weight_VE.shape, dtype=torch.float32, device=weight_VE.device) if need else None
+        grad_weight = torch.empty(weight_VE.shape, dtype=torch.float32, device=weight_VE.device) if need else None
         for start in range(0, hidden_NE.shape[0], chunk):
             rows = slice(start, start + chunk)
             hidden_CE, target_C1 = hidden_NE[rows], targets_N[rows, None]
@@ -42,22 +43,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 grad_CV = grad_CV.to(hidden_NE.dtype)
                 torch.mm(grad_CV, weight_VE, out=grad_hidden[rows])
                 if grad_weight.dtype == grad_CV.dtype:
-                    grad_weight.addmm_(grad_CV.T, hidden_CE)
+                    grad_weight.addmm_(grad_CV.T, hidden_CE, beta=0 if start == 0 else 1)
+                elif start == 0:
+                    grad_weight.copy_(grad_CV.T @ hidden_CE)
                 else:
                     grad_weight += grad_CV.T @ hidden_CE
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VE.dtype)
+        ctx.used = False
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(z)
         return loss, z
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.used:
+            raise RuntimeError("the gradients of the chunked cross-entropy are scaled in place: one backward pass only")
+        ctx.used = True
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0]
         return (
-            grad_hidden * scale.to(grad_hidden.dtype) if ctx.needs_input_grad[0] else None,
-            grad_weight * scale.to(grad_weight.dtype) if ctx.needs_input_grad[1] else None,
+            grad_hidden.mul_(scale.to(grad_hidden.dtype)) if ctx.needs_input_grad[0] else None,
+            grad_weight.mul_(scale.to(grad_weight.dtype)) if ctx.needs_input_grad[1] else None,
             None,
             None,
             None,

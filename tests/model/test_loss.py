@@ -69,3 +69,11 @@ def test_bf16_gradients_are_close_to_those_of_fp32() -> None:
     assert low_weight.grad is not None and weight.grad is not None
     assert low_weight.grad.dtype == torch.bfloat16
     torch.testing.assert_close(low_weight.grad.float(), weight.grad, atol=0.1, rtol=0.05)
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    hidden, weight, targets, valid = case(torch.float32)
+    loss, _ = cross_entropy_sum(hidden, weight, targets, valid)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass"):
+        loss.backward()
