@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from raypt.tokens.metrics import StreamMetrics
 from raypt.tokens.plan import StreamSpec
 from raypt.tokens.reader import Batch, SampleReader
 
@@ -13,10 +14,15 @@ class Fetcher:
 
     def __init__(self, spec: StreamSpec, start: int) -> None:
         self._reader, self._spec, self._start = SampleReader(spec), spec, start
+        self._metrics = StreamMetrics()
 
     def __call__(self, runs: dict[str, np.ndarray]) -> Iterator[Batch]:
         for first, end in zip(runs["first"], runs["end"], strict=True):
+            waited_s = self._reader.waited_s
             for block in self._reader.blocks(int(first), int(end), self._start):
+                rows, width = block["tokens"].shape
+                waited_s, before_s = self._reader.waited_s, waited_s
+                self._metrics.add(samples=rows, tokens=rows * (width - 1), wait_seconds=waited_s - before_s)
                 yield with_place(block, self._start, self._spec.block_rows)
 
 

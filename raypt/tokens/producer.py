@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from raypt import storage
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
+from raypt.tokens.metrics import StreamMetrics
 from raypt.tokens.plan import StorePlan, StreamSpec
 from raypt.tokens.reader import FAILURE_FILE, INDEX_FILE
 from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_heldout, tokenize_shard
@@ -36,9 +37,11 @@ class _Task:
     def __call__(self, shard: int) -> ShardLedger:
         tokenizer = load_tokenizer(self.tokenizer_uri)
         work = tokenize_heldout if self.heldout else tokenize_shard
-        return work(
+        ledger = work(
             self.part_uris[shard], shard, tokenizer, self.config, self.store_uri, self.seed, self.contents[shard]
         )
+        StreamMetrics().add(shards_tokenized=1, tokens_made=ledger.packed_tokens)
+        return ledger
 
 
 def _task(plan: StorePlan, config: TokensConfig, tokenizer_uri: str, *, heldout: bool = False) -> _Task:

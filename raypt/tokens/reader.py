@@ -35,6 +35,8 @@ class StoreRows:
         self.store_uri = store_uri
         self._timeout_s = timeout_s
         self._rows: dict[int, dict[str, tuple[int, int]]] = {}
+        self.waited_s = 0.0
+        """Seconds spent waiting for shards so far."""
 
     def _sections(self, shard: int) -> dict[str, tuple[int, int]]:
         if shard not in self._rows and not self._rows:
@@ -73,6 +75,7 @@ class StoreRows:
                     "tokenization running, and does the cluster have a free CPU for it (tokens.stream.tokenizer_cpus)?"
                 )
             time.sleep(_POLL_S)
+        self.waited_s += time.monotonic() - start
 
     def __call__(self, shard: int, source: str) -> int:
         return self._sections(shard).get(source, (0, 0))[1]
@@ -93,6 +96,11 @@ class SampleReader:
         self._store = store.TokenStore(spec.store_uri, max_open=min(max(windows, 16), _MAX_OPEN))
         self._names = [s.name for s in spec.sources]
         self._batch: Samples | None = None
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting for shards that were not tokenized yet."""
+        return self._rows.waited_s
 
     def resolve(self, first: int, end: int) -> Samples:
         return self.clock.resolve(first, min(end, self.spec.samples))
