@@ -22,10 +22,12 @@ import ray
 
 from raypt import storage
 from raypt.analysis.measure import PeakMemory, Section, report_line
+from raypt.dedup.components import star_edges
 from raypt.dedup.config import DedupConfig, ExactConfig, FuzzyConfig
 from raypt.dedup.pipeline import DedupResult, deduplicate
-from raypt.dedup.plan import DedupShard
+from raypt.dedup.plan import BAND_ROW_BYTES, SORT_FACTOR, DedupShard
 from raypt.dedup.scale import Costs, needs, table
+from raypt.dedup.stars import both_ways, large_star, small_star
 from raypt.tasks import run_tasks
 
 SHARDS = 4
@@ -91,6 +93,25 @@ def measure(
     return section, result, clock.seconds, memory.stop()
 
 
+def row_cost(rows: int) -> float:
+    """CPU seconds a band row to sort a partition of so many and tie what is equal, a third of it duplicates."""
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**64, rows, dtype=np.uint64)
+    hashes[: rows // 3] = hashes[rows // 2 : rows // 2 + rows // 3]
+    start = time.process_time()
+    star_edges((hashes,), rng.permutation(rows))
+    return (time.process_time() - start) / rows
+
+
+def star_cost(edges: int) -> float:
+    """CPU seconds an edge of a round of star passes: a large-star and a small-star step."""
+    pairs = np.random.default_rng(0).integers(0, edges, (edges, 2))
+    start = time.process_time()
+    tied, _ = large_star(*both_ways(pairs).T)
+    small_star(*tied.T)
+    return (time.process_time() - start) / edges
+
+
 def intermediate_bytes(work: Path) -> dict[str, int]:
     """Bytes of the files of each kind that the passes left."""
     sizes: dict[str, int] = {}
@@ -145,12 +166,18 @@ def main(argv: list[str]) -> int:
                 f"{scale:5d} {scale * len(texts):10,} {mb:8.1f} {section.seconds:8.2f} {section.cpu_s:8.2f} "
                 f"{mb / section.cpu_s:9.1f} {peak / 1e6:8.0f}"
             )
-            costs = Costs.measured(result, passes, intermediate_bytes(directory / "work"), scale * nbytes)
+            files = intermediate_bytes(directory / "work")
             if scale == 1:
                 kept = result.ledger["kept"]["documents"]
                 first = {"clusters": result.report["clusters"], "kept": kept, "peak_rss_mb": round(peak / 1e6)}
                 line = {"section": section, "stages": {k: round(v, 4) for k, v in passes.items()}, **first}
-        print(f"\nat these costs, on {args.cores} cores with {args.memory_mb} MB a task:")
+        rows = (args.memory_mb << 20) // (BAND_ROW_BYTES * SORT_FACTOR)
+        row, star = row_cost(rows), star_cost(min(rows, 2_000_000))
+        print(
+            f"\n{1 / row:,.0f} band rows a CPU second in partitions of {rows:,}, {1 / star:,.0f} edges a round of stars"
+        )
+        costs = Costs.measured(result, passes, files, scale * nbytes, row_cpu_s=row, star_cpu_s=star)
+        print(f"at these costs, on {args.cores} cores with {args.memory_mb} MB a task:")
         documents = [int(float(n)) for n in args.documents.split(",")]
         print(table([needs(costs, config, n, args.cores) for n in documents]), flush=True)
     if args.workers > 1:

@@ -8,8 +8,10 @@ from raypt.dedup.graph import EDGE_BYTES
 from raypt.dedup.pipeline import DedupResult
 from raypt.dedup.plan import choose_partitions
 
+ROUNDS = 6
+"""Rounds of star passes reckoned with: near duplicates come in stars and short chains, which take 3 to 6."""
 BY_DOCUMENT = ("inspect", "sign", "finish")
-"""Passes whose work grows with the documents; of the others, "connect" grows with band rows, the rest with members."""
+"""Passes whose work grows with the documents; "connect" grows with band rows, the others with cluster members."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Costs:
     document_cpu_s: float
     """CPU seconds a document in the other passes over documents."""
     row_cpu_s: float
-    """CPU seconds a band row."""
+    """CPU seconds a band row, sorted and tied in a partition that fills the memory of a task."""
+    star_cpu_s: float
+    """CPU seconds an edge a round of star passes."""
     member_cpu_s: float
     """CPU seconds a cluster member."""
     document_file_bytes: float
@@ -34,12 +38,19 @@ class Costs:
     """Bytes of intermediate files a cluster member."""
 
     @classmethod
-    def measured(cls, result: DedupResult, passes: dict[str, float], files: dict[str, int], nbytes: int) -> "Costs":
+    def measured(
+        cls,
+        result: DedupResult,
+        passes: dict[str, float],
+        files: dict[str, int],
+        nbytes: int,
+        *,
+        row_cpu_s: float,
+        star_cpu_s: float,
+    ) -> "Costs":
         """From the CPU seconds by pass and the bytes by kind of file of a run over `nbytes` of text."""
         documents = max(result.documents, 1)
         members = max(result.report["documents_in_clusters"], 1)
-        fuzzy = result.report["definition"]["fuzzy"]
-        rows = documents * (fuzzy["bands"] if fuzzy else 1)
         other = sum(s for name, s in passes.items() if name not in (*BY_DOCUMENT, "connect"))
         by_document = sum(size for kind, size in files.items() if kind in ("bands", "exact", "attributes"))
         return cls(
@@ -47,7 +58,8 @@ class Costs:
             members_share=members / documents,
             text_cpu_s=passes["sign"] / nbytes,
             document_cpu_s=(passes["inspect"] + passes["finish"]) / documents,
-            row_cpu_s=passes["connect"] / rows,
+            row_cpu_s=row_cpu_s,
+            star_cpu_s=star_cpu_s,
             member_cpu_s=other / members,
             document_file_bytes=by_document / documents,
             member_file_bytes=(sum(files.values()) - by_document) / members,
@@ -67,6 +79,8 @@ class Needs:
     memory_bytes: int
     """Of a task; the components of the whole take EDGE_BYTES a member when they are merged in one task."""
     merge_bytes: float
+    rounds: int
+    """Rounds of star passes reckoned with, if the components do not fit a task."""
 
 
 def needs(costs: Costs, config: DedupConfig, documents: int, cores: int) -> Needs:
@@ -75,6 +89,9 @@ def needs(costs: Costs, config: DedupConfig, documents: int, cores: int) -> Need
     members = documents * costs.members_share
     cpu = documents * (costs.document_bytes * costs.text_cpu_s + costs.document_cpu_s + bands * costs.row_cpu_s)
     cpu += members * costs.member_cpu_s
+    merge_bytes = members * EDGE_BYTES
+    rounds = ROUNDS if merge_bytes > config.memory_mb << 20 else 0
+    cpu += rounds * members * costs.star_cpu_s
     return Needs(
         documents=documents,
         text_bytes=documents * costs.document_bytes,
@@ -83,7 +100,8 @@ def needs(costs: Costs, config: DedupConfig, documents: int, cores: int) -> Need
         file_bytes=documents * costs.document_file_bytes + members * costs.member_file_bytes,
         partitions=choose_partitions(config, documents),
         memory_bytes=config.memory_mb << 20,
-        merge_bytes=members * EDGE_BYTES,
+        merge_bytes=merge_bytes,
+        rounds=rounds,
     )
 
 
@@ -91,12 +109,12 @@ def table(rows: Sequence[Needs]) -> str:
     """A text table, a line a number of documents."""
     lines = [
         f"{'documents':>10} {'text TB':>8} {'core hours':>11} {'hours':>7} {'files TB':>9} {'partitions':>11} "
-        f"{'GB a task':>10} {'GB of all components':>21}"
+        f"{'GB a task':>10} {'GB of components':>17} {'star rounds':>12}"
     ]
     lines += [
         f"{r.documents:10.0e} {r.text_bytes / 1e12:8.1f} {r.core_hours:11.1f} {r.hours:7.2f} "
         f"{r.file_bytes / 1e12:9.2f} "
-        f"{r.partitions:11,} {r.memory_bytes / 1e9:10.1f} {r.merge_bytes / 1e9:21.1f}"
+        f"{r.partitions:11,} {r.memory_bytes / 1e9:10.1f} {r.merge_bytes / 1e9:17.1f} {r.rounds:12d}"
         for r in rows
     ]
     return "\n".join(lines)
