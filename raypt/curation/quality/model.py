@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.curation.quality.config import Normalisation, QualityConfig, ThresholdConfig
+from raypt.curation.quality.linear import LinearScorer
 from raypt.curation.quality.metrics import Percentiles
 from raypt.curation.quality.normalise import normalise
 from raypt.curation.quality.threshold import QualityThreshold, make_threshold
@@ -72,7 +73,7 @@ class QualityModel:
 
     def __init__(self, uri: str, card: QualityCard, model: Any) -> None:
         self.uri, self.card = uri, card
-        self._model = model
+        self.fasttext = model
         labels = {label.removeprefix(_PREFIX) for label in model.get_labels()}
         if card.label.removeprefix(_PREFIX) not in labels:
             raise UserError(
@@ -80,6 +81,7 @@ class QualityModel:
                 f"{', '.join(sorted(labels)[:20])}"
             )
         self._label = _PREFIX + card.label.removeprefix(_PREFIX)
+        self._linear = LinearScorer(model, self._label) if LinearScorer.supports(model) else None
 
     @classmethod
     def load(cls, uri: str, config: QualityConfig | None = None) -> "QualityModel":
@@ -138,7 +140,9 @@ class QualityModel:
 
     def score_normalised(self, lines: pa.Array) -> np.ndarray:
         """`score` of text that went through this model's normalisation already."""
-        predict, label = self._model.f.predict, self._label
+        if self._linear is not None:
+            return np.clip(self._linear.score(lines), 0.0, 1.0)
+        predict, label = self.fasttext.f.predict, self._label
         out = np.zeros(len(lines), np.float32)
         for i, line in enumerate(lines.to_pylist()):
             for probability, name in predict(line + "\n", -1, 0.0, "strict"):

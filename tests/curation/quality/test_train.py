@@ -156,9 +156,9 @@ def test_balancing_leaves_out_further_windows_before_further_documents(
     monkeypatch.setattr(train, "_training_lines", keep)
     long = pa.table({"text": [f"page{i} " + " ".join(f"word{k}" for k in range(400)) for i in range(60)]})
     config = QualityConfig(epochs=1, min_count=1, window_bytes=256, max_windows=8)
-    train.train_quality(prose(60), long, config, str(tmp_path / "m"), 3)
+    train.train_quality(prose(40), long, config, str(tmp_path / "m"), 3)
     first = [w for w in seen["raw"] if w.startswith("page")]
-    assert len(seen["raw"]) == len(first) > 40  # every document is there once before any is there twice
+    assert len(seen["raw"]) == len(first) > 25  # every document is there once before any is there twice
 
 
 def test_windows_are_bounded_spread_and_cut_between_words() -> None:
