@@ -43,10 +43,11 @@ class QualityConfig(Settings):
     """URI of a trained artefact (a directory written by jobs/train_quality.py) or of any fastText .bin or .ftz. None:
     train one inside the run from `reference` and `raw`, if `reference` names sources; else there is no scoring."""
     label: str = "ref"
-    """Label whose probability is the score, with or without fastText's `__label__` (DCLM's classifier: `hq`)."""
-    normalisation: Normalisation = "words-v1"
-    """How text is put to the classifier. words-v1: lower case, white space to one space, each Chinese, Japanese or Thai
-    character a word. plain: line ends to spaces only, as most published classifiers expect."""
+    """Label of a bare fastText file whose probability is the score, with or without `__label__` (DCLM's: `hq`)."""
+    normalisation: Normalisation = "plain"
+    """How text is put to a bare fastText file (an artefact knows its own). plain: line ends to spaces only, as published
+    classifiers expect. words-v1: what classifiers trained here get: lower case, white space to one space, punctuation
+    apart, each Chinese, Japanese or Thai character a word."""
     max_bytes: int = Field(65_536, gt=0)
     """UTF-8 bytes of a document that are scored, from its start; the rest does not count."""
     reference: tuple[SourceConfig, ...] = ()
