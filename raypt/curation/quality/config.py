@@ -45,9 +45,9 @@ class QualityConfig(Settings):
     label: str = "ref"
     """Label of a bare fastText file whose probability is the score, with or without `__label__` (DCLM's: `hq`)."""
     normalisation: Normalisation = "plain"
-    """How text is put to a bare fastText file (an artefact knows its own). plain: line ends to spaces only, as published
-    classifiers expect. words-v1: what classifiers trained here get: lower case, white space to one space, punctuation
-    apart, each Chinese, Japanese or Thai character a word."""
+    """How text is put to a bare fastText file (an artefact knows its own). plain: line ends to spaces only, which
+    published classifiers expect. words-v1: what classifiers trained here get: lower case, white space to one space,
+    punctuation apart, each Chinese, Japanese or Thai character a word."""
     max_bytes: int = Field(65_536, gt=0)
     """UTF-8 bytes of a document that are scored, from its start; the rest does not count."""
     reference: tuple[SourceConfig, ...] = ()
