@@ -7,7 +7,7 @@ DIR holds *.jsonl.gz with a "text" a row. What is timed:
     encode      text in memory -> ids
     tokenizers  the same by `tokenizers.encode_batch_fast`, for comparison; the ids must be equal
     feed        samples of the finished store, by the clock, to N readers (no Ray), as int32 tokens and segments
-The kernels are compiled before.
+Before it, the tokenizer and the kernels are loaded (a second or two a process, whatever the corpus).
 """
 
 import argparse
@@ -68,8 +68,12 @@ def _tokenize(job: tuple[int, str], tokenizer_uri: str, config: TokensConfig, st
     return tokenize_shard(uri, shard, load_tokenizer(tokenizer_uri), config, store_uri)
 
 
-def _warm_up(tokenizer_uri: str) -> int:
-    return load_tokenizer(tokenizer_uri).encode_batch([_WARM_UP * 2000])[0].size
+def _warm_up(tokenizer_uri: str, config: TokensConfig) -> None:
+    """Load the tokenizer and all kernels."""
+    load_tokenizer(tokenizer_uri).encode_batch([_WARM_UP * 2000])
+    with tempfile.TemporaryDirectory() as scratch:
+        (part,) = _write_parts([[_WARM_UP]], Path(scratch))
+        _tokenize((0, part), tokenizer_uri, config, scratch)
 
 
 def _feed(rank: int, spec: StreamSpec, ranks: int, steps: int) -> int:
@@ -136,7 +140,7 @@ def main(argv: list[str]) -> int:
             parts = _write_parts(texts, directory)
             task = functools.partial(_tokenize, tokenizer_uri=tokenizer_uri, config=config, store_uri=store_uri)
             with concurrent.futures.ProcessPoolExecutor(a.workers, context) as pool:
-                list(pool.map(_warm_up, [tokenizer_uri] * 4 * a.workers))
+                list(pool.map(functools.partial(_warm_up, config=config), [tokenizer_uri] * 4 * a.workers))
                 before = _cpu_of_children()
                 with measured() as section:
                     ledgers = list(pool.map(task, enumerate(parts)))
