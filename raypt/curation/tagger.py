@@ -53,6 +53,9 @@ class Tagger:
     (null: the rule does not apply) and, if it edits, `cut_bytes_<reason>` int64; quality: `quality_score` float32; pii:
     `pii_spans`, a list of the spans masked (byte positions in the text before masking). `source_bytes` and `text_bytes`
     (int64) are the lengths of the text in UTF-8 before and after.
+
+    Memory: 0.3 GB for the process with its models and compiled kernels, the table, 50 MB for a slice of it at work, and
+    about 12 bytes a byte of the longest document.
     """
 
     def __init__(self, config: CurationConfig, quality: QualityModel | None = None) -> None:

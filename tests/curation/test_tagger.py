@@ -6,6 +6,10 @@ import pytest
 from raypt.curation import tagger as tagger_module
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
+from raypt.curation.language import BUILTIN_MODEL
+from raypt.curation.ledger import curation_ledger
+from raypt.curation.quality.config import QualityConfig
+from raypt.curation.quality.model import QualityModel
 from raypt.curation.tagger import Tagger
 from tests.curation.helpers import table
 
@@ -78,3 +82,41 @@ def test_english_defaults_keep_chinese_japanese_and_thai_prose() -> None:
     assert out.column("lang").to_pylist() == ["zh", "ja", "th"]
     assert decide(out, ALL).to_pylist() == [None, None, None]
     assert out.column("text").to_pylist() == [zh, ja, th]
+
+
+LETTER = "Please write to Jane at jane.doe@example.org about the house. She has the key and will be there on Monday.\n"
+
+
+def test_personal_data_is_masked_in_the_text_that_the_line_rules_left() -> None:
+    config = CurationConfig.model_validate({"stages": ("c4", "pii"), "pii": {"kinds": ("email",)}})
+    out = Tagger(config).tag(table([f"{LETTER}a@b.example\n{LETTER}", LETTER]))
+    masked = LETTER.strip().replace("jane.doe@example.org", "<EMAIL>")
+    assert out.column("text").to_pylist() == [f"{masked}\n{masked}", masked]
+    assert [len(spans) for spans in out.column("pii_spans").to_pylist()] == [2, 1]
+    reasons = pa.nulls(2, pa.string())
+    edited = curation_ledger(out, reasons, config).stages["pii"].edited["pii.mask"]
+    assert (edited.documents, edited.bytes) == (2, 3 * (len("jane.doe@example.org") - len("<EMAIL>")))
+
+
+def test_without_kinds_or_without_the_stage_nothing_is_masked() -> None:
+    for values in ({"stages": ("pii",), "pii": {"kinds": ()}}, {"stages": ("length",)}):
+        out = Tagger(CurationConfig.model_validate(values)).tag(table([LETTER]))
+        assert out.column("text").to_pylist() == [LETTER]
+        assert "pii_spans" not in out.column_names
+
+
+def test_a_fasttext_file_can_be_plugged_in_as_the_quality_classifier() -> None:
+    quality = QualityConfig.model_validate(
+        {"model": str(BUILTIN_MODEL), "label": "en", "normalisation": "plain", "threshold": {"minimum": 0.5}}
+    )
+    config = CurationConfig(stages=("quality",), quality=quality)
+    model = QualityModel.load(str(BUILTIN_MODEL), quality)
+    out = Tagger(config, model).tag(table([LETTER, TEXTS[2]]))
+    assert decide(out, config, model.threshold(quality.threshold)).to_pylist() == [None, "quality.score"]
+
+
+def test_without_a_model_the_quality_stage_scores_nothing_and_keeps_all() -> None:
+    config = CurationConfig(stages=("quality",))
+    out = Tagger(config).tag(table(TEXTS))
+    assert "quality_score" not in out.column_names
+    assert decide(out, config).null_count == len(TEXTS)
