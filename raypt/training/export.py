@@ -11,13 +11,8 @@ from raypt.model import ModelConfig, export_hf, load_hf
 from raypt.model.generation import generate
 from raypt.model.llama import parameter_shapes
 from raypt.tokens.tokenizer import Tokenizer
-from raypt.training.checkpoint import (
-    CheckpointInfo,
-    CheckpointReader,
-    damage,
-    latest_checkpoint,
-    list_checkpoints,
-)
+from raypt.training.checkpoint import CheckpointInfo, damage, latest_checkpoint, list_checkpoints
+from raypt.training.checkpoint_files import CheckpointReader
 
 log = logging.getLogger("raypt")
 

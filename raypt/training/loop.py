@@ -19,14 +19,8 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
-from raypt.training.checkpoint import (
-    CheckpointInfo,
-    CheckpointReader,
-    CheckpointWriter,
-    Progress,
-    StreamCursor,
-    read_info,
-)
+from raypt.training.checkpoint import CheckpointInfo, Progress, StreamCursor, read_info
+from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.evaluation import Heldout, HeldoutLoss
 from raypt.training.plan import BatchPlan

@@ -11,10 +11,11 @@ import ray.data
 import ray.train
 from ray._private.worker import get_dashboard_url
 from ray.train.torch import TorchConfig
+from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.train.v2.api.report_config import CheckpointUploadMode
-from ray.train.v2.api.train_fn_utils import get_preemption_info, report
+from ray.train.v2.api.train_fn_utils import report
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from raypt import storage
@@ -191,4 +192,7 @@ def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:
 
 
 def _preempted() -> bool:
-    return get_preemption_info() is not None
+    """This worker's own notice: the loop agrees on it with its other figures, where Ray Train's public function would
+    ask an actor, behind a barrier, at every step.
+    """
+    return get_train_context().preemption_context.preemption_info is not None

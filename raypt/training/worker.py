@@ -19,15 +19,8 @@ from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.zero import ZeroEngine
 from raypt.tokens.tokenizer import Tokenizer
-from raypt.training.checkpoint import (
-    CheckpointInfo,
-    CheckpointReader,
-    CheckpointWriter,
-    Progress,
-    StreamCursor,
-    latest_checkpoint,
-    sweep,
-)
+from raypt.training.checkpoint import CheckpointInfo, Progress, StreamCursor, latest_checkpoint, sweep
+from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.evaluation import Heldout
 from raypt.training.loop import Hooks, TrainLoop

@@ -11,13 +11,8 @@ import torch
 from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.config import ZeroConfig
-from raypt.training.checkpoint import (
-    CheckpointReader,
-    CheckpointWriter,
-    Progress,
-    StreamCursor,
-    latest_checkpoint,
-)
+from raypt.training.checkpoint import Progress, StreamCursor, latest_checkpoint
+from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig
 from raypt.training.optimizer import build_optimizer
 from raypt.training.plan import BatchPlan, plan_batches

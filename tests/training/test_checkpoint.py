@@ -12,8 +12,6 @@ from raypt.parallel.shards import MASTER, StateShard, key, parse_key
 from raypt.training.checkpoint import (
     MANIFEST,
     CheckpointInfo,
-    CheckpointReader,
-    CheckpointWriter,
     Progress,
     StreamCursor,
     kept,
@@ -21,6 +19,7 @@ from raypt.training.checkpoint import (
     list_checkpoints,
     sweep,
 )
+from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
 from raypt.training.config import CheckpointConfig
 
 WEIGHT = torch.arange(10, dtype=torch.float32)

@@ -1,0 +1,199 @@
+"""Reading and writing the files of a checkpoint (see `raypt.training.checkpoint` for what they are)."""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import xxhash
+from torch import Tensor
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.parallel.shards import MASTER, StateShard, overlaps, parse_key
+from raypt.training.checkpoint import FORMAT, MANIFEST, CheckpointInfo, Progress, latest_checkpoint, prune, read_info
+from raypt.training.config import CheckpointConfig
+
+
+class CheckpointReader:
+    """A committed checkpoint as a source of pieces (`raypt.parallel.shards.ShardSource`)."""
+
+    def __init__(self, info: CheckpointInfo) -> None:
+        self.info = info
+        self._where: dict[tuple[str, str], list[tuple[int, int, str, str]]] = {}
+        self._open: dict[str, Any] = {}
+        for name in info.files:
+            if name.endswith(".safetensors"):
+                self._index(name)
+
+    def _index(self, file: str) -> None:
+        path = storage.join(self.info.uri, file)
+        if storage.is_local(path):
+            handle = safetensors.safe_open(storage.filesystem(path)[1], framework="pt")
+            sizes = {k: handle.get_slice(k).get_shape()[0] for k in handle.keys()}  # noqa: SIM118 (not a mapping)
+            self._open[file] = handle
+        else:
+            tensors = safetensors.torch.load(storage.read_bytes(path))
+            sizes = {k: t.numel() for k, t in tensors.items()}
+            self._open[file] = tensors
+        for text, numel in sizes.items():
+            name, state, start = parse_key(text)
+            self._where.setdefault((name, state), []).append((start, numel, file, text))
+
+    @property
+    def scalars(self) -> Mapping[str, float]:
+        return self.info.scalars
+
+    def states(self) -> set[str]:
+        return {state for _, state in self._where}
+
+    def read(self, name: str, state: str, start: int, numel: int) -> Tensor:
+        """See ShardSource. A range that the files do not cover is an error of the checkpoint, not filled with zeros."""
+        pieces = self._where.get((name, state), [])
+        out = torch.empty(numel, dtype=torch.float32)
+        filled = 0
+        for i, inside, at, length in overlaps(start, numel, [(s, n) for s, n, _, _ in pieces]):
+            _, _, file, text = pieces[i]
+            source = self._open[file]
+            tensor = source[text] if isinstance(source, dict) else source.get_slice(text)
+            out[at : at + length] = tensor[inside : inside + length]
+            filled += length
+        if filled != numel:
+            raise UserError(
+                f"{self.info.uri}: {state} of {name} has {filled} of {numel} elements wanted at {start}; "
+                "the model's shape is not the one that was saved"
+            )
+        return out
+
+    def full(self, name: str, shape: torch.Size) -> Tensor:
+        """A whole parameter in fp32."""
+        return self.read(name, MASTER, 0, shape.numel()).view(shape)
+
+
+class CheckpointWriter:
+    """Writes one rank's part of each checkpoint, in a thread if `config.background`; rank 0's also commits and prunes.
+
+    Ranks meet in the file system, not in a collective, so training may go on meanwhile. At most one checkpoint is being
+    written: starting the next waits for it.
+    """
+
+    def __init__(self, uri: str, config: CheckpointConfig, *, rank: int, world: int, meta: Mapping[str, Any]) -> None:
+        self.uri, self.config, self.rank, self.world, self.meta = uri, config, rank, world, meta
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._committed: CheckpointInfo | None = None
+
+    @staticmethod
+    def new_name(step: int) -> str:
+        """A directory name nobody has used; rank 0 makes it and tells the others."""
+        return f"step-{step:08d}-{uuid.uuid4().hex[:8]}"
+
+    def save(self, name: str, shard: StateShard, progress: Progress) -> None:
+        """Begin writing. `shard` may hold live views: it is copied before this returns."""
+        self.wait()
+        copied = shard.copied()
+        if not self.config.background:
+            self._write(name, copied, progress)
+            return
+        self._thread = threading.Thread(target=self._guarded, args=(name, copied, progress), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> CheckpointInfo | None:
+        """Wait for the checkpoint being written. A failure in the thread is raised here."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self._committed
+
+    def newest_uri(self) -> str | None:
+        """Directory of the newest checkpoint there is; None before the first."""
+        newest = latest_checkpoint(self.uri)
+        return None if newest is None else newest.uri
+
+    @property
+    def committed_step(self) -> int:
+        """Step of the last checkpoint this process committed (rank 0 only); 0 = none."""
+        return self._committed.step if self._committed is not None else 0
+
+    @property
+    def committed(self) -> CheckpointInfo | None:
+        return self._committed
+
+    def _guarded(self, name: str, shard: StateShard, progress: Progress) -> None:
+        try:
+            self._write(name, shard, progress)
+        except BaseException as e:
+            self._error = e
+
+    def _write(self, name: str, shard: StateShard, progress: Progress) -> None:
+        directory = storage.join(self.uri, name)
+        file = f"rank-{self.rank:05d}.safetensors"
+        size, digest = write_tensors(storage.join(directory, file), shard.tensors)
+        entry = {"file": file, "size": size, "xxh3": digest, "scalars": shard.scalars}
+        storage.write_json(storage.join(directory, f"rank-{self.rank:05d}.json"), entry)
+        if self.rank == 0:
+            self._commit(directory, progress)
+
+    def _commit(self, directory: str, progress: Progress) -> None:
+        entries = [self._await_entry(directory, rank) for rank in range(self.world)]
+        scalars: dict[str, float] = {}
+        for entry in entries:
+            scalars |= entry["scalars"]
+        files = {entry["file"]: {"size": entry["size"], "xxh3": entry["xxh3"]} for entry in entries}
+        manifest = {
+            "format": FORMAT,
+            "progress": asdict(progress),
+            "files": files,
+            "scalars": scalars,
+            "meta": {**self.meta, "world_size": self.world},
+        }
+        storage.write_json(storage.join(directory, MANIFEST), manifest)
+        self._committed = read_info(directory)
+        assert self._committed is not None
+        prune(self.uri, self.config)
+
+    def _await_entry(self, directory: str, rank: int) -> dict[str, Any]:
+        path = storage.join(directory, f"rank-{rank:05d}.json")
+        pause = 0.01 if storage.is_local(path) else 0.5
+        deadline = time.monotonic() + self.config.commit_timeout_s
+        while not storage.exists(path):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{path} did not appear in {self.config.commit_timeout_s:.0f} s")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+        return dict(json.loads(storage.read_bytes(path)))
+
+
+def write_tensors(uri: str, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
+    """Write a safetensors file whole or not at all; its size and hash. Nothing is copied but what is being written."""
+    digest, size = xxhash.xxh3_128(), 0
+    with storage.atomic_write(uri) as f:
+        for part in _serialized(tensors):
+            digest.update(part)
+            size += len(part)
+            f.write(part)
+    return size, digest.hexdigest()
+
+
+def _serialized(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """The parts of a safetensors file: u64 length of the header, JSON header, then the float32 tensors end to end."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in tensors.items():
+        assert tensor.dtype == torch.float32 and tensor.is_contiguous()
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for tensor in tensors.values():
+        yield tensor.numpy().data.cast("B")
