@@ -132,10 +132,11 @@ def words_before(data, low, position, distance, words):  # type: ignore[no-untyp
             if not same:
                 continue
             if b < 0x80:
-                if j > low and (is_letter(data[j - 1]) or data[j - 1] == 0x5F):
+                if j > low and (is_letter(data[j - 1]) or is_digit(data[j - 1]) or data[j - 1] == 0x5F):
                     continue
                 after = data[j + n]
-                if is_letter(data[j + n - 1]) and (is_letter(after) or after == 0x5F or 0xC3 <= after <= 0xD4):
+                longer = is_letter(after) or after == 0x5F or 0xC3 <= after <= 0xD4
+                if is_letter(data[j + n - 1]) and (longer or (is_digit(after) and j + n < position)):
                     continue
             found |= words.bits[k]
             if n <= _ABBREVIATION:

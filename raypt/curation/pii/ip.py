@@ -14,7 +14,7 @@ _VERSION_WORDS = make_words(
     [
         (
             1,
-            "version versions versión versão versione versie wersja verzió verze sürüm ver v vers rev revision release "
+            "version versions versión versão versione versie wersja verzió verze sürüm ver vers rev revision release "
             "build firmware kernel section sections sección seção secção sezione abschnitt chapter chapitre kapitel "
             "capítulo capitolo clause appendix § версия версии версию верс. раздел разделе глава قسم 版本 版号 版號 "
             "バージョン 버전 รุ่น phiên_bản",
