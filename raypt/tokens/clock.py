@@ -120,12 +120,13 @@ class SourceOrder:
         most, epochs = UNLIMITED if limit is None else limit, self.source.max_epochs
         if epochs is None or most < wanted:
             return most
-        sure = min(epochs, 1.0)
-        table = self._pass(0)
-        self._extend(table, math.ceil(wanted / sure))
-        if not table.complete:
-            # The whole pass has at least these rows, so the source gives at least this many samples.
-            return min(most, int(table.cumulative[-1] * sure))
+        if self._total is None:
+            sure = min(epochs, 1.0)
+            table = self._pass(0)
+            self._extend(table, math.ceil(wanted / sure))
+            if not table.complete:
+                # The whole pass has at least these rows, so the source gives at least this many samples.
+                return min(most, int(table.cumulative[-1] * sure))
         return min(most, int(self.rows_per_epoch() * epochs))
 
     def locate(
@@ -136,11 +137,13 @@ class SourceOrder:
         shard = np.empty(ordinals.size, np.int32)
         row = np.empty(ordinals.size, np.int64)
         within = ordinals
-        first = self._pass(0)
-        self._extend(first, int(ordinals[-1]) + 1)
-        if int(ordinals[-1]) >= first.cumulative[-1]:
-            total = self.rows_per_epoch()
-            epoch[:], within = ordinals // total, ordinals % total
+        if self._total is None:
+            first = self._pass(0)
+            self._extend(first, int(ordinals[-1]) + 1)
+            if int(ordinals[-1]) >= first.cumulative[-1]:
+                self.rows_per_epoch()
+        if self._total is not None:
+            epoch[:], within = ordinals // self._total, ordinals % self._total
         for e in np.unique(epoch):
             mask = epoch == e
             shard[mask], row[mask] = self._locate_in_pass(int(e), within[mask])

@@ -92,8 +92,8 @@ def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0
             training[row["values"]] = training.get(row["values"], 0) + row["counts"]
         content.update(doc_keys.tobytes())
         content.update(np.asarray(lengths.cast(pa.int32())).tobytes())
-        for strings in (source, text):
-            content.update("".join(strings.to_pylist()).encode("utf-8", "surrogatepass"))
+        content.update(_utf8(source))
+        content.update(_utf8(text))
     languages: dict[str, dict[str, int]] = {}
     for (source_name, lang_name), n in sorted(sizes.items()):
         languages.setdefault(source_name, {})[lang_name] = n
@@ -104,3 +104,12 @@ def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0
         dict(sorted(training.items())),
         content.hexdigest(),
     )
+
+
+def _utf8(strings: pa.StringArray) -> memoryview:
+    """The bytes of all strings of an array, one after the other; no copy."""
+    _, offsets, data = strings.buffers()
+    if data is None or not len(strings):
+        return memoryview(b"")
+    bounds = np.frombuffer(offsets, np.int32)[strings.offset : strings.offset + len(strings) + 1]
+    return memoryview(data)[bounds[0] : bounds[-1]]
