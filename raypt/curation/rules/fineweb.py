@@ -30,7 +30,8 @@ class FineWeb(RuleSettings):
     ended_line_fraction_min: float | None = 0.12
     """Smallest share of lines (not blank) that end with a sentence-final mark (FineWeb)."""
     short_line_chars: int = 30
-    """Lines of at most this many characters are short (FineWeb). Changing it means tagging again."""
+    """Lines of at most this many characters are short (FineWeb); a character of a script without spaces counts as two,
+    as it is as wide. Changing it means tagging again."""
     short_line_fraction_max: float | None = 0.67
     """Largest share of short lines (FineWeb)."""
     duplicate_line_char_fraction_max: float | None = 0.01
@@ -40,7 +41,9 @@ class FineWeb(RuleSettings):
 
 
 @kernel
-def _measure(line_offsets, line_hash, line_chars, line_words, line_flags, short_chars, keys, stamps, out):  # type: ignore[no-untyped-def]
+def _measure(  # type: ignore[no-untyped-def]
+    line_offsets, line_hash, line_chars, line_words, line_flags, line_tokens, token_flags, short, keys, stamps, out
+):  # fmt: skip
     """Into out[D, 4]: lines that are not blank, ended ones, short ones, characters of duplicate ones."""
     for d in range(len(line_offsets) - 1):
         stamp = d + 1
@@ -50,7 +53,12 @@ def _measure(line_offsets, line_hash, line_chars, line_words, line_flags, short_
                 continue
             out[d, 0] += 1
             out[d, 1] += line_flags[i] & (s.STOP_END | s.NO_STOPS_END) != 0
-            out[d, 2] += line_chars[i] <= short_chars
+            width = line_chars[i]
+            t = line_tokens[i]
+            while width <= short and t < line_tokens[i + 1]:
+                width += token_flags[t] & s.UNSPACED != 0
+                t += 1
+            out[d, 2] += width <= short
             slot = find_slot(line_hash[i], bits, stamp, keys, stamps)
             if stamps[slot] == stamp:
                 out[d, 3] += line_chars[i]
@@ -64,8 +72,8 @@ def measure(view: View, settings: FineWeb) -> Measured:
     m = np.zeros((len(view), 4), np.int64)
     keys, stamps = hash_table(most_in_a_document(f.line_offsets))
     _measure(
-        f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, settings.short_line_chars,
-        keys, stamps, m,
+        f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, f.line_tokens, f.token_flags,
+        settings.short_line_chars, keys, stamps, m,
     )  # fmt: skip
     lines, ended, short, duplicate = m.T
     breaks = f.counts[:, s.BREAKS]

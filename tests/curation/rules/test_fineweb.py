@@ -16,13 +16,17 @@ def ended(line: str) -> bool:
     return (bool(bare) and reference.has(bare[-1], u.TERMINAL)) or reference.has(line[-1], u.TERMINAL) or no_stops
 
 
+def width(line: str) -> int:
+    return len(line) + sum(any(reference.has(c, u.UNSPACED) for c in t) for t in reference.tokens(line))
+
+
 def expected(text: str) -> dict[str, float]:
     lines = [x for x in text.splitlines() if x.strip()]
     breaks = len((text + "x").splitlines()) - 1
     n = max(len(lines), 1)
     return {
         "ended_line_fraction": sum(map(ended, lines)) / n,
-        "short_line_fraction": sum(len(x) <= 30 for x in lines) / n,
+        "short_line_fraction": sum(width(x) <= 30 for x in lines) / n,
         "duplicate_line_char_fraction": reference.duplicates(lines)[1] / max(len(text) - breaks, 1),
         "newline_to_word_ratio": breaks / len(reference.tokens(text)) if reference.tokens(text) else 0.0,
     }
