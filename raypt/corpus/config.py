@@ -31,6 +31,9 @@ class SourceConfig(Settings):
     """Field or column with the document's URL, if it has one."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Further columns to carry through, as `new_name: field.path`; usable in mixtures and ledgers."""
+    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Take only the records in which a column (or field path) has one of these values, as `{pile_set_name: [ArXiv]}`:
+    the components of one data set become sources with weights of their own. The others are counted, not quarantined."""
     weight: float = Field(1.0, ge=0)
     """Relative share of this source in the training mixture."""
     priority: int = 0
@@ -62,6 +65,11 @@ class SourceConfig(Settings):
         if taken:
             raise ValueError(f"{sorted(taken)} are columns of every document; choose other names")
         return value
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: object) -> object:
+        return {k: (v,) if isinstance(v, str) else v for k, v in value.items()} if isinstance(value, dict) else value
 
     @property
     def is_builtin(self) -> bool:

@@ -140,6 +140,10 @@ def read_shard(manifest: Manifest, shard: int, config: CorpusConfig, run_uri: st
                 batch.bytes_lost[item.kind] += item.nbytes
             else:
                 item = Record(item.row, decode_fields(source, item.fields))
+                if not _wanted(item, source):
+                    batch.not_documents["other_subset"] += 1
+                    row_in_shard += 1
+                    continue
                 text, kind, message = check_text(item.fields, source.text_field, config.max_document_bytes)
                 if text is None:
                     assert kind is not None
@@ -154,6 +158,13 @@ def read_shard(manifest: Manifest, shard: int, config: CorpusConfig, run_uri: st
             if pending >= config.batch_bytes:
                 yield finish()
     yield finish()
+
+
+def _wanted(record: Record, source: SourceConfig) -> bool:
+    """Whether a record has the values that `source.where` asks for."""
+    return all(
+        text_or_none(record.fields, source.columns.get(name, name)) in values for name, values in source.where.items()
+    )
 
 
 def _append(

@@ -117,3 +117,22 @@ def test_a_presets_columns_count_documents_by_component(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "meta": {"pile_set_name": "ArXiv" if i % 3 else "FreeLaw"}} for i in range(9)]
     table = documents(tmp_path, preset="pile", paths=write(tmp_path / "p.jsonl", rows))
     assert Counter(table["pile_set_name"].to_pylist()) == {"ArXiv": 6, "FreeLaw": 3}
+
+
+def test_components_of_one_data_set_become_sources_of_their_own(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "meta": {"pile_set_name": "ArXiv" if i % 3 else "FreeLaw"}} for i in range(9)]
+    path = write(tmp_path / "p.jsonl", rows)
+    config = CorpusConfig.model_validate(
+        {
+            "sources": [
+                {"name": name, "preset": "pile", "paths": path, "where": {"pile_set_name": name}, "weight": weight}
+                for name, weight in (("ArXiv", 1.0), ("FreeLaw", 2.0))
+            ]
+        }
+    )
+    manifest = build_manifest(config, str(tmp_path))
+    batches = [next(iter(read_shard(manifest, s, config, str(tmp_path)))) for s in range(len(manifest.shards))]
+    assert [b.documents["source"].to_pylist() for b in batches] == [["ArXiv"] * 6, ["FreeLaw"] * 3]
+    assert [b.not_documents for b in batches] == [{"other_subset": 3}, {"other_subset": 6}]
+    keys = [k for b in batches for k in b.documents["doc_key"].to_pylist()]
+    assert [k & 0xFFFFFFFF for k in keys] == [1, 2, 4, 5, 7, 8, 0, 3, 6]  # a key is the row, filtered or not
