@@ -118,7 +118,8 @@ def test_a_truncated_file_gives_what_it_has_and_says_where_it_broke(
 def test_an_overlong_document_is_quarantined_without_being_held(tmp_path: Path) -> None:
     with (tmp_path / "x.jsonl").open("w") as f:
         f.write('{"text": "before"}\n{"text": "' + "x" * 50_000_000 + '"}\n{"text": "after"}\n')
-    config = CorpusConfig(sources=(SourceConfig(paths=(str(tmp_path / "x.jsonl"),)),), max_document_bytes=1_000_000)
+    sources = (SourceConfig(paths=(str(tmp_path / "x.jsonl"),)),)
+    config = CorpusConfig(sources=sources, max_document_bytes=1_000_000, shard_bytes=1 << 30)
     batches = list(read_shard(build_manifest(config, str(tmp_path)), 0, config, str(tmp_path)))
     assert texts(batches) == ["before", "after"]
     [entry] = faults(batches)
