@@ -142,6 +142,9 @@ def read_shard(manifest: Manifest, shard: int, config: CorpusConfig, run_uri: st
                 item = Record(item.row, decode_fields(source, item.fields))
                 if not _wanted(item, source):
                     batch.not_documents["other_subset"] += 1
+                    batch.bytes_lost["other_subset"] += len(
+                        (text_or_none(item.fields, source.text_field) or "").encode()
+                    )
                     row_in_shard += 1
                     continue
                 text, kind, message = check_text(item.fields, source.text_field, config.max_document_bytes)

@@ -134,5 +134,6 @@ def test_components_of_one_data_set_become_sources_of_their_own(tmp_path: Path) 
     batches = [next(iter(read_shard(manifest, s, config, str(tmp_path)))) for s in range(len(manifest.shards))]
     assert [b.documents["source"].to_pylist() for b in batches] == [["ArXiv"] * 6, ["FreeLaw"] * 3]
     assert [b.not_documents for b in batches] == [{"other_subset": 3}, {"other_subset": 6}]
+    assert [b.bytes_lost for b in batches] == [{"other_subset": 6}, {"other_subset": 12}]
     keys = [k for b in batches for k in b.documents["doc_key"].to_pylist()]
     assert [k & 0xFFFFFFFF for k in keys] == [1, 2, 4, 5, 7, 8, 0, 3, 6]  # a key is the row, filtered or not
