@@ -11,7 +11,8 @@ from raypt import storage
 from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
 
-BATCH_ROWS = 2048
+BATCH_ROWS, BATCH_BYTES = 2048, 32 << 20
+"""Most documents of a batch, and about how much text."""
 
 
 def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
@@ -20,6 +21,14 @@ def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
         return np.ones(len(doc_keys), bool)
     dropped = decisions.filter(pc.is_valid(decisions["reason"]))["doc_key"].to_numpy()
     return ~np.isin(doc_keys, dropped)
+
+
+def batch_rows(metadata: pq.FileMetaData) -> int:
+    """Documents to read at a time, fewer where they are long: the kernels take some 20 bytes a byte of text."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(c) for group in groups for c in range(group.num_columns)]
+    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "text")
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
 
 
 def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -32,7 +41,7 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
     with storage.open_read(shard.docs_uri) as f:
         file = pq.ParquetFile(f)
         names = [n for n in file.schema_arrow.names if n in columns]
-        for batch in file.iter_batches(BATCH_ROWS, columns=names):
+        for batch in file.iter_batches(batch_rows(file.metadata), columns=names):
             docs = pa.Table.from_batches([batch])
             docs = docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
             if "id" in columns and "id" not in names:

@@ -12,7 +12,7 @@ from raypt.dedup.index import HASHES, stored_rows, with_indexed
 from raypt.dedup.plan import Plan, TaskRunner, load_plan
 from raypt.dedup.stars import connect_by_stars
 
-EDGE_BYTES = 80
+EDGE_BYTES = 128
 """Peak memory an edge while components are computed: the edge, its endpoints' sort and index, the union-find arrays."""
 
 
