@@ -129,6 +129,13 @@ class StreamConfig(Settings):
     stall_timeout_s: float = Field(1800.0, gt=0)
     """Fail, naming the shard, when one that the trainer needs has not been tokenized for this long."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "StreamConfig":
+        least, most = self.fetchers
+        if not 1 <= least <= most:
+            raise ValueError(f"fetchers: [least, most] must satisfy 1 <= least <= most, not {[least, most]}")
+        return self
+
 
 class HeldoutConfig(Settings):
     """Documents kept out of training for evaluation, chosen by a seeded hash of doc_key."""
@@ -145,3 +152,11 @@ class TokensConfig(Settings):
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     stream: StreamConfig = Field(default_factory=StreamConfig)
     heldout: HeldoutConfig = Field(default_factory=HeldoutConfig)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TokensConfig":
+        for name in ("bos", "eos"):
+            trained = self.tokenizer.path is None
+            if trained and getattr(self.packing, f"add_{name}") and getattr(self.tokenizer, f"{name}_token") is None:
+                raise ValueError(f"packing.add_{name} needs tokenizer.{name}_token; set the one to false or the other")
+        return self
