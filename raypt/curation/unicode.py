@@ -66,58 +66,55 @@ NOT_EDGE = "-/@|^+\\~.‐‑¶"
 JOINERS = "’·‧‐‑־ʼ＇•¶"
 
 
-def _flags(c: int) -> int:
-    ch = chr(c)
-    category = unicodedata.category(ch)
-    if category in ("Cn", "Cs", "Co"):
-        return SPACE if ch.isspace() else 0
-    flags = 0
-    if ch.isspace():
-        flags |= SPACE
-    if ch in LINE_BREAKS:
-        flags |= BREAK
-    if ch.isalpha():
-        flags |= ALPHA
-    if category == "Nd":
-        flags |= DIGIT
-    if category in ("Lu", "Lt"):
-        flags |= UPPER
-    if category == "Ll":
-        flags |= LOWER
-    if category[0] == "M" or c == 0x200D:
-        flags |= EXTEND
-    if category[0] in "PS" or category == "Cc":
-        flags |= SYMBOL
-    if category[0] == "P":
-        flags |= PUNCT
-    if category[0] in "PS" and ch not in NOT_EDGE:
-        flags |= EDGE
-    if category[0] in "PS" and c >= 0x80 and ch not in JOINERS and ch not in HYPHENS:
-        flags |= SPLIT
-    if ch in TERMINALS:
-        flags |= TERMINAL
-    if ch in HYPHENS:
-        flags |= HYPHEN
-    if ch in QUOTES:
-        flags |= QUOTE
-    if (flags & ALPHA or category[0] in "LN") and any(a <= c <= b for a, b in UNSPACED_RANGES):
-        flags |= UNSPACED
-        if any(a <= c <= b for a, b in NO_STOPS_RANGES):
-            flags |= NO_STOPS
-    return flags
+_BY_CATEGORY = {
+    **dict.fromkeys(("Lu", "Lt"), ALPHA | UPPER),
+    "Ll": ALPHA | LOWER,
+    **dict.fromkeys(("Lm", "Lo"), ALPHA),
+    "Nd": DIGIT,
+    **dict.fromkeys(("Mn", "Mc", "Me"), EXTEND),
+    "Cc": SYMBOL,
+    **dict.fromkeys(("Sm", "Sc", "Sk", "So"), SYMBOL | EDGE),
+    **dict.fromkeys(("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po"), SYMBOL | PUNCT | EDGE),
+}
+
+
+def _class_bits(first: int, last: int) -> np.ndarray:
+    """uint16 class bits of the code points [first, last)."""
+    categories = [unicodedata.category(chr(c)) for c in range(first, last)]
+    bits = np.array([_BY_CATEGORY.get(category, 0) for category in categories], np.uint16)
+    codes = np.arange(first, last)
+    letter = np.array([category[0] in "LN" for category in categories])
+    for ranges, flag in ((UNSPACED_RANGES, UNSPACED), (NO_STOPS_RANGES, NO_STOPS)):
+        for a, b in ranges:
+            bits[letter & (codes >= a) & (codes <= b)] |= flag
+    bits[(bits & EDGE != 0) & (codes >= 0x80)] |= SPLIT
+
+    def mark(characters: str, flag: int, *, on: bool = True) -> None:
+        at = np.array([ord(c) - first for c in characters if first <= ord(c) < last], np.int64)
+        bits[at] = bits[at] | flag if on else bits[at] & (0xFFFF ^ flag)
+
+    spaces = [c for c, category in zip(codes.tolist(), categories, strict=True) if category[0] in "ZC"]
+    mark("".join(chr(c) for c in spaces if chr(c).isspace()), SPACE)
+    mark(LINE_BREAKS, BREAK)
+    mark("\u200d", EXTEND)
+    mark(NOT_EDGE, EDGE, on=False)
+    mark(JOINERS + HYPHENS, SPLIT, on=False)
+    mark(TERMINALS, TERMINAL)
+    mark(HYPHENS, HYPHEN)
+    mark(QUOTES, QUOTE)
+    return bits
 
 
 @functools.cache
 def tables() -> tuple[np.ndarray, np.ndarray]:
     """`(PAGES uint8[0x1100], BLOCKS uint16[blocks, 256])`: flags of `c` are `BLOCKS[PAGES[c >> 8], c & 255]`."""
+    bits = np.zeros(0x110000, np.uint16)
+    # The rest is unassigned or for private use, without any class.
+    for first, last in ((0, 0x32400), (0xE0000, 0xE0200)):
+        bits[first:last] = _class_bits(first, last)
     pages = np.zeros(0x1100, np.uint8)
     blocks: dict[bytes, int] = {}
-    for page in range(0x1100):
-        # Planes 4-13 are unassigned and the last three hold no letters: they share the all-zero block.
-        if 0x400 <= page < 0xE00 or page >= 0xE02:
-            block = np.zeros(256, np.uint16)
-        else:
-            block = np.array([_flags(page << 8 | i) for i in range(256)], np.uint16)
+    for page, block in enumerate(bits.reshape(-1, 256)):
         pages[page] = blocks.setdefault(block.tobytes(), len(blocks))
     assert len(blocks) <= 256
     return pages, np.frombuffer(b"".join(blocks), np.uint16).reshape(-1, 256)

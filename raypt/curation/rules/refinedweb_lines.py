@@ -70,6 +70,12 @@ def _match_end(data, i, end, table):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _may_start(byte, table):  # type: ignore[no-untyped-def]
+    """Whether a phrase begins with this byte; small enough to be inlined, which `_match_end` is not."""
+    return table[1][0, table[0][byte]] != 0
+
+
+@kernel
 def _is_counter(data, start, end, words):  # type: ignore[no-untyped-def]
     """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list."""
     p = start
@@ -158,7 +164,7 @@ def _filter(  # type: ignore[no-untyped-def]
                     first = start
                 stop = b
                 for p in range(max(start, b - at_end[3].max()), b):
-                    if _match_end(data, p, b, at_end) == b:
+                    if _may_start(data[p], at_end) and _match_end(data, p, b, at_end) == b:
                         stop = p
                         break
                 if stop < b:
@@ -166,7 +172,7 @@ def _filter(  # type: ignore[no-untyped-def]
                 gone = (start - a) + (b - stop)
                 p = start
                 while p < stop:
-                    q = _match_end(data, p, stop, anywhere)
+                    q = _match_end(data, p, stop, anywhere) if _may_start(data[p], anywhere) else p
                     if q == p:
                         p += 1
                         continue
