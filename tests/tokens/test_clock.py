@@ -116,3 +116,22 @@ def test_the_schedule_lists_shards_in_the_order_of_first_need() -> None:
     assert sorted(schedule) == list(range(6))
     first_needed = list(dict.fromkeys(clock.resolve(0, 108).shard.tolist()))
     assert set(schedule[:2]) == set(first_needed[:2])
+
+
+def test_the_order_of_a_run_is_the_same_on_every_machine() -> None:
+    # Pinned: a change here would silently reorder the samples of runs that are resumed.
+    pinned = [
+        (0, 0, 2, 1),
+        (1, 0, 4, 5),
+        (0, 0, 3, 2),
+        (0, 0, 2, 0),
+        (1, 0, 4, 2),
+        (0, 0, 2, 3),
+        (0, 0, 3, 3),
+        (1, 0, 4, 7),
+        (0, 0, 3, 8),
+        (0, 0, 3, 4),
+        (1, 0, 4, 0),
+        (0, 0, 3, 5),
+    ]
+    assert places(make().resolve(0, 12)) == pinned
