@@ -47,7 +47,9 @@ def rebuild_index(
     order of the shards of the index, the generation and the manifest's shard they came from. Writes what
     `deduplicate` writes. Sentences and evaluation sets need text: they take no part. UserError if there is no index.
     """
-    if config.index is None or not (generations := read_generations(config.index, config)):
+    if config.index is None:
+        raise UserError("dedup.index: name the index to rebuild from")
+    if not (generations := read_generations(config.index, config)):
         raise UserError(f"dedup.index: {config.index}: there is no index to rebuild from")
     shards: list[PlannedShard] = []
     origins: list[dict[str, Any]] = []
