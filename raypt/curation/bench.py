@@ -53,10 +53,6 @@ def on_actors(docs: pa.Table, config: CurationConfig, workers: int) -> tuple[pa.
     import ray
 
     class Actor:
-        def warm(self) -> float:
-            curate(docs.slice(0, 1), config)
-            return time.process_time()
-
         def curate(self, part: pa.Table) -> pa.Array:
             return curate(part, config)
 
@@ -66,7 +62,9 @@ def on_actors(docs: pa.Table, config: CurationConfig, workers: int) -> tuple[pa.
     pieces = [docs.slice(row, len(text)) for row, text in slices(docs.column("text"), 1 << 20)]
     remote: Any = ray.remote(num_cpus=1)(Actor)
     actors = [remote.remote() for _ in range(workers)]
-    before = ray.get([actor.warm.remote() for actor in actors])
+    first = ray.put(docs.slice(0, 1).combine_chunks())
+    ray.get([actor.curate.remote(first) for actor in actors])
+    before = ray.get([actor.cpu.remote() for actor in actors])
     refs = [ray.put(piece) for piece in pieces]
     start = time.perf_counter()
     reasons = list(ray.util.ActorPool(actors).map(lambda actor, ref: actor.curate.remote(ref), refs))
