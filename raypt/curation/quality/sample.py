@@ -1,4 +1,4 @@
-"""What the quality classifier is trained on: documents of the reference sources, and a seeded sample of the raw ones."""
+"""What the quality classifier is trained on: documents of the reference sources, a seeded sample of the raw ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
