@@ -48,8 +48,9 @@ def curate(docs: pa.Table, config: CurationConfig) -> pa.Array:
     return decide(Tagger(config).tag(docs), config)
 
 
-def on_actors(docs: pa.Table, config: CurationConfig, workers: int) -> tuple[pa.Array, Section]:
-    """Decisions by `workers` Ray actors that take slices as they become free; start-up and warm-up are not measured."""
+def on_actors(docs: pa.Table, config: CurationConfig, workers: int, repeat: int) -> tuple[pa.Array, Section]:
+    """Decisions by `workers` Ray actors that take slices as they become free, all of them `repeat` times; start-up and
+    warm-up are not measured."""
     import ray
 
     class Actor:
@@ -67,12 +68,12 @@ def on_actors(docs: pa.Table, config: CurationConfig, workers: int) -> tuple[pa.
     before = ray.get([actor.cpu.remote() for actor in actors])
     refs = [ray.put(piece) for piece in pieces]
     start = time.perf_counter()
-    reasons = list(ray.util.ActorPool(actors).map(lambda actor, ref: actor.curate.remote(ref), refs))
+    reasons = list(ray.util.ActorPool(actors).map(lambda actor, ref: actor.curate.remote(ref), refs * repeat))
     seconds = time.perf_counter() - start
     cpu = sum(ray.get([actor.cpu.remote() for actor in actors])) - sum(before)
     for actor in actors:
         ray.kill(actor)
-    return pa.concat_arrays(reasons), Section(seconds, cpu)
+    return pa.concat_arrays(reasons[: len(refs)]), Section(seconds, cpu)
 
 
 def agreement(docs: pa.Table, reasons: pa.Array, other: Path) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workload", choices=("cascade", "language"), default="cascade")
     parser.add_argument("--stages", default=",".join(CASCADE), help="stages of the cascade, comma-separated")
     parser.add_argument("--workers", type=int, default=1, help="Ray actors; 1: in this process, without Ray")
+    parser.add_argument("--repeat", type=int, default=10, help="with several workers: times the documents are curated")
     parser.add_argument("--limit", type=int, default=0, help="only the first N documents (0: all)")
     parser.add_argument("--save", type=Path, help="JSONL file for the decisions")
     parser.add_argument("--compare", type=Path, help="JSONL file of another tool's decisions")
@@ -138,8 +140,8 @@ def main(argv: list[str]) -> int:
             import ray
 
             ray.init(address="local", num_cpus=args.workers, include_dashboard=False, log_to_driver=False)
-            _, one = on_actors(docs, config, 1)
-            reasons, section = on_actors(docs, config, args.workers)
+            _, one = on_actors(docs, config, 1, args.repeat)
+            reasons, section = on_actors(docs, config, args.workers, args.repeat)
             more = {"seconds_of_one_actor": round(one.seconds, 3), "gain": round(one.seconds / section.seconds, 3)}
             ray.shutdown()
         else:
@@ -157,8 +159,9 @@ def main(argv: list[str]) -> int:
             args.save.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if args.compare:
             more |= agreement(docs, reasons, args.compare)
+    times = args.repeat if args.workers > 1 and args.workload == "cascade" else 1
     report_line(
-        f"curate/{args.workload}", section, docs=len(docs), nbytes=nbytes, workers=args.workers,
+        f"curate/{args.workload}", section, docs=len(docs) * times, nbytes=nbytes * times, workers=args.workers,
         peak_rss_mb=round(memory.stop() / 1e6), **more,
     )  # fmt: skip
     return 0
