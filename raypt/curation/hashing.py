@@ -7,7 +7,7 @@ make one load of eight.
 
 import numpy as np
 
-from raypt.curation.text import kernel
+from raypt.kernels import kernel
 
 _U = np.uint64
 _A, _B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)

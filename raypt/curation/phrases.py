@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.curation import unicode as u
-from raypt.curation.text import TextBatch, kernel
+from raypt.curation.text import TextBatch
 from raypt.errors import UserError
+from raypt.kernels import kernel
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypt.curation.text import TextBatch, kernel
+from raypt.curation.text import TextBatch
+from raypt.kernels import kernel
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from raypt.curation.features import (
 )
 from raypt.curation.hashing import hash_bytes
 from raypt.curation.segment import COMPLEX, store_token, tokenize_chunk
-from raypt.curation.text import TextBatch, kernel
+from raypt.curation.text import TextBatch
+from raypt.kernels import kernel
 
 _DOT = 0x2E
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from raypt.curation import unicode as u
 from raypt.curation.hashing import hash_bytes
-from raypt.curation.text import kernel
+from raypt.kernels import kernel
 
 _DOT, _COMMA, _COLON, _SLASH, _APOSTROPHE = 0x2E, 0x2C, 0x3A, 0x2F, 0x27
 _WORD = np.uint16(u.ALPHA | u.DIGIT)

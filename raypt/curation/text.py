@@ -1,38 +1,10 @@
 """Text of a batch of documents as the raw UTF-8 buffer of an Arrow string array, for compiled kernels."""
 
-import functools
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 import pyarrow as pa
-
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-
-# Modules with kernels or constants that kernels of other modules take in when they are compiled.
-_SHARED = ("unicode", "features", "hashing", "segment", "scan", "phrases", "rules/gopher_repetition", "rules/c4")
-
-
-@functools.cache
-def _shared_sources() -> str:
-    here = Path(__file__).parent
-    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in _SHARED)).hexdigest()
-
-
-def kernel(fn: Kernel) -> Kernel:
-    """Compile `fn` with numba: cached on disk beside the module, releasing the GIL, C semantics for division.
-
-    numba compiles again when the file of `fn` changes, but not when a file changes whose kernels were inlined into it;
-    so those files are made part of the cache's key.
-    """
-    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(fn)
-    key = compiled._cache._index_key
-    compiled._cache._index_key = lambda *args: (*key(*args), _shared_sources())
-    return cast(Kernel, compiled)
 
 
 @dataclass(frozen=True)

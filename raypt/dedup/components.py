@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raypt.dedup.kernels import kernel
+from raypt.kernels import kernel
 
 
 def star_edges(groups: tuple[np.ndarray, ...], keys: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from raypt.dedup.kernels import ONE, U32, U64, decode, kernel
+from raypt.dedup.kernels import ONE, U32, U64, decode
 from raypt.dedup.tokenise import text_buffers
 from raypt.dedup.unicode import SPACE, character_classes, classify
+from raypt.kernels import kernel
 
 
 @kernel

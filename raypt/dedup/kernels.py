@@ -6,12 +6,9 @@ from typing import Any, TypeVar, cast
 import numba as nb
 import numpy as np
 
+from raypt.kernels import kernel
+
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def kernel(function: F) -> F:
-    """numba.njit as this package uses it: compiled at first use, cached on disk, the GIL released."""
-    return cast(F, nb.njit(cache=True, nogil=True)(function))
 
 
 def inlined(function: F) -> F:

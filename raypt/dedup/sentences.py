@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.dedup.kernels import ONE, U32, U64, decode, kernel, mix64
+from raypt.dedup.kernels import ONE, U32, U64, decode, mix64
 from raypt.dedup.tokenise import text_buffers, tokenise
 from raypt.dedup.unicode import LETTER, SPACE, TABLE_SIZE, character_classes, classify
+from raypt.kernels import kernel
 
 FULL_STOPS = "。！？｡．‼⁇⁈⁉।॥؟۔።፧။៕។"
 """End a sentence wherever they stand."""

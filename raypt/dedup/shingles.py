@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.dedup.kernels import BLOCK, U32, U64, fmix32, fold, kernel, mix64, power
+from raypt.dedup.kernels import BLOCK, U32, U64, fmix32, fold, mix64, power
 from raypt.dedup.tokenise import Tokens, tokenise
+from raypt.kernels import kernel
 
 SHINGLE_BASE = U64(0x9E3779B97F4A7C15)
 BAND_BASE = U64(0xA24BAED4963EE407)

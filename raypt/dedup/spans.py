@@ -9,10 +9,10 @@ from raypt import storage
 from raypt.dedup.config import SentenceConfig
 from raypt.dedup.documents import read_live
 from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.kernels import kernel
 from raypt.dedup.plan import load_plan
 from raypt.dedup.sentences import hash_spans, hash_units
 from raypt.dedup.tokenise import text_buffers
+from raypt.kernels import kernel
 
 SENTENCES, REMAINDER = "dedup.sentences", "dedup.remainder"
 EDITS = pa.schema([("doc_key", pa.int64()), ("starts", pa.list_(pa.int64())), ("stops", pa.list_(pa.int64()))])

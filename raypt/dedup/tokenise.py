@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.dedup.kernels import ONE, U32, U64, decode, kernel, mix64
+from raypt.dedup.kernels import ONE, U32, U64, decode, mix64
 from raypt.dedup.unicode import EXTEND, IDEOGRAPH, LETTER, SEPARATOR, character_classes, classify, lower_case, lower_of
+from raypt.kernels import kernel
 
 TOKEN_SEED = U64(0xCBF29CE484222325)
 TOKEN_PRIME = U64(0x100000001B3)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from raypt.dedup.kernels import kernel
+from raypt.kernels import kernel
 
 SEPARATOR, LETTER, IDEOGRAPH, EXTEND, SPACE = range(5)
 """Classes of `character_classes`. LETTER builds words; an IDEOGRAPH is a word by itself; EXTEND (a combining mark)

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from raypt.dedup.config import FuzzyConfig
 from raypt.dedup.exchange import column
-from raypt.dedup.kernels import kernel
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import shingle, sketch
 from raypt.dedup.tokenise import tokenise
+from raypt.kernels import kernel
 
 EVIDENCE = "evidence"
 """Column of cluster members: what their similarity is computed from, list<uint64>."""

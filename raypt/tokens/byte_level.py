@@ -5,10 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, normalizers
+
+from raypt.kernels import kernel
 
 GPT2, CL100K = 0, 1
 """Families of patterns that split text into words: GPT-2's, and that of cl100k, LLaMA 3 and Qwen 2."""
@@ -118,14 +119,14 @@ def _merge_table(merges: list[Any], vocab: dict[str, int]) -> tuple[npt.NDArray[
     return _hash_table(keys, values, size)
 
 
-@nb.njit(cache=True)
+@kernel
 def slot_of(key: np.uint64) -> np.uint64:
     """Where a merge key hashes to (before masking)."""
     key = key * np.uint64(0x9E3779B97F4A7C15)
     return key ^ (key >> np.uint64(29))
 
 
-@nb.njit(cache=True)
+@kernel
 def _hash_table(
     keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], size: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -6,10 +6,10 @@ made for a document, a word or a token. The words seen stay in a bounded table t
 
 from typing import Any, TypeAlias
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from raypt.kernels import kernel
 from raypt.tokens.byte_level import CL100K, ByteLevelBPE, character_classes, slot_of
 from raypt.tokens.words import U8, cl100k_word, gpt2_word
 
@@ -27,7 +27,7 @@ U64: TypeAlias = npt.NDArray[np.uint64]
 I64: TypeAlias = npt.NDArray[np.int64]
 
 
-@nb.njit(cache=True)
+@kernel
 def _merged(left: np.uint32, right: np.uint32, keys: U64, values: U64) -> np.uint64:
     """rank << 32 | merged id of a pair; its high half is _NO_RANK if the pair does not merge."""
     key = np.uint64(left) << np.uint64(32) | np.uint64(right)
@@ -42,7 +42,7 @@ def _merged(left: np.uint32, right: np.uint32, keys: U64, values: U64) -> np.uin
         at = (at + np.uint64(1)) & mask
 
 
-@nb.njit(cache=True)
+@kernel
 def _merge_short(ids: U32, n: int, keys: U64, values: U64, pairs: U64) -> int:
     """Merge `ids[:n]` in place, the pair of lowest rank (leftmost among equals) first; the number of ids left."""
     for i in range(n - 1):
@@ -68,7 +68,7 @@ def _merge_short(ids: U32, n: int, keys: U64, values: U64, pairs: U64) -> int:
     return n
 
 
-@nb.njit(cache=True)
+@kernel
 def _push(heap: U64, size: int, item: np.uint64) -> int:
     at = size
     while at > 0 and heap[(at - 1) >> 1] > item:
@@ -78,7 +78,7 @@ def _push(heap: U64, size: int, item: np.uint64) -> int:
     return size + 1
 
 
-@nb.njit(cache=True)
+@kernel
 def _pop(heap: U64, size: int) -> int:
     size -= 1
     item, at = heap[size], 0
@@ -96,7 +96,7 @@ def _pop(heap: U64, size: int) -> int:
     return size
 
 
-@nb.njit(cache=True)
+@kernel
 def _merge_long(ids: U32, n: int, keys: U64, values: U64) -> int:
     """As `_merge_short`, in O(n log n): a heap of (rank, position) over a linked list."""
     following = np.arange(1, n + 1)
@@ -139,7 +139,7 @@ def _merge_long(ids: U32, n: int, keys: U64, values: U64) -> int:
     return out
 
 
-@nb.njit(cache=True)
+@kernel
 def _hash(data: U8, at: int, end: int) -> np.uint64:
     h = np.uint64(0xCBF29CE484222325)
     for i in range(at, end):
@@ -147,7 +147,7 @@ def _hash(data: U8, at: int, end: int) -> np.uint64:
     return h ^ (h >> np.uint64(32))
 
 
-@nb.njit(cache=True)
+@kernel
 def _find(data: U8, at: int, end: int, h: np.uint64, slots: I64, words: I64, key_pool: U8) -> Any:
     """The slot of a word: `slots[it]` is its number, or -1 if the word is not there."""
     mask = slots.size - 1
@@ -165,7 +165,7 @@ def _find(data: U8, at: int, end: int, h: np.uint64, slots: I64, words: I64, key
     return slot
 
 
-@nb.njit(cache=True)
+@kernel
 def _keep(
     data: U8,
     at: int,
@@ -193,7 +193,7 @@ def _keep(
     used[2] += n
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _encode(
     data: U8,
     offsets: I64,

@@ -10,9 +10,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
+
+from raypt.kernels import kernel
 
 UNLIMITED = np.iinfo(np.int64).max
 _SNAPSHOT_EVERY = 1 << 16
@@ -26,7 +27,7 @@ class Phase:
     weights: tuple[float, ...]
 
 
-@nb.njit(cache=True)
+@kernel
 def _draw(
     first: int,
     counts: npt.NDArray[np.int64],

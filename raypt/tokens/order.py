@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from raypt.kernels import kernel
+
 _ROUNDS = 6
 
 
@@ -25,7 +27,7 @@ def _mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
-@nb.njit(cache=True)
+@kernel
 def _hash_array(values: npt.NDArray[np.int64], key: np.uint64) -> npt.NDArray[np.uint64]:
     out = np.empty(values.size, np.uint64)
     for i in range(values.size):
@@ -38,7 +40,7 @@ def hash_array(values: npt.NDArray[np.int64], key: int) -> npt.NDArray[np.uint64
     return _hash_array(np.ascontiguousarray(values, np.int64), np.uint64(key))
 
 
-@nb.njit(cache=True)
+@kernel
 def _permute(index: npt.NDArray[np.int64], n: int, key: np.uint64) -> npt.NDArray[np.int64]:
     half = np.uint64(1)
     while (np.uint64(1) << (np.uint64(2) * half)) < np.uint64(n):

@@ -7,9 +7,10 @@ continues a document is a segment of its own. Padding only ever stands at the en
 from dataclasses import dataclass
 from typing import Literal
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
+
+from raypt.kernels import kernel
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Packed:
         return self.tokens.shape[0]
 
 
-@nb.njit(cache=True)
+@kernel
 def _pieces(
     offsets: npt.NDArray[np.int64], width: int, greedy: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
@@ -59,7 +60,7 @@ def _pieces(
     return starts, lengths, split
 
 
-@nb.njit(cache=True)
+@kernel
 def _greedy_bins(lengths: npt.NDArray[np.int64], width: int) -> tuple[npt.NDArray[np.int64], int]:
     bins = np.empty(lengths.size, np.int64)
     used, b = 0, 0
@@ -71,7 +72,7 @@ def _greedy_bins(lengths: npt.NDArray[np.int64], width: int) -> tuple[npt.NDArra
     return bins, (b + 1 if lengths.size else 0)
 
 
-@nb.njit(cache=True)
+@kernel
 def _best_fit_bins(
     lengths: npt.NDArray[np.int64], order: npt.NDArray[np.int64], width: int
 ) -> tuple[npt.NDArray[np.int64], int]:
@@ -123,7 +124,7 @@ def _best_fit_bins(
     return bins, n_bins
 
 
-@nb.njit(cache=True)
+@kernel
 def _fill(
     ids: npt.NDArray[np.generic],
     starts: npt.NDArray[np.int64],
@@ -179,7 +180,7 @@ def pack(
     )
 
 
-@nb.njit(cache=True)
+@kernel
 def _expand(
     lengths: npt.NDArray[np.uint32],
     offsets: npt.NDArray[np.int64],

@@ -5,16 +5,16 @@ Each function takes the document's bytes and says where the word that begins at 
 
 from typing import Any, TypeAlias
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from raypt.kernels import kernel
 from raypt.tokens.byte_level import LETTER, NUMBER, SPACE
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 
 
-@nb.njit(cache=True)
+@kernel
 def _character(data: U8, at: int) -> tuple[Any, int]:
     """(code point, bytes) of the UTF-8 character at `at`."""
     b = np.int64(data[at])
@@ -32,7 +32,7 @@ def _character(data: U8, at: int) -> tuple[Any, int]:
     ), 4
 
 
-@nb.njit(cache=True)
+@kernel
 def _run(data: U8, at: int, end: int, classes: U8, mask: int, wanted: int, most: int) -> int:
     """End of the run of at most `most` characters whose class masked by `mask` is `wanted`."""
     n = 0
@@ -45,7 +45,7 @@ def _run(data: U8, at: int, end: int, classes: U8, mask: int, wanted: int, most:
     return at
 
 
-@nb.njit(cache=True)
+@kernel
 def _contraction(data: U8, at: int, end: int, fold: bool) -> int:
     """End of 's 't 'm 'd 're 've 'll at `at` (which holds an apostrophe), or `at`. `fold`: in any case."""
     if at + 1 >= end:
@@ -64,7 +64,7 @@ def _contraction(data: U8, at: int, end: int, fold: bool) -> int:
     return at
 
 
-@nb.njit(cache=True)
+@kernel
 def _spaces(data: U8, at: int, end: int, classes: U8, isolate_digits: bool) -> int:
     r"""End of the match of `\s+(?!\S)|\s+` at a space."""
     stop, last = at, at
@@ -82,7 +82,7 @@ def _spaces(data: U8, at: int, end: int, classes: U8, isolate_digits: bool) -> i
     return last
 
 
-@nb.njit(cache=True)
+@kernel
 def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate_digits: bool) -> int:
     r"""End of the word at `at` by `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`."""
     first, size = _character(data, at)
@@ -109,7 +109,7 @@ def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate
     return _spaces(data, at, end, classes, isolate_digits)
 
 
-@nb.njit(cache=True)
+@kernel
 def cl100k_word(data: U8, at: int, end: int, classes: U8, max_digits: int) -> int:
     """End of the word at `at` by the pattern of cl100k, LLaMA 3 and Qwen 2 (see `byte_level`)."""
     first, size = _character(data, at)

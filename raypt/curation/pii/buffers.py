@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+
+from raypt.kernels import kernel
 
 SPAN_FIELDS = 3
 """A span is (first byte, byte after the last, code of the kind), bytes counted in the data buffer of the batch."""
@@ -26,7 +27,7 @@ def text_bytes(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return data, offsets
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def grown(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`spans` with twice the room."""
     more = np.empty((2 * len(spans), SPAN_FIELDS), np.int64)
@@ -69,12 +70,12 @@ def make_words(groups: Iterable[tuple[int, str]]) -> Words:
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_letter(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x41 <= b <= 0x5A or 0x61 <= b <= 0x7A
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_digit(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x30 <= b <= 0x39
 
@@ -83,7 +84,7 @@ _ABBREVIATION = 6
 """Bytes of the longest word that a full stop abbreviates."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a sentence or paragraph ends at j and another begins before `position`."""
     b = data[j]
@@ -98,7 +99,7 @@ def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma
     return b == 0xEF and data[j + 1] == 0xBC and (data[j + 2] == 0x81 or data[j + 2] == 0x9F or data[j + 2] == 0x9B)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def words_before(data, low, position, distance, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The bits of the words that stand in the `distance` bytes before `position` (not before `low`), in its sentence.
 

@@ -1,7 +1,8 @@
 """Checksums and assignments that tell a number with a meaning from any other number of that length."""
 
 import numpy as np
-from numba import njit
+
+from raypt.kernels import kernel
 
 IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
@@ -114,7 +115,7 @@ for _code in (
     _CN_PROVINCES[_code] = True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def luhn(digits, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ISO/IEC 7812-1 annex B over digits[:n]."""
     total = 0
@@ -128,7 +129,7 @@ def luhn(digits, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     return total % 10 == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ean13(digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The check digit of a 13-digit article number."""
     total = 0
@@ -137,7 +138,7 @@ def ean13(digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     return total % 10 == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def cn_id(digits, check_is_x):  # type: ignore[no-untyped-def]  # pragma: no cover
     """GB 11643: digits[:17], and digits[17] unless the check character is X: province, date, ISO 7064 MOD 11-2."""
     if not _CN_PROVINCES[digits[0] * 10 + digits[1]]:
@@ -158,7 +159,7 @@ def cn_id(digits, check_is_x):  # type: ignore[no-untyped-def]  # pragma: no cov
     return check_is_x if check == 10 else (not check_is_x and digits[17] == check)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def iban(chars, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ISO 7064 MOD 97-10 over chars[:n] (0-9 and A-Z as 0..35), the first four moved to the end."""
     remainder = np.int64(0)

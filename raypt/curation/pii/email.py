@@ -6,9 +6,9 @@ an address.
 """
 
 import numpy as np
-from numba import njit
 
 from raypt.curation.pii.buffers import grown, is_digit, is_letter
+from raypt.kernels import kernel
 
 MAX_LOCAL, MAX_DOMAIN, MAX_CREDENTIALS = 128, 255, 256
 """Bytes. RFC 5321 limits a local part to 64; mailing-list return paths exceed it in practice."""
@@ -40,7 +40,7 @@ _CLASSES = _classes()
 _IMAGES = np.array([int.from_bytes(e.encode(), "big") for e in ("png", "jpg", "jpeg", "gif", "svg", "webp")], np.int64)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of the local part that ends before `at`; `at` if there is none."""
     start = at
@@ -63,7 +63,7 @@ def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pra
     return start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _domain_end(data, at, high, classes, images):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the domain that begins after `at`; `at` if there is none."""
     first = at + 1
@@ -118,7 +118,7 @@ def _domain_end(data, at, high, classes, images):  # type: ignore[no-untyped-def
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of `user:password` between `://` and the '@' at `at`; `at` if there is none."""
     j = at
@@ -137,7 +137,7 @@ def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped
     return j if colon or at - j >= 20 else at  # a long user name alone is a token
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(data, offsets, email_code, url_code, classes, images):  # type: ignore[no-untyped-def]  # pragma: no cover
     spans = np.empty((64, 3), np.int64)
     n = 0

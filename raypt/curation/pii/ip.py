@@ -6,9 +6,9 @@ loopback, link-local, documentation, benchmarking, multicast, reserved.
 """
 
 import numpy as np
-from numba import njit
 
 from raypt.curation.pii.buffers import grown, is_digit, is_letter, make_words, words_before
+from raypt.kernels import kernel
 
 _VERSION_WORDS = make_words(
     [
@@ -24,7 +24,7 @@ _VERSION_WORDS = make_words(
 _CONTEXT_BYTES = np.int64(24)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_public_v4(a, b, c, d):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a.b.c.d is globally reachable (IANA IPv4 special-purpose address registry)."""
     if a == 0 or a == 10 or a == 127 or a >= 224:
@@ -42,7 +42,7 @@ def is_public_v4(a, b, c, d):  # type: ignore[no-untyped-def]  # pragma: no cove
     return not (a == 203 and b == 0 and c == 113)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_public_v6(groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`groups`: the eight 16-bit groups. Unassigned space counts as public: it names a host if it names anything."""
     first = groups[0]
@@ -64,7 +64,7 @@ def _is_public_v6(groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hex_value(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     if 0x30 <= b <= 0x39:
         return np.int64(b) - 0x30
@@ -74,7 +74,7 @@ def _hex_value(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _v4_end(data, i, high, octets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(byte after the dotted quad at i, or i if there is none; byte after what was read)."""
     j = i
@@ -94,7 +94,7 @@ def _v4_end(data, i, high, octets):  # type: ignore[no-untyped-def]  # pragma: n
     return j, j
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the dotted quad in [i, end) is a public address, going by its value and what stands beside it."""
     if not is_public_v4(octets[0], octets[1], octets[2], octets[3]):
@@ -125,7 +125,7 @@ def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-d
     return words_before(data, low, i, _CONTEXT_BYTES, words) == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the public IPv6 address that begins at `first`; [first, end) is a run of hexadecimal digits and ':'.
 
@@ -193,7 +193,7 @@ def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped
     return j if _is_public_v6(groups) else first
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(data, offsets, v4_code, v6_code, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     spans = np.empty((64, 3), np.int64)
     n = 0

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from raypt.curation.pii.buffers import text_bytes
 from raypt.curation.pii.config import KINDS, Kind, PiiConfig
@@ -12,6 +11,7 @@ from raypt.curation.pii.email import scan_email
 from raypt.curation.pii.ip import scan_ip
 from raypt.curation.pii.numbers import scan_numbers
 from raypt.curation.pii.secrets import scan_secrets
+from raypt.kernels import kernel
 
 Scanner = Callable[[np.ndarray, np.ndarray, dict[str, int]], np.ndarray]
 
@@ -48,7 +48,7 @@ def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
     return _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _merged(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     out = np.empty_like(spans)
     n = 0
@@ -67,7 +67,7 @@ def _merged(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     return out[:n]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rewrite(data, offsets, spans, masks, mask_offsets, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Copy the text with the mask of its kind in place of each span."""
     w = 0

@@ -1,7 +1,6 @@
 """Numbers that identify a person or an account: telephone, payment card, IBAN, Chinese and US identity numbers."""
 
 import numpy as np
-from numba import njit
 
 from raypt.curation.pii.buffers import Words, grown, is_digit, is_letter, make_words, words_before
 from raypt.curation.pii.checks import card_table, cn_id, ean13, iban, iban_length_table, luhn
@@ -21,6 +20,7 @@ from raypt.curation.pii.runs import (
     parse_run,
     right_open,
 )
+from raypt.kernels import kernel
 
 _PHONE, _CARD = 1, 2
 _CONTEXT_BYTES = np.int64(40)
@@ -41,7 +41,7 @@ _WORDS = make_words(
 )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the IBAN whose check digits begin at i, or i. Blanks or hyphens may stand between its characters."""
     if i - 2 < low or i + 1 >= high or not is_digit(data[i + 1]):
@@ -74,7 +74,7 @@ def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pra
     return j if iban(chars, n) else i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(group after the payment card number that begins at group g, or g; whether "card" must be said before it)."""
     length = run[g, END] - run[g, START]
@@ -117,7 +117,7 @@ def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pr
     return h, total < 14 and (total < 13 or ean13(digits))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the Chinese resident identity number that is group g, or -1."""
     length = run[g, END] - run[g, START]
@@ -136,7 +136,7 @@ def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-
     return (end + 1 if x else end) if cn_id(digits, x) else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ddd-dd-dddd with an area, group and serial number that the Social Security Administration may issue."""
     if g + 3 > n or run[g + 1, SEP] != DASH or run[g + 2, SEP] != DASH:
@@ -160,7 +160,7 @@ def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: 
     return 0 < area < 900 and area != 666 and group > 0 and serial > 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(data, offsets, phone_code, card_code, iban_code, cn_code, ssn_code, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     spans = np.empty((64, 3), np.int64)
     count = 0

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from raypt.curation.pii.buffers import grown, is_digit, is_letter
+from raypt.kernels import kernel
 
 _DIGIT, _UPPER, _LOWER, _HEX, _UNDERSCORE, _HYPHEN, _STOP, _SLASH = (1 << k for k in range(8))
 _ALNUM = _DIGIT | _UPPER | _LOWER
@@ -90,7 +90,7 @@ _KEY_LINE = 16
 """Characters without a blank that are still key material when the END line is missing."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _key_end(data, i, high, classes, forms):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the API key that begins at i, or i."""
     b = data[i]
@@ -128,7 +128,7 @@ def _key_end(data, i, high, classes, forms):  # type: ignore[no-untyped-def]  # 
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _dashes(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether five hyphens stand at i."""
     k = i
@@ -137,7 +137,7 @@ def _dashes(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return k == i + 5
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the PEM private key whose five hyphens stand at i, or i. A truncated one ends where its text does."""
     j = i + 5
@@ -180,7 +180,7 @@ def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no 
     return end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan(data, offsets, api_code, pem_code, classes, forms, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
     spans = np.empty((64, 3), np.int64)
     n = 0

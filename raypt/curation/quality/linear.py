@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+
+from raypt.kernels import kernel
 
 _CONTROLS = np.frombuffer(b"</s>__label__", np.uint8)
 """fastText's word for the end of a line, and the prefix of its labels."""
@@ -17,7 +18,7 @@ MAX_LABELS = 16
 """With more labels the multiplied-out matrix would grow beyond the model."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _insert(hashes, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Fill the open-addressing table `slots` (-1: free) with word indices by their hash."""
     mask = len(slots) - 1
@@ -28,7 +29,7 @@ def _insert(hashes, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
         slots[at] = word
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash(data, start, stop):  # type: ignore[no-untyped-def]  # pragma: no cover
     """fastText's 32-bit hash: FNV-1a over signed bytes."""
     h = np.uint32(2166136261)
@@ -38,7 +39,7 @@ def _hash(data, start, stop):  # type: ignore[no-untyped-def]  # pragma: no cove
     return h
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hash_words(data, offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     out = np.empty(len(offsets) - 1, np.uint32)
     for word in range(len(offsets) - 1):
@@ -46,7 +47,7 @@ def _hash_words(data, offsets):  # type: ignore[no-untyped-def]  # pragma: no co
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _modulo(h, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     """h % n of a uint64 and a float64 below 2**40, by a multiplication: the quotient is off by one at most."""
     m = np.uint64(n)
@@ -58,7 +59,7 @@ def _modulo(h, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     return rest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _equal(a, a_start, b, b_start, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     k = 0
     while k < n and a[a_start + k] == b[b_start + k]:
@@ -66,7 +67,7 @@ def _equal(a, a_start, b, b_start, n):  # type: ignore[no-untyped-def]  # pragma
     return k == n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find(data, start, stop, h, words, offsets, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Index of the word data[start:stop] with hash h, or -1."""
     mask = len(slots) - 1
@@ -80,7 +81,7 @@ def _find(data, start, stop, h, words, offsets, slots):  # type: ignore[no-untyp
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams, buckets, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Probability of the label for each text; `weights` are the other labels' logits less its own."""
     n_words, n_labels = len(word_offsets) - 1, weights.shape[1]

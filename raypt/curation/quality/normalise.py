@@ -9,9 +9,9 @@ spaces a word of its own. fastText's control words (`</s>`, which ends a line ea
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from raypt.curation.quality.config import Normalisation
+from raypt.kernels import kernel
 
 _SPACE, _LETTER, _ALONE = 0, 1, 2
 _TABLE_SIZE = 0x10000
@@ -54,7 +54,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 _KIND, _LOWER = _tables()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _words_v1(data, offsets, max_bytes, kind, lower, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     w = 0
     for doc in range(len(offsets) - 1):
@@ -118,7 +118,7 @@ def _words_v1(data, offsets, max_bytes, kind, lower, out, out_offsets):  # type:
     return w
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _plain(data, offsets, max_bytes, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     w = 0
     for doc in range(len(offsets) - 1):

@@ -15,8 +15,8 @@ from raypt.curation.phrases import PhraseTable, groups_in
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
 from raypt.curation.scan import end_flags
-from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
+from raypt.kernels import kernel
 
 # Why a line goes, in the order in which the rules are asked; "white_space" is blank lines, indentation and line ends.
 CUTS = ("white_space", "long_word", "no_terminal_punctuation", "short_line", "javascript", "policy", "citation")

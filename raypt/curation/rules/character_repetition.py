@@ -8,8 +8,8 @@ from pydantic import Field
 from raypt.curation import unicode as u
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.rules.gopher_repetition import find_slot, table_bits
-from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
+from raypt.kernels import kernel
 
 
 class CharacterRepetition(RuleSettings):

@@ -14,8 +14,8 @@ from pydantic import Field
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.stopwords import STOP_WORDS, StopWordTable
-from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
+from raypt.kernels import kernel
 
 
 class GopherQuality(RuleSettings):

@@ -11,8 +11,8 @@ import numpy as np
 
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
-from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
+from raypt.kernels import kernel
 
 _TOP = (2, 3, 4)
 _DUPLICATE = (5, 6, 7, 8, 9, 10)

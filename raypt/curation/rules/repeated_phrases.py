@@ -12,8 +12,8 @@ from pydantic import Field
 from raypt.curation import features as s
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
-from raypt.curation.text import kernel
 from raypt.curation.view import Measured, View
+from raypt.kernels import kernel
 
 
 class RepeatedPhrases(RuleSettings):
