@@ -134,7 +134,7 @@ def _filter(  # type: ignore[no-untyped-def]
                             p += 1
                             last_kept = p
                     end = last_kept
-                flags = end_flags(data, a, end, pages, blocks) if terminal else np.uint8(0)
+                flags = end_flags(data, a, end, pages, blocks) if terminal and a < end else np.uint8(0)
                 if terminal and (flags & s.ELLIPSIS_END or not flags & (s.STOP_END | s.QUOTE_END | s.NO_STOPS_END)):
                     cut = _UNENDED
                 elif line_words[i] < words_min:

@@ -24,6 +24,12 @@ def test_text_and_metrics_agree_with_the_reference(terminal: bool, words_min: in
     assert got == [counts for _, counts in expected]
 
 
+def test_a_line_of_nothing_but_a_citation_has_no_end_even_behind_a_document_that_has_one() -> None:
+    settings = config("c4", terminal_punctuation=True, line_word_count_min=0)
+    out = Tagger(settings).tag(table([".", "[]"]))
+    assert [row["sentence_count"] for row in out.column("c4").to_pylist()] == [1, 0]
+
+
 @given(BATCH)
 @settings(max_examples=150, deadline=None)
 def test_every_byte_that_is_cut_has_a_reason(texts: list[str]) -> None:
