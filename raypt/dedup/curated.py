@@ -67,9 +67,11 @@ def write_curated_shard(task: CuratedTask) -> dict[str, Any]:
                     kept_before = kept
                     kept, reason = apply_shard(kept_before, duplicates, edits)
                     gone.append(_removed(kept_before, reason))
+                size = pc.binary_length(kept["text"]).cast(pa.int64())
+                kept = kept.set_column(kept.column_names.index("text_bytes"), "text_bytes", size)
                 writer.write_table(kept)
                 documents += kept.num_rows
-                nbytes += int(pc.sum(pc.binary_length(kept["text"])).as_py() or 0)
+                nbytes += int(pc.sum(size).as_py() or 0)
     storage.write_parquet(run.removed(task.shard), pa.concat_tables(gone).sort_by("doc_key"))
     account = {"shard": task.shard, "documents": documents, "bytes": nbytes}
     storage.write_json(run.curated_account(task.shard), account)

@@ -15,6 +15,7 @@ TINY = [
     "ray.dashboard=false",
     "corpus.builtin.max_bytes=2000000",
     "corpus.builtin.files=6",
+    "dedup.sentences.enabled=true",
     "tokens.tokenizer.vocab_size=512",
     "tokens.packing.sequence_length=64",
     "tokens.stream.window_shards=1",

@@ -69,6 +69,7 @@ def test_the_ledger_adds_up_and_agrees_with_the_files(finished: Path) -> None:
     assert kept.num_rows == last.kept.documents
     assert kept.num_rows + removed.num_rows == read.kept.documents
     assert sum(len(t.encode()) for t in kept["text"].to_pylist()) == last.kept.bytes
+    assert sum(kept["text_bytes"].to_pylist()) == last.kept.bytes
 
 
 def test_every_document_is_kept_or_removed_once(finished: Path) -> None:
