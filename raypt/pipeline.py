@@ -102,11 +102,13 @@ def prepare_quality(config: RunConfig, run: RunDir, manifest: Manifest) -> Quali
         return QualityModel.load(quality.model, quality)
     options = {"max_documents": quality.max_documents, "seed": config.run.seed}
     sources = quality.reference
-    reference_manifest = build_manifest(config.corpus.model_copy(update={"sources": sources}), run.uri)
+    reference_corpus = config.corpus.model_copy(update={"sources": sources})
+    reference_manifest = build_manifest(reference_corpus, run.uri, "curation.quality.reference")
     reference = sample_documents(reference_manifest, config.corpus, config.curation.language, run.uri, **options)
     raw_manifest = manifest
     if quality.raw:
-        raw_manifest = build_manifest(config.corpus.model_copy(update={"sources": quality.raw}), run.uri)
+        raw_corpus = config.corpus.model_copy(update={"sources": quality.raw})
+        raw_manifest = build_manifest(raw_corpus, run.uri, "curation.quality.raw")
     raw = sample_documents(raw_manifest, config.corpus, config.curation.language, run.uri, **options)
     model = train_quality(reference, raw, quality, run.quality, config.run.seed)
     log.info("quality classifier: %s", describe_quality(model))

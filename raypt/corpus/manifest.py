@@ -259,15 +259,15 @@ def _default_shard_bytes(total: int) -> int:
     return min(max(total // 64, 128 << 10), 64 << 20)
 
 
-def build_manifest(config: CorpusConfig, run_uri: str) -> Manifest:
-    """List, check and cut the inputs.
+def build_manifest(config: CorpusConfig, run_uri: str, key: str = "corpus.sources") -> Manifest:
+    """List, check and cut the inputs. `key` is where the sources stand in the configuration, for messages.
 
     Raises:
         UserError: a path that matches nothing, a format that cannot be told, a Parquet file without the text column,
             files that are not the data set their preset names.
     """
     sources = name_sources(tuple(apply_preset(s, f"corpus.sources[{n}]") for n, s in enumerate(config.sources)))
-    listed = [list(_list_files(s, f"corpus.sources[{n}]", run_uri)) for n, s in enumerate(sources)]
+    listed = [list(_list_files(s, f"{key}[{n}]", run_uri)) for n, s in enumerate(sources)]
     target = config.shard_bytes or _default_shard_bytes(sum(info.size for found in listed for info, _ in found))
     files: list[InputFile] = []
     shards: list[Shard] = []

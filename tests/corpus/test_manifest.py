@@ -79,6 +79,12 @@ def test_a_missing_path_names_its_key(tmp_path: Path) -> None:
         _manifest(tmp_path, paths=str(tmp_path / "nothing*.jsonl"))
 
 
+def test_a_mistake_in_another_list_of_sources_names_that_list(tmp_path: Path) -> None:
+    config = CorpusConfig(sources=(SourceConfig(paths=(str(tmp_path / "none.jsonl"),)),))
+    with pytest.raises(UserError, match=r"curation\.quality\.raw\[0\]\.paths\[0\]: no file matches"):
+        build_manifest(config, str(tmp_path), "curation.quality.raw")
+
+
 def test_an_unknown_format_asks_for_one(tmp_path: Path) -> None:
     (tmp_path / "x.dat").write_text("x")
     with pytest.raises(UserError, match=r"corpus\.sources\[0\]\.format: cannot tell the format of .*x\.dat"):
