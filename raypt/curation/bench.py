@@ -77,20 +77,23 @@ def on_actors(docs: pa.Table, config: CurationConfig, workers: int, repeat: int)
 
 
 def agreement(docs: pa.Table, reasons: pa.Array, other: Path) -> dict[str, Any]:
-    """Share of documents labelled English on which `other` decides alike, all and without unspaced scripts."""
+    """Share of documents labelled English on which `other` decides alike: all of them, those that FineWeb calls English
+    (lid.176 at 0.65 or more), and those without unspaced scripts."""
     with other.open(encoding="utf-8") as f:
         theirs = {row["id"]: row for row in map(json.loads, f)}
     languages, ids, ours = (column.to_pylist() for column in (docs["lang"], docs["id"], reasons))
+    _, score = identify(TextBatch.from_arrow(docs["text"].combine_chunks()), LanguageConfig())
     config = CurationConfig.model_validate({"stages": ("characters",)})
     mixed = Tagger(config).tag(docs).column("characters").to_pylist()
     same: Counter[str] = Counter()
     total: Counter[str] = Counter()
     classes: Counter[str] = Counter()
-    for language, doc, reason, characters in zip(languages, ids, ours, mixed, strict=True):
+    for language, sure, doc, reason, characters in zip(languages, score >= 0.65, ids, ours, mixed, strict=True):
         if language != "en" or doc not in theirs:
             continue
         agree = theirs[doc]["kept"] == (reason is None)
-        for group in ("all", *(["spaced"] if characters["unspaced_fraction"] == 0 else [])):
+        groups = {"all": True, "english": sure, "spaced": characters["unspaced_fraction"] == 0}
+        for group in (name for name, member in groups.items() if member):
             total[group] += 1
             same[group] += agree
         if not agree:
