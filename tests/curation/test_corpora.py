@@ -10,6 +10,9 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from raypt.corpus.config import CorpusConfig, SourceConfig
+from raypt.corpus.manifest import build_manifest
+from raypt.corpus.reader import read_shard
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger, curation_ledger_by
@@ -53,9 +56,43 @@ def documents(name: str, limit: int) -> pa.Table:
     return pa.table({"doc_key": pa.array(range(len(rows)), pa.int64()), **strings})
 
 
+def through_the_reader(tmp_path: Path, limit: int, **source: object) -> pa.Table:
+    """The first documents of a source as a run reads them."""
+    config = CorpusConfig(sources=(SourceConfig.model_validate(source),), batch_bytes=1 << 20)
+    manifest = build_manifest(config, str(tmp_path))
+    parts: list[pa.Table] = []
+    for shard in range(len(manifest.shards)):
+        parts += [batch.documents for batch in read_shard(manifest, shard, config, str(tmp_path))]
+    return pa.concat_tables(parts).slice(0, limit)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_ledger_adds_up(name: str) -> None:
-    docs = documents(name, 150)
+    check_ledger(documents(name, 150))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"preset": "pile", "paths": "schemas/dev/pile/*.zst"},
+        {"preset": "slimpajama", "paths": "schemas/dev/slimpajama/train/*/*.zst"},
+        {"preset": "refinedweb", "paths": "schemas/dev/refinedweb/data/*.parquet"},
+        {"preset": "culturax", "paths": "schemas/dev/culturax/*/*.parquet"},
+        {"preset": "roots", "paths": "schemas/dev/roots/*/*.parquet"},
+        {"format": "jsonl", "paths": "schemas/real_rows/*.jsonl"},
+        {"format": "warc", "paths": "web/warc_samples/*.gz"},
+        {"format": "warc", "paths": "web/pages_html_small.dev.warc.gz"},
+        {"format": "text", "paths": "reference/*.txt"},
+    ],
+    ids=lambda source: source.get("preset") or source["paths"],
+)
+def test_the_ledger_adds_up_on_what_the_readers_read(source: dict[str, str], tmp_path: Path) -> None:
+    docs = through_the_reader(tmp_path, 150, **source | {"paths": str(CORPORA / source["paths"])})
+    assert len(docs)
+    check_ledger(docs)
+
+
+def check_ledger(docs: pa.Table) -> None:
     tagged = Tagger(ALL).tag(docs)
     reasons = decide(tagged, ALL)
     ledger = curation_ledger(tagged, reasons, ALL)
