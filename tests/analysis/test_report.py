@@ -3,8 +3,14 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from raypt.analysis.report import build_report
 from raypt.curation.ledger import Amount, Ledger, StageAccount
+from raypt.dedup.config import DedupConfig
+from raypt.dedup.pipeline import deduplicate
+from raypt.dedup.plan import DedupShard
 from raypt.run_dir import RunDir
 
 
@@ -35,6 +41,30 @@ def test_text_from_documents_is_shown_not_run(tmp_path: Path) -> None:
     page = build_report(RunDir(str(tmp_path)), evil)
     assert evil not in page
     assert "&lt;script&gt;" in page
+
+
+def test_duplicates_between_sources_and_contamination_are_shown(tmp_path: Path) -> None:
+    shared = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    exam = " ".join(reversed(shared.split()))
+    shards = []
+    for i, source in enumerate(("wiki", "crawl")):
+        texts = [shared, f"{source} {i} of its own"] + ([exam] if source == "crawl" else [])
+        table = pa.table(
+            {
+                "doc_key": [(i << 32) + row for row in range(len(texts))],
+                "id": [f"{source}{row}" for row in range(len(texts))],
+                "source": [source] * len(texts),
+                "text": texts,
+            }
+        )
+        pq.write_table(table, tmp_path / f"{source}.parquet")
+        shards.append(DedupShard(i, str(tmp_path / f"{source}.parquet")))
+    (tmp_path / "exam.txt").write_text(exam + "\n")
+    config = DedupConfig.model_validate({"contamination": {"paths": [str(tmp_path / "exam.txt")]}})
+    deduplicate(shards, config, str(tmp_path / "work"), str(tmp_path / "dedup"), source_priority={"wiki": 1})
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "<td>crawl</td><td class=n>3</td><td class=n>2</td>" in page
+    assert "exam.txt" in page
 
 
 def test_the_loss_stands_beside_the_unigram_entropy(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Curation over shards on Ray: an actor that dies changes nothing, and done shards are not done again."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from raypt import storage
+from raypt.config import RunConfig
+from raypt.config_io import validate
+from raypt.corpus.manifest import build_manifest
+from raypt.curation.stage import decide_all, tag
+from raypt.run_dir import RunDir
+
+SHARDS = 12
+SENTENCE = "The {} ferry crossed the bay at noon, and the people on the pier of {} waved to it. "
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    source = tmp_path_factory.mktemp("source")
+    for shard in range(SHARDS):
+        rows = [{"id": f"{shard}-{i}", "text": SENTENCE.format(i, shard) * 40} for i in range(60)]
+        (source / f"{shard:02d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return validate(
+        RunConfig,
+        {
+            "corpus": {"sources": [{"name": "s", "paths": str(source / "*.jsonl")}], "shard_bytes": 210_000},
+            "curation": {"stages": ["language", "gopher_quality", "pii"]},
+        },
+    )
+
+
+def tagged(config: RunConfig, run: RunDir) -> list[dict]:
+    manifest = build_manifest(config.corpus, run.uri)
+    storage.write_json(run.manifest, manifest.to_json())
+    assert len(manifest.shards) == SHARDS
+    return tag(run, manifest, config, None)
+
+
+def kill_the_first_actor_at_work(run: RunDir, killed: list[int]) -> None:
+    """SIGKILL a curation actor once the first shards are done, so that it dies with work in its hands."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(storage.listdir(run.path("work", "tagged"))) < 2:
+        time.sleep(0.005)
+    for process in psutil.Process().children(recursive=True):
+        if process.cmdline() and "MapWorker(MapBatches(TagShards))" in process.cmdline()[0]:
+            process.kill()
+            killed.append(process.pid)
+            return
+
+
+def test_an_actor_killed_at_work_changes_no_document(
+    local_ray: None, config: RunConfig, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    calm, stormy = (RunDir(str(tmp_path_factory.mktemp(name))) for name in ("calm", "stormy"))
+    tagged(config, calm)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_the_first_actor_at_work, args=(stormy, killed))
+    killer.start()
+    tagged(config, stormy)
+    killer.join()
+    assert killed
+    for shard in range(SHARDS):
+        assert pq.read_table(calm.tagged(shard)).equals(pq.read_table(stormy.tagged(shard)))
+
+
+def test_a_finished_shard_is_not_tagged_again(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    tagged(config, run)
+    before = Path(run.tagged(3)).stat().st_mtime_ns
+    storage.remove(run.tag_account(5))
+    tagged(config, run)
+    assert Path(run.tagged(3)).stat().st_mtime_ns == before
+    assert storage.exists(run.tag_account(5))
+
+
+def test_thresholds_change_without_tagging_again(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    tagged(config, run)
+    manifest = build_manifest(config.corpus, run.uri)
+    kept = decide_all(run, manifest, config.curation, None).stages["pii"].kept.documents
+    assert kept == SHARDS * 60
+    storage.remove(run.path("work", "decided"))
+    strict = config.curation.gopher_quality.model_copy(update={"word_count_min": 10_000})
+    curation = config.curation.model_copy(update={"gopher_quality": strict})
+    ledger = decide_all(run, manifest, curation, None)
+    assert ledger.stages["gopher_quality"].removed["gopher_quality.word_count_min"].documents == SHARDS * 60
