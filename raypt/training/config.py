@@ -93,7 +93,7 @@ class ProfileConfig(Settings):
 class TrainConfig(Settings):
     """Training."""
 
-    steps: int = Field(default=300, gt=0)
+    steps: int = Field(default=180, gt=0)
     """Optimizer steps of the whole run."""
     workers: int | tuple[int, int] = 2
     """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
