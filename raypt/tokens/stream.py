@@ -57,7 +57,9 @@ def build_dataset(spec: StreamSpec, start: int) -> Dataset:
     if not tables:
         tables = [pa.table({"first": pa.array([], pa.int64()), "end": pa.array([], pa.int64())})]
     least, most = spec.config.fetchers
-    dataset = ray.data.from_arrow(tables).map_batches(
+    # Not from_arrow: that runs a task of a whole CPU a table, which a small cluster whose last stream has not quite gone
+    # (the workers were just killed) may never have.
+    dataset = ray.data.from_blocks(tables).map_batches(
         Fetcher,
         fn_constructor_args=(spec, start),
         batch_size=1,

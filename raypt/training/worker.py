@@ -1,10 +1,13 @@
 """What one Ray Train worker does: join the group, build or restore the engine, run the loop."""
 
+import importlib
 import logging
 import os
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -57,9 +60,11 @@ class WorkerSpec:
 def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -> Progress:
     """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on)."""
     train = spec.train
+    rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads_per_worker or max(1, round(train.cpus_per_worker)))
     device = comm.init_process_group(use_gpu=train.use_gpu)
+    _spare_the_compiler()
     rank, world = dist.get_rank(), dist.get_world_size()
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
@@ -127,6 +132,43 @@ def build_engine(
         z_loss=train.z_loss,
         loss_chunk_tokens=train.loss_chunk_tokens,
     )
+
+
+def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same rows, the first of them asked for at once, in a thread: the stream's own actors take seconds to start,
+    and meanwhile the engine is built. An error of the stream is raised where the first row is taken.
+    """
+    first: Future[dict[str, Any] | None] = Future()
+
+    def ask() -> None:
+        try:
+            first.set_result(next(rows, None))
+        except BaseException as e:
+            first.set_exception(e)
+
+    Thread(target=ask, name="first-row", daemon=True).start()
+
+    def rest() -> Iterator[dict[str, Any]]:
+        row = first.result()
+        while row is not None:
+            yield row
+            row = next(rows, None)
+
+    return rest()
+
+
+def _spare_the_compiler() -> None:
+    """DeepSpeed, whatever the optimizer, imports its Muon, whose functions are decorated with torch.compile, and that
+    loads Dynamo and Inductor: a second of each worker's start. raypt never calls them, so they are left undecorated.
+    """
+    from deepspeed.runtime import compiler
+
+    real = compiler.compile
+    compiler.compile = lambda: compiler.dummy_decorator
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
+    finally:
+        compiler.compile = real
 
 
 def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
