@@ -62,8 +62,8 @@ class ShardSource(Protocol):
     def scalars(self) -> Mapping[str, float]:
         """The numbers saved beside the tensors."""
 
-    def states(self) -> set[str]:
-        """The names of the states there are (MASTER and the optimizer's)."""
+    def states(self, name: str) -> set[str]:
+        """The states there are of a parameter (MASTER and the optimizer's)."""
 
     def read(self, name: str, state: str, start: int, numel: int) -> Tensor:
         """Elements [start, start + numel) of a flattened parameter or optimizer state, float32."""

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from raypt.parallel.matrices import Matrices, WantsMatrices
 from raypt.parallel.shards import MASTER, Piece, ShardSource, StateShard, key
 
 
@@ -22,6 +23,18 @@ class Partition(ABC):
         self.optimizer = engine.optimizer
         self.inner: torch.optim.Optimizer = engine.basic_optimizer
         self.names = {id(p): name for name, p in engine.module.named_parameters()}
+        if isinstance(self.inner, WantsMatrices):
+            self.inner.bind(self.matrices)
+
+    def matrices(self) -> Matrices:
+        """Collective."""
+        parameters = self.engine.module.named_parameters()
+        shapes = {name: torch.Size(getattr(p, "ds_shape", p.shape)) for name, p in parameters}
+        return Matrices(shapes, self.buffers(), self.pieces(), self.engine.device)
+
+    @abstractmethod
+    def buffers(self) -> list[Tensor]:
+        """The flat buffers that hold this rank's cuts, in an order that is the same on all ranks."""
 
     @abstractmethod
     def pieces(self) -> list[Piece]:
@@ -53,9 +66,9 @@ class Partition(ABC):
 
     @torch.no_grad()
     def restore(self, source: ShardSource) -> None:
-        states = source.states() - {MASTER}
         for piece in self.pieces():
             piece.of(piece.buffer).copy_(source.read(piece.name, MASTER, piece.start, piece.numel))
+            states = source.states(piece.name) - {MASTER}
             if not states:
                 continue
             held = self.inner.state[piece.buffer]
@@ -85,6 +98,9 @@ class Replicated(Partition):
         groups = zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True)
         return [pair for lows, highs in groups for pair in zip(lows, highs, strict=True)]
 
+    def buffers(self) -> list[Tensor]:
+        return []
+
     def pieces(self) -> list[Piece]:
         masters = list(self.engine.module.parameters())
         if self.optimizer is not self.inner:
@@ -111,6 +127,9 @@ class Replicated(Partition):
 
 class FlatPartition(Partition):
     """Stages 1 and 2: all parameters of a group in one flat buffer, cut evenly over the ranks."""
+
+    def buffers(self) -> list[Tensor]:
+        return list(self.optimizer.single_partition_of_fp32_groups)
 
     def pieces(self) -> list[Piece]:
         out = []
@@ -139,6 +158,9 @@ class FlatPartition(Partition):
 
 class ParameterPartition(Partition):
     """Stage 3: each parameter cut evenly over the ranks, the last cut padded."""
+
+    def buffers(self) -> list[Tensor]:
+        return list(self.optimizer.fp32_partitioned_groups_flat)
 
     def pieces(self) -> list[Piece]:
         out = []

@@ -50,8 +50,9 @@ class CheckpointReader:
     def scalars(self) -> Mapping[str, float]:
         return self.info.scalars
 
-    def states(self) -> set[str]:
-        return {state for _, state in self._where}
+    def states(self, name: str) -> set[str]:
+        """See ShardSource."""
+        return {state for parameter, state in self._where if parameter == name}
 
     def read(self, name: str, state: str, start: int, numel: int) -> Tensor:
         """See ShardSource. A range that the files do not cover is an error of the checkpoint, not filled with zeros."""

@@ -12,12 +12,15 @@ from raypt.settings import Settings
 class OptimizerConfig(Settings):
     """How weights are updated."""
 
-    kind: Literal["adamw", "lion"] = "adamw"
-    """adamw (Loshchilov & Hutter 2019), or lion (Chen et al. 2023): half the optimizer state, a third of the rate."""
+    kind: Literal["adamw", "lion", "muon"] = "adamw"
+    """adamw (Loshchilov & Hutter 2019); lion (Chen et al. 2023): half the optimizer state, a third of the rate; muon
+    (Jordan et al. 2024): orthogonal updates of the blocks' matrices at AdamW's rate, AdamW for all else."""
     lr: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW: decay rates of the two moments (GPT-3, LLaMA). Lion: interpolation factors (0.9 and 0.99 in its paper)."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Muon: decay rate of the momentum of matrices (Jordan et al. 2024: 0.95)."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to AdamW's denominator."""
     weight_decay: float = Field(default=0.1, ge=0)
@@ -151,6 +154,11 @@ class TrainConfig(Settings):
         low, high = self.worker_range
         if not 1 <= low <= high:
             raise ValueError(f"train.workers must be a positive number or a pair (min, max), not {self.workers}")
+        if self.optimizer.kind == "muon" and self.zero.offload_optimizer is not None:
+            raise ValueError(
+                "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, "
+                "or take adamw or lion"
+            )
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Optimizers over the parameters of a model.
 
-Those here update each element on its own, so they give the same result on whole parameters and on the flat cuts that
-ZeRO hands them.
+AdamW and Lion update each element on its own, so they give the same result on whole parameters and on the flat cuts
+that ZeRO hands them; Muon (`raypt.training.muon`) has the cuts of its matrices put together.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,6 +11,7 @@ import torch
 
 from raypt.model import Llama
 from raypt.training.config import OptimizerConfig
+from raypt.training.muon import Muon
 
 
 class Lion(torch.optim.Optimizer):
@@ -47,10 +48,16 @@ def build_optimizer(model: Llama, config: OptimizerConfig) -> torch.optim.Optimi
     """The configured optimizer at its peak rate, matrices decayed and vectors not."""
     matrices = [p for p in model.parameters() if _dimensions(p) >= 2]
     vectors = [p for p in model.parameters() if _dimensions(p) < 2]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    if config.kind == "muon":
+        outer = {id(model.model.embed_tokens.weight), id(model.lm_head.weight)}
+        groups[0]["params"] = [p for p in matrices if id(p) in outer]
+        inner = [p for p in matrices if id(p) not in outer]
+        groups.insert(0, {"params": inner, "weight_decay": config.weight_decay, "muon": True})
+        return Muon(groups, lr=config.lr, momentum=config.momentum, betas=config.betas, eps=config.eps)
     if config.kind == "lion":
         return Lion(groups, lr=config.lr, betas=config.betas)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)

@@ -17,21 +17,25 @@ from raypt.training.config import CheckpointConfig, OptimizerConfig
 from raypt.training.optimizer import build_optimizer
 from raypt.training.plan import BatchPlan, plan_batches
 
-LENGTH, MICRO, ACCUMULATION_AT_4 = 32, 2, 2
+LENGTH, SAMPLES, ACCUMULATION = 32, 16, 2
 STEPS, SAVE_AT = 12, 6
 MODEL = ModelConfig(
     vocab_size=128, hidden_size=64, intermediate_size=96, num_layers=2, num_heads=4, num_kv_heads=2, init_std=0.1
 )
 OPTIMIZER = OptimizerConfig(lr=3e-3, clip_norm=0.5)
+OPTIMIZERS = {"adamw": OPTIMIZER, "muon": OPTIMIZER.model_copy(update={"kind": "muon"})}
 
 
 def plan_for(world: int) -> BatchPlan:
-    return plan_batches(
-        global_batch_tokens=LENGTH * MICRO * 4 * ACCUMULATION_AT_4,
+    """The same global batch for every number of ranks, always in two micro-batches a rank."""
+    plan = plan_batches(
+        global_batch_tokens=LENGTH * SAMPLES,
         sequence_length=LENGTH,
-        micro_batch_size=MICRO,
+        micro_batch_size=SAMPLES // (ACCUMULATION * world),
         world_size=world,
     )
+    assert plan.accumulation == ACCUMULATION
+    return plan
 
 
 def samples() -> tuple[np.ndarray, np.ndarray]:
@@ -56,14 +60,14 @@ def step_batches(plan: BatchPlan, rank: int, step: int) -> list[MicroBatch]:
     return out
 
 
-def engine_for(stage: int, precision: str, plan: BatchPlan, device: torch.device, **zero: Any) -> Any:
+def engine_for(stage: int, precision: str, plan: BatchPlan, device: torch.device, kind: str = "adamw") -> Any:
     from raypt.parallel.zero import ZeroEngine
 
     return ZeroEngine(
         lambda: Llama(MODEL),
         seed=0,
-        optimizer=lambda model: build_optimizer(model, OPTIMIZER),
-        zero=ZeroConfig(stage=stage, **zero),
+        optimizer=lambda model: build_optimizer(model, OPTIMIZERS[kind]),
+        zero=ZeroConfig(stage=stage),
         precision=precision,
         clip_norm=OPTIMIZER.clip_norm,
         micro_batch_size=plan.micro_batch_size,
@@ -81,12 +85,16 @@ def train(engine: Any, plan: BatchPlan, rank: int, first: int, last: int) -> lis
     return out
 
 
-def reference(steps: int = STEPS) -> list[list[float]]:
-    """The same training in one process, in plain torch: all samples of a step in one batch."""
-    model = Llama(MODEL).initialise(0)
-    optimizer = build_optimizer(model, OPTIMIZER)
+def reference(config: OptimizerConfig = OPTIMIZER, dtype: torch.dtype = torch.float32) -> list[list[float]]:
+    """The same training in one process, in plain torch. The optimizer works on fp32 weights, the model computes with
+    their copies in `dtype`; gradients are added up in fp32.
+    """
+    master = Llama(MODEL).initialise(0)
+    model = Llama(MODEL).to(dtype)
+    optimizer = build_optimizer(master, config)
     out = []
-    for step in range(steps):
+    for step in range(STEPS):
+        model.load_state_dict(master.state_dict())
         batches = step_batches(plan_for(1), 0, step)
         tokens = sum(m.tokens for m in batches)
         total = 0.0
@@ -94,14 +102,18 @@ def reference(steps: int = STEPS) -> list[list[float]]:
             loss, _ = model(m.tokens_BS, m.segments_BS, targets=m.targets())
             (loss / tokens).backward()
             total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIMIZER.clip_norm or math.inf)
+            for low, high in zip(model.parameters(), master.parameters(), strict=True):
+                assert low.grad is not None
+                high.grad = low.grad.float() + (0 if high.grad is None else high.grad)
+                low.grad = None
+        norm = torch.nn.utils.clip_grad_norm_(master.parameters(), config.clip_norm or math.inf)
         optimizer.step()
         optimizer.zero_grad()
         out.append([total / tokens, norm.item()])
     return out
 
 
-def every_stage(checkpoints: str, restore_from: str | None) -> dict[str, Any]:
+def every_stage(checkpoints: str, restore_from: str | None, kind: str = "adamw") -> dict[str, Any]:
     """For each stage: a whole run with a checkpoint in the middle, the run resumed from it, and a run resumed from the
     checkpoint that another number of ranks wrote at the stage before.
     """
@@ -113,7 +125,7 @@ def every_stage(checkpoints: str, restore_from: str | None) -> dict[str, Any]:
     plan = plan_for(world)
     out: dict[str, Any] = {}
     for stage in range(4):
-        engine = engine_for(stage, "fp32", plan, device)
+        engine = engine_for(stage, "fp32", plan, device, kind)
         run = train(engine, plan, rank, 0, SAVE_AT)
         uri = str(Path(checkpoints) / f"{world}-{stage}")
         writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})
@@ -123,19 +135,18 @@ def every_stage(checkpoints: str, restore_from: str | None) -> dict[str, Any]:
         writer.wait()
         comm.all_gather_ints(np.zeros(1), device)
         out[f"run-{stage}"] = run
-        out[f"resumed-{stage}"] = resume(uri, stage, "fp32", plan, rank, device)
+        out[f"resumed-{stage}"] = resume(uri, stage, plan, rank, device, kind)
         if restore_from is not None:
             other = str(Path(restore_from) / f"2-{(stage + 1) % 4}")
-            out[f"moved-{stage}"] = resume(other, stage, "fp32", plan, rank, device)
-        if world == 2:
-            out[f"bf16-{stage}"] = train(engine_for(stage, "bf16", plan, device), plan, rank, 0, STEPS)
+            out[f"moved-{stage}"] = resume(other, stage, plan, rank, device, kind)
+        out[f"bf16-{stage}"] = train(engine_for(stage, "bf16", plan, device, kind), plan, rank, 0, STEPS)
     return out
 
 
-def resume(uri: str, stage: int, precision: str, plan: BatchPlan, rank: int, device: torch.device) -> list[list[float]]:
+def resume(uri: str, stage: int, plan: BatchPlan, rank: int, device: torch.device, kind: str) -> list[list[float]]:
     info = latest_checkpoint(uri)
     assert info is not None
-    engine = engine_for(stage, precision, plan, device)
+    engine = engine_for(stage, "fp32", plan, device, kind)
     engine.restore(CheckpointReader(info))
     return train(engine, plan, rank, info.step, STEPS)
 

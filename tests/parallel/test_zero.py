@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from raypt.errors import UserError
 from raypt.parallel.config import ZeroConfig
@@ -38,6 +39,11 @@ def reference() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def bf16_reference() -> np.ndarray:
+    return np.array(cases.reference(dtype=torch.bfloat16))
+
+
+@pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return run_ranks(2, CASES, "not_finite_on_one_rank", tmp_path_factory.mktemp("poisoned"))
 
@@ -49,8 +55,15 @@ def loss_and_norm(result: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_clipping_is_active_in_the_reference_and_valid_tokens_are_uneven(reference: np.ndarray) -> None:
     assert (reference[:, 1] > (cases.OPTIMIZER.clip_norm or 0)).all()
-    counts = {m.tokens for m in cases.step_batches(cases.plan_for(4), 0, 0)}
-    assert len(counts) > 1
+    counts = [[m.tokens for m in cases.step_batches(cases.plan_for(4), rank, 0)] for rank in range(4)]
+    assert len({sum(c) for c in counts}) > 1
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_rank_accumulates_over_two_micro_batches_of_one_global_batch(world: int) -> None:
+    plan = cases.plan_for(world)
+    assert plan.accumulation == 2
+    assert plan.samples_per_step == cases.plan_for(1).samples_per_step
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -68,9 +81,20 @@ def test_all_ranks_report_the_same_figures(stage: int, two: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_bf16_stays_within_one_percent_of_fp32(stage: int, two: list[Any], reference: np.ndarray) -> None:
-    loss, _ = loss_and_norm(two[0][f"bf16-{stage}"])
-    np.testing.assert_allclose(loss, reference[:, 0], rtol=1e-2)
+@pytest.mark.parametrize("world", [2, 4])
+def test_bf16_stays_within_its_rounding_of_one_process(
+    stage: int, world: int, reference: np.ndarray, bf16_reference: np.ndarray, request: pytest.FixtureRequest
+) -> None:
+    """bf16 keeps 8 bits: a value is rounded by at most 2^-9 of itself. A loss is a mean over a few hundred tokens of
+    figures rounded so, and a step's weights carry the rounding of the gradients before them: one bit more, 2^-8, is
+    allowed, of the fp32 losses themselves (measured: 1.1e-3). Gradients are rounded once a layer on their way back and
+    again as ranks are added up in bf16, in another order than one process adds them in fp32: the norm may be off by
+    2^-5 of that of one process in bf16 (measured: 1.6e-2).
+    """
+    ranks = request.getfixturevalue("two" if world == 2 else "four")
+    loss, norm = loss_and_norm(ranks[0][f"bf16-{stage}"])
+    np.testing.assert_allclose(loss, reference[:, 0], rtol=2**-8)
+    np.testing.assert_allclose(norm, bf16_reference[:, 1], rtol=2**-5)
 
 
 @pytest.mark.parametrize("stage", STAGES)

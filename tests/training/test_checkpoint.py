@@ -48,7 +48,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert info is not None
     assert (info.step, info.cursor, info.meta["m"]) == (5, StreamCursor(40, "print"), 1)
     reader = CheckpointReader(info)
-    assert reader.states() == {MASTER, "exp_avg"}
+    assert reader.states("w") == {MASTER, "exp_avg"}
     assert dict(reader.scalars) == {"step": 3.0}
     assert torch.equal(reader.read("w", MASTER, 2, 5), WEIGHT[2:7])
     assert torch.equal(reader.full("w", torch.Size([2, 5])), WEIGHT.view(2, 5))
