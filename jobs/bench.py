@@ -14,6 +14,7 @@ BENCHES = {
     "dedup": "raypt.dedup.bench",
     "tokens": "raypt.tokens.bench",
     "train": "raypt.training.bench",
+    "checkpoint": "raypt.training.checkpoint_bench",
 }
 
 
