@@ -148,6 +148,8 @@ class TrainConfig(Settings):
     """Worker-group restarts before the run fails; -1 = no limit."""
     start_timeout_s: float = Field(default=600.0, gt=0)
     """How long to wait for all workers' resources (Ray Train's own default, 60 s, is short of a node's start)."""
+    resize_check_s: float = Field(default=60.0, gt=0)
+    """Where `workers` is a pair: seconds between looks at how many fit. The run is resized at its next checkpoint."""
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":

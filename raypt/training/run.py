@@ -16,7 +16,6 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.train.v2.api.report_config import CheckpointUploadMode
 from ray.train.v2.api.train_fn_utils import report
-from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from raypt import storage
 from raypt.errors import UserError
@@ -27,10 +26,12 @@ from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.plan import valid_world_sizes
 from raypt.training.records import merge_samples, read_metrics
+from raypt.training.scaling import BatchTrainer
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, quiet_libraries, run_worker
 
 log = logging.getLogger("raypt")
 
+_ELASTIC_START_TIMEOUT_S = 10.0
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
@@ -66,7 +67,7 @@ def run_training(
     configuration.
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
-    check_workers(train, sequence_length)
+    sizes = check_workers(train, sequence_length)
     newest = latest_checkpoint(checkpoints_uri)
     if newest is not None:
         check_fingerprint(newest.cursor.fingerprint, stream_fingerprint)
@@ -82,7 +83,7 @@ def run_training(
         record_samples=record_samples,
     )
     if newest is None or newest.step < train.steps:
-        _fit(spec, make_dataset, data_config)
+        _fit(spec, sizes, make_dataset, data_config)
         newest = latest_checkpoint(checkpoints_uri)
     assert newest is not None, "training ended without a checkpoint"
     if record_samples:
@@ -113,24 +114,25 @@ def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
 
 def _fit(
     spec: WorkerSpec,
+    sizes: list[int],
     make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
     data_config: ray.train.DataConfig | None,
 ) -> None:
     train = spec.train
-    _set_environment(train)
+    _set_environment(train, elastic=len(sizes) > 1)
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
     resources: dict[str, float] = {"CPU": train.cpus_per_worker}
     if train.use_gpu:
         resources["GPU"] = 1
-    low, high = train.worker_range
-    trainer = TorchTrainer(
+    trainer = BatchTrainer(
         _worker,
         train_loop_config={"spec": spec},
         torch_config=TorchConfig(backend="nccl" if train.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=low if low == high else (low, high),
+            num_workers=sizes[0] if len(sizes) == 1 else (sizes[0], sizes[-1]),
+            elastic_resize_monitor_interval_s=train.resize_check_s,
             use_gpu=train.use_gpu,
             resources_per_worker=resources,
         ),
@@ -142,6 +144,7 @@ def _fit(
         ),
         datasets={"train": make_dataset(lambda: _cursor(spec.checkpoints_uri))},
         dataset_config=data_config,
+        sizes=sizes,
     )
     try:
         trainer.fit()
@@ -158,11 +161,13 @@ def _cursor(checkpoints_uri: str) -> Cursor | None:
     return None if newest is None else Cursor(newest.cursor.next_sample, newest.cursor.fingerprint)
 
 
-def _set_environment(train: TrainConfig) -> None:
+def _set_environment(train: TrainConfig, *, elastic: bool) -> None:
     """Ray Train's own knobs; the driver's environment reaches the controller and the workers."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # also how often a report is taken up
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(train.start_timeout_s))
+    # An elastic run counts what fits before it asks for it; if that is gone by then, it had better count again.
+    timeout = min(train.start_timeout_s, _ELASTIC_START_TIMEOUT_S) if elastic else train.start_timeout_s
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(timeout))
     if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
         os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
 

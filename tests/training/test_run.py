@@ -1,16 +1,10 @@
 """Training under Ray Train: what it leaves, and that killing a worker and then the driver changes nothing of it."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import ray
 import torch
@@ -23,9 +17,9 @@ from raypt.tokens.store import TokenStore
 from raypt.training.checkpoint import latest_checkpoint
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
-from raypt.training.records import read_metrics
 from raypt.training.run import TrainResult, check_workers
 from tests.training import tiny_run
+from tests.training.drivers import Driver, train_workers
 
 
 @dataclass
@@ -45,8 +39,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     survived = kill_worker_then_driver(root / "data", root / "killed")
     ray.init(address="local", num_cpus=2, include_dashboard=False)
     try:
-        undisturbed = tiny_run.run(root / "data", root / "undisturbed")
-        killed = tiny_run.run(root / "data", root / "killed")
+        undisturbed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "undisturbed")))
+        killed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "killed")))
         yield Runs(root / "data", undisturbed, root / "undisturbed", killed, root / "killed", survived)
     finally:
         ray.shutdown()
@@ -56,57 +50,17 @@ def kill_worker_then_driver(data: Path, out: Path) -> int:
     """SIGKILL a training worker in the middle of the run, then the driver once the run has gone on; returns the steps
     on record by then.
     """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    log = out.with_suffix(".log")
-    with log.open("w") as f:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "tests.training.tiny_run", str(data), str(out)],
-            stdout=f, stderr=f, env=environment, cwd=environment["PYTHONPATH"],
-        )  # fmt: skip
-    children: list[psutil.Process] = []
+    driver = Driver(tiny_run.Job(str(data), str(out)))
     try:
-        wait_for(lambda: steps_done(out) >= tiny_run.EVERY + 2, driver, log)
-        children = psutil.Process(driver.pid).children(recursive=True)
-        workers = [p for p in children if "RayTrainWorker" in "".join(p.cmdline()[:1])]
+        driver.wait_for_step(tiny_run.EVERY + 2)
+        workers = train_workers(driver.process.pid)
         assert len(workers) == 2
-        before = {p.pid for p in workers}
-        workers[1].send_signal(signal.SIGKILL)
-
-        def restarted() -> bool:
-            now = [p for p in psutil.Process(driver.pid).children(recursive=True) if p.pid not in before]
-            return any("RayTrainWorker" in "".join(name(p)) for p in now) and steps_done(out) >= 2 * tiny_run.EVERY + 2
-
-        wait_for(restarted, driver, log)
-        children = psutil.Process(driver.pid).children(recursive=True)
-        steps = steps_done(out)
+        workers[1].kill()
+        driver.wait_for(lambda: not set(train_workers(driver.process.pid)) & set(workers))
+        driver.wait_for_step(2 * tiny_run.EVERY + 2)
+        return driver.steps()
     finally:
         driver.kill()
-        driver.wait()
-        for child in children:
-            if child.is_running():
-                child.kill()
-    return steps
-
-
-def name(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()[:1]
-    except psutil.Error:
-        return []
-
-
-def steps_done(out: Path) -> int:
-    rows = read_metrics(str(out))
-    return rows[-1]["step"] if rows else 0
-
-
-def wait_for(condition: object, driver: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 300) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert driver.poll() is None, f"the driver ended too soon:\n{log.read_text()[-4000:]}"
-        assert time.monotonic() < deadline, f"too slow:\n{log.read_text()[-4000:]}"
-        time.sleep(0.02)
 
 
 def test_the_driver_died_before_the_end(runs: Runs) -> None:

@@ -1,6 +1,8 @@
 """A training run on a few hundred generated documents, small enough for a test; also a program, to be killed."""
 
+import json
 import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,31 @@ def write_text(root: Path) -> list[str]:
     return uris
 
 
-def prepare(root: Path) -> tuple[StorePlan, StreamSpec, str, ModelConfig]:
+@dataclass(frozen=True)
+class Job:
+    """A run as a driver program starts it: `python -m tests.training.tiny_run JSON`."""
+
+    data: str
+    out: str
+    address: str = "local"
+    """Of the cluster; "local" = one of its own."""
+    steps: int = STEPS
+    every: int = EVERY
+    """Steps between checkpoints."""
+    keep_last: int = 2
+    workers: int | tuple[int, int] = 2
+    cpus_per_worker: float = 0.5
+    max_failures: int = 3
+    resize_check_s: float = 60.0
+    hidden: int = 32
+    """Width of the model; a wider one has slower steps."""
+    lr: float = 1e-2
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.training.tiny_run", json.dumps(asdict(self))]
+
+
+def prepare(root: Path, steps: int = STEPS) -> tuple[StorePlan, StreamSpec, str, ModelConfig]:
     """Text, tokenizer, token store and stream; the same every time, and done already the second time."""
     config = TokensConfig(
         tokenizer=TokenizerConfig(vocab_size=300),
@@ -68,7 +94,7 @@ def prepare(root: Path) -> tuple[StorePlan, StreamSpec, str, ModelConfig]:
     tokenizer_uri = str(root / "tokenizer")
     tokenizer = prepare_tokenizer(uris, config.tokenizer, tokenizer_uri, 0)
     plan = prepare_store(uris, tokenizer, config, str(root / "tokens"), 0)
-    stream = plan_stream(plan, config, samples=STEPS * BATCH, global_batch=BATCH, ranks=[1, 2])
+    stream = plan_stream(plan, config, samples=steps * BATCH, global_batch=BATCH, ranks=[1, 2, 4])
     tokenize_heldout_parts(plan, config, tokenizer_uri)
     tokenize_parts(plan, config, tokenizer_uri, stream)
     model = ModelConfig(
@@ -93,14 +119,25 @@ def train_config(steps: int = STEPS) -> TrainConfig:
     )
 
 
-def run(data: Path, out: Path) -> TrainResult:
-    """Needs a running Ray and `prepare(data)` done."""
-    plan, stream, tokenizer_uri, model = prepare(data)
+def run(job: Job) -> TrainResult:
+    """Needs a running Ray and `prepare(data, steps)` done."""
+    plan, stream, tokenizer_uri, model = prepare(Path(job.data), job.steps)
+    model = model.model_copy(update={"hidden_size": job.hidden, "intermediate_size": 2 * job.hidden})
+    train = train_config(job.steps).model_copy(
+        update={
+            "workers": job.workers,
+            "cpus_per_worker": job.cpus_per_worker,
+            "max_failures": job.max_failures,
+            "resize_check_s": job.resize_check_s,
+            "checkpoint": CheckpointConfig(every_steps=job.every, keep_last=job.keep_last),
+            "optimizer": OptimizerConfig(lr=job.lr),
+        }
+    )
     return run_training(
         model=model,
-        train=train_config(),
+        train=train,
         sequence_length=LENGTH,
-        run_uri=str(out),
+        run_uri=job.out,
         make_dataset=lambda cursor: make_train_dataset(stream, cursor),
         data_config=StreamDataConfig(stream),
         stream_fingerprint=stream.fingerprint,
@@ -114,6 +151,12 @@ def run(data: Path, out: Path) -> TrainResult:
 if __name__ == "__main__":
     import ray
 
-    prepare(Path(sys.argv[1]))
-    ray.init(address="local", num_cpus=2, include_dashboard=False)
-    run(Path(sys.argv[1]), Path(sys.argv[2]))
+    job = Job(**json.loads(sys.argv[1]))
+    if not isinstance(job.workers, int):
+        job = replace(job, workers=(job.workers[0], job.workers[1]))
+    prepare(Path(job.data), job.steps)
+    if job.address == "local":
+        ray.init(address="local", num_cpus=2, include_dashboard=False)
+    else:
+        ray.init(address=job.address)
+    run(job)
