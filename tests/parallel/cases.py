@@ -60,19 +60,29 @@ def step_batches(plan: BatchPlan, rank: int, step: int) -> list[MicroBatch]:
     return out
 
 
-def engine_for(stage: int, precision: str, plan: BatchPlan, device: torch.device, kind: str = "adamw") -> Any:
+def engine_for(
+    stage: int,
+    precision: str,
+    plan: BatchPlan,
+    device: torch.device,
+    kind: str = "adamw",
+    *,
+    compile_blocks: bool = False,
+    **zero: Any,
+) -> Any:
     from raypt.parallel.zero import ZeroEngine
 
     return ZeroEngine(
         lambda: Llama(MODEL),
         seed=0,
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[kind]),
-        zero=ZeroConfig(stage=stage),
+        zero=ZeroConfig(stage=stage, **zero),
         precision=precision,
         clip_norm=OPTIMIZER.clip_norm,
         micro_batch_size=plan.micro_batch_size,
         accumulation=plan.accumulation,
         device=device,
+        compile_blocks=compile_blocks,
     )
 
 
@@ -185,3 +195,32 @@ def not_finite_on_one_rank() -> dict[str, Any]:
                 "after": after,
             }
     return out
+
+
+def offloaded() -> dict[str, Any]:
+    """Whole runs with the state in host memory."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, plan = int(os.environ["RANK"]), plan_for(int(os.environ["WORLD_SIZE"]))
+    out: dict[str, Any] = {}
+    for stage in (1, 2, 3):
+        engine = engine_for(stage, "fp32", plan, device, offload_optimizer="cpu")
+        out[f"optimizer-{stage}"] = train(engine, plan, rank, 0, STEPS)
+    engine = engine_for(3, "fp32", plan, device, offload_optimizer="cpu", offload_params="cpu")
+    out["params-3"] = train(engine, plan, rank, 0, STEPS)
+    return out
+
+
+def compiled(steps: int) -> dict[str, Any]:
+    """A run with compiled blocks, and how many frames were compiled for it."""
+    from torch._dynamo.utils import counters
+
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    plan = plan_for(1)
+    run = train(engine_for(1, "fp32", plan, device, compile_blocks=True), plan, 0, 0, steps)
+    return {"run": run, "frames": counters["frames"]["ok"]}
