@@ -73,7 +73,7 @@ def start_stream(
         global_batch=global_batch,
         ranks=worker_counts,
         weights=weights if len(set(weights.values())) > 1 else None,
-        block_samples=train.micro_batch_size,
+        micro_batch=train.micro_batch_size,
     )
     return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec)
 

@@ -218,7 +218,24 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
         )
     ]
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
-    return wide + f"<div class=row>{''.join(small)}</div>"
+    return wide + f"<div class=row>{''.join(small)}</div>" + _data_wait(rows)
+
+
+def _data_wait(rows: list[dict[str, Any]]) -> str:
+    """What training waited for: seconds by cause over the run, and the log's reasons where it was too much."""
+    totals: dict[str, float] = {}
+    for row in rows:
+        for cause, seconds in row.get("data_wait_s", {}).items():
+            totals[cause] = totals.get(cause, 0.0) + seconds
+    if not totals:
+        return ""
+    shown = {"shards": "shards being tokenized", "reading": "reading the store", "transport": "transport of blocks"}
+    all_of_it = ", ".join(f"{shown.get(cause, cause)} {seconds:.2f} s" for cause, seconds in totals.items())
+    reasons = [(row["step"], row["data_wait_reason"]) for row in rows if row.get("data_wait_reason")]
+    page = f"<p>Waited for samples, the first steps included: {text(all_of_it)}.</p>"
+    if reasons:
+        page += "<h3>Why training waited for samples</h3>" + table(["step", "reason"], reasons[-20:], (0,))
+    return page
 
 
 def _optional_json(uri: str) -> Any:

@@ -79,7 +79,7 @@ def _warm_up(tokenizer_uri: str, config: TokensConfig) -> None:
 def _feed(rank: int, spec: StreamSpec, ranks: int, steps: int) -> int:
     """Read what one of `ranks` readers gets in `steps` global batches; the tokens."""
     reader, tokens = SampleReader(spec), 0
-    blocks = steps * spec.global_batch // spec.block_rows // ranks
+    blocks = steps * spec.global_batch // spec.blocks.layout(ranks).turn
     for block, _ in zip(reader.rank_blocks(rank, ranks), range(blocks), strict=False):
         ids, segments = block["tokens"].astype(np.int32), block["segments"].astype(np.int32)
         tokens += ids.size - ids.shape[0]

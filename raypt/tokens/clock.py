@@ -55,6 +55,9 @@ class Samples:
     def slice(self, first: int, end: int) -> "Samples":
         return Samples(*(getattr(self, f.name)[first:end] for f in fields(self)))
 
+    def take(self, index: npt.NDArray[np.int64]) -> "Samples":
+        return Samples(*(getattr(self, f.name)[index] for f in fields(self)))
+
 
 @dataclass
 class _Pass:

@@ -195,13 +195,15 @@ def _expand(
             at += lengths[s]
 
 
+def segment_type(width: int) -> np.dtype[np.unsignedinteger]:
+    """uint16, or uint32 where a sample of `width` slots could hold more segments than that."""
+    return np.dtype(np.uint16 if width < 1 << 16 else np.uint32)
+
+
 def segments_of(
     lengths: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], width: int
 ) -> npt.NDArray[np.unsignedinteger]:
-    """[len(rows), width]: the ordinal (from 1) of each slot's segment within its sample; 0 = padding.
-
-    uint16, or uint32 where a sample could hold more segments than that.
-    """
-    out = np.zeros((rows.size, width), np.uint16 if width < 1 << 16 else np.uint32)
+    """`segment_type`[len(rows), width]: the ordinal (from 1) of each slot's segment within its sample; 0 = padding."""
+    out = np.zeros((rows.size, width), segment_type(width))
     _expand(lengths, offsets, np.ascontiguousarray(rows, np.int64), out)
     return out

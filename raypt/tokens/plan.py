@@ -7,18 +7,20 @@ inputs changed can say what differs instead of training on something else.
 import functools
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tasks import run_tasks
+from raypt.tokens.blocks import BlockPlan, plan_blocks
 from raypt.tokens.clock import ClockSource, RowsOf, SampleClock
 from raypt.tokens.config import MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.mixture import Phase
+from raypt.tokens.packing import segment_type
 from raypt.tokens.parts import PartSummary, summarize_part
 from raypt.tokens.shards import heldout_identity, packing_identity
 from raypt.tokens.tokenizer import Tokenizer
@@ -137,8 +139,8 @@ class StreamSpec:
     """The stream is asked for this many samples in all; it ends earlier only if every source has a limit."""
     global_batch: int
     """Samples of one optimizer step, over all ranks."""
-    block_rows: int
-    """Samples of a stream block; block g goes to rank g mod n."""
+    blocks: BlockPlan
+    """How the samples of a batch are dealt to the ranks, and how many travel together."""
     config: StreamConfig
     fingerprint: str
 
@@ -208,19 +210,6 @@ def _tempered(weights: Sequence[float], temperature: float) -> tuple[float, ...]
     return tuple((w / total) ** (1 / temperature) if w else 0.0 for w in weights)
 
 
-def block_rows(global_batch: int, ranks: Sequence[int], width: int, target_bytes: int) -> int:
-    """Samples of a block: the largest divisor of every rank's share of the global batch within `target_bytes`.
-
-    Raises UserError if some number of ranks does not divide the global batch.
-    """
-    bad = [n for n in ranks if global_batch % n]
-    if bad:
-        raise UserError(f"a global batch of {global_batch} samples cannot be divided among {bad[0]} workers")
-    share = math.gcd(*(global_batch // n for n in ranks))
-    fitting = [d for d in range(1, share + 1) if share % d == 0 and d * width * 4 <= target_bytes]
-    return max(fitting, default=1)
-
-
 def plan_stream(
     plan: StorePlan,
     config: TokensConfig,
@@ -229,13 +218,12 @@ def plan_stream(
     global_batch: int,
     ranks: Sequence[int],
     weights: Mapping[str, float] | None = None,
-    block_samples: int | None = None,
+    micro_batch: int | None = None,
 ) -> StreamSpec:
     """The stream of a run: `samples` in all, `global_batch` a step, for any number of workers in `ranks`.
 
-    `weights` (source -> share) is used where tokens.mixture.weights is None. `block_samples` (a trainer's micro-batch)
-    fixes the size of a block, so that micro-batch g holds the same samples whoever trains on it; without it blocks are
-    as large as `stream.block_bytes` allows.
+    `weights` (source -> share) is used where tokens.mixture.weights is None. With `micro_batch`, the samples that a
+    trainer takes at a time, micro-batch g holds the same samples whoever trains on it.
     """
     length = config.packing.sequence_length
     sources, phases = mixture_of(plan, config.mixture, length, weights)
@@ -257,7 +245,14 @@ def plan_stream(
         dtype=plan.dtype,
         samples=samples,
         global_batch=global_batch,
-        block_rows=block_samples or block_rows(global_batch, ranks, length + 1, config.stream.block_bytes),
+        blocks=plan_blocks(
+            global_batch,
+            ranks,
+            sample_bytes=(length + 1) * (np.dtype(plan.dtype).itemsize + segment_type(length + 1).itemsize),
+            target_bytes=config.stream.block_bytes,
+            most_steps=max(1, config.stream.ahead_steps // 4),
+            unit=micro_batch,
+        ),
         config=config.stream,
         fingerprint=json.dumps(identity, sort_keys=True, ensure_ascii=False),
     )

@@ -5,6 +5,7 @@ Works while the store is still being written: it waits for a shard that is not t
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens import store
+from raypt.tokens.blocks import Layout
 from raypt.tokens.clock import Samples
 from raypt.tokens.plan import StreamSpec
 
@@ -25,6 +27,19 @@ Batch = dict[str, npt.NDArray[Any]]
 """sample_index int64[B], tokens [B, S + 1], segments [B, S + 1] (0 = padding, from 1 = document within the sample)."""
 
 
+@dataclass(frozen=True)
+class Awaited:
+    """Shards that a reader had to wait for since it began."""
+
+    seconds: float = 0.0
+    shard: int = -1
+    """The last one; -1 = none."""
+    source: str = ""
+    """The source whose samples of it were due."""
+    tokens_per_s: float = 0.0
+    """How fast the task that made it was."""
+
+
 class StoreRows:
     """Rows by (shard, source), from the shards' ledgers; waits for shards that are not tokenized yet.
 
@@ -35,16 +50,19 @@ class StoreRows:
         self.store_uri = store_uri
         self._timeout_s = timeout_s
         self._rows: dict[int, dict[str, tuple[int, int]]] = {}
-        self.waited_s = 0.0
-        """Seconds spent waiting for shards so far."""
+        self.awaited = Awaited()
 
-    def _sections(self, shard: int) -> dict[str, tuple[int, int]]:
+    def _sections(self, shard: int, source: str) -> dict[str, tuple[int, int]]:
         if shard not in self._rows and not self._rows:
             self._load_index()
         if shard not in self._rows:
             self._mark_wanted(shard)
-            self._wait(shard)
-            self._add(shard, storage.read_json(store.ledger_uri(self.store_uri, shard))["sections"])
+            waited = self._wait(shard)
+            ledger = storage.read_json(store.ledger_uri(self.store_uri, shard))
+            if waited:
+                rate = ledger["packed_tokens"] / max(ledger.get("seconds", 0.0), 1e-3)
+                self.awaited = Awaited(self.awaited.seconds + waited, shard, source, rate)
+            self._add(shard, ledger["sections"])
         return self._rows[shard]
 
     def _add(self, shard: int, sections: list[dict[str, Any]]) -> None:
@@ -63,8 +81,11 @@ class StoreRows:
         if not storage.exists(uri):
             storage.write_bytes(uri, b"")
 
-    def _wait(self, shard: int) -> None:
+    def _wait(self, shard: int) -> float:
+        """Wait until the shard is whole; the seconds that took, 0 if it was."""
         uri, failure = store.ledger_uri(self.store_uri, shard), storage.join(self.store_uri, FAILURE_FILE)
+        if storage.exists(uri):
+            return 0.0
         start = time.monotonic()
         while not storage.exists(uri):
             if storage.exists(failure):
@@ -75,13 +96,13 @@ class StoreRows:
                     "tokenization running, and does the cluster have a free CPU for it (tokens.stream.tokenizer_cpus)?"
                 )
             time.sleep(_POLL_S)
-        self.waited_s += time.monotonic() - start
+        return time.monotonic() - start
 
     def __call__(self, shard: int, source: str) -> int:
-        return self._sections(shard).get(source, (0, 0))[1]
+        return self._sections(shard, source).get(source, (0, 0))[1]
 
     def first_row(self, shard: int, source: str) -> int:
-        return self._sections(shard)[source][0]
+        return self._sections(shard, source)[source][0]
 
 
 class SampleReader:
@@ -95,12 +116,11 @@ class SampleReader:
         windows = sum(min(2 * (spec.config.window_shards or len(s.shards)), len(s.shards)) for s in spec.sources)
         self._store = store.TokenStore(spec.store_uri, max_open=min(max(windows, 16), _MAX_OPEN))
         self._names = [s.name for s in spec.sources]
-        self._batch: Samples | None = None
 
     @property
-    def waited_s(self) -> float:
-        """Seconds spent waiting for shards that were not tokenized yet."""
-        return self._rows.waited_s
+    def awaited(self) -> Awaited:
+        """Waiting for shards that were not tokenized yet, so far."""
+        return self._rows.awaited
 
     def resolve(self, first: int, end: int) -> Samples:
         return self.clock.resolve(first, min(end, self.spec.samples))
@@ -117,33 +137,35 @@ class SampleReader:
             raise UserError(f"{self.spec.store_uri}: samples of {tokens.shape[1]} tokens, expected {self.spec.width}")
         return {"sample_index": samples.sample_index, "tokens": tokens, "segments": segments}
 
-    def blocks(self, first: int, end: int, start: int) -> Iterator[Batch]:
-        """The blocks of samples [first, end), both at block boundaries counted from `start`.
+    def turn(self, at: int, start: int, layout: Layout) -> Samples:
+        """The samples of the turn that begins at `at`, of a stream that began at `start`.
 
         A stream whose sources all end stops at its last whole global batch: the samples after it (fewer than a batch)
-        are not trained on, on any rank.
+        are not trained on, on any rank (`account` counts them). So the last turn may be shorter, or empty.
         """
-        rows = self.spec.block_rows
-        for at in range(first, end, rows):
-            batch = self._batch_of(at, start)
-            if batch is None:
-                return
-            offset = at - int(batch.sample_index[0])
-            yield self.fetch(batch.slice(offset, offset + rows))
-
-    def _batch_of(self, sample: int, start: int) -> Samples | None:
-        """The whole global batch that holds `sample`, or None if the stream ends within it."""
         size = self.spec.global_batch
-        begin = start + (sample - start) // size * size
-        if self._batch is None or int(self._batch.sample_index[0]) != begin:
-            batch = self.resolve(begin, begin + size)
-            self._batch = batch if len(batch) == size else None
-        return self._batch
+        whole = start + -(-(at + layout.turn - start) // size) * size
+        samples = self.resolve(at, whole)
+        end = start + (at + len(samples) - start) // size * size
+        return samples.slice(0, min(max(end - at, 0), layout.turn))
+
+    def blocks(self, first: int, end: int, start: int, ranks: int) -> Iterator[Batch]:
+        """The blocks of samples [first, end), both where turns of the stream from `start` begin: those of rank 0, 1,
+        ... n - 1, and so on.
+        """
+        layout = self.spec.blocks.layout(ranks)
+        for at in range(first, end, layout.turn):
+            samples = self.turn(at, start, layout)
+            if not len(samples):
+                return
+            for rank in range(ranks):
+                yield self.fetch(samples.take(layout.share(rank, len(samples))))
 
     def rank_blocks(self, rank: int, ranks: int, start: int = 0) -> Iterator[Batch]:
-        """What rank `rank` of `ranks` receives from sample `start` on: every ranks-th block. The stream without Ray."""
-        rows = self.spec.block_rows
-        for first in range(start + rank * rows, self.spec.samples, ranks * rows):
-            if self._batch_of(first, start) is None:
+        """What rank `rank` of `ranks` receives from sample `start` on. The stream without Ray."""
+        layout = self.spec.blocks.layout(ranks)
+        for at in range(start, self.spec.samples, layout.turn):
+            samples = self.turn(at, start, layout)
+            if not len(samples):
                 return
-            yield from self.blocks(first, first + rows, start)
+            yield self.fetch(samples.take(layout.share(rank, len(samples))))

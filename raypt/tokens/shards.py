@@ -4,6 +4,7 @@ A curated part `part-00007.parquet` and the store shard 7 are the same shard: it
 """
 
 import functools
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,6 +47,8 @@ class ShardLedger:
     samples: int = 0
     padding: int = 0
     """Slots of the samples that hold padding."""
+    seconds: float = 0.0
+    """Wall time of making the shard."""
     sections: list[dict[str, Any]] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
     """What made the shard: tokenizer, packing, held-out rule, content of the curated part."""
@@ -161,6 +164,7 @@ def _make_shard(
                 + "); use another store directory or delete this one"
             )
         return ledger
+    began = time.monotonic()
     ledger = ShardLedger(shard, identity=identity)
     by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
     keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
@@ -173,6 +177,7 @@ def _make_shard(
     ledger.split_documents = sum(p.split_documents for _, _, p in packed)
     ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
     ledger.check()
+    ledger.seconds = round(time.monotonic() - began, 4)
     storage.write_json(done, ledger.to_json())
     return ledger
 

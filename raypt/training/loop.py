@@ -19,9 +19,11 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
+from raypt.tokens.waits import WORDS, Waits
 from raypt.training.checkpoint import CheckpointInfo, Progress, StreamCursor, read_info
 from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
 from raypt.training.config import TrainConfig
+from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.evaluation import Heldout, HeldoutLoss
 from raypt.training.plan import BatchPlan
 from raypt.training.records import MetricsFile, SampleRecorder
@@ -40,6 +42,8 @@ class Hooks:
     """After all ranks know that a checkpoint is whole; `info` on rank 0 only. May be a barrier."""
     preempted: Callable[[], bool] = lambda: False
     """Whether this worker is about to lose its machine: a checkpoint is made at once."""
+    waits: Callable[[], Waits] = Waits
+    """How long this rank has waited for blocks of samples so far, and why."""
 
 
 @dataclass
@@ -85,6 +89,7 @@ class TrainLoop:
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops = fingerprint, peak_flops
         self.state = LoopState(start, reported_step=start.step, last_saved_step=start.step)
+        self.wait_watch = WaitWatch()
 
     def run(self) -> Progress:
         """Train until the last step, or until the samples end (which is said)."""
@@ -103,10 +108,10 @@ class TrainLoop:
 
     def _step(self) -> None:
         state, train = self.state, self.train
-        started = time.perf_counter()
+        started, waits = time.perf_counter(), self.hooks.waits()
         micro_batches = self._take()
-        waited = time.perf_counter() - started
-        preempted = self._agree(micro_batches)
+        waited = StepWait(time.perf_counter() - started, self.hooks.waits().since(waits))
+        preempted, waited = self._agree(micro_batches, waited)
         if state.exhausted:
             log.warning("the samples end after step %d of %d", state.progress.step, train.steps)
             return
@@ -134,6 +139,9 @@ class TrainLoop:
         if self.recorder is not None:
             self.recorder.add(step, micro_batches)
         row = self._row(loss, result, scale, seconds, waited) | ({"event": event} if event else {})
+        self.wait_watch.add(seconds, self.plan.samples_per_step * self.plan.sequence_length, waited)
+        if self._logs_at(step) and (reason := self.wait_watch.reason()):
+            row["data_wait_reason"] = reason
         if self._evaluates_at(step):
             self._evaluate()
             if state.heldout is not None:
@@ -185,22 +193,23 @@ class TrainLoop:
             out.append(micro)
         return out
 
-    def _agree(self, micro_batches: list[MicroBatch]) -> bool:
+    def _agree(self, micro_batches: list[MicroBatch], waited: StepWait) -> tuple[bool, StepWait]:
         """One exchange before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint
-        newly whole, is anyone about to be preempted. Returns the last.
+        newly whole, is anyone about to be preempted, who waited longest for samples. Returns the last two.
         """
         state, plan = self.state, self.plan
         per_rank = plan.accumulation * plan.micro_batch_size
-        message = np.full(3 + per_rank, -1, np.int64)
-        message[:3] = len(micro_batches), self.writer.committed_step, self.hooks.preempted()
+        message = np.full(4 + WORDS + per_rank, -1, np.int64)
+        message[:4] = len(micro_batches), self.writer.committed_step, self.hooks.preempted(), 1e6 * waited.seconds
+        message[4 : 4 + WORDS] = waited.waits.to_ints()
         if len(micro_batches) == plan.accumulation:
-            message[3:] = np.concatenate([m.sample_index_B for m in micro_batches])
+            message[4 + WORDS :] = np.concatenate([m.sample_index_B for m in micro_batches])
         everyone = comm.all_gather_ints(message, self.device)
         if int(everyone[:, 0].min()) < plan.accumulation:
             state.exhausted = True
-            return False
+            return False, waited
         first = state.progress.cursor.next_sample
-        got = np.sort(everyone[:, 3:].ravel())
+        got = np.sort(everyone[:, 4 + WORDS :].ravel())
         if not np.array_equal(got, np.arange(first, first + plan.samples_per_step)):
             raise RuntimeError(
                 f"step {state.progress.step + 1} must train on samples {first} to {first + plan.samples_per_step - 1}, "
@@ -209,7 +218,9 @@ class TrainLoop:
         newest = int(everyone[0, 1])
         if newest > state.reported_step:
             self._report(newest)
-        return bool(everyone[:, 2].any())
+        slowest = everyone[int(everyone[:, 3].argmax())]
+        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4 : 4 + WORDS]))
+        return bool(everyone[:, 2].any()), longest
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
@@ -218,6 +229,9 @@ class TrainLoop:
     def _saves_at(self, step: int) -> bool:
         every = self.train.checkpoint.every_steps
         return every is not None and step % every == 0
+
+    def _logs_at(self, step: int) -> bool:
+        return step % self.train.log_every == 0 or step == self.train.steps
 
     def _evaluates_at(self, step: int) -> bool:
         config = self.train.evaluation
@@ -242,7 +256,9 @@ class TrainLoop:
             if self.rank == 0:
                 log.info("step %d: held-out loss %.4f", state.progress.step, state.heldout.loss)
 
-    def _row(self, loss: BatchLoss, result: StepResult, scale: float, seconds: float, waited: float) -> dict[str, Any]:
+    def _row(
+        self, loss: BatchLoss, result: StepResult, scale: float, seconds: float, waited: StepWait
+    ) -> dict[str, Any]:
         progress, timing = self.state.progress, self.engine.timing
         positions = self.plan.samples_per_step * self.plan.sequence_length
         row: dict[str, Any] = {
@@ -257,7 +273,8 @@ class TrainLoop:
             "skipped_steps": progress.step - progress.updates,
             "tokens_per_s": positions / seconds,
             "step_s": seconds,
-            "data_wait_fraction": waited / seconds,
+            "data_wait_fraction": waited.seconds / seconds,
+            "data_wait_s": waited.by_cause(),
             "forward_s": timing.forward,
             "backward_s": timing.backward,
             "update_s": timing.step,
@@ -281,7 +298,7 @@ class TrainLoop:
         for sink in self.sinks:
             sink.write(row)
         step = row["step"]
-        if step % self.train.log_every == 0 or step == self.train.steps:
+        if self._logs_at(step):
             remaining = (self.train.steps - step) * row["step_s"]
             log.info(
                 "step %d/%d loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %.0f s left",
@@ -294,6 +311,8 @@ class TrainLoop:
                 100 * row["data_wait_fraction"],
                 remaining,
             )
+            if "data_wait_reason" in row:
+                log.warning("step %d: %s", step, row["data_wait_reason"])
 
 
 def heldout_row(heldout: HeldoutLoss) -> dict[str, Any]:

@@ -179,13 +179,13 @@ def _worker_environment(train: TrainConfig) -> dict[str, str]:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from raypt.tokens.stream import batches
+    from raypt.tokens.stream import Batches
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
-    rows = batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size)
-    run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted))
+    rows = Batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size)
+    run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted, waits=lambda: rows.waits))
 
 
 def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:

@@ -23,7 +23,7 @@ from raypt.tokens.config import TokensConfig
 from raypt.tokens.parts import part_uris
 from raypt.tokens.plan import Cursor, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.producer import Tokenizing
-from raypt.tokens.stream import StreamDataConfig, batches, make_train_dataset
+from raypt.tokens.stream import Batches, StreamDataConfig, make_train_dataset
 from raypt.tokens.tokenizer import Tokenizer
 
 
@@ -90,7 +90,7 @@ def work(config: dict[str, Any]) -> None:
             if int(file.name.split("-")[0]) >= first:
                 file.unlink()
     ray.train.collective.barrier()
-    rows = batches(ray.train.get_dataset_shard("train"), 2)
+    rows = Batches(ray.train.get_dataset_shard("train"), 2)
     for step in range(first, run.steps):
         record: dict[str, Any] = {"ranks": ranks, "rank": rank, "samples": [], "hashes": []}
         for _ in range(run.global_batch // ranks // 2):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from raypt.errors import UserError
-from raypt.tokens.plan import block_rows, check_fingerprint, mixture_of, plan_stream, prepare_store
+from raypt.tokens.plan import check_fingerprint, mixture_of, plan_stream, prepare_store
 from raypt.tokens.tokenizer import Tokenizer
 from tests.tokens.conftest import PlanMaker
 from tests.tokens.helpers import small_config, write_parts
@@ -126,16 +126,3 @@ def test_the_number_of_workers_and_fetchers_is_no_part_of_the_fingerprint(make_p
     plan, config, _ = make_plan(stream={"fetchers": [2, 4], "block_bytes": 1000})
     other = plan_stream(plan, config, samples=999, global_batch=24, ranks=(3,)).fingerprint
     assert other == spec_of(make_plan)
-
-
-@pytest.mark.parametrize(
-    ("batch", "ranks", "target", "rows"),
-    [(24, (1, 2, 3, 4), 10**6, 2), (64, (2,), 10**6, 32), (64, (2,), 16 * 33 * 4, 16), (512, (1,), 1, 1)],
-)
-def test_a_block_divides_the_share_of_every_rank(batch: int, ranks: tuple[int, ...], target: int, rows: int) -> None:
-    assert block_rows(batch, ranks, 33, target) == rows
-
-
-def test_a_number_of_workers_that_does_not_divide_the_batch_is_refused() -> None:
-    with pytest.raises(UserError, match="10 samples cannot be divided among 4 workers"):
-        block_rows(10, (1, 4), 33, 1000)

@@ -22,10 +22,15 @@ def stored(make_plan: PlanMaker, samples: int = 960, batch: int = 24, **override
 
 
 def stream(spec: StreamSpec, ranks: int = 1, start: int = 0) -> list[Batch]:
-    """The blocks of all ranks, put back into the order of the clock."""
+    """The turns of all ranks, each put back into the order of the clock."""
     per_rank = [list(SampleReader(spec).rank_blocks(rank, ranks, start)) for rank in range(ranks)]
     assert len({len(blocks) for blocks in per_rank}) == 1
-    return [block for turn in zip(*per_rank, strict=True) for block in turn]
+    out = []
+    for turn in zip(*per_rank, strict=True):
+        joined = {name: np.concatenate([block[name] for block in turn]) for name in turn[0]}
+        order = np.argsort(joined["sample_index"], kind="stable")
+        out.append({name: values[order] for name, values in joined.items()})
+    return out
 
 
 def column(blocks: list[Batch], name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from raypt.errors import UserError
 from raypt.tokens.plan import Cursor, StreamSpec, plan_stream
 from raypt.tokens.producer import tokenize_parts
 from raypt.tokens.reader import Batch, SampleReader
-from raypt.tokens.stream import StreamDataConfig, batches, make_train_dataset
+from raypt.tokens.stream import Batches, StreamDataConfig, make_train_dataset
 from tests.tokens.conftest import PlanMaker
 
 
@@ -37,13 +37,13 @@ def iterators(spec: StreamSpec, ranks: int, start: int = 0) -> list[DataIterator
 
 
 def consume(splits: list[DataIterator], micro_batch: int | None = 2, limit: int | None = None) -> list[list[Batch]]:
-    """The batches of each rank, read at the same time; `batches` itself checks each index."""
+    """The batches of each rank, read at the same time; `Batches` itself checks each index."""
     out: list[list[Batch]] = [[] for _ in splits]
     errors: list[BaseException] = []
 
     def read(rank: int) -> None:
         try:
-            for batch in batches(splits[rank], micro_batch, rank=rank, world_size=len(splits)):
+            for batch in Batches(splits[rank], micro_batch, rank=rank, world_size=len(splits)):
                 out[rank].append(batch)
                 if limit is not None and len(out[rank]) == limit:
                     break
