@@ -235,31 +235,60 @@ def _scan(  # type: ignore[no-untyped-def]
     return n, lines
 
 
-def scan(text: TextBatch) -> Features:
+_TOKEN_ARRAYS = (("hash", np.uint64, 1), ("chars", np.int32, 1), ("start", np.int32, 1), ("flags", np.uint8, 1))
+_LINE_ARRAYS = (
+    ("bytes", np.int64, 4), ("chars", np.int32, 1), ("words", np.int32, 1), ("longest", np.int32, 1),
+    ("hash", np.uint64, 1), ("flags", np.uint8, 1), ("tokens", np.int64, 1),
+)  # fmt: skip
+
+
+class Buffers:
+    """Memory for the tokens and lines of one batch at a time, kept from scan to scan.
+
+    Fresh arrays of this size come from the operating system as pages that it has to find and clear, at each batch and
+    on all cores at once; that cost 8 % of the time. Arrays for a batch of more than `most_bytes` of text are not kept.
+    """
+
+    def __init__(self, most_bytes: int = 16 << 20) -> None:
+        self.most_bytes, self._capacity = most_bytes, 0
+        self._arrays: list[np.ndarray] = []
+
+    def arrays(self, nbytes: int) -> list[np.ndarray]:
+        """Arrays of `_TOKEN_ARRAYS` and `_LINE_ARRAYS` for up to `nbytes + 2` tokens and lines, of any content."""
+        if nbytes > self.most_bytes:
+            return _empty(nbytes + 2)
+        if nbytes + 2 > self._capacity:
+            self._capacity = 1 << (nbytes + 2).bit_length()
+            self._arrays = _empty(self._capacity)
+        return self._arrays
+
+
+def _empty(n: int) -> list[np.ndarray]:
+    return [np.empty(n if width == 1 else (n, width), kind) for _, kind, width in (*_TOKEN_ARRAYS, *_LINE_ARRAYS)]
+
+
+def scan(text: TextBatch, buffers: Buffers | None = None) -> Features:
     """Features of a batch of less than 2 GiB; memory is about 6 bytes a byte of its longest document, plus
-    17 bytes a token and 65 bytes a line of the batch."""
+    17 bytes a token and 65 bytes a line of the batch. With `buffers`, the next scan into them overwrites these
+    features."""
     n, base = len(text), int(text.offsets[0])
     assert text.nbytes < 2**31 - 16, "cut the batch: byte positions are 32-bit"
     data, offsets = text.data[base : base + text.nbytes], text.offsets - base
     pages, blocks = u.tables()
     longest = int(np.diff(offsets).max(initial=0)) + 1
-    most = text.nbytes + 1  # an upper bound for tokens and lines: pages that are never touched cost nothing
     token_offsets, line_offsets = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
     counts = np.zeros((n, COUNTS), np.int64)
-    t_hash, t_chars = np.empty(most, np.uint64), np.empty(most, np.int32)
-    t_start, t_flags = np.empty(most, np.int32), np.empty(most, np.uint8)
-    l_bytes, l_tokens = np.empty((most, 4), np.int64), np.empty(most + 1, np.int64)
-    l_chars, l_words, l_longest = (np.empty(most, np.int32) for _ in range(3))
-    l_hash, l_flags = np.empty(most, np.uint64), np.empty(most, np.uint8)
+    # A byte is at most one token and one line: pages that are never touched cost nothing.
+    arrays = (buffers or Buffers(0)).arrays(text.nbytes)
     tokens, lines = _scan(
         data, offsets, pages, blocks, _bullet_bytes(), np.empty(longest, np.uint16), np.empty(longest + 1, np.int32),
-        counts, token_offsets, t_hash, t_chars, t_start, t_flags,
-        line_offsets, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens,
+        counts, token_offsets, *arrays[: len(_TOKEN_ARRAYS)], line_offsets, *arrays[len(_TOKEN_ARRAYS) :],
     )  # fmt: skip
+    t_hash, t_chars, t_start, t_flags = (array[:tokens] for array in arrays[: len(_TOKEN_ARRAYS)])
+    *of_lines, l_tokens = arrays[len(_TOKEN_ARRAYS) :]
     return Features(
-        TextBatch(data, offsets), counts, token_offsets, t_hash[:tokens], t_chars[:tokens], t_start[:tokens],
-        t_flags[:tokens], line_offsets, l_bytes[:lines], l_chars[:lines], l_words[:lines], l_longest[:lines],
-        l_hash[:lines], l_flags[:lines], l_tokens[: lines + 1],
+        TextBatch(data, offsets), counts, token_offsets, t_hash, t_chars, t_start, t_flags, line_offsets,
+        *(array[:lines] for array in of_lines), l_tokens[: lines + 1],
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from raypt.curation.rules import (
     repeated_phrases,
     url,
 )
+from raypt.curation.scan import Buffers
 from raypt.curation.text import TextBatch, byte_lengths, slices
 from raypt.curation.view import Measured, View
 
@@ -46,7 +47,8 @@ RULES: dict[str, Callable[[View, Any], Measured]] = {
 
 
 class Tagger:
-    """Adds attribute columns to documents and rewrites their text. Pure: the same table in, the same table out.
+    """Adds attribute columns to documents and rewrites their text. Pure: the same table in, the same table out; but
+    one table at a time, since its memory is kept from one to the next.
 
     The stages run in the order of the configuration, each on the text as the ones before it left it. Columns added:
     language: `lang` string, `lang_score` float32; each rule stage: a struct named like the stage with its metrics
@@ -60,6 +62,7 @@ class Tagger:
 
     def __init__(self, config: CurationConfig, quality: QualityModel | None = None) -> None:
         self.config, self.quality = config, quality
+        self._buffers = Buffers()
 
     def tag(self, docs: pa.Table) -> pa.Table:
         """`docs` (document table; any columns beside `text` pass through) with text rewritten and attributes added."""
@@ -71,7 +74,7 @@ class Tagger:
         batch = TextBatch.from_arrow(text)
         added: dict[str, pa.Array] = {"source_bytes": pa.array(np.diff(batch.offsets))}
         added["lang"] = _given(docs, "lang", config.language.assume)
-        view = View(batch, added["lang"], _given(docs, "url", None))
+        view = View(batch, added["lang"], _given(docs, "url", None), self._buffers)
         for stage in config.stages:
             if stage == "language":
                 added["lang"], score = identify(view.text, config.language)

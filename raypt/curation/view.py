@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from raypt.curation.features import Features
-from raypt.curation.scan import scan
+from raypt.curation.scan import Buffers, scan
 from raypt.curation.text import TextBatch
 
 
@@ -18,10 +18,15 @@ class Measured:
 
 
 class View:
-    """A batch between two stages. `languages` and `urls` are per document, null where unknown."""
+    """A batch between two stages. `languages` and `urls` are per document, null where unknown.
 
-    def __init__(self, text: TextBatch, languages: pa.Array, urls: pa.Array) -> None:
+    Views that share `buffers` share the memory of their features: those of a view hold until the next one's are asked
+    for.
+    """
+
+    def __init__(self, text: TextBatch, languages: pa.Array, urls: pa.Array, buffers: Buffers | None = None) -> None:
         self.text, self.languages, self.urls = text, languages, urls
+        self._buffers = buffers
         self._features: Features | None = None
 
     def __len__(self) -> int:
@@ -31,9 +36,9 @@ class View:
     def features(self) -> Features:
         """Tokens, lines and counts of the text, scanned at the first use."""
         if self._features is None:
-            self._features = scan(self.text)
+            self._features = scan(self.text, self._buffers)
         return self._features
 
     def edited(self, text: TextBatch) -> "View":
         """The same documents with other text."""
-        return View(text, self.languages, self.urls)
+        return View(text, self.languages, self.urls, self._buffers)
