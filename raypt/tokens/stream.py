@@ -70,8 +70,8 @@ def describe(spec: StreamSpec, start: int) -> Dataset:
     tables = [pa.table({"start": [start], "first": [at], "end": [min(at + run, end)]}) for at in starts]
     if not tables:
         tables = [pa.table({name: pa.array([], pa.int64()) for name in ("start", "first", "end")})]
-    # Not from_arrow: that runs a task of a whole CPU a table, which a small cluster whose last stream has not quite gone
-    # (the workers were just killed) may never have.
+    # Not from_arrow: that runs a task of a whole CPU a table, which a small cluster whose last stream has not quite
+    # gone (the workers were just killed) may never have.
     return ray.data.from_blocks(tables)
 
 
