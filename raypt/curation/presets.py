@@ -10,7 +10,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Rae et al. 2021 (arXiv:2112.11446), appendix A1.
     "gopher": {"stages": ("gopher_quality", "gopher_repetition")},
     # Raffel et al. 2020 (arXiv:1910.10683), section 2.2, and its TensorFlow Datasets code. langdetect's 0.99 is
-    # asked of lid.176, which is another classifier.
+    # asked of lid.176, which is another classifier. "All but one of any three-sentence span occurring more than once"
+    # goes in `dedup.sentences`, since it is a rule about the corpus.
     "c4": {
         "stages": ("c4", "bad_words", "language"),
         "language": {"keep": ("en",), "score_min": 0.99},
@@ -34,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "language": {"keep": ("en",), "score_min": 0.65},
         "quality": {"threshold": {"percentile": 90.0}},
     },
-    # Chen et al. 2023 (arXiv:2311.01149), EvalWeb's rules. Traditional characters are kept, the paper drops them.
+    # Chen et al. 2023 (arXiv:2311.01149): EvalWeb's preprocess.py (a text of 200 characters goes, too).
     "chinese": {
         "stages": ("url", "language", "length", "characters", "bad_words", "character_repetition", "quality"),
         "language": {"keep": ("zh",), "score_min": 0.5},
@@ -46,6 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "upper_fraction_max": None,
             "alpha_fraction_min": None,
             "unspaced_fraction_min": 0.3,
+            "traditional_fraction_max": 0.0,
         },
         "bad_words": {"match_count_max": None, "distinct_per_line_max": 0.5},
     },

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from raypt.curation import unicode as u
 from raypt.curation.features import BULLETS
+from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 
 
 def has(c: str, bits: int) -> bool:
@@ -270,3 +271,130 @@ def c4(text: str, *, terminal: bool, words_min: int) -> tuple[str, dict[str, int
         "curly_bracket_line_count": braces,
         "sentence_count": count,
     }
+
+
+class _Editor:
+    """Pieces put together; a line feed comes before a piece unless nothing is there yet."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, piece: str, *, new_line: bool) -> None:
+        self.text += ("\n" if new_line and self.text else "") + piece
+
+
+def _longest_at(text: str, p: int, end: int, phrases: tuple[str, ...]) -> int:
+    """End of the longest phrase that starts at p and ends by `end`, or p."""
+    ends = [p + len(x) for x in phrases if p + len(x) <= end and ascii_lower(text[p : p + len(x)]) == x.lower()]
+    return max([p, *ends])
+
+
+def is_counter(line: str, words: tuple[str, ...]) -> bool:
+    number = re.match("[0-9.,]*", line)
+    assert number
+    if not any(c in "0123456789" for c in number[0]):
+        return False
+    rest = line[number.end() :]
+    return ascii_lower((rest[1:] if rest[:1] and rest[0] in "kKmMbB万萬亿" else rest).lstrip(" ")) in words
+
+
+def refinedweb_lines(text: str, rules: RefinedWebLines) -> tuple[str, float]:
+    """The text that is left, and the share of words cut."""
+    out, words_all, words_cut = _Editor(), 0, 0
+    limit = rules.line_upper_fraction_max
+    for line in text.splitlines():
+        words, bare = len(line_words(line)), line.strip()
+        words_all += words
+        if words and (
+            (limit is not None and sum(has(c, u.UPPER) for c in bare) > limit * len(bare))
+            or (rules.numeric and all(c in "0123456789" for c in bare))
+            or is_counter(bare, rules.counter_words)
+            or words < (rules.line_word_count_min or 0)
+        ):
+            words_cut += words
+            continue
+        if not 0 < words <= rules.phrase_line_words_max:
+            out.add(line, new_line=True)
+            continue
+        start = _longest_at(bare, 0, len(bare), rules.at_start)
+        stops = [p for p in range(start, len(bare)) if ascii_lower(bare[p:]) in [x.lower() for x in rules.at_end]]
+        stop = min([len(bare), *stops])
+        body, kept, gone = bare[start:stop], [""], bare[:start] + bare[stop:]
+        p = 0
+        while p < len(body):
+            q = _longest_at(body, p, len(body), rules.anywhere)
+            if q > p:
+                gone += body[p:q]
+                kept.append("")
+                p = q
+            else:
+                kept[-1] += body[p]
+                p += 1
+        if start == 0:
+            kept[0] = line[: len(line) - len(line.lstrip())] + kept[0]
+        if stop == len(bare):
+            kept[-1] += line[len(line.rstrip()) :]
+        if gone:
+            words_cut += max(1, words * len(gone.encode()) // len(bare.encode()))
+            if not "".join(kept[:-1]) and not any(ord(c) > 0x20 for c in kept[-1]):
+                continue
+        out.add("".join(kept), new_line=True)
+    return out.text, words_cut / words_all if words_all else 0.0
+
+
+def _repeats(sentence: list[str], longest: int, repeats: int, covered: float) -> bool:
+    """Whether a phrase of at most `longest` tokens comes `repeats` times in a row and covers enough of the sentence."""
+    n = len(sentence)
+    for period in range(1, min(longest, n // repeats) + 1):
+        run: list[str] = []
+        for before, token in zip([*sentence, ""], [*sentence[period:], None], strict=False):
+            if token == before:
+                run.append(token)
+                continue
+            length = len(run) + period
+            if length >= repeats * period and length >= covered * n and not all(symbol_only(t) for t in run):
+                return True
+            run = []
+    return False
+
+
+def symbol_only(token: str) -> bool:
+    return all(has(c, u.SYMBOL) for c in token)
+
+
+def line_sentences(line: str) -> list[list[tuple[int, str]]]:
+    """Sentences of a line, each a list of (position, token)."""
+    out: list[list[tuple[int, str]]] = []
+    ended = False
+    for chunk in re.finditer(r"\S+", line):
+        at = chunk.start()
+        for i, token in enumerate(chunk_tokens(chunk[0])):
+            stop = symbol_only(token) and all(has(c, u.TERMINAL) for c in token)
+            stop = stop and (len(token) == 1 or token[0] != ".")
+            punctuation = symbol_only(token) and all(has(c, u.PUNCT) for c in token)
+            clause = bool(out) and i == 0 and all(any(has(c, u.NO_STOPS) for c in t) for t in (token, out[-1][-1][1]))
+            if not out or clause or (ended and not punctuation and not stop):
+                out.append([])
+                ended = False
+            ended = ended or stop
+            out[-1].append((at, token))
+            at += len(token)
+    return out
+
+
+def repeated_phrases(text: str, longest: int, repeats: int, covered: float) -> tuple[str, int]:
+    """The text that is left, and how many sentences were cut."""
+    out, cut = "", 0
+    for raw in text.splitlines(keepends=True):
+        sentences = line_sentences(raw)
+        bad = [_repeats([t for _, t in sentence], longest, repeats, covered) for sentence in sentences]
+        cut += sum(bad)
+        if sentences and all(bad):
+            continue  # the line's end goes with it
+        starts = [sentence[0][0] for sentence in sentences]
+        end = len(raw.rstrip())
+        out += raw[: starts[0]] if starts else raw
+        for start, stop, gone in zip(starts, [*starts, end][1:], bad, strict=True):
+            out += "" if gone else raw[start:stop]
+        out += raw[end:] if starts else ""
+    return out, cut

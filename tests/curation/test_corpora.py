@@ -17,6 +17,7 @@ from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger, curation_ledger_by
 from raypt.curation.tagger import Tagger
+from tests.curation.figures import report
 
 CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora"
 FILES = sorted(
@@ -124,6 +125,6 @@ def test_good_text_passes_the_default_rules(name: str, floor: float) -> None:
         for language, ledger in by_language.items()
         if ledger.stages["language"].entered.documents >= 20
     }
-    print(f"\n{name}: kept {reasons.null_count / len(docs):.3f}", {k: round(v, 2) for k, v in shares.items()})
-    print({str(x["values"]): x["counts"] for x in reasons.value_counts().to_pylist()})
+    by_lang = {k: round(v, 2) for k, v in shares.items()}
+    report(f"{name}: kept {reasons.null_count / len(docs):.3f} by the default rules, by language {by_lang}")
     assert reasons.null_count / len(docs) >= floor

@@ -12,6 +12,7 @@ import pytest
 from raypt.curation.language import BUILTIN_MODEL, LanguageConfig, identify
 from raypt.curation.text import TextBatch
 from raypt.errors import UserError
+from tests.curation.figures import report
 
 CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "multilingual"
 
@@ -68,6 +69,6 @@ def test_accuracy_on_labelled_text(name: str, floor: float, floor_zh: float) -> 
     right = np.array([found == row["lang"] for found, row in zip(lang, rows, strict=True)])
     chinese = np.array([row["lang"] == "zh" for row in rows])
     zh = right[chinese]
-    print(f"\n{name}: language accuracy {right.mean():.4f} of {len(rows)}, zh {zh.mean():.4f} of {len(zh)}")
+    report(f"{name}: language accuracy {right.mean():.4f} of {len(rows)}, zh {zh.mean():.4f} of {len(zh)}")
     assert right.mean() >= floor
     assert zh.mean() >= floor_zh

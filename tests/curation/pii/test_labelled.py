@@ -1,4 +1,4 @@
-"""Recall and precision by kind and language on labelled text (printed; run with -s to read them), with floors."""
+"""Recall and precision by kind and language on labelled text (listed at the end of the run), with floors."""
 
 import gzip
 import io
@@ -13,6 +13,7 @@ import zstandard
 
 from raypt.curation.pii.config import PiiConfig
 from raypt.curation.pii.mask import mask_pii
+from tests.curation.figures import report
 
 PII = Path(__file__).resolve().parents[3].parent / "shared" / "corpora" / "pii"
 KIND_OF = {
@@ -48,8 +49,9 @@ def is_public(address: str) -> bool:
         return False
 
 
-def score(rows: list[dict]) -> dict[tuple[str, str], tuple[int, int, int]]:
+def score(name: str) -> dict[tuple[str, str], tuple[int, int, int]]:
     """(kind, language or "all") -> (found exactly, labelled, claimed); a partial or a joined span counts as wrong."""
+    rows = read(name)
     _, spans, _ = mask_pii(pa.array([r["text"] for r in rows]), PiiConfig())
     right, labelled, claimed = Counter(), Counter(), Counter()
     for row, masked in zip(rows, spans.to_pylist(), strict=True):
@@ -66,13 +68,13 @@ def score(rows: list[dict]) -> dict[tuple[str, str], tuple[int, int, int]]:
     for kind, lang in keys:
         n, of, said = right[kind, lang], labelled[kind, lang], claimed[kind, lang]
         rates = f"recall {n / max(of, 1):.4f} precision {n / max(said, 1):.4f}"
-        print(f"{kind:12} {lang:4} {rates} ({n} of {of}, {said} claimed)")
+        report(f"{name}: {kind:12} {lang:4} {rates} ({n} of {of}, {said} claimed)")
     return {key: (right[key], labelled[key], claimed[key]) for key in keys}
 
 
 @pytest.fixture(scope="module")
 def injected() -> dict[tuple[str, str], tuple[int, int, int]]:
-    return score(read("injected_multilingual.dev.jsonl.gz"))
+    return score("injected_multilingual.dev.jsonl.gz")
 
 
 @pytest.mark.parametrize("kind", ["email", "ipv4", "ipv6", "phone", "credit_card", "iban", "cn_id", "us_ssn"])
@@ -87,7 +89,7 @@ def test_recall_and_precision_are_at_least_97_percent_in_every_language(
 
 
 def test_the_kinds_with_a_form_of_their_own_are_found_in_template_sentences() -> None:
-    found = score(read("presidio_synth_v2.dev.jsonl.gz"))
+    found = score("presidio_synth_v2.dev.jsonl.gz")
     for kind, floor in {
         "email": 0.97,
         "ip": 0.9,
@@ -115,7 +117,8 @@ def test_addresses_in_the_headers_of_real_mail_are_masked() -> None:
             kind = s["type"] if s["type"] != "IP" else "public IP" if is_public(s["value"]) else "private IP"
             total[kind] += 1
             hit[kind] += all(covered[start:end])
-    print({kind: f"{hit[kind]} of {total[kind]}" for kind in total})
+    found = {kind: f"{hit[kind]} of {total[kind]}" for kind in total}
+    report(f"headers of real mail, masked: {found}")
     assert hit["EMAIL"] >= 0.99 * total["EMAIL"]
     assert hit["public IP"] >= 0.98 * total["public IP"]  # the labels' pattern takes version numbers for addresses too
     assert total["private IP"] > 1000 and hit["private IP"] == 0

@@ -13,6 +13,7 @@ from raypt.curation.quality import train
 from raypt.curation.quality.config import QualityConfig, ThresholdConfig
 from raypt.curation.quality.model import QualityModel
 from raypt.errors import UserError
+from tests.curation.figures import report
 
 CORPORA = Path(__file__).resolve().parents[3].parent / "shared" / "corpora"
 REF_VS_WEB = CORPORA / "quality" / "ref_vs_web.dev.jsonl.zst"
@@ -193,7 +194,7 @@ def real_model(real_tables: dict[str, pa.Table], tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_heldout_accuracy_on_real_text_is_at_least_97_percent(real_model: QualityModel, lang: str) -> None:
     found = real_model.card.metrics["heldout_by_language"][lang]
-    print(f"quality classifier, {lang}: {found}")
+    report(f"quality classifier, held out, {lang}: {found}")
     assert found["documents"] > 300
     assert found["accuracy"] >= 0.97
     assert found["balanced_accuracy"] >= 0.97

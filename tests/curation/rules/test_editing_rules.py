@@ -2,8 +2,11 @@
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.curation.tagger import Tagger
+from tests.curation import reference
 from tests.curation.helpers import config, edited, metrics, reasons, table
 from tests.curation.strategies import BATCH, NEWLINES
 
@@ -106,3 +109,75 @@ def test_edits_only_cut_and_every_byte_has_a_reason(stage: str, texts: list[str]
         assert all(c in rest for c in one_break(row["text"])), "what is left is a subsequence of the text"
         cuts = sum(v for k, v in row[stage].items() if k.startswith("cut_bytes_"))
         assert cuts == row["source_bytes"] - row["text_bytes"] >= 0
+
+
+WORDS = [
+    "Sign-in",
+    "sign-in",
+    "Read More...",
+    "items in cart",
+    "3",
+    "1.2万",
+    "5.2M",
+    "likes",
+    "赞",
+    "阅读",
+    "VIEWS",
+    "no",
+]
+WORDS += [
+    "spam",
+    "buy now",
+    "哈",
+    "。",
+    ".",
+    "!",
+    "“",
+    "ไม่",
+    "ดี",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\u2028",
+    "\u3000",
+    "x",
+    "ÀÉ",
+    "|",
+]
+REPEATED = ["no", "buy now", "哈", "ไม่", "x.", "a b c", "…", "|", "\n"]
+PHRASED = st.lists(st.sampled_from(WORDS), max_size=40).map("".join)
+PHRASED |= st.lists(st.sampled_from(REPEATED), max_size=40).map(" ".join)
+LINES = st.lists(PHRASED, max_size=4) | BATCH
+MILLION = ["", "\n", "word", "word " * 1_000_000, "One two three. " * 333_333 + "\n", "\n" * 100_000]
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+@given(texts=LINES)
+@settings(max_examples=250, deadline=None)
+def test_refinedweb_lines_agree_with_the_reference(limit: float | None, texts: list[str]) -> None:
+    out = Tagger(config("refinedweb_lines", line_upper_fraction_max=limit)).tag(table(texts))
+    expected = [reference.refinedweb_lines(text, RefinedWebLines(line_upper_fraction_max=limit)) for text in texts]
+    assert out["text"].to_pylist() == [text for text, _ in expected]
+    assert [row["cut_word_fraction"] for row in out["refinedweb_lines"].to_pylist()] == [cut for _, cut in expected]
+
+
+@pytest.mark.parametrize(("longest", "repeats", "covered"), [(8, 4, 0.5), (2, 2, 0.0), (64, 3, 1.0)])
+@given(texts=LINES)
+@settings(max_examples=150, deadline=None)
+def test_repeated_phrases_agree_with_the_reference(
+    longest: int, repeats: int, covered: float, texts: list[str]
+) -> None:
+    values = {"phrase_tokens_max": longest, "repeats_min": repeats, "covered_fraction_min": covered}
+    out = Tagger(config("repeated_phrases", **values)).tag(table(texts))
+    expected = [reference.repeated_phrases(text, longest, repeats, covered) for text in texts]
+    assert out["text"].to_pylist() == [text for text, _ in expected]
+    assert [row["sentence_count"] for row in out["repeated_phrases"].to_pylist()] == [cut for _, cut in expected]
+
+
+def test_line_editors_agree_with_the_reference_on_empty_and_on_very_long_documents() -> None:
+    rules = RefinedWebLines()
+    for text, row in zip(MILLION, edited(MILLION, "refinedweb_lines"), strict=True):
+        assert row == reference.refinedweb_lines(text, rules)[0]
+    assert edited(MILLION, "repeated_phrases") == ["", "\n", "word", "", MILLION[4], MILLION[5]]
+    assert edited(MILLION, "c4", sentence_count_min=None) == ["", "", "", MILLION[3].strip(), MILLION[4].strip(), ""]

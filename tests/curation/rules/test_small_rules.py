@@ -37,6 +37,23 @@ def test_character_classes_agree_with_python(texts: list[str]) -> None:
         assert row["symbol_fraction"] == sum(map(reference.is_symbol, text)) / n
 
 
+def is_traditional(c: str) -> bool:
+    """By what the codecs say of one character: Big5's frequently used ones are A440 to C67E."""
+    try:
+        frequent = b"\xa4\x40" <= c.encode("big5") <= b"\xc6\x7e" and "一" <= c <= "鿿"
+    except UnicodeEncodeError:
+        return False
+    return frequent and not c.encode("gb2312", "ignore")
+
+
+def test_traditional_characters_are_those_of_big5_that_gb2312_lacks() -> None:
+    every = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
+    (row,) = metrics([every], "characters")
+    assert row["traditional_fraction"] == sum(map(is_traditional, every)) / len(every) > 0
+    assert not any(map(is_traditional, "我们的国家台湾龙马乾著"))
+    assert all(map(is_traditional, "們國龍馬灣裡"))
+
+
 def repeated_fraction(text: str, n: int) -> float:
     chars = [c.lower() if c.isascii() else c for c in text if not c.isspace()]
     grams = Counter(tuple(chars[i : i + n]) for i in range(len(chars) - n + 1))
@@ -70,6 +87,7 @@ def test_character_repetition_agrees_with_counting(n: int, texts: list[str]) -> 
         ("characters", "upper_fraction_max", 0.5, "ABcd", "ABCd"),
         ("characters", "alpha_fraction_min", 0.25, "a12 ", "a123 "),
         ("characters", "unspaced_fraction_min", 0.3, "中文字abcdefg", "中文abcdefgh"),
+        ("characters", "traditional_fraction_max", 0.0, "国语字典里的后来", "国语字典裡的后来"),
         ("character_repetition", "repeated_gram_fraction_max", 0.5, LETTERS + "0123456789abcdefghijklm",
          LETTERS * 2),
     ],
