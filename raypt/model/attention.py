@@ -39,12 +39,12 @@ class _BlockedCausal(torch.autograd.Function):
             p = torch.softmax(scores, dim=-1)
             y[:, :, start:end] = torch.bmm(p, v[:, :end]).view(b * kv, groups, n, d)
             probabilities.append(p)
-        ctx.save_for_backward(q_BHSD, k_BKSD, v_BKSD, y_BHSD, *probabilities)
+        ctx.save_for_backward(q_BHSD, k_BKSD, v_BKSD, *probabilities)
         return y_BHSD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_BHSD, k_BKSD, v_BKSD, y_BHSD, *probabilities = ctx.saved_tensors
+        q_BHSD, k_BKSD, v_BKSD, *probabilities = ctx.saved_tensors
         b, h, s, d = q_BHSD.shape
         kv = k_BKSD.shape[1]
         groups = h // kv
@@ -52,7 +52,6 @@ class _BlockedCausal(torch.autograd.Function):
         k, v = k_BKSD.reshape(b * kv, s, d), v_BKSD.reshape(b * kv, s, d)
         dy_BHSD = grads[0]
         dy = dy_BHSD.reshape(b * kv, groups, s, d)
-        delta = (dy_BHSD * y_BHSD).sum(-1).view(b * kv, groups, s, 1)
         dq = torch.empty_like(q)
         dk, dv = torch.zeros_like(k), torch.zeros_like(v)
         for i, start in enumerate(range(0, s, BLOCK)):
@@ -62,8 +61,7 @@ class _BlockedCausal(torch.autograd.Function):
             rows = q[:, :, start:end].reshape(b * kv, groups * n, d)
             dy_rows = dy[:, :, start:end].reshape(b * kv, groups * n, d)
             dv[:, :end].baddbmm_(p.transpose(1, 2), dy_rows)
-            ds = torch.bmm(dy_rows, v[:, :end].transpose(1, 2))
-            ds.sub_(delta[:, :, start:end].reshape(b * kv, groups * n, 1)).mul_(p)
+            ds = torch._softmax_backward_data(torch.bmm(dy_rows, v[:, :end].transpose(1, 2)), p, -1, p.dtype)
             dq[:, :, start:end] = torch.bmm(ds, k[:, :end]).view(b * kv, groups, n, d)
             dk[:, :end].baddbmm_(ds.transpose(1, 2), rows)
         dq.mul_(d**-0.5)
@@ -78,7 +76,7 @@ def attention(q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | Non
     """
     s = q_BHSD.shape[2]
     training = torch.is_grad_enabled() and q_BHSD.requires_grad
-    blocked = training and q_BHSD.device.type == "cpu" and q_BHSD.dtype == torch.float32 and s == k_BKTD.shape[2]
+    blocked = training and q_BHSD.device.type == "cpu" and s == k_BKTD.shape[2]
     if blocked and s > BLOCK and (mask is None or mask.dim() == 4):
         return _BlockedCausal.apply(q_BHSD, k_BKTD, v_BKTD, None if mask is None else mask[:, 0])
     return F.scaled_dot_product_attention(

@@ -10,6 +10,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+CACHED_BYTES = 4 * 2**20
+
+
+def _block_rows(logits_CV: Tensor) -> int:
+    """Rows whose float32 logits stay in a CPU's cache while they are passed over; a GPU takes the chunk as it is."""
+    if logits_CV.device.type != "cpu":
+        return logits_CV.shape[0]
+    return max(1, CACHED_BYTES // (4 * logits_CV.shape[1]))
+
+
+def _softmax_gradient(
+    logits_BV: Tensor, target_B1: Tensor, keep_B1: Tensor, z_scale: float, need: bool
+) -> tuple[Tensor, Tensor]:
+    """Sums of the loss and of the squared log-partition over rows; if `need`, the logits become their own gradient."""
+    x_BV = logits_BV.float()  # the same memory where they are float32
+    picked_B1 = x_BV.gather(1, target_B1)
+    # One exponential an element serves the partition function and the gradient.
+    highest_B1 = x_BV.amax(dim=1, keepdim=True)
+    exp_BV = x_BV.sub_(highest_B1).exp_()
+    sum_B1 = exp_BV.sum(dim=1, keepdim=True)
+    log_z_B1 = highest_B1 + sum_B1.log()
+    if need:
+        grad_BV = exp_BV.mul_(keep_B1 * (1 + 2 * z_scale * log_z_B1) / sum_B1)
+        grad_BV.scatter_add_(1, target_B1, -keep_B1)
+        if grad_BV.dtype != logits_BV.dtype:
+            logits_BV.copy_(grad_BV)
+    return ((log_z_B1 - picked_B1) * keep_B1).sum(), (log_z_B1.square() * keep_B1).sum()
+
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
@@ -25,22 +53,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_weight = torch.empty(weight_VE.shape, dtype=torch.float32, device=weight_VE.device) if need else None
         for start in range(0, hidden_NE.shape[0], chunk):
             rows = slice(start, start + chunk)
-            hidden_CE, target_C1 = hidden_NE[rows], targets_N[rows, None]
-            keep_C1 = valid_N[rows, None].float()
-            target_C1 = target_C1 * keep_C1.long()  # padding may hold any id
-            logits_CV = (hidden_CE @ weight_VE.T).float()
-            picked_C1 = logits_CV.gather(1, target_C1)
-            # One exponential an element serves the partition function and the gradient.
-            highest_C1 = logits_CV.amax(dim=1, keepdim=True)
-            exp_CV = logits_CV.sub_(highest_C1).exp_()
-            sum_C1 = exp_CV.sum(dim=1, keepdim=True)
-            log_z_C1 = highest_C1 + sum_C1.log()
-            loss += ((log_z_C1 - picked_C1) * keep_C1).sum()
-            z += (log_z_C1.square() * keep_C1).sum()
+            hidden_CE, keep_C1 = hidden_NE[rows], valid_N[rows, None].float()
+            target_C1 = targets_N[rows, None] * keep_C1.long()  # padding may hold any id
+            logits_CV = hidden_CE @ weight_VE.T
+            block = _block_rows(logits_CV)
+            for at in range(0, logits_CV.shape[0], block):
+                part = slice(at, at + block)
+                sums = _softmax_gradient(logits_CV[part], target_C1[part], keep_C1[part], z_scale, need)
+                loss += sums[0]
+                z += sums[1]
             if grad_hidden is not None and grad_weight is not None:
-                grad_CV = exp_CV.mul_(keep_C1 * (1 + 2 * z_scale * log_z_C1) / sum_C1)
-                grad_CV.scatter_add_(1, target_C1, -keep_C1)
-                grad_CV = grad_CV.to(hidden_NE.dtype)
+                grad_CV = logits_CV
                 torch.mm(grad_CV, weight_VE, out=grad_hidden[rows])
                 if grad_weight.dtype == grad_CV.dtype:
                     grad_weight.addmm_(grad_CV.T, hidden_CE, beta=0 if start == 0 else 1)

@@ -1,6 +1,7 @@
 """Rotary positions (Su et al. 2021) in fp32, in the half-split layout of the published LLaMA checkpoints."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,8 +47,30 @@ def cos_sin(positions: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
-def rotate(x_BHSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each head. `cos`, `sin` broadcast against (B, H, S, D); the result has the dtype of the input."""
+class _Rotate(torch.autograd.Function):
+    """Few passes over memory, float32 inside; the gradient is the rotation by the opposite angle."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BHSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotated(x_BHSD, cos, sin, sign=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _rotated(grads[0], cos, sin, sign=-1), None, None
+
+
+def _rotated(x_BHSD: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
     half = x_BHSD.shape[-1] // 2
-    x1, x2 = x_BHSD[..., :half], x_BHSD[..., half:]
-    return (x_BHSD * cos + torch.cat((-x2, x1), dim=-1) * sin).to(x_BHSD.dtype)
+    cos, sin = cos[..., :half], sin[..., :half]
+    x = x_BHSD.float() if x_BHSD.dtype.itemsize < 4 else x_BHSD
+    x1, x2 = x[..., :half], x[..., half:]
+    y1 = torch.mul(x1, cos).addcmul_(x2, sin, value=-sign)
+    y2 = torch.mul(x2, cos).addcmul_(x1, sin, value=sign)
+    return torch.cat((y1, y2), dim=-1).to(x_BHSD.dtype)
+
+
+def rotate(x_BHSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each head. `cos`, `sin` broadcast against (B, H, S, D); the result is contiguous, in the input's dtype."""
+    return _Rotate.apply(x_BHSD, cos, sin)
