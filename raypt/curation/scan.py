@@ -279,16 +279,18 @@ def scan(text: TextBatch, buffers: Buffers | None = None) -> Features:
     token_offsets, line_offsets = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
     counts = np.zeros((n, COUNTS), np.int64)
     # A byte is at most one token and one line: pages that are never touched cost nothing.
-    arrays = (buffers or Buffers(0)).arrays(text.nbytes)
+    (
+        t_hash, t_chars, t_start, t_flags, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens
+    ) = (buffers or Buffers(0)).arrays(text.nbytes)  # fmt: skip
     tokens, lines = _scan(
         data, offsets, pages, blocks, _bullet_bytes(), np.empty(longest, np.uint16), np.empty(longest + 1, np.int32),
-        counts, token_offsets, *arrays[: len(_TOKEN_ARRAYS)], line_offsets, *arrays[len(_TOKEN_ARRAYS) :],
+        counts, token_offsets, t_hash, t_chars, t_start, t_flags,
+        line_offsets, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens,
     )  # fmt: skip
-    t_hash, t_chars, t_start, t_flags = (array[:tokens] for array in arrays[: len(_TOKEN_ARRAYS)])
-    *of_lines, l_tokens = arrays[len(_TOKEN_ARRAYS) :]
     return Features(
-        TextBatch(data, offsets), counts, token_offsets, t_hash, t_chars, t_start, t_flags, line_offsets,
-        *(array[:lines] for array in of_lines), l_tokens[: lines + 1],
+        TextBatch(data, offsets), counts, token_offsets, t_hash[:tokens], t_chars[:tokens], t_start[:tokens],
+        t_flags[:tokens], line_offsets, l_bytes[:lines], l_chars[:lines], l_words[:lines], l_longest[:lines],
+        l_hash[:lines], l_flags[:lines], l_tokens[: lines + 1],
     )  # fmt: skip
 
 
