@@ -1,12 +1,14 @@
 """Benchmark: tokenizing and packing, and feeding samples from the store.
 
-python jobs/bench.py tokens --corpus DIR --tokenizer DIR [--stage store|encode|tokenizers|feed] [--workers N]
+python jobs/bench.py tokens --corpus DIR --tokenizer DIR [--stage store|encode|tokenizers|feed|stream] [--workers N]
 
 DIR holds *.jsonl.gz with a "text" a row. What is timed:
     store       curated Parquet parts -> ids -> packed, checksummed store shards, in N processes (the default)
     encode      text in memory -> ids
     tokenizers  the same by `tokenizers.encode_batch_fast`, for comparison; the ids must be equal
     feed        samples of the finished store, by the clock, to N readers (no Ray), as int32 tokens and segments
+    stream      the same through Ray: fetchers, streaming_split, N consumer actors, micro-batches of 4 samples;
+                timed from the moment when all consumers have their first
 Before it, the tokenizer and the kernels are loaded (a second or two a process, whatever the corpus).
 """
 
@@ -24,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
+import ray
+from ray.data import DataIterator
 
 from raypt import storage
 from raypt.analysis.measure import PeakMemory, Section, measured, report_line
@@ -32,10 +36,12 @@ from raypt.tokens.plan import StreamSpec, plan_stream, prepare_store
 from raypt.tokens.producer import tokenize_parts
 from raypt.tokens.reader import SampleReader
 from raypt.tokens.shards import ShardLedger, load_tokenizer, tokenize_shard
+from raypt.tokens.stream import Batches, StreamDataConfig, make_train_dataset
 from raypt.tokens.tokenizer import Tokenizer
 from raypt.tokens.trainer import prepare_tokenizer
 
 _BATCH = 1024
+_MICRO_BATCH = 4
 _WARM_UP = "Warm up: the kernels are compiled here, not in what is timed. 预热 1234 don't "
 
 
@@ -87,6 +93,38 @@ def _feed(rank: int, spec: StreamSpec, ranks: int, steps: int) -> int:
     return tokens
 
 
+class _Consumer:
+    """An actor that takes micro-batches as a trainer does."""
+
+    def __init__(self, split: DataIterator, rank: int, ranks: int) -> None:
+        self._batches = Batches(split, _MICRO_BATCH, rank=rank, world_size=ranks)
+
+    def first(self) -> None:
+        next(self._batches)
+
+    def rest(self) -> int:
+        """The tokens of all that is left."""
+        return sum(batch["tokens"].size - len(batch["tokens"]) for batch in self._batches)
+
+
+def _bench_stream(spec: StreamSpec, ranks: int) -> tuple[Section, int]:
+    with tempfile.TemporaryDirectory(prefix="raypt-ray-") as directory:
+        ray.init(address="local", num_cpus=2 + ranks, include_dashboard=False, log_to_driver=False, _temp_dir=directory)
+        try:
+            dataset = make_train_dataset(spec, lambda: None)()
+            splits = StreamDataConfig(spec).configure({"train": dataset}, ranks)
+            actor = ray.remote(num_cpus=1)(_Consumer)
+            consumers = [actor.remote(split["train"], rank, ranks) for rank, split in enumerate(splits)]
+            ray.get([consumer.first.remote() for consumer in consumers])
+            before = _cpu_of_children()
+            with measured() as section:
+                tokens = sum(ray.get([consumer.rest.remote() for consumer in consumers]))
+            section.cpu_s += _cpu_of_children() - before
+        finally:
+            ray.shutdown()
+    return section, tokens
+
+
 def _bench_encode(texts: list[str], tokenizer: Tokenizer, *, by_tokenizers: bool) -> tuple[Section, int]:
     batches = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
     arrays = [pa.array(batch) for batch in batches]
@@ -109,7 +147,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="directory of *.jsonl.gz")
     parser.add_argument("--tokenizer", required=True, help="tokenizer.json, or a directory with the files of one")
-    parser.add_argument("--stage", choices=["store", "encode", "tokenizers", "feed"], default="store")
+    parser.add_argument("--stage", choices=["store", "encode", "tokenizers", "feed", "stream"], default="store")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="only the first N documents (0: all)")
     parser.add_argument("--sequence-length", type=int, default=2048)
@@ -156,6 +194,14 @@ def main(argv: list[str]) -> int:
             batch = 64 * a.workers
             spec = plan_stream(plan, config, samples=10**9, global_batch=batch, ranks=(a.workers,))
             steps = max(1, 200_000_000 // (batch * a.sequence_length))
+            more |= {"store_samples": sum(ledger.samples for ledger in ledgers)}
+        if a.stage == "stream":
+            total = 5 * steps * batch
+            spec = plan_stream(
+                plan, config, samples=total, global_batch=batch, ranks=(a.workers,), micro_batch=_MICRO_BATCH
+            )
+            section, tokens = _bench_stream(spec, a.workers)
+        elif a.stage == "feed":
             with concurrent.futures.ProcessPoolExecutor(a.workers, context) as pool:
                 list(pool.map(functools.partial(_feed, spec=spec, ranks=a.workers, steps=2), range(a.workers)))
                 before = _cpu_of_children()
@@ -163,12 +209,11 @@ def main(argv: list[str]) -> int:
                     read = functools.partial(_feed, spec=spec, ranks=a.workers, steps=steps)
                     tokens = sum(pool.map(read, range(a.workers)))
                 section.cpu_s += _cpu_of_children() - before
-            more |= {"store_samples": sum(ledger.samples for ledger in ledgers)}
         report_line(
             f"tokens/{a.stage}",
             section,
-            docs=len(flat) if a.stage != "feed" else 0,
-            nbytes=nbytes if a.stage != "feed" else 0,
+            docs=len(flat) if a.stage not in ("feed", "stream") else 0,
+            nbytes=nbytes if a.stage not in ("feed", "stream") else 0,
             tokens=tokens,
             workers=a.workers,
             peak_rss_mb=round(memory.stop() / 1e6),

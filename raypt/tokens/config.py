@@ -107,7 +107,7 @@ class StreamConfig(Settings):
     window_shards: int | None = Field(4, ge=1)
     """Shards whose samples are shuffled together; None = all (a full permutation: training then waits for the whole
     corpus to be tokenized)."""
-    block_bytes: int = Field(2_000_000, ge=1)
+    block_bytes: int = Field(4_000_000, ge=1)
     """Aim for the size of a stream block; 1-8 MB feeds the trainer early at little overhead."""
     fetchers: tuple[int, int] = (1, 2)
     """Least and most actors that read samples for the trainer."""

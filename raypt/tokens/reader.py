@@ -141,7 +141,7 @@ class SampleReader:
         """The samples of the turn that begins at `at`, of a stream that began at `start`.
 
         A stream whose sources all end stops at its last whole global batch: the samples after it (fewer than a batch)
-        are not trained on, on any rank (`account` counts them). So the last turn may be shorter, or empty.
+        are not trained on, on any rank. So the last turn may be shorter, or empty.
         """
         size = self.spec.global_batch
         whole = start + -(-(at + layout.turn - start) // size) * size

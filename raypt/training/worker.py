@@ -173,16 +173,31 @@ def _spare_the_compiler() -> None:
 
 def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
     """Rank 0 finds the newest whole checkpoint; everyone takes that one."""
-    info = None
+    found: tuple[CheckpointInfo | None, str | None] = (None, None)
     if rank == 0:
         info = latest_checkpoint(spec.checkpoints_uri)
         sweep(spec.checkpoints_uri)
-        if info is not None and info.meta["model"] != spec.model.model_dump():
-            raise UserError(
-                f"{info.uri} holds another model than `model` now describes; to continue, restore the model section, "
-                "or start under another run.name"
-            )
-    return comm.broadcast_object(info)
+        found = info, None if info is None else _mismatch(spec, info)
+    info, problem = comm.broadcast_object(found)
+    if problem is not None:
+        raise UserError(problem)
+    return info
+
+
+def _mismatch(spec: WorkerSpec, info: CheckpointInfo) -> str | None:
+    """Why this run cannot go on from the checkpoint."""
+    if info.meta["model"] != spec.model.model_dump():
+        return (
+            f"{info.uri} holds another model than `model` now describes; to continue, restore the model section, or "
+            "start under another run.name"
+        )
+    saved, kind = info.meta["optimizer"], spec.train.optimizer.kind
+    if saved != kind:
+        return (
+            f"{info.uri} holds the state of train.optimizer.kind={saved}, from which {kind} cannot go on; restore "
+            "train.optimizer.kind, or start under another run.name"
+        )
+    return None
 
 
 def _micro_batches(rows: Iterator[dict[str, Any]], train: TrainConfig) -> Iterator[MicroBatch]:
@@ -191,7 +206,12 @@ def _micro_batches(rows: Iterator[dict[str, Any]], train: TrainConfig) -> Iterat
 
 
 def _meta(spec: WorkerSpec, train: TrainConfig) -> dict[str, Any]:
-    return {"model": spec.model.model_dump(), "zero_stage": train.zero.stage, "precision": train.precision}
+    return {
+        "model": spec.model.model_dump(),
+        "zero_stage": train.zero.stage,
+        "precision": train.precision,
+        "optimizer": train.optimizer.kind,
+    }
 
 
 def _heldout(spec: WorkerSpec) -> Heldout:

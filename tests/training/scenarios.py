@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from raypt import storage
+from raypt.errors import UserError
 from raypt.tokens.reader import SampleReader
-from raypt.training.config import CheckpointConfig, ProfileConfig, SpikeConfig, TrainConfig
+from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.worker import WorkerSpec, run_worker
 from tests.training import tiny_run
@@ -81,6 +82,10 @@ def everything(data: str, root: str) -> dict[str, Any]:
         s.run(base / "short", first=11 * tiny_run.BATCH)
     except RuntimeError as e:
         out["wrong_cursor"] = str(e)
+    try:
+        s.run(base / "short", first=10 * tiny_run.BATCH, optimizer=OptimizerConfig(kind="lion"))
+    except UserError as e:
+        out["other_optimizer"] = str(e)
     s.run(base / "short", first=10 * tiny_run.BATCH)
 
     # The notice comes at step 4.

@@ -68,6 +68,10 @@ def test_a_stream_that_is_not_at_the_cursor_is_refused(two: tuple[Path, dict[str
     assert "must train on samples 160 to 175" in two[1]["wrong_cursor"]
 
 
+def test_another_kind_of_optimizer_is_refused_on_resume(two: tuple[Path, dict[str, Any]]) -> None:
+    assert "holds the state of train.optimizer.kind=adamw" in two[1]["other_optimizer"]
+
+
 def test_a_preemption_notice_saves_at_once(two: tuple[Path, Any]) -> None:
     assert 4 in [info.step for info in list_checkpoints(str(two[0] / "preempted" / "checkpoints"))]
 
