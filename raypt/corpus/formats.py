@@ -238,7 +238,8 @@ def html_to_text(data: bytes, declared: str | None, config: HtmlConfig) -> str:
 
 def deeper_than(tree: HTMLTree, limit: int) -> bool:
     """Whether an element lies more than `limit` levels down. About 4 us a node: for pages of many tags."""
-    node, depth = tree.document, 0
+    node: Any = tree.document
+    depth = 0
     while True:
         if node.first_child is not None:
             node, depth = node.first_child, depth + 1

@@ -22,6 +22,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -113,8 +114,8 @@ def _bench_stream(spec: StreamSpec, ranks: int) -> tuple[Section, int]:
         try:
             dataset = make_train_dataset(spec, lambda: None)()
             splits = StreamDataConfig(spec).configure({"train": dataset}, ranks)
-            actor = ray.remote(num_cpus=1)(_Consumer)
-            consumers = [actor.remote(split["train"], rank, ranks) for rank, split in enumerate(splits)]
+            actor: Any = ray.remote(num_cpus=1)(_Consumer)
+            consumers: list[Any] = [actor.remote(split["train"], rank, ranks) for rank, split in enumerate(splits)]
             ray.get([consumer.first.remote() for consumer in consumers])
             before = _cpu_of_children()
             with measured() as section:
