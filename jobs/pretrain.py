@@ -6,6 +6,7 @@ rest of the text is still being tokenized. Everything is under one run directory
 
 import logging
 import time
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from raypt.config import RunConfig, job
 from raypt.pipeline import Curated, curate, resolve_builtin, timed_stage
 from raypt.ray_session import check_capacity, session
 from raypt.run_dir import RunDir, open_run
+from raypt.tokens.account import account_samples
 from raypt.tokens.parts import part_uris
 from raypt.tokens.plan import StreamSpec, plan_stream, prepare_store, summarize_parts
 from raypt.tokens.producer import Tokenizing
@@ -41,7 +43,7 @@ def main(config: RunConfig) -> None:
         curated = curate(config, run)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
         result = train(config, run, spec, tokenizer, tokenizing)
-        finish(config, run, curated, result, tokenizing.wait())
+        finish(config, run, curated, spec, result, tokenizing.wait())
 
 
 def needs(config: RunConfig) -> tuple[dict[str, float], float]:
@@ -107,14 +109,23 @@ def train(
     return result
 
 
-def finish(config: RunConfig, run: RunDir, curated: Curated, result: TrainResult, ledgers: list[ShardLedger]) -> None:
+def finish(
+    config: RunConfig,
+    run: RunDir,
+    curated: Curated,
+    spec: StreamSpec,
+    result: TrainResult,
+    ledgers: list[ShardLedger],
+) -> None:
     """Export, generated sample, summary and report."""
     export_uri = run.path("export")
     with timed_stage(run, "export"):
         export_checkpoint(result.checkpoint, run.tokenizer, export_uri)
         write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
     unigram = unigram_entropy(TokenStore(run.token_store))
-    storage.write_json(run.path("summary.json"), summary(curated, result, ledgers, unigram))
+    samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
+    figures = summary(curated, result, ledgers, unigram) | {"samples": [asdict(account) for account in samples]}
+    storage.write_json(run.path("summary.json"), figures)
     report = write_report(run, config.run.name)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss
     shown = "" if heldout is None else f", held-out {heldout:.3f}"

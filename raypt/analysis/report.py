@@ -149,6 +149,19 @@ def _dedup_matrix(report: dict[str, Any]) -> str:
     return "<h3>Clusters shared by sources</h3>" + table(["", *names], rows, numeric=range(1, len(names) + 1))
 
 
+def samples_section(accounts: list[dict[str, Any]]) -> str:
+    """By source: samples in the token store, trained on, met again, and left out by which rule."""
+    rows = [
+        (
+            a["source"],
+            *(f"{a[key]:,}" for key in ("stored", "trained", "repeats")),
+            ", ".join(f"{n:,} {rule.replace('_', ' ')}" for rule, n in a["left_out"].items()),
+        )
+        for a in accounts
+    ]
+    return table(["source", "samples stored", "trained on", "met again", "left out"], rows, numeric=(1, 2, 3))
+
+
 def dedup_section(report: dict[str, Any]) -> str:
     """Cluster sizes, the S-curve, removals by source, the biggest clusters with their text."""
     parts = [
@@ -286,6 +299,8 @@ def build_report(run: RunDir, name: str) -> str:
             "<h2>Tokens</h2>"
             + table(["", ""], [(k, number(v) if isinstance(v, int | float) else v) for k, v in entries], (1,))
         )
+    if summary.get("samples"):
+        parts.append("<h2>Samples</h2>" + samples_section(summary["samples"]))
     stages = {
         n.removesuffix(".json"): storage.read_json(run.path("work", "stages", n))
         for n in storage.listdir(run.path("work", "stages"))

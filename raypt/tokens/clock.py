@@ -197,6 +197,10 @@ class SampleClock:
             epoch[mask], shard[mask], row[mask] = self.orders[k].locate(ordinal[mask])
         return Samples(first + np.arange(n, dtype=np.int64), source, epoch, shard, row)
 
+    def counts(self, at: int) -> list[int]:
+        """Samples of each source among the first `at` of the stream."""
+        return self._mixture.counts(at)
+
     def shard_schedule(self, sizes: dict[tuple[int, str], int]) -> list[int]:
         """Every shard once, in about the order in which the stream first needs it.
 

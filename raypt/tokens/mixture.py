@@ -178,16 +178,9 @@ class Mixture:
 
     def draw(self, first: int, end: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
         """(source[n], ordinal within that source[n]) of samples [first, end); n is smaller if the stream ends there."""
-        at = bisect.bisect_right(self._snapshots, first, key=lambda s: s.first) - 1
-        state = self._snapshots[at]
-        if state.first <= self._cursor.first <= first:
-            state = self._cursor
-        while state.first < first:
-            stop = min(first, (state.first // _SNAPSHOT_EVERY + 1) * _SNAPSHOT_EVERY)
-            state, drawn = self._advance(state, np.empty(stop - state.first, np.int16))
-            self._remember(state)
-            if drawn == 0:
-                return np.empty(0, np.int16), np.empty(0, np.int64)
+        state = self._before(first)
+        if state.first < first:
+            return np.empty(0, np.int16), np.empty(0, np.int64)
         out = np.empty(max(end - first, 0), np.int16)
         before = state.counts
         state, drawn = self._advance(state, out)
@@ -199,6 +192,24 @@ class Mixture:
             mask = out == k
             ordinals[mask] = before[k] + np.arange(int(mask.sum()))
         return out, ordinals
+
+    def counts(self, at: int) -> list[int]:
+        """Samples of each source among the first `at` of the stream (all that there are, if it ends before)."""
+        return [int(n) for n in self._before(at).counts]
+
+    def _before(self, first: int) -> _State:
+        """The stream just before sample `first`, or at its end if that comes earlier."""
+        at = bisect.bisect_right(self._snapshots, first, key=lambda s: s.first) - 1
+        state = self._snapshots[at]
+        if state.first <= self._cursor.first <= first:
+            state = self._cursor
+        while state.first < first:
+            stop = min(first, (state.first // _SNAPSHOT_EVERY + 1) * _SNAPSHOT_EVERY)
+            state, drawn = self._advance(state, np.empty(stop - state.first, np.int16))
+            self._remember(state)
+            if drawn == 0:
+                break
+        return state
 
     def _remember(self, state: _State) -> None:
         if state.first >= self._snapshots[-1].first + _SNAPSHOT_EVERY:

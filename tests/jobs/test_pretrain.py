@@ -83,6 +83,16 @@ def test_training_begins_before_tokenizing_ends(finished: Path) -> None:
     assert first < ended
 
 
+def test_every_stored_sample_is_trained_on_or_left_out_by_a_rule(finished: Path) -> None:
+    accounts = json.loads((finished / "summary.json").read_text())["samples"]
+    stored = sum(json.loads(p.read_text())["samples"] for p in (finished / "tokens").glob("shard-*.json"))
+    assert sum(a["stored"] for a in accounts) == stored
+    assert sum(a["trained"] + sum(a["left_out"].values()) for a in accounts) == stored
+    given = pq.read_table(finished / "samples.parquet").num_rows
+    assert sum(a["trained"] + a["repeats"] for a in accounts) == given
+    assert "samples stored" in (finished / "report.html").read_text()
+
+
 def test_the_loss_falls_below_the_unigram_entropy(finished: Path) -> None:
     unigram = json.loads((finished / "summary.json").read_text())["unigram_nats"]
     assert metrics(finished)[0]["loss"] > unigram
