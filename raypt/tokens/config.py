@@ -106,7 +106,8 @@ class StreamConfig(Settings):
 
     window_shards: int | None = Field(4, ge=1)
     """Shards whose samples are shuffled together; None = all (a full permutation: training then waits for the whole
-    corpus to be tokenized)."""
+    corpus to be tokenized, and each reader keeps up to 4096 shards open, so its resident memory grows with the store:
+    the mapped pages, which the system takes back when it needs them, and the index of each shard)."""
     block_bytes: int = Field(4_000_000, ge=1)
     """Aim for the size of a stream block; 1-8 MB feeds the trainer early at little overhead."""
     fetchers: tuple[int, int] = (1, 2)

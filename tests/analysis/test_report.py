@@ -1,5 +1,6 @@
 """The report page is made of what the run directory has, and runs nothing that a document says."""
 
+import html
 import json
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from raypt.dedup.config import DedupConfig
 from raypt.dedup.pipeline import deduplicate
 from raypt.dedup.plan import DedupShard
 from raypt.run_dir import RunDir
+from raypt.tokens.waits import Waits
+from raypt.training.data_wait import StepWait, explain
 
 
 def _ledger() -> Ledger:
@@ -72,3 +75,23 @@ def test_the_loss_stands_beside_the_unigram_entropy(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "summary.json").write_text(json.dumps({"unigram_nats": 6.5}))
     assert "unigram entropy 6.5" in build_report(RunDir(str(tmp_path)), "run")
+
+
+def test_the_padding_of_packing_is_shown(tmp_path: Path) -> None:
+    tokens = {"packed_tokens": 9876, "padding": 124, "padding_fraction": 0.0124, "split_documents": 3}
+    (tmp_path / "summary.json").write_text(json.dumps({"tokens": tokens}))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    for name, shown in (("padding", "124"), ("padding fraction", "0.0124"), ("split documents", "3")):
+        assert f"<td>{name}</td><td class=n>{shown}</td>" in page
+
+
+def test_what_training_waited_for_is_shown_with_the_reasons(tmp_path: Path) -> None:
+    wait = StepWait(0.5, Waits(shards=0.375, reading=0.125, shard=7, source="web", shard_tokens_per_s=1000.0))
+    reason = explain(wait, 10, 5.0, 2000.0)
+    row = {"loss": 8.0, "data_wait_fraction": 0.1, "data_wait_s": wait.by_cause()}
+    rows = [row | {"step": 1}, row | {"step": 2, "data_wait_reason": reason}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "shards being tokenized 0.75 s, reading the store 0.25 s" in page
+    assert f"<td class=n>2</td><td>{html.escape(reason)}</td>" in page
+    assert "the producer is behind: raise tokens.stream.tokenizers" in page

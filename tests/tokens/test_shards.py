@@ -11,6 +11,7 @@ from raypt.tokens.shards import (
 )
 from raypt.tokens.store import TokenStore
 from raypt.tokens.tokenizer import Tokenizer
+from raypt.tokens.trainer import prepare_tokenizer
 from tests.tokens.helpers import small_config, write_parts
 
 
@@ -77,6 +78,17 @@ def test_a_shard_made_with_another_packing_is_refused_by_name(
     tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path))
     with pytest.raises(UserError, match=r"shard-00000\.json: .*another packing .*strategy=greedy .*now"):
         tokenize_shard(curated[0], 0, tokenizer, small_config(packing={"strategy": "greedy"}), str(tmp_path))
+
+
+def test_a_shard_made_with_another_tokenizer_is_refused_by_name(
+    curated: list[str], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path / "store"))
+    prepare_tokenizer(curated, small_config(tokenizer={"vocab_size": 300}).tokenizer, str(tmp_path / "other"), seed=0)
+    other = Tokenizer.load(str(tmp_path / "other"))
+    both = rf"tokenizer: {tokenizer.fingerprint} there, {other.fingerprint} now"
+    with pytest.raises(UserError, match=rf"shard-00000\.json: .*another tokenizer \({both}\)"):
+        tokenize_shard(curated[0], 0, other, small_config(), str(tmp_path / "store"))
 
 
 def test_documents_without_a_token_are_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:
