@@ -16,9 +16,14 @@ from raypt.curation.ledger import Ledger
 from raypt.model import load_hf
 from tests.jobs.helpers import TINY, metrics, rows, run_job, start_job
 
-STEPS = 50
+STEPS = 100
 """More steps than the steps whose losses are compared; the run's text is a few epochs of it."""
-OPTIONS = [*TINY, f"train.steps={STEPS}", "train.checkpoint.every_steps=10", "run.record_samples=true"]
+LEARNING_RATE = 1e-2
+"""High, as a width of 32 allows: these steps then end well below the unigram entropy of whatever text this Python has."""
+OPTIONS = [
+    *TINY, f"train.steps={STEPS}", f"train.optimizer.lr={LEARNING_RATE}", "train.checkpoint.every_steps=10",
+    "run.record_samples=true",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 _MAIN = """
-import importlib, json, sys
+import importlib, json, os, sys
 module, function, arguments, out = sys.argv[1:]
 result = getattr(importlib.import_module(module), function)(**json.loads(arguments))
-open(out, "w").write(json.dumps(result))
+with open(out, "w") as f:
+    f.write(json.dumps(result))
 import torch.distributed as dist
 if dist.is_initialized():
+    dist.barrier()
     dist.destroy_process_group()
+# A finished rank may abort in the interpreter's shutdown ("terminate called without an active exception", seen once in
+# gloo's threads on a busy machine); its result is written.
+os._exit(0)
 """
 
 
@@ -39,7 +44,7 @@ def run_ranks(world: int, module: str, function: str, tmp: Path, **arguments: An
     }
     outputs = [tmp / f"{function}-{world}-{rank}.json" for rank in range(world)]
     logs = [tmp / f"{function}-{world}-{rank}.log" for rank in range(world)]
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
     for rank in range(world):
         command = [sys.executable, "-c", _MAIN, module, function, json.dumps(arguments), str(outputs[rank])]
         with logs[rank].open("w") as log:

@@ -87,7 +87,8 @@ def work(config: dict[str, Any]) -> None:
     first = cursor.next_sample // run.global_batch if cursor else 0
     if rank == 0:
         for file in run.records.iterdir():
-            if int(file.name.split("-")[0]) >= first:
+            # A worker killed while it wrote leaves a .tmp file behind.
+            if not file.name.startswith(".") and int(file.name.split("-")[0]) >= first:
                 file.unlink()
     ray.train.collective.barrier()
     rows = Batches(ray.train.get_dataset_shard("train"), 2)

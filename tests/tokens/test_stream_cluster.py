@@ -39,7 +39,7 @@ class Chaos:
     def records(self) -> list[list[dict[str, Any]]]:
         """By step, what each rank recorded, in rank order."""
         by_step: list[list[dict[str, Any]]] = [[] for _ in range(STEPS)]
-        for file in sorted(self.run.records.iterdir()):
+        for file in sorted(f for f in self.run.records.iterdir() if not f.name.startswith(".")):
             by_step[int(file.name.split("-")[0])].append(json.loads(file.read_text()))
         return by_step
 

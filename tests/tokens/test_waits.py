@@ -105,7 +105,7 @@ def test_behind_a_slow_producer_every_rank_blames_the_shards(make_plan: PlanMake
         for i, shard in enumerate(shard_schedule(plan, spec)):
             if i >= 2:  # the first block needs a shard of each source
                 under_way.wait(15)
-                time.sleep(2.0)
+                time.sleep(5.0)  # a multiple of what passing blocks on takes on a busy machine
             tokenize_shard(plan.part_uris[shard], shard, tokenizer, config, plan.uri)
 
     producer = threading.Thread(target=produce)
