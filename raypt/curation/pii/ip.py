@@ -7,7 +7,7 @@ loopback, link-local, documentation, benchmarking, multicast, reserved.
 
 import numpy as np
 
-from raypt.curation.pii.buffers import grown, is_digit, is_letter, make_words, words_before
+from raypt.curation.pii.buffers import byte_table, grown, is_digit, is_letter, make_words, next_of, words_before
 from raypt.kernels import kernel
 
 _VERSION_WORDS = make_words(
@@ -193,8 +193,11 @@ def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped
     return j if _is_public_v6(groups) else first
 
 
+_STARTS = byte_table(b"0123456789:")
+
+
 @kernel
-def _scan(data, offsets, v4_code, v6_code, words):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _scan(data, offsets, v4_code, v6_code, words, starts):  # type: ignore[no-untyped-def]  # pragma: no cover
     spans = np.empty((64, 3), np.int64)
     n = 0
     octets = np.zeros(4, np.int64)
@@ -205,7 +208,7 @@ def _scan(data, offsets, v4_code, v6_code, words):  # type: ignore[no-untyped-de
         while i < high:
             b = data[i]
             if b < 0x30 or b > 0x3A:
-                i += 1
+                i = next_of(data, i + 1, high, starts)
                 continue
             start, end, code = i, i, v4_code
             if b != 0x3A:
@@ -249,4 +252,4 @@ def _scan(data, offsets, v4_code, v6_code, words):  # type: ignore[no-untyped-de
 
 def scan_ip(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int]) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (ipv4, ipv6)."""
-    return np.asarray(_scan(data, offsets, codes.get("ipv4", -1), codes.get("ipv6", -1), _VERSION_WORDS))
+    return np.asarray(_scan(data, offsets, codes.get("ipv4", -1), codes.get("ipv6", -1), _VERSION_WORDS, _STARTS))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raypt.curation.pii.buffers import Words, grown, is_digit, is_letter, make_words, words_before
+from raypt.curation.pii.buffers import Words, byte_table, grown, is_digit, is_letter, make_words, next_of, words_before
 from raypt.curation.pii.checks import card_table, cn_id, ean13, iban, iban_length_table, luhn
 from raypt.curation.pii.phone import WORDS, extension_end, phone_announced, phone_strong
 from raypt.curation.pii.runs import (
@@ -24,6 +24,7 @@ from raypt.kernels import kernel
 
 _PHONE, _CARD = 1, 2
 _CONTEXT_BYTES = np.int64(40)
+_STARTS = byte_table(b"0123456789+(")
 _LOOK_AHEAD = 9
 """Groups that the longest form may need after its first."""
 
@@ -161,7 +162,9 @@ def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: 
 
 
 @kernel
-def _scan(data, offsets, phone_code, card_code, iban_code, cn_code, ssn_code, words):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
+    data, offsets, phone_code, card_code, iban_code, cn_code, ssn_code, words, starts
+):
     spans = np.empty((64, 3), np.int64)
     count = 0
     run = np.zeros((MAX_GROUPS, 5), np.int64)
@@ -173,7 +176,7 @@ def _scan(data, offsets, phone_code, card_code, iban_code, cn_code, ssn_code, wo
         while i < high:
             b = data[i]
             if not (0x30 <= b <= 0x39 or b == 0x2B or b == 0x28):
-                i += 1
+                i = next_of(data, i + 1, high, starts)
                 continue
             if b == 0x28 and not resumed:
                 nxt = data[i + 1] if i + 1 < high else np.uint8(0)
@@ -263,4 +266,4 @@ def scan_numbers(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int], w
     """int64[n, 3]: spans of the kinds in `codes` (phone, credit_card, iban, cn_id, us_ssn)."""
     order = ("phone", "credit_card", "iban", "cn_id", "us_ssn")
     phone, card, iban_code, cn_code, ssn = (codes.get(kind, -1) for kind in order)
-    return np.asarray(_scan(data, offsets, phone, card, iban_code, cn_code, ssn, words))
+    return np.asarray(_scan(data, offsets, phone, card, iban_code, cn_code, ssn, words, _STARTS))
