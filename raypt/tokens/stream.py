@@ -11,8 +11,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -148,7 +148,8 @@ class Batches:
 
     B is `micro_batch`, or a stream block where that is None. In a Ray Train worker, rank and world size are its own;
     with them known, every sample's index is checked against the clock, and an AssertionError stops training on anything
-    else. A block in hand is cut without copying; its micro-batches become int32 one by one.
+    else. A block in hand is cut without copying; its micro-batches become int32 one by one. A reader that stops before
+    the end closes it (or uses `with`): a thread reads ahead, and must not call a Ray that has been shut down.
     """
 
     def __init__(
@@ -168,7 +169,8 @@ class Batches:
             prefetch_batches=0,
             drop_last=False,
         )
-        self._blocks = _ahead(iter(blocks), prefetch_blocks)
+        self._ahead = _Ahead(iter(blocks), prefetch_blocks)
+        self._blocks = iter(self._ahead)
         self._position = 0
         self._waits = Waits()
         self._batches = self._cut()
@@ -183,6 +185,16 @@ class Batches:
 
     def __next__(self) -> Batch:
         return next(self._batches)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no more blocks; Ray is told that this rank's reading has ended."""
+        self._ahead.close()
 
     def _next_block(self) -> Batch | None:
         began = time.monotonic()
@@ -224,43 +236,52 @@ class Batches:
 _Item = TypeVar("_Item")
 
 
-def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+class _Ahead(Generic[_Item]):
     """The same items, of which up to `count` are taken ahead by a thread.
 
     Ray Data's own prefetching hands a block on only when `count` further ones are there, so a trainer would stand
     still with blocks at hand while the fetcher waits for a shard.
     """
-    ready: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(count)
-    dropped = threading.Event()
 
-    def put(item: _Item | None, error: BaseException | None = None) -> bool:
-        while not dropped.is_set():
-            try:
-                ready.put((item, error), timeout=0.5)
-                return True
-            except queue.Full:
-                pass
-        return False
+    def __init__(self, items: Iterator[_Item], count: int) -> None:
+        self._items = items
+        self._ready: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(count)
+        self._dropped = threading.Event()
+        self._thread = threading.Thread(target=self._take, name="raypt-stream", daemon=True)
+        self._thread.start()
 
-    def take() -> None:
-        try:
-            if all(put(item) for item in items):
-                put(None, StopIteration())
-        except BaseException as e:
-            put(None, e)
-
-    threading.Thread(target=take, name="raypt-stream", daemon=True).start()
-    try:
+    def __iter__(self) -> Iterator[_Item]:
         while True:
-            item, error = ready.get()
+            item, error = self._ready.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
             assert item is not None
             yield item
-    finally:
-        dropped.set()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Stop the thread; one that waits for a block ends with it, or with the process."""
+        self._dropped.set()
+        self._thread.join(timeout_s)
+
+    def _put(self, item: _Item | None, error: BaseException | None = None) -> bool:
+        while not self._dropped.is_set():
+            try:
+                self._ready.put((item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    def _take(self) -> None:
+        try:
+            if all(self._put(item) for item in self._items):
+                self._put(None, StopIteration())
+            elif isinstance(self._items, Generator):
+                self._items.close()  # here and now: its end calls Ray
+        except BaseException as e:
+            self._put(None, e)
 
 
 def _batch(block: Batch, first: int, end: int) -> Batch:

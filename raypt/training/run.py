@@ -184,8 +184,8 @@ def _worker(config: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
-    rows = Batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size)
-    run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted, waits=lambda: rows.waits))
+    with Batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size) as rows:
+        run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted, waits=lambda: rows.waits))
 
 
 def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:

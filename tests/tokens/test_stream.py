@@ -43,10 +43,11 @@ def consume(splits: list[DataIterator], micro_batch: int | None = 2, limit: int 
 
     def read(rank: int) -> None:
         try:
-            for batch in Batches(splits[rank], micro_batch, rank=rank, world_size=len(splits)):
-                out[rank].append(batch)
-                if limit is not None and len(out[rank]) == limit:
-                    break
+            with Batches(splits[rank], micro_batch, rank=rank, world_size=len(splits)) as batches:
+                for batch in batches:
+                    out[rank].append(batch)
+                    if limit is not None and len(out[rank]) == limit:
+                        break
         except BaseException as e:
             errors.append(e)
 
@@ -125,3 +126,9 @@ def test_samples_out_of_the_order_of_the_clock_stop_training(make_plan: PlanMake
     splits = iterators(spec, 2)
     with pytest.raises(AssertionError, match="instead of"):
         consume(splits[::-1])
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_reader_that_stops_early_leaves_no_thread_behind(make_plan: PlanMaker) -> None:
+    consume(iterators(specification(make_plan), 2), limit=1)
+    assert [t.name for t in threading.enumerate() if t.name == "raypt-stream"] == []
