@@ -1,6 +1,7 @@
 """The engine facade over DeepSpeed ZeRO."""
 
 import importlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from raypt.parallel import comm
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.shards import ShardSource, StateShard
+from raypt.parallel.update import divisor
 from raypt.parallel.zero_state import PARTITIONS, Partition
 
 SKIPPED = StepResult(grad_norm=None, skipped=True)
@@ -109,10 +111,15 @@ class ZeroEngine:
         """Stage 0 in fp32: DeepSpeed neither checks nor reports the norm. The gradients are already the same on all
         ranks, so every rank comes to the same decision.
         """
-        limit = self.clip_norm if self.clip_norm is not None else float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), limit).item()
-        if not torch.isfinite(torch.tensor(norm)):
+        grads = [p.grad for p in self.module.parameters() if p.grad is not None]
+        total = torch.nn.utils.get_total_norm(grads)
+        if not math.isfinite(norm := total.item()):
             return self.discard()
+        if self.clip_norm is not None and type(self._outer) is torch.optim.AdamW:
+            # The fused update divides by this on its way: one pass over the gradients less.
+            self._outer.grad_scale = torch.full_like(total, divisor(norm, self.clip_norm))  # type: ignore[attr-defined]
+        elif self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.module.parameters(), self.clip_norm, total)
         self.engine.step()
         return StepResult(norm, skipped=False)
 
@@ -180,8 +187,7 @@ def deepspeed_config(
         "steps_per_print": 10**9,
         "zero_optimization": section,
     }
-    if clip_norm is not None:
-        config["gradient_clipping"] = clip_norm
+    config["gradient_clipping"] = clip_norm or 0.0  # left out, DeepSpeed would clip to 1
     if precision == "bf16":
         config["bf16"] = {"enabled": True, "check_grad_overflow": True}
     return _merged(config, zero.deepspeed, "train.zero.deepspeed")

@@ -4,6 +4,7 @@ Everything here reads or writes DeepSpeed's own buffers; it was written against 
 reaches into them.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from raypt.parallel.matrices import Matrices, WantsMatrices
 from raypt.parallel.shards import MASTER, Piece, ShardSource, StateShard, key
+from raypt.parallel.update import Cut, adamw, adamw_state, divisor, square_sum
 
 
 class Partition(ABC):
@@ -25,6 +27,27 @@ class Partition(ABC):
         self.names = {id(p): name for name, p in engine.module.named_parameters()}
         if isinstance(self.inner, WantsMatrices):
             self.inner.bind(self.matrices)
+        offloaded = getattr(self.optimizer, "cpu_offload", False)
+        if type(self.inner) is torch.optim.AdamW and self.engine.device.type == "cpu" and not offloaded:
+            self.update_in_blocks()
+
+    @abstractmethod
+    def update_in_blocks(self) -> None:
+        """Have DeepSpeed update the weights by `raypt.parallel.update`."""
+
+    def _begin_update(self, norm: float) -> bool:
+        """What DeepSpeed's optimizer notes of an update; False = the gradients are not finite, and there is none."""
+        self.optimizer.overflow = not math.isfinite(norm)
+        self.optimizer._global_grad_norm = torch.tensor(norm if math.isfinite(norm) else float("inf"))
+        self.optimizer._update_scale(self.optimizer.overflow)
+        return not self.optimizer.overflow
+
+    def _cut(self, master: Tensor, at: int, grad: Tensor, low: Tensor | None) -> Cut:
+        """The elements of `master` from `at` on to which the gradient belongs."""
+        state, part = adamw_state(self.inner, master), slice(at, at + grad.numel())
+        low = None if low is None else low.view(-1)[part]
+        moments = (state[name].view(-1)[part] for name in ("exp_avg", "exp_avg_sq"))
+        return Cut(master.detach().view(-1)[part], grad.reshape(-1), low, *moments)
 
     def matrices(self) -> Matrices:
         """Collective."""
@@ -93,6 +116,25 @@ class Replicated(Partition):
             for low, high in self._copies():
                 high.data.copy_(low.data)
 
+    def update_in_blocks(self) -> None:
+        if self.engine.dp_world_size == 1:
+            self.engine.enable_backward_allreduce = False  # there is nobody to add up with
+        if self.optimizer is not self.inner:
+            self.optimizer.step = self._step
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        outer = self.optimizer
+        norm = square_sum(low.grad for low, _ in self._copies() if low.grad is not None) ** 0.5
+        if not self._begin_update(norm):
+            return
+        scale = divisor(norm, outer.clip_grad or None)
+        for group, lows, highs in zip(self.inner.param_groups, outer.fp16_groups, outer.fp32_groups, strict=True):
+            for low, high in zip(lows, highs, strict=True):
+                if low.grad is not None:
+                    step = adamw_state(self.inner, high)["step"].add_(1)
+                    adamw(group, step, [self._cut(high, 0, low.grad, low.data)], scale)
+
     def _copies(self) -> list[tuple[Tensor, Tensor]]:
         """bf16: (weight computed with, fp32 master), in the optimizer's group order."""
         groups = zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True)
@@ -128,6 +170,41 @@ class Replicated(Partition):
 class FlatPartition(Partition):
     """Stages 1 and 2: all parameters of a group in one flat buffer, cut evenly over the ranks."""
 
+    def update_in_blocks(self) -> None:
+        self.optimizer.step = self._step
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        """What DeepSpeed's own step does where there is neither offloading nor loss scaling nor experts."""
+        from deepspeed.runtime.utils import all_gather_dp_groups
+
+        outer, rank = self.optimizer, dist.get_rank()
+        outer.micro_step_id = -1
+        grads: list[list[Tensor]] = [outer.averaged_gradients[i] for i in range(len(outer.bit16_groups))]
+        square = torch.tensor(square_sum(grad for of_group in grads for grad in of_group), dtype=torch.float64)
+        dist.all_reduce(square)
+        if not self._begin_update(norm := float(square) ** 0.5):
+            self.discard()
+            return
+        scale = divisor(norm, outer.clip_grad or None)
+        for i, (group, of_group) in enumerate(zip(self.inner.param_groups, grads, strict=True)):
+            master, low = outer.single_partition_of_fp32_groups[i], outer.parallel_partitioned_bit16_groups[i][rank]
+            step, at = adamw_state(self.inner, master)["step"].add_(1), 0
+            for grad in of_group:
+                adamw(group, step, [self._cut(master, at, grad, low.data)], scale)
+                at += grad.numel()
+            assert at == master.numel(), "DeepSpeed pads the gradients to the length of the cut"
+            outer.averaged_gradients[i] = outer.all_grad_tensors[i] = None
+        outer.zero_grad(set_to_none=True)
+        outer._lazy_init_hp_params_optimizer_state()
+        all_gather_dp_groups(
+            groups_flat=outer.bit16_groups_flat,
+            partitioned_param_groups=outer.parallel_partitioned_bit16_groups,
+            dp_process_group=outer.real_dp_process_group,
+            start_alignment_factor=outer.nccl_start_alignment_factor,
+            allgather_bucket_size=outer.allgather_bucket_size,
+        )
+
     def buffers(self) -> list[Tensor]:
         return list(self.optimizer.single_partition_of_fp32_groups)
 
@@ -158,6 +235,9 @@ class FlatPartition(Partition):
 
 class ParameterPartition(Partition):
     """Stage 3: each parameter cut evenly over the ranks, the last cut padded."""
+
+    def update_in_blocks(self) -> None:
+        pass
 
     def buffers(self) -> list[Tensor]:
         return list(self.optimizer.fp32_partitioned_groups_flat)

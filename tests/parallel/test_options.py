@@ -78,3 +78,11 @@ def test_communication_settings_reach_deepspeed() -> None:
     config = deepspeed_config(zero, precision="fp32", clip_norm=None, micro_batch_size=1, accumulation=1, world=1)
     assert config["zero_optimization"]["overlap_comm"] is True
     assert config["zero_optimization"]["reduce_bucket_size"] == 1234
+
+
+def test_without_a_clip_norm_deepspeed_does_not_clip() -> None:
+    """Its own default is a norm of 1."""
+    config = deepspeed_config(
+        ZeroConfig(), precision="fp32", clip_norm=None, micro_batch_size=1, accumulation=1, world=1
+    )
+    assert config["gradient_clipping"] == 0
