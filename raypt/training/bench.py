@@ -4,13 +4,12 @@
 
 The shape is fixed (hidden 512, 8 layers, 8 heads, 4 key/value heads, feed-forward 1408, vocabulary 32000, 512 tokens,
 micro-batch 4, AdamW, clipping) so that figures of different engines compare. Tokens are random; the loop is the train
-engine's own, without Ray.
+engine's own. torchrun starts the workers, or Ray Train does (`--under ray`): what Ray costs is the difference.
 """
 
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -32,20 +31,28 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, help="threads of a worker (default: all CPUs over the workers)")
     parser.add_argument("--stage", type=int, choices=(0, 1, 2, 3), default=1)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--under", choices=("torchrun", "ray"), default="torchrun", help="what starts the workers")
+    parser.add_argument("--compile", action="store_true", help="torch.compile each block")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--rank-result", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
     if args.rank_result is not None:
-        _rank(args.stage, args.precision, threads, args.warmup, args.steps, args.rank_result)
+        _rank(args, threads)
         return 0
+    os.environ.update(
+        OMP_NUM_THREADS=str(threads), DS_ACCELERATOR="cpu", DEEPSPEED_LOG_LEVEL="error", PYTHONWARNINGS="ignore"
+    )
     memory = PeakMemory()
     with tempfile.TemporaryDirectory() as directory:
-        result = Path(directory) / "rank-0.json"
-        _launch(args.workers, threads, [*argv, "--rank-result", str(result)])
+        args.rank_result = Path(directory) / "rank-0.json"
+        if args.under == "ray":
+            _under_ray(args, threads, directory)
+        else:
+            _under_torchrun(args.workers, [*argv, "--rank-result", str(args.rank_result)])
         peak_rss = memory.stop()
-        figures = json.loads(result.read_text())
+        figures = json.loads(args.rank_result.read_text())
     tokens = LENGTH * MICRO_BATCH * args.workers
     median = statistics.median(figures["seconds"])
     rate = tokens / median
@@ -58,6 +65,8 @@ def main(argv: list[str]) -> int:
         threads=threads,
         stage=args.stage,
         precision=args.precision,
+        compiled=args.compile,
+        under=args.under,
         tokens_per_s_median=round(rate, 1),
         tokens_per_s_best=round(tokens / min(figures["seconds"]), 1),
         step_ms=round(1000 * median, 1),
@@ -70,32 +79,34 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _launch(workers: int, threads: int, argv: list[str]) -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    base = os.environ | {
-        "WORLD_SIZE": str(workers),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": str(threads),
-        "DS_ACCELERATOR": "cpu",
-        "DEEPSPEED_LOG_LEVEL": "error",
-        "PYTHONWARNINGS": "ignore",
-    }
-    code = "import sys; from raypt.training.bench import main; sys.exit(main(sys.argv[1:]))"
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *argv], env=base | {"RANK": str(r), "LOCAL_RANK": str(r)}, stdout=2
-        )
-        for r in range(workers)
-    ]
-    failed = [r for r, process in enumerate(ranks) if process.wait()]
-    if failed:
-        raise SystemExit(f"rank {failed[0]} failed")
+def _under_torchrun(workers: int, argv: list[str]) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
+    code = subprocess.call([*torchrun, "-m", "raypt.training.bench", *argv], stdout=sys.stderr)
+    if code:
+        raise SystemExit(f"torchrun ended with {code}")
 
 
-def _rank(stage: int, precision: str, threads: int, warmup: int, steps: int, result: Path) -> None:
+def _under_ray(args: argparse.Namespace, threads: int, directory: str) -> None:
+    import ray
+    from ray.train.torch import TorchConfig
+    from ray.train.v2.api.config import RunConfig, ScalingConfig
+    from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+    ray.init(address="local", num_cpus=args.workers, include_dashboard=False, log_to_driver=False)
+    try:
+        TorchTrainer(
+            lambda: _rank(args, threads),
+            torch_config=TorchConfig(backend="gloo"),
+            scaling_config=ScalingConfig(num_workers=args.workers),
+            run_config=RunConfig(
+                storage_path=directory, worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
+            ),
+        ).fit()
+    finally:
+        ray.shutdown()
+
+
+def _rank(args: argparse.Namespace, threads: int) -> None:
     import numpy as np
     import torch
     import torch.distributed as dist
@@ -121,9 +132,10 @@ def _rank(stage: int, precision: str, threads: int, warmup: int, steps: int, res
         workers=world,
         micro_batch_size=MICRO_BATCH,
         global_batch_tokens=LENGTH * MICRO_BATCH * world,
-        precision=precision,
+        precision=args.precision,
+        compile=args.compile,
         optimizer=OptimizerConfig(lr=3e-4),
-        zero=ZeroConfig.model_validate({"stage": stage}),
+        zero=ZeroConfig.model_validate({"stage": args.stage}),
     )
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
@@ -137,7 +149,7 @@ def _rank(stage: int, precision: str, threads: int, warmup: int, steps: int, res
     parts: dict[str, float] = {"forward": 0.0, "backward": 0.0, "step": 0.0, "communication": 0.0}
     figures: dict[str, Any] = {}
     cpu = 0.0
-    for step in range(warmup + steps):
+    for step in range(args.warmup + args.steps):
         tokens = random.integers(0, model.vocab, (MICRO_BATCH, LENGTH + 1))
         batch = micro_batch(
             {"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(MICRO_BATCH)}
@@ -147,17 +159,18 @@ def _rank(stage: int, precision: str, threads: int, warmup: int, steps: int, res
         figures["loss"] = engine.forward_backward([batch]).loss
         engine.step(1.0)
         comm.barrier()
-        if step >= warmup:
+        if step >= args.warmup:
             seconds.append(time.perf_counter() - started)
             cpu += time.process_time() - cpu_started
             for name in parts:
-                parts[name] += getattr(engine.timing, name) / steps
+                parts[name] += getattr(engine.timing, name) / args.steps
     if rank == 0:
         del engine
         figures |= {"seconds": seconds, "cpu_s": cpu, "parts": parts, "flops_per_token": model.flops_per_token(LENGTH)}
-        figures["peak_flops"] = matmul_flops(device, precision, size=2048, repeats=4)
-        result.write_text(json.dumps(figures))
-    dist.destroy_process_group()
+        figures["peak_flops"] = matmul_flops(device, args.precision, size=2048, repeats=4)
+        args.rank_result.write_text(json.dumps(figures))
+    if args.under == "torchrun":
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     """`jobs/bench.py checkpoint ...`: print one JSON line."""
     parser = argparse.ArgumentParser(prog="bench.py checkpoint", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--threads", type=int, default=1, help="threads of the matrix products; default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=8, help="saves; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=4, help="saves; default: %(default)s")
     parser.add_argument("--quiet-steps", type=int, default=8, help="steps between two saves; default: %(default)s")
     parser.add_argument("--dir", default=None, help="where to write; default: the temporary directory")
     args = parser.parse_args(argv)

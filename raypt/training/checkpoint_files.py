@@ -89,9 +89,19 @@ class CheckpointWriter:
     written: starting the next waits for it.
     """
 
-    def __init__(self, uri: str, config: CheckpointConfig, *, rank: int, world: int, meta: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        config: CheckpointConfig,
+        *,
+        rank: int,
+        world: int,
+        meta: Mapping[str, Any],
+        use_gpu: bool = False,
+    ) -> None:
         self.uri, self.config, self.rank, self.world, self.meta = uri, config, rank, world, meta
         self._thread: threading.Thread | None = None
+        self._pace = Pace(config.cpu_share if config.background and not use_gpu else None)
         self._error: BaseException | None = None
         self._committed: CheckpointInfo | None = None
         self.seconds = 0.0
@@ -109,12 +119,14 @@ class CheckpointWriter:
         if not self.config.background:
             self._write(name, copied, progress)
             return
+        self._pace.resume()
         self._thread = threading.Thread(target=self._guarded, args=(name, copied, progress), name="checkpoint")
         self._thread.start()
 
     def wait(self) -> CheckpointInfo | None:
         """Wait for the checkpoint being written. A failure in the thread is raised here."""
         if self._thread is not None:
+            self._pace.hurry()
             self._thread.join()
             self._thread = None
         if self._error is not None:
@@ -152,7 +164,7 @@ class CheckpointWriter:
         started = time.perf_counter()
         directory = storage.join(self.uri, name)
         file = f"rank-{self.rank:05d}.safetensors"
-        size, digest = write_tensors(storage.join(directory, file), shard.tensors)
+        size, digest = write_tensors(storage.join(directory, file), shard.tensors, self._pace)
         entry = {"file": file, "size": size, "xxh3": digest, "scalars": shard.scalars}
         storage.write_json(storage.join(directory, f"rank-{self.rank:05d}.json"), entry)
         if self.rank == 0:
@@ -189,14 +201,46 @@ class CheckpointWriter:
         return dict(json.loads(storage.read_bytes(path)))
 
 
-def write_tensors(uri: str, tensors: Mapping[str, Tensor]) -> tuple[int, str]:
+class Pace:
+    """Holds a thread to a share of one core, until somebody waits for it.
+
+    A matrix product shared out over all cores is as slow as its slowest core, so whatever a writer takes from one of
+    them, all lose; a low priority does not help, since the kernel still gives it turns of milliseconds.
+    """
+
+    def __init__(self, share: float | None) -> None:
+        self._share = share
+        self._hurry = threading.Event()
+        self._before = 0.0
+
+    def hurry(self) -> None:
+        self._hurry.set()
+
+    def resume(self) -> None:
+        self._hurry.clear()
+
+    def start(self) -> None:
+        """Called by the thread to be held, before its work."""
+        self._before = time.thread_time()
+
+    def pause(self) -> None:
+        """Called by that thread after a piece of work: rest as long as that piece is worth."""
+        if self._share is not None and not self._hurry.is_set():
+            self._hurry.wait((time.thread_time() - self._before) * (1 / self._share - 1))
+        self._before = time.thread_time()
+
+
+def write_tensors(uri: str, tensors: Mapping[str, Tensor], pace: Pace | None = None) -> tuple[int, str]:
     """Write a safetensors file whole or not at all; its size and hash. Nothing is copied but what is being written."""
+    pace = pace or Pace(None)
+    pace.start()
     digest, size = xxhash.xxh3_128(), 0
     with storage.atomic_write(uri) as f:
         for part in _serialized(tensors):
             digest.update(part)
             size += len(part)
             f.write(part)
+            pace.pause()
     return size, digest.hexdigest()
 
 

@@ -55,6 +55,10 @@ class CheckpointConfig(Settings):
     """The k with the lowest held-out loss are kept."""
     background: bool = True
     """Write in a thread while training goes on; only copying the state to host memory interrupts it."""
+    cpu_share: float | None = Field(default=0.05, gt=0, le=1)
+    """On CPU workers, how much of one core the background writer takes from the matrix products; a save then lasts the
+    longer. Nobody waits for a slow writer: the next save, the end of the run and a preemption let it go on at full
+    speed. None = full speed from the start, as on GPU workers, whose host has cores to spare."""
     commit_timeout_s: float = Field(default=1800.0, gt=0)
     """How long a checkpoint waits for the slowest rank's file before it is given up."""
 

@@ -1,9 +1,10 @@
 """Training as a Ray Train run: driver side, and the worker function that Ray ships."""
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +120,6 @@ def _fit(
     data_config: ray.train.DataConfig | None,
 ) -> None:
     train = spec.train
-    _set_environment(train, elastic=len(sizes) > 1)
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
@@ -147,7 +147,8 @@ def _fit(
         sizes=sizes,
     )
     try:
-        trainer.fit()
+        with _environment(train, elastic=len(sizes) > 1):
+            trainer.fit()
     except WorkerGroupError as e:
         for failure in e.worker_failures.values():
             cause = getattr(failure, "cause", failure)
@@ -161,15 +162,27 @@ def _cursor(checkpoints_uri: str) -> Cursor | None:
     return None if newest is None else Cursor(newest.cursor.next_sample, newest.cursor.fingerprint)
 
 
-def _set_environment(train: TrainConfig, *, elastic: bool) -> None:
-    """Ray Train's own knobs; the driver's environment reaches the controller and the workers."""
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # also how often a report is taken up
+@contextlib.contextmanager
+def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
+    """Ray Train's own knobs, for one run: the driver's environment reaches the controller and the workers. What a
+    person has set there wins.
+    """
     # An elastic run counts what fits before it asks for it; if that is gone by then, it had better count again.
     timeout = min(train.start_timeout_s, _ELASTIC_START_TIMEOUT_S) if elastic else train.start_timeout_s
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(timeout))
+    knobs = {
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # also how often a report is taken up
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(timeout),
+    }
     if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
-        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+        knobs["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
+    ours = {name: value for name, value in knobs.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def _worker_environment(train: TrainConfig) -> dict[str, str]:

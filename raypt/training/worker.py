@@ -95,7 +95,12 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             start=start,
             fingerprint=spec.fingerprint,
             writer=CheckpointWriter(
-                spec.checkpoints_uri, train.checkpoint, rank=rank, world=world, meta=_meta(spec, train)
+                spec.checkpoints_uri,
+                train.checkpoint,
+                rank=rank,
+                world=world,
+                meta=_meta(spec, train),
+                use_gpu=train.use_gpu,
             ),
             heldout=_heldout(spec),
             device=device,

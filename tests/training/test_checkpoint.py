@@ -1,6 +1,7 @@
 """Checkpoints: committed by their manifest, verified by their hashes, kept by policy, read by any number of ranks."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from raypt.training.checkpoint import (
     list_checkpoints,
     sweep,
 )
-from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter, Pace, write_tensors
 from raypt.training.config import CheckpointConfig
 
 WEIGHT = torch.arange(10, dtype=torch.float32)
@@ -174,3 +175,32 @@ def test_keys_survive_the_round_trip() -> None:
         "exp_avg_sq",
         1234,
     )
+
+
+def test_a_held_writer_takes_its_share_of_a_core_and_no_more(tmp_path: Path) -> None:
+    tensors = {key("w", MASTER, 0): torch.ones(1 << 23)}
+    used, began = time.thread_time(), time.perf_counter()
+    write_tensors(str(tmp_path / "w"), tensors, Pace(0.1))
+    share = (time.thread_time() - used) / (time.perf_counter() - began)
+    assert share < 0.15  # the opening of the file and the last sync are outside the pace
+
+
+def test_nobody_waits_for_a_held_writer(tmp_path: Path) -> None:
+    config = CheckpointConfig(cpu_share=0.001)
+    writer = CheckpointWriter(str(tmp_path), config, rank=0, world=1, meta={})
+    writer.save("step-00000001-x", StateShard({key("w", MASTER, 0): torch.zeros(1 << 23)}), Progress(step=1))
+    time.sleep(0.5)  # at full speed 32 MB are long written by now
+    assert writer.writing
+    began = time.perf_counter()
+    assert writer.wait() is not None
+    assert time.perf_counter() - began < 5  # held, the rest would take half a minute
+
+
+def test_the_checkpoint_after_a_hurried_one_is_held_again(tmp_path: Path) -> None:
+    writer = CheckpointWriter(str(tmp_path), CheckpointConfig(cpu_share=0.001), rank=0, world=1, meta={})
+    tensors = {key("w", MASTER, 0): torch.zeros(1 << 23)}
+    writer.save("step-00000001-x", StateShard(tensors), Progress(step=1))
+    writer.save("step-00000002-x", StateShard(tensors), Progress(step=2))
+    time.sleep(0.5)
+    assert writer.writing
+    writer.wait()

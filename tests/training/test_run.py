@@ -1,5 +1,6 @@
 """Training under Ray Train: what it leaves, and that killing a worker and then the driver changes nothing of it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Runs:
     killed: TrainResult
     killed_dir: Path
     steps_when_driver_died: int
+    knobs_left: set[str]
+    """Of Ray Train, in the environment after two runs and not before."""
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +40,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     root = tmp_path_factory.mktemp("training")
     tiny_run.prepare(root / "data")
     survived = kill_worker_then_driver(root / "data", root / "killed")
+    before = set(os.environ)
     ray.init(address="local", num_cpus=2, include_dashboard=False)
     try:
         undisturbed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "undisturbed")))
         killed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "killed")))
-        yield Runs(root / "data", undisturbed, root / "undisturbed", killed, root / "killed", survived)
+        left = {name for name in set(os.environ) - before if name.startswith("RAY_TRAIN")}
+        yield Runs(root / "data", undisturbed, root / "undisturbed", killed, root / "killed", survived, left)
     finally:
         ray.shutdown()
 
@@ -144,3 +149,8 @@ def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -
     train = tiny_run.train_config().model_copy(update={"global_batch_tokens": 250})
     with pytest.raises(UserError, match="128 and 256"):
         check_workers(train, tiny_run.LENGTH)
+
+
+def test_a_run_leaves_the_environment_as_it_found_it(runs: Runs) -> None:
+    """An elastic run after another one in the same driver would else wait as long as that one for workers to start."""
+    assert runs.knobs_left == set()
