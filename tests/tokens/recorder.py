@@ -1,6 +1,7 @@
 """A training run that learns nothing and records every sample it is given: python -m tests.tokens.recorder ARGUMENTS.
 
-It tokenizes in the background, as jobs/pretrain.py does, and commits a cursor every few steps, as a checkpoint would.
+It curates raw documents if asked to and tokenizes in the background, as jobs/pretrain.py does, and commits a cursor
+every few steps, as a checkpoint would.
 """
 
 import json
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import ray
 import ray.train
 import ray.train.collective
@@ -19,12 +22,17 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from raypt import storage
-from raypt.tokens.config import TokensConfig
+from raypt.config import RunConfig as JobConfig
+from raypt.config_io import validate
+from raypt.pipeline import curate
+from raypt.run_dir import RunDir
+from raypt.tokens.config import TokenizerConfig, TokensConfig
 from raypt.tokens.parts import part_uris
-from raypt.tokens.plan import Cursor, StreamSpec, plan_stream, prepare_store
+from raypt.tokens.plan import Cursor, StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.producer import Tokenizing
 from raypt.tokens.stream import Batches, StreamDataConfig, make_train_dataset
 from raypt.tokens.tokenizer import Tokenizer
+from raypt.tokens.trainer import prepare_tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ class Recording:
     address: str
     commit_every: int = 3
     global_batch: int = 24
+    sequence_length: int = 32
+    raw: str = ""
+    """Directory of <source>-*.jsonl files, of which curated/ and tokenizer/ are made first; "" = both are there."""
 
     @property
     def config(self) -> TokensConfig:
@@ -51,16 +62,20 @@ class Recording:
             "ahead_steps": 2,
             "stall_timeout_s": 90,
         }
+        packing = {"sequence_length": self.sequence_length}
         return TokensConfig.model_validate(
-            {"packing": {"sequence_length": 32}, "stream": stream, "tokenizer": {"path": f"{self.root}/tokenizer"}}
+            {"packing": packing, "stream": stream, "tokenizer": {"path": f"{self.root}/tokenizer"}}
         )
 
-    def spec(self) -> StreamSpec:
-        plan = prepare_store(
-            part_uris(f"{self.root}/curated"), Tokenizer.load(f"{self.root}/tokenizer"), self.config, self.store, seed=0
-        )
+    def plan(self) -> StorePlan:
+        parts, tokenizer = part_uris(f"{self.root}/curated"), Tokenizer.load(f"{self.root}/tokenizer")
+        return prepare_store(parts, tokenizer, self.config, self.store, seed=0)
+
+    def spec(self, plan: StorePlan | None = None) -> StreamSpec:
         samples = self.steps * self.global_batch
-        return plan_stream(plan, self.config, samples=samples, global_batch=self.global_batch, ranks=(1, 2, 3, 4))
+        return plan_stream(
+            plan or self.plan(), self.config, samples=samples, global_batch=self.global_batch, ranks=(1, 2, 3, 4)
+        )
 
     @property
     def store(self) -> str:
@@ -74,8 +89,24 @@ class Recording:
     def records(self) -> Path:
         return Path(self.root) / "records"
 
+    def steps_done(self) -> int:
+        """One more than the furthest step that some rank has recorded."""
+        return max((int(name.split("-")[0]) + 1 for name in storage.listdir(str(self.records))), default=0)
+
+    def recorded(self) -> list[list[dict[str, Any]]]:
+        """By step, what each rank recorded, in rank order."""
+        by_step: list[list[dict[str, Any]]] = [[] for _ in range(self.steps)]
+        for name in storage.listdir(str(self.records)):
+            by_step[int(name.split("-")[0])].append(storage.read_json(str(self.records / name)))
+        return by_step
+
     def cursor(self) -> Cursor | None:
         return Cursor(**json.loads(self.cursor_file.read_text())) if self.cursor_file.exists() else None
+
+
+def row_hashes(tokens: npt.NDArray[Any]) -> list[str]:
+    """A hash of each row's ids, whatever their type."""
+    return [xxhash.xxh3_64_hexdigest(row.tobytes()) for row in tokens.astype(np.int32)]
 
 
 def work(config: dict[str, Any]) -> None:
@@ -86,10 +117,9 @@ def work(config: dict[str, Any]) -> None:
     cursor = run.cursor()
     first = cursor.next_sample // run.global_batch if cursor else 0
     if rank == 0:
-        for file in run.records.iterdir():
-            # A worker killed while it wrote leaves a .tmp file behind.
-            if not file.name.startswith(".") and int(file.name.split("-")[0]) >= first:
-                file.unlink()
+        for name in storage.listdir(str(run.records)):
+            if int(name.split("-")[0]) >= first:
+                storage.remove(str(run.records / name))
     ray.train.collective.barrier()
     rows = Batches(ray.train.get_dataset_shard("train"), 2)
     for step in range(first, run.steps):
@@ -97,7 +127,7 @@ def work(config: dict[str, Any]) -> None:
         for _ in range(run.global_batch // ranks // 2):
             batch = next(rows)
             record["samples"] += batch["sample_index"].tolist()
-            record["hashes"] += [xxhash.xxh3_64_hexdigest(row.tobytes()) for row in batch["tokens"]]
+            record["hashes"] += row_hashes(batch["tokens"])
         storage.write_json(str(run.records / f"{step:05d}-{rank}"), record)
         if (step + 1) % run.commit_every == 0:
             ray.train.collective.barrier()
@@ -107,14 +137,33 @@ def work(config: dict[str, Any]) -> None:
         time.sleep(run.step_s)
 
 
+def data_side(run: Recording) -> JobConfig:
+    """The configuration that makes curated/ of raw documents."""
+    sources = [{"name": name, "paths": f"{run.raw}/{name}-*.jsonl"} for name in ("web", "books")]
+    job = {
+        "ray": {"min_actors": 2, "max_actors": 2},
+        "corpus": {"sources": sources, "shard_bytes": 650_000},
+        "curation": {"stages": ["language", "gopher_quality", "pii"]},
+        "dedup": {"enabled": False},
+    }
+    return validate(JobConfig, job)
+
+
+def curate_raw(run: Recording) -> None:
+    """From raw documents to curated/ and a tokenizer trained on it."""
+    curate(data_side(run), RunDir(run.root))
+    parts, tokenizer = part_uris(f"{run.root}/curated"), TokenizerConfig(vocab_size=600)
+    prepare_tokenizer(parts, tokenizer, f"{run.root}/tokenizer", seed=0)
+
+
 def main(run: Recording) -> None:
     logging.basicConfig(level=logging.INFO)
     ray.init(address=run.address, log_to_driver=False)
+    if run.raw:
+        curate_raw(run)
     run.records.mkdir(exist_ok=True)
-    spec = run.spec()
-    plan = prepare_store(
-        part_uris(f"{run.root}/curated"), Tokenizer.load(f"{run.root}/tokenizer"), run.config, run.store, seed=0
-    )
+    plan = run.plan()
+    spec = run.spec(plan)
     tokenizing = Tokenizing(plan, run.config, f"{run.root}/tokenizer", spec, max_in_flight=1)
     DataParallelTrainer(
         work,

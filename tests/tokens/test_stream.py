@@ -14,6 +14,7 @@ from raypt.tokens.producer import tokenize_parts
 from raypt.tokens.reader import Batch, SampleReader
 from raypt.tokens.stream import Batches, StreamDataConfig, make_train_dataset
 from tests.tokens.conftest import PlanMaker
+from tests.tokens.on_ray import iterators
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,6 @@ def specification(make_plan: PlanMaker, samples: int = 240, **overrides: object)
     plan, config, tokenizer_uri = make_plan(**overrides)
     tokenize_parts(plan, config, tokenizer_uri)
     return plan_stream(plan, config, samples=samples, global_batch=24, ranks=(1, 2, 3, 4))
-
-
-def iterators(spec: StreamSpec, ranks: int, start: int = 0) -> list[DataIterator]:
-    """What Ray Train gives its workers: the factory's dataset, split by our DataConfig."""
-    cursor = Cursor(start, spec.fingerprint) if start else None
-    dataset = make_train_dataset(spec, lambda: cursor)()
-    return [split["train"] for split in StreamDataConfig(spec).configure({"train": dataset}, ranks)]
 
 
 def consume(splits: list[DataIterator], micro_batch: int | None = 2, limit: int | None = None) -> list[list[Batch]]:
