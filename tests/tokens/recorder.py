@@ -152,7 +152,8 @@ def data_side(run: Recording) -> JobConfig:
 def curate_raw(run: Recording) -> None:
     """From raw documents to curated/ and a tokenizer trained on it."""
     curate(data_side(run), RunDir(run.root))
-    parts, tokenizer = part_uris(f"{run.root}/curated"), TokenizerConfig(vocab_size=600)
+    # WordPiece is encoded four times as slowly as byte-level BPE: a task is that much longer at its work.
+    parts, tokenizer = part_uris(f"{run.root}/curated"), TokenizerConfig(vocab_size=600, algorithm="wordpiece")
     prepare_tokenizer(parts, tokenizer, f"{run.root}/tokenizer", seed=0)
 
 
