@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from raypt.analysis.measure import PeakMemory, Section, report_line
+from raypt.training.config import TrainConfig
+from raypt.training.environment import worker_environment
 
 LENGTH, MICRO_BATCH = 512, 4
 
@@ -31,6 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, help="threads of a worker (default: all CPUs over the workers)")
     parser.add_argument("--stage", type=int, choices=(0, 1, 2, 3), default=1)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--loss-chunk", type=int, default=TrainConfig().loss_chunk_tokens, help="default: %(default)s")
     parser.add_argument("--under", choices=("torchrun", "ray"), default="torchrun", help="what starts the workers")
     parser.add_argument("--compile", action="store_true", help="torch.compile each block")
     parser.add_argument("--steps", type=int, default=8)
@@ -41,14 +44,13 @@ def main(argv: list[str]) -> int:
     if args.rank_result is not None:
         _rank(args, threads)
         return 0
-    os.environ.update(
-        OMP_NUM_THREADS=str(threads), DS_ACCELERATOR="cpu", DEEPSPEED_LOG_LEVEL="error", PYTHONWARNINGS="ignore"
-    )
+    environment = worker_environment(TrainConfig(), threads) | {"DEEPSPEED_LOG_LEVEL": "error"}
+    os.environ.update(environment | {"PYTHONWARNINGS": "ignore"})
     memory = PeakMemory()
     with tempfile.TemporaryDirectory() as directory:
         args.rank_result = Path(directory) / "rank-0.json"
         if args.under == "ray":
-            _under_ray(args, threads, directory)
+            _under_ray(args, threads, directory, environment)
         else:
             _under_torchrun(args.workers, [*argv, "--rank-result", str(args.rank_result)])
         peak_rss = memory.stop()
@@ -86,7 +88,7 @@ def _under_torchrun(workers: int, argv: list[str]) -> None:
         raise SystemExit(f"torchrun ended with {code}")
 
 
-def _under_ray(args: argparse.Namespace, threads: int, directory: str) -> None:
+def _under_ray(args: argparse.Namespace, threads: int, directory: str, environment: dict[str, str]) -> None:
     import ray
     from ray.train.torch import TorchConfig
     from ray.train.v2.api.config import RunConfig, ScalingConfig
@@ -98,9 +100,7 @@ def _under_ray(args: argparse.Namespace, threads: int, directory: str) -> None:
             lambda: _rank(args, threads),
             torch_config=TorchConfig(backend="gloo"),
             scaling_config=ScalingConfig(num_workers=args.workers),
-            run_config=RunConfig(
-                storage_path=directory, worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
-            ),
+            run_config=RunConfig(storage_path=directory, worker_runtime_env={"env_vars": environment}),
         ).fit()
     finally:
         ray.shutdown()
@@ -115,7 +115,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
     from raypt.parallel.config import ZeroConfig
-    from raypt.training.config import OptimizerConfig, TrainConfig
+    from raypt.training.config import OptimizerConfig
     from raypt.training.peak import matmul_flops
     from raypt.training.plan import plan_batches
     from raypt.training.worker import build_engine, quiet_libraries
@@ -134,6 +134,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
         global_batch_tokens=LENGTH * MICRO_BATCH * world,
         precision=args.precision,
         compile=args.compile,
+        loss_chunk_tokens=args.loss_chunk,
         optimizer=OptimizerConfig(lr=3e-4),
         zero=ZeroConfig.model_validate({"stage": args.stage}),
     )

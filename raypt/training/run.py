@@ -24,6 +24,7 @@ from raypt.model import ModelConfig
 from raypt.tokens.plan import Cursor, check_fingerprint
 from raypt.training.checkpoint import CheckpointInfo, latest_checkpoint
 from raypt.training.config import TrainConfig
+from raypt.training.environment import worker_environment
 from raypt.training.loop import Hooks
 from raypt.training.plan import valid_world_sizes
 from raypt.training.records import merge_samples, read_metrics
@@ -123,6 +124,7 @@ def _fit(
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
+    threads = train.threads_per_worker or max(1, math.ceil(train.cpus_per_worker))
     resources: dict[str, float] = {"CPU": train.cpus_per_worker}
     if train.use_gpu:
         resources["GPU"] = 1
@@ -140,7 +142,7 @@ def _fit(
             name=CHECKPOINTS,
             storage_path=spec.run_uri,
             failure_config=FailureConfig(max_failures=train.max_failures),
-            worker_runtime_env={"env_vars": _worker_environment(train)},
+            worker_runtime_env={"env_vars": worker_environment(train, threads)},
         ),
         datasets={"train": make_dataset(lambda: _cursor(spec.checkpoints_uri))},
         dataset_config=data_config,
@@ -183,12 +185,6 @@ def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
     finally:
         for name in ours:
             del os.environ[name]
-
-
-def _worker_environment(train: TrainConfig) -> dict[str, str]:
-    threads = train.threads_per_worker or max(1, math.ceil(train.cpus_per_worker))
-    environment = {"OMP_NUM_THREADS": str(threads)}
-    return environment if train.use_gpu else environment | {"DS_ACCELERATOR": "cpu"}
 
 
 def _worker(config: dict[str, Any]) -> None:
