@@ -20,8 +20,9 @@ class ZeroConfig(Settings):
     """Local directory for nvme offload."""
     overlap_comm: bool | None = None
     """Overlap gradient reduction with the backward pass; None = DeepSpeed's default for the stage."""
-    reduce_bucket_elements: int = Field(default=50_000_000, gt=0)
-    """Gradient elements reduced at once."""
+    reduce_bucket_elements: int | None = Field(default=None, gt=0)
+    """Gradient elements reduced at once; None = 50 million on GPUs, 8 million on CPUs, where a bucket gains nothing by
+    its size and takes its memory."""
     deepspeed: dict[str, Any] = Field(default_factory=dict)
     """Any further DeepSpeed configuration, merged over the generated one; keys that raypt sets are refused."""
 

@@ -59,6 +59,7 @@ class ZeroEngine:
             micro_batch_size=micro_batch_size,
             accumulation=accumulation,
             world=self.world,
+            use_gpu=device.type != "cpu",
         )
         model = _initialised(build, seed, config, device)
         if compile_blocks:
@@ -169,10 +170,18 @@ def _initialised(build: Callable[[], Llama], seed: int, config: dict[str, Any], 
 
 
 def deepspeed_config(
-    zero: ZeroConfig, *, precision: str, clip_norm: float | None, micro_batch_size: int, accumulation: int, world: int
+    zero: ZeroConfig,
+    *,
+    precision: str,
+    clip_norm: float | None,
+    micro_batch_size: int,
+    accumulation: int,
+    world: int,
+    use_gpu: bool = False,
 ) -> dict[str, Any]:
     """DeepSpeed's JSON, with the user's extra keys merged in; a key raypt sets itself is refused."""
-    section: dict[str, Any] = {"stage": zero.stage, "reduce_bucket_size": zero.reduce_bucket_elements}
+    bucket = zero.reduce_bucket_elements or (50_000_000 if use_gpu else 8_000_000)
+    section: dict[str, Any] = {"stage": zero.stage, "reduce_bucket_size": bucket}
     if zero.overlap_comm is not None:
         section["overlap_comm"] = zero.overlap_comm
     for name, where in (("offload_optimizer", zero.offload_optimizer), ("offload_param", zero.offload_params)):

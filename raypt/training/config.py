@@ -122,7 +122,7 @@ class TrainConfig(Settings):
     """torch.compile each block."""
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of the squared log-partition (PaLM: 1e-4); reported apart from the loss."""
-    loss_chunk_tokens: int = Field(default=1024, gt=0)
+    loss_chunk_tokens: int = Field(default=512, gt=0)
     """Positions whose logits exist at one time."""
     cross_document_targets: bool = False
     """Also learn to predict a document's first token from the document before it."""

@@ -12,7 +12,6 @@ def worker_environment(train: TrainConfig, threads: int) -> dict[str, str]:
 KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "MALLOC_TOP_PAD_": str(2**26),
     "MALLOC_ARENA_MAX": "1",
 }
 """For glibc: what a step frees is what the next step allocates. Large activations and gradients would otherwise go
