@@ -9,11 +9,14 @@ steps and of steps during a background save alternate. The snapshot, which does 
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from raypt.analysis.measure import Section, report_line
+from raypt.training.config import CheckpointConfig, OptimizerConfig, TrainConfig
+from raypt.training.environment import worker_environment
 
 LENGTH = 32
 
@@ -26,9 +29,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--quiet-steps", type=int, default=8, help="steps between two saves; default: %(default)s")
     parser.add_argument("--dir", default=None, help="where to write; default: the temporary directory")
     args = parser.parse_args(argv)
+    environment = worker_environment(TrainConfig(), args.threads)
+    if not environment.items() <= os.environ.items():  # memory is managed as the process found it at its start
+        os.execve(sys.executable, sys.orig_argv, os.environ | environment)
     os.environ.update(
         RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0",
-        OMP_NUM_THREADS=str(args.threads), DS_ACCELERATOR="cpu", DEEPSPEED_LOG_LEVEL="error",
+        DEEPSPEED_LOG_LEVEL="error",
     )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=args.dir) as directory:
         _measure(Path(directory), args.threads, args.rounds, args.quiet_steps)
@@ -53,7 +59,6 @@ def _measure(directory: Path, threads: int, rounds: int, quiet_steps: int) -> No
     from raypt.parallel import comm
     from raypt.training.checkpoint import Progress
     from raypt.training.checkpoint_files import CheckpointWriter
-    from raypt.training.config import CheckpointConfig, OptimizerConfig, TrainConfig
     from raypt.training.plan import plan_batches
     from raypt.training.worker import build_engine, quiet_libraries
 

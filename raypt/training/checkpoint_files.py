@@ -24,6 +24,8 @@ from raypt.training.config import CheckpointConfig
 
 _PART = 1 << 20
 """Bytes hashed and written at a time: what was just hashed is still in the cache when it is written."""
+_BURST = 32 * _PART
+"""Bytes between two rests of a held writer: each start of it costs a step some milliseconds, whatever it then does."""
 
 
 class CheckpointReader:
@@ -240,7 +242,8 @@ def write_tensors(uri: str, tensors: Mapping[str, Tensor], pace: Pace | None = N
             digest.update(part)
             size += len(part)
             f.write(part)
-            pace.pause()
+            if size // _BURST != (size - len(part)) // _BURST:
+                pace.pause()
     return size, digest.hexdigest()
 
 
