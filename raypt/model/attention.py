@@ -1,10 +1,11 @@
-"""Causal attention for training on CPUs, which does not compute what the mask throws away.
+"""Causal attention that does not compute what the mask throws away: by documents on GPUs, in blocks on CPUs.
 
 torch's CPU kernel works through all keys for every query. Here queries go in blocks, and a block sees only the keys up
 to its own end: a little over half of the products. Probabilities are kept for the backward pass (the memory is that of
 half the score matrix), and the query heads of a group are folded into the rows of one product per key head.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -87,3 +88,38 @@ def attention(q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | Non
         is_causal=mask is None and s > 1,
         enable_gqa=q_BHSD.shape[1] != k_BKTD.shape[1],
     )
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a packed batch, its rows laid end to end."""
+
+    starts_N1: Tensor
+    """int32: where each document begins, and where the last one ends."""
+    longest: int
+    """Tokens of the longest document."""
+
+
+def documents(segments_BS: Tensor) -> Documents:
+    """A document begins with each row and where the segment changes; padding (segment 0) counts as one."""
+    begins_BS = torch.ones_like(segments_BS, dtype=torch.bool)
+    begins_BS[:, 1:] = segments_BS[:, 1:] != segments_BS[:, :-1]
+    end = torch.tensor([segments_BS.numel()], device=segments_BS.device)
+    starts_N1 = torch.cat((begins_BS.flatten().nonzero()[:, 0], end)).int()
+    return Documents(starts_N1, int(starts_N1.diff().max()))
+
+
+def varlen_attention(q_BHSD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, docs: Documents) -> Tensor:
+    """Causal attention inside each document by torch's variable-length flash kernel, which sees no mask at all: CUDA,
+    half precision.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    b, _, s, _ = q_BHSD.shape
+    q_THD, k_TKD, v_TKD = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHSD, k_BKSD, v_BKSD))
+    y_THD = varlen_attn(
+        q_THD, k_TKD, v_TKD, docs.starts_N1, docs.starts_N1, docs.longest, docs.longest,
+        window_size=(-1, 0), enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
+    )  # fmt: skip
+    assert isinstance(y_THD, Tensor)
+    return y_THD.unflatten(0, (b, s)).transpose(1, 2)

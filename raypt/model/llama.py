@@ -20,7 +20,7 @@ from torch.utils.checkpoint import (
     noop_context_fn,
 )
 
-from raypt.model.attention import attention
+from raypt.model.attention import Documents, attention, documents, varlen_attention
 from raypt.model.config import ModelConfig
 from raypt.model.loss import cross_entropy_sum
 from raypt.model.rope import cos_sin, inverse_frequencies, positions_from_segments, rotate
@@ -74,6 +74,8 @@ class Context:
     mask: Tensor | None
     """Boolean, True = may attend, broadcast to (B, H, S, T); None = plain causal."""
     cache: KVCache | None = None
+    documents: Documents | None = None
+    """Where variable-length attention takes the place of the mask."""
 
 
 class RMSNorm(nn.Module):
@@ -114,7 +116,10 @@ class Attention(nn.Module):
         k_BKSD = rotate(k.transpose(1, 2), context.cos, context.sin)
         if context.cache is not None:
             k_BKSD, v_BKSD = context.cache.append(self.layer, k_BKSD, v_BKSD)
-        y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask)
+        if context.documents is not None:
+            y_BHSD = varlen_attention(q_BHSD, k_BKSD, v_BKSD, context.documents)
+        else:
+            y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask)
         return self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
 
 
@@ -187,12 +192,14 @@ class Llama(nn.Module):
 
     `forward(tokens, segments)` gives logits; with `targets` it gives sums over them without ever holding all logits.
     `activation_checkpointing`: "none", "full" (a block's input is kept, all else recomputed), or "selective" (results
-    of the linear layers and of torch's attention kernels are kept, norms and pointwise work recomputed).
+    of the linear layers and of torch's attention kernels are kept, norms and pointwise work recomputed). `varlen`:
+    packed documents go through torch's variable-length flash attention (CUDA, half precision).
     """
 
-    def __init__(self, config: ModelConfig, activation_checkpointing: str = "none") -> None:
+    def __init__(self, config: ModelConfig, activation_checkpointing: str = "none", *, varlen: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.varlen = varlen
         self.activation_checkpointing = activation_checkpointing
         self.model = Backbone(config)
         self.lm_head = Head(config.hidden_size, config.vocab, bias=False)
@@ -256,6 +263,8 @@ class Llama(nn.Module):
             return Context(cos, sin, mask, cache)
         assert cache is None, "a cache holds one document a row"
         cos, sin = cos_sin(positions_from_segments(segments_BS), inverse)
+        if self.varlen:
+            return Context(cos[:, None], sin[:, None], None, documents=documents(segments_BS))
         same_B1SS = (segments_BS[:, None, :, None] == segments_BS[:, None, None, :]).tril()
         return Context(cos[:, None], sin[:, None], same_B1SS)
 

@@ -120,6 +120,8 @@ class TrainConfig(Settings):
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
     """torch.compile each block."""
+    varlen_attention: bool = False
+    """Variable-length flash attention over packed documents instead of masked attention (GPUs, bf16)."""
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of the squared log-partition (PaLM: 1e-4); reported apart from the loss."""
     loss_chunk_tokens: int = Field(default=512, gt=0)
@@ -160,6 +162,8 @@ class TrainConfig(Settings):
         low, high = self.worker_range
         if not 1 <= low <= high:
             raise ValueError(f"train.workers must be a positive number or a pair (min, max), not {self.workers}")
+        if self.varlen_attention and not (self.use_gpu and self.precision == "bf16"):
+            raise ValueError("train.varlen_attention needs train.use_gpu=true and train.precision=bf16")
         if self.optimizer.kind == "muon" and self.zero.offload_optimizer is not None:
             raise ValueError(
                 "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, "

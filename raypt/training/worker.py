@@ -124,7 +124,7 @@ def build_engine(
 ) -> ZeroEngine:
     """A freshly initialised engine; the process group must exist."""
     return ZeroEngine(
-        lambda: Llama(model, train.activation_checkpointing),
+        lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
         seed=seed,
         compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),

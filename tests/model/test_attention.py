@@ -1,10 +1,10 @@
-"""The CPU attention of training against torch's."""
+"""The attention of training against torch's with a mask."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from raypt.model.attention import BLOCK, attention
+from raypt.model.attention import BLOCK, attention, documents, varlen_attention
 
 torch.set_num_threads(1)
 
@@ -38,3 +38,29 @@ def test_the_same_holds_without_gradients_and_in_bf16() -> None:
         assert torch.equal(attention(q, k, v, None), expected)
     low = attention(*(x.bfloat16().requires_grad_() for x in (q, k, v)), None)
     torch.testing.assert_close(low.float(), expected, atol=3e-2, rtol=3e-2)
+
+
+def test_documents_begin_with_a_row_and_where_the_segment_changes() -> None:
+    found = documents(torch.tensor([[1, 1, 2, 2, 2], [2, 2, 2, 2, 0]]))
+    assert found.starts_N1.tolist() == [0, 2, 5, 9, 10]
+    assert found.starts_N1.dtype == torch.int32
+    assert found.longest == 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length flash attention runs on CUDA alone")
+def test_variable_length_attention_equals_masked_attention() -> None:
+    generator = torch.Generator().manual_seed(0)
+    segments = torch.randint(0, 4, (2, 128), generator=generator).sort(dim=1).values.cuda()
+    q, k, v = (
+        torch.randn(2, heads, 128, 64, generator=generator).cuda().bfloat16().requires_grad_() for heads in (4, 2, 2)
+    )
+    mask = (segments[:, None, :, None] == segments[:, None, None, :]).tril()
+    ours = varlen_attention(q, k, v, documents(segments))
+    theirs = attention(q, k, v, mask)
+    torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)  # bf16 keeps 8 bits
+    for mine, other in zip(
+        torch.autograd.grad(ours.float().sum(), (q, k, v)),
+        torch.autograd.grad(theirs.float().sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other, atol=5e-2, rtol=5e-2)
