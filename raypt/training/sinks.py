@@ -84,7 +84,7 @@ class WeightsAndBiases:
         self.run = wandb.init(project=project, name=name, id=name, resume="allow")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self.run.log(numbers(row), step=row["step"])
+        self.run.log(numbers(row), step=row["step"], commit=True)  # else a step shows when the next one comes
 
     def close(self) -> None:
         self.run.finish()
