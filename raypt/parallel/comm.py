@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from raypt.parallel.comm_clock import CLOCK
+
 
 def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.device:
     """Join the group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) through
@@ -23,6 +25,7 @@ def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.dev
     deepspeed.init_distributed(
         dist_backend="nccl" if use_gpu else "gloo", auto_mpi_discovery=False, timeout=timeout, verbose=False
     )
+    CLOCK.watch(deepspeed.comm.comm.cdb)
     if not use_gpu:
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -42,8 +45,14 @@ def all_gather_ints(values: "np.ndarray[Any, Any]", device: torch.device) -> "np
 def all_reduce_floats(values: list[float], device: torch.device) -> list[float]:
     """Element-wise sums over the ranks, in float64: the same bits everywhere."""
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
+    all_reduce(tensor)
     return tensor.tolist()
+
+
+def all_reduce(tensor: torch.Tensor) -> None:
+    """Sum over the ranks, in place."""
+    with CLOCK:
+        dist.all_reduce(tensor)
 
 
 def barrier() -> None:

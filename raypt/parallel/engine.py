@@ -38,13 +38,19 @@ class StepResult:
 
 @dataclass
 class Timing:
-    """Seconds spent in the parts of the last step on this rank (host time; on a GPU the queueing, not the kernels)."""
+    """Seconds of the last step on this rank; the parts do not overlap.
+
+    Host time: on a GPU `forward` is the time to queue the kernels, and `backward` includes the wait until all are done.
+    """
 
     forward: float = 0.0
     backward: float = 0.0
     step: float = 0.0
+    """Norm, clipping and the optimizer."""
     communication: float = 0.0
-    """The loss and token sums alone; gradient reduction is part of backward and step."""
+    """In collectives, wherever they are called: gathering weights, reducing gradients, sums, and in each the wait for
+    slower ranks. What a GPU overlaps with computing is not in it.
+    """
 
 
 class TrainEngine(Protocol):

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.shards import Piece
 
 
@@ -88,7 +89,8 @@ class Matrices:
     def _exchange(self, sent: Tensor, to: Sequence[Sequence[_Cut]], by: Sequence[Sequence[_Cut]]) -> Tensor:
         out_sizes, in_sizes = ([sum(c.numel for c in r) for r in cuts] for cuts in (to, by))
         got = torch.empty(sum(in_sizes), dtype=sent.dtype, device=self.device)
-        dist.all_to_all_single(got, sent.to(self.device), in_sizes, out_sizes)
+        with CLOCK:
+            dist.all_to_all_single(got, sent.to(self.device), in_sizes, out_sizes)
         return got
 
 

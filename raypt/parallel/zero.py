@@ -3,7 +3,8 @@
 import importlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from raypt.errors import UserError
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
+from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.shards import ShardSource, StateShard
@@ -73,40 +75,47 @@ class ZeroEngine:
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
         """See TrainEngine."""
-        started = time.perf_counter()
-        self.timing.forward = self.timing.backward = 0.0
-        tokens = round(comm.all_reduce_floats([sum(m.tokens for m in micro_batches)], self.device)[0])
-        self.timing.communication = time.perf_counter() - started
+        self.timing = Timing()
+        with self._timed("communication"):
+            tokens = round(comm.all_reduce_floats([sum(m.tokens for m in micro_batches)], self.device)[0])
         scale = self.world / max(tokens, 1)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for i, micro in enumerate(micro_batches):
             micro = micro.to(self.device)
-            self.engine.set_gradient_accumulation_boundary(i == len(micro_batches) - 1)
-            started = time.perf_counter()
-            loss, z = self.engine(
-                micro.tokens_BS, micro.segments_BS, targets=micro.targets(self.z_loss, self.loss_chunk_tokens)
-            )
-            forward_done = time.perf_counter()
-            self.engine.backward(loss * scale, scale_wrt_gas=False)
-            self.timing.forward += forward_done - started
-            self.timing.backward += time.perf_counter() - forward_done
-            sums += torch.stack((loss.detach(), z.detach())).double()
-            if i < len(micro_batches) - 1:
-                self.engine.step()  # counts the micro-batch; there is no update before the boundary
-        started = time.perf_counter()
-        dist.all_reduce(sums)
-        loss_sum, z_sum = sums.tolist()
-        self.timing.communication += time.perf_counter() - started
+            last = i == len(micro_batches) - 1
+            self.engine.set_gradient_accumulation_boundary(last)
+            with self._timed("forward"):
+                loss, z = self.engine(
+                    micro.tokens_BS, micro.segments_BS, targets=micro.targets(self.z_loss, self.loss_chunk_tokens)
+                )
+            with self._timed("backward"):
+                self.engine.backward(loss * scale, scale_wrt_gas=False)
+                sums += torch.stack((loss.detach(), z.detach())).double()
+                if not last:
+                    self.engine.step()  # counts the micro-batch; there is no update before the boundary
+                elif self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)  # reading the sums would wait here anyway
+        with self._timed("communication"):
+            comm.all_reduce(sums)
+            loss_sum, z_sum = sums.tolist()
         return BatchLoss(loss_sum, z_sum, tokens)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Add the time of the block to a part, and what it stood in collectives to communication instead."""
+        started, communicated = time.perf_counter(), CLOCK.seconds
+        yield
+        communication = CLOCK.seconds - communicated
+        self.timing.communication += communication
+        own = time.perf_counter() - started - communication
+        setattr(self.timing, part, getattr(self.timing, part) + own)
 
     def step(self, lr_scale: float) -> StepResult:
         """See TrainEngine."""
-        started = time.perf_counter()
         for group, peak in zip(self._outer.param_groups, self._peak_lrs, strict=True):
             group["lr"] = peak * lr_scale
-        result = self._step_plain() if self._plain else self._step_checked()
-        self.timing.step = time.perf_counter() - started
-        return result
+        with self._timed("step"):
+            return self._step_plain() if self._plain else self._step_checked()
 
     def _step_plain(self) -> StepResult:
         """Stage 0 in fp32: DeepSpeed neither checks nor reports the norm. The gradients are already the same on all

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from raypt.parallel import comm
 from raypt.parallel.matrices import Matrices, WantsMatrices
 from raypt.parallel.shards import MASTER, Piece, ShardSource, StateShard, key
 from raypt.parallel.update import Cut, adamw, adamw_state, divisor, square_sum
@@ -182,7 +183,7 @@ class FlatPartition(Partition):
         outer.micro_step_id = -1
         grads: list[list[Tensor]] = [outer.averaged_gradients[i] for i in range(len(outer.bit16_groups))]
         square = torch.tensor(square_sum(grad for of_group in grads for grad in of_group), dtype=torch.float64)
-        dist.all_reduce(square)
+        comm.all_reduce(square)
         if not self._begin_update(norm := float(square) ** 0.5):
             self.discard()
             return

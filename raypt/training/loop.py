@@ -278,7 +278,7 @@ class TrainLoop:
             "forward_s": timing.forward,
             "backward_s": timing.backward,
             "update_s": timing.step,
-            "sums_s": timing.communication,
+            "communication_s": timing.communication,
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
             "workers": self.plan.world_size,
         }

@@ -2,6 +2,8 @@
 
 import math
 import os
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +226,36 @@ def compiled(steps: int) -> dict[str, Any]:
     plan = plan_for(1)
     run = train(engine_for(1, "fp32", plan, device, compile_blocks=True), plan, 0, 0, steps)
     return {"run": run, "frames": counters["frames"]["ok"]}
+
+
+def late(delay_s: float) -> dict[str, Any]:
+    """Steps in which rank 1 comes `delay_s` late to one part, at every stage: the parts as each rank sees them."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, plan = int(os.environ["RANK"]), plan_for(int(os.environ["WORLD_SIZE"]))
+
+    def sleep(*_: Any) -> None:
+        if rank == 1:
+            time.sleep(delay_s)
+
+    out: dict[str, Any] = {}
+    for stage in range(4):
+        engine = engine_for(stage, "fp32", plan, device)
+        train(engine, plan, rank, 0, 1)
+        model = engine.module.model
+        for step, part in enumerate(("forward", "backward", "step"), start=1):
+            hook = None
+            if part == "forward":
+                hook = model.embed_tokens.register_forward_hook(sleep)
+            elif part == "backward":
+                hook = model.norm.register_full_backward_pre_hook(sleep)
+            engine.forward_backward(step_batches(plan, rank, step))
+            if hook is not None:
+                hook.remove()
+            if part == "step":
+                sleep()
+            engine.step(1.0)
+            out[f"{part}-{stage}"] = asdict(engine.timing)
+    return out
