@@ -5,6 +5,7 @@ have (a switched-off stage, no training) is left out.
 """
 
 import html
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ pre{background:#f6f8fa;border-radius:6px;padding:10px 12px;white-space:pre-wrap;
 pre{font-size:13px}
 summary{cursor:pointer}
 """
+
+
+STEP_PARTS = ("forward", "backward", "update", "communication")
 
 
 def text(value: Any) -> str:
@@ -231,7 +235,17 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
         )
     ]
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
-    return wide + f"<div class=row>{''.join(small)}</div>" + _data_wait(rows)
+    return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _data_wait(rows)
+
+
+def _step_parts(rows: list[dict[str, Any]]) -> str:
+    """Where the time of a step goes: the median of each part, since the first steps and those of a save are longer."""
+    entries = []
+    for part in STEP_PARTS:
+        seconds = [row[f"{part}_s"] for row in rows if f"{part}_s" in row]
+        if seconds:
+            entries.append((part, median := statistics.median(seconds), f"{1000 * median:,.1f} ms"))
+    return bar_chart(entries, title="Parts of a step (median)", width=440) if entries else ""
 
 
 def _data_wait(rows: list[dict[str, Any]]) -> str:

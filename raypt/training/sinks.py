@@ -27,6 +27,10 @@ RAY_METRICS = {
     "skipped_steps": "Updates that were skipped",
     "heldout_loss": "Held-out loss, nats a token",
     "step_s": "Seconds of the last step",
+    "forward_s": "Seconds of it forward, on rank 0 as the other parts",
+    "backward_s": "Seconds backward",
+    "update_s": "Seconds of norm, clipping and the optimizer",
+    "communication_s": "Seconds in collectives, waiting for slower ranks included",
     "rss_mb": "Resident memory of rank 0, MB",
 }
 """Key of a metrics line -> what the gauge `raypt_train_<key>` shows."""

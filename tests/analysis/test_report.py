@@ -77,6 +77,18 @@ def test_the_loss_stands_beside_the_unigram_entropy(tmp_path: Path) -> None:
     assert "unigram entropy 6.5" in build_report(RunDir(str(tmp_path)), "run")
 
 
+def test_the_parts_of_a_step_are_shown_by_their_median(tmp_path: Path) -> None:
+    lines = [
+        {"step": s, "loss": 5.0, "forward_s": forward, "backward_s": 0.02, "update_s": 0.003, "communication_s": 0.004}
+        for s, forward in ((1, 9.0), (2, 0.010), (3, 0.012))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "Parts of a step" in page
+    for shown in ("12.0 ms", "20.0 ms", "3.0 ms", "4.0 ms"):
+        assert shown in page
+
+
 def test_the_padding_of_packing_is_shown(tmp_path: Path) -> None:
     tokens = {"packed_tokens": 9876, "padding": 124, "padding_fraction": 0.0124, "split_documents": 3}
     (tmp_path / "summary.json").write_text(json.dumps({"tokens": tokens}))

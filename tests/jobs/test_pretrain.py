@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 import transformers
 
+from raypt.corpus.python_docs import docstrings, environment_files
 from raypt.curation.ledger import Ledger
 from raypt.model import load_hf
 from tests.jobs.helpers import TINY, metrics, rows, run_job, start_job
@@ -22,7 +24,9 @@ OPTIONS = [
     *TINY, "model.hidden_size=128", "model.intermediate_size=256", "train.optimizer.lr=0.01", f"train.steps={STEPS}",
     "train.checkpoint.every_steps=10", "run.record_samples=true",
 ]  # fmt: skip
-"""A model that ends a third of a nat below the unigram entropy of this text (32 wide, it only just reaches it)."""
+"""A model that ends 0.15 nats below the unigram entropy of the standard library's docstrings (32 wide, it only just
+reaches it).
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +101,26 @@ def test_every_stored_sample_is_trained_on_or_left_out_by_a_rule(finished: Path)
     assert "samples stored" in (finished / "report.html").read_text()
 
 
-def test_the_loss_falls_below_the_unigram_entropy(finished: Path) -> None:
-    unigram = json.loads((finished / "summary.json").read_text())["unigram_nats"]
-    assert metrics(finished)[0]["loss"] > unigram
-    assert metrics(finished)[-1]["loss"] < unigram
+def test_the_loss_falls_below_the_unigram_entropy(work: Path) -> None:
+    """On text that does not change with the installed packages, whose documentation the other runs here train on."""
+    (work / "stdlib.jsonl").write_text("".join(standard_library()))
+    done = run_job("pretrain.py", *OPTIONS, "corpus.sources[0].paths=stdlib.jsonl", "run.name=learning", cwd=work)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    run = work / "runs" / "learning"
+    unigram = json.loads((run / "summary.json").read_text())["unigram_nats"]
+    losses = [m["loss"] for m in metrics(run)]
+    assert losses[0] > unigram
+    # The mean of the last steps: one step's 1,024 tokens are some twentieth of a nat easier or harder than others.
+    assert np.mean(losses[-20:]) < unigram
+
+
+def standard_library() -> Iterator[str]:
+    """JSON Lines of the docstrings of Python's own modules, all of them."""
+    for name, kind, path in sorted(environment_files()):
+        if not name.startswith("stdlib/") or kind != "docstrings" or "/test/" in name:
+            continue
+        if text := docstrings(path.read_text("utf-8", errors="replace"), name.removeprefix("stdlib/")):
+            yield json.dumps({"id": name, "text": text}) + "\n"
 
 
 def test_transformers_loads_the_export_and_agrees(finished: Path) -> None:
