@@ -13,6 +13,7 @@ from typing import Any
 from raypt import storage
 from raypt.analysis.report import write_report
 from raypt.config import RunConfig, job
+from raypt.parallel.zero import check_deepspeed
 from raypt.pipeline import Curated, curate, resolve_builtin, timed_stage
 from raypt.ray_session import check_capacity, session
 from raypt.run_dir import RunDir, open_run
@@ -37,18 +38,18 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
+    check_deepspeed(config.train.zero, config.train.precision)
     run = open_run(config)
     with session(config.ray):
-        check_capacity(*needs(config), autoscaling=config.ray.autoscaling)
+        check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
         curated = curate(config, run)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
         result = train(config, run, spec, tokenizer, tokenizing)
         finish(config, run, curated, spec, result, tokenizing.wait())
 
 
-def needs(config: RunConfig) -> tuple[dict[str, float], float]:
-    """CPUs, by what they are for, and GPUs that training needs at the same time."""
-    workers = config.train.worker_range[0]
+def needs(config: RunConfig, workers: int) -> tuple[dict[str, float], float]:
+    """CPUs, by what they are for, and GPUs that training with that many workers needs at the same time."""
     cpus = {
         f"{workers} training workers": workers * config.train.cpus_per_worker,
         "a stream reader": config.tokens.stream.fetcher_cpus,
@@ -129,7 +130,8 @@ def finish(
     report = write_report(run, config.run.name)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss
     shown = "" if heldout is None else f", held-out {heldout:.3f}"
-    print(f"\nloss {loss:.3f}{shown} nats a token; unigram entropy of the text {unigram:.3f}")
+    last = "not finite" if loss is None else f"{loss:.3f}"
+    print(f"\nloss {last}{shown} nats a token; unigram entropy of the text {unigram:.3f}")
     print(f"model:  {export_uri}\nreport: {report}")
 
 
@@ -147,7 +149,7 @@ def summary(curated: Curated, result: TrainResult, ledgers: list[ShardLedger], u
             "documents kept": curated.documents,
             "tokens in the store": totals["packed_tokens"],
             "tokens trained on": last["tokens"],
-            "final loss (nats)": round(last["loss"], 4),
+            **({} if last["loss"] is None else {"final loss (nats)": round(last["loss"], 4)}),
             "unigram entropy (nats)": round(unigram, 4),
         },
         "unigram_nats": unigram,

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from raypt import storage
 from raypt.config_io import help_text, load
@@ -75,6 +75,16 @@ class RunConfig(Settings):
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _check_context(self) -> "RunConfig":
+        length, declared = self.tokens.packing.sequence_length, self.model.max_length
+        if length > declared:
+            raise ValueError(
+                f"tokens.packing.sequence_length={length} is more than model.max_length={declared}, the context that "
+                "the exported model declares; raise model.max_length"
+            )
+        return self
 
     @property
     def run_uri(self) -> str:

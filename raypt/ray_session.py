@@ -13,25 +13,19 @@ from raypt.errors import UserError
 
 log = logging.getLogger("raypt")
 
-ENVIRONMENT = {
-    # The Train page of the dashboard is empty without it.
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
-    # Ray Train commits a report when its controller polls: seldom polls make every checkpoint cost seconds.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-}
 QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 @contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job."""
-    for key, value in (ENVIRONMENT | QUIET).items():
+    for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     # Its progress tables repeat what raypt's own progress lines say.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    runtime_env = {"env_vars": {key: os.environ[key] for key in (ENVIRONMENT | QUIET)}}
+    runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}}
     try:
         if address == "local":
             context = ray.init(

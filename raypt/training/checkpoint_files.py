@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 import xxhash
 from torch import Tensor
@@ -28,30 +26,44 @@ _BURST = 32 * _PART
 """Bytes between two rests of a held writer: each start of it costs a step some milliseconds, whatever it then does."""
 
 
+class _Vectors:
+    """A safetensors file of float32 vectors, local or in an object store, of which only what is asked for is read."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.file = storage.open_read(uri)
+        length = int.from_bytes(self.file.read(8), "little")
+        header = json.loads(self.file.read(length))
+        self.ranges: dict[str, tuple[int, int]] = {
+            key: (8 + length + entry["data_offsets"][0], 8 + length + entry["data_offsets"][1])
+            for key, entry in header.items()
+            if key != "__metadata__"
+        }
+
+    def numel(self, key: str) -> int:
+        start, end = self.ranges[key]
+        return (end - start) // 4
+
+    def read_into(self, out: Tensor, key: str, start: int) -> None:
+        """Fill the contiguous `out` with the elements from `start` on."""
+        self.file.seek(self.ranges[key][0] + 4 * start)
+        if (got := self.file.readinto(out.numpy().data.cast("B"))) != out.nbytes:  # type: ignore[attr-defined]
+            raise UserError(f"{self.uri}: ends {out.nbytes - got} bytes early in {key}; delete this checkpoint")
+
+
 class CheckpointReader:
     """A committed checkpoint as a source of pieces (`raypt.parallel.shards.ShardSource`)."""
 
     def __init__(self, info: CheckpointInfo) -> None:
         self.info = info
         self._where: dict[tuple[str, str], list[tuple[int, int, str, str]]] = {}
-        self._open: dict[str, Any] = {}
-        for name in info.files:
-            if name.endswith(".safetensors"):
-                self._index(name)
-
-    def _index(self, file: str) -> None:
-        path = storage.join(self.info.uri, file)
-        if storage.is_local(path):
-            handle = safetensors.safe_open(storage.filesystem(path)[1], framework="pt")
-            sizes = {k: handle.get_slice(k).get_shape()[0] for k in handle.keys()}  # noqa: SIM118 (not a mapping)
-            self._open[file] = handle
-        else:
-            tensors = safetensors.torch.load(storage.read_bytes(path))
-            sizes = {k: t.numel() for k, t in tensors.items()}
-            self._open[file] = tensors
-        for text, numel in sizes.items():
-            name, state, start = parse_key(text)
-            self._where.setdefault((name, state), []).append((start, numel, file, text))
+        self._files: dict[str, _Vectors] = {}
+        for file in info.files:
+            self._files[file] = _Vectors(storage.join(info.uri, file))
+            for text in self._files[file].ranges:
+                name, state, start = parse_key(text)
+                entry = (start, self._files[file].numel(text), file, text)
+                self._where.setdefault((name, state), []).append(entry)
 
     @property
     def scalars(self) -> Mapping[str, float]:
@@ -68,9 +80,7 @@ class CheckpointReader:
         filled = 0
         for i, inside, at, length in overlaps(start, numel, [(s, n) for s, n, _, _ in pieces]):
             _, _, file, text = pieces[i]
-            source = self._open[file]
-            tensor = source[text] if isinstance(source, dict) else source.get_slice(text)
-            out[at : at + length] = tensor[inside : inside + length]
+            self._files[file].read_into(out[at : at + length], text, inside)
             filled += length
         if filled != numel:
             raise UserError(

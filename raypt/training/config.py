@@ -1,5 +1,6 @@
 """What a person may choose about training."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -83,7 +84,7 @@ class SpikeConfig(Settings):
     """Steps the mean and deviation are taken over; the rule is silent until they are there."""
     action: Literal["skip", "rewind"] = "skip"
     """skip: drop this step's update. rewind: go back to the last checkpoint and leave out the samples in between
-    (PaLM, section 5.1)."""
+    (PaLM, section 5.1); before the first checkpoint the step is skipped."""
     max_actions: int = Field(default=20, ge=1)
     """More than this many in one start of the workers is a failure: something else is wrong."""
 
@@ -95,6 +96,10 @@ class ProfileConfig(Settings):
     """First traced step."""
     steps: int = Field(default=2, ge=1)
     """How many."""
+
+    @property
+    def last_step(self) -> int:
+        return self.first_step + self.steps - 1
 
 
 class TrainConfig(Settings):
@@ -140,6 +145,8 @@ class TrainConfig(Settings):
     """Held-out loss while training."""
     spike: SpikeConfig | None = None
     """What to do when the loss jumps; None = nothing."""
+    max_skipped_in_a_row: int = Field(default=50, ge=1)
+    """Updates skipped one after the other because a loss or gradient is not finite; one more is a failure."""
     profile: ProfileConfig | None = None
     """Which steps to trace; None = none."""
     log_every: int = Field(default=10, gt=0)
@@ -169,7 +176,17 @@ class TrainConfig(Settings):
                 "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, "
                 "or take adamw or lion"
             )
+        if self.profile is not None and self.profile.last_step > self.steps:
+            raise ValueError(
+                f"train.profile: its last step, {self.profile.last_step}, is after train.steps={self.steps}; lower "
+                "train.profile.first_step"
+            )
         return self
+
+    @property
+    def threads(self) -> int:
+        """Threads of a CPU worker's matrix products."""
+        return self.threads_per_worker or math.ceil(self.cpus_per_worker)
 
     @property
     def worker_range(self) -> tuple[int, int]:

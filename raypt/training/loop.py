@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 
+from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
@@ -56,6 +57,9 @@ class LoopState:
     last_saved_step: int = -1
     heldout: HeldoutLoss | None = None
     spikes: int = 0
+    skipped_in_a_row: int = 0
+    preempted: bool = False
+    """A checkpoint has been made because a machine is about to go."""
     exhausted: bool = False
 
 
@@ -119,8 +123,8 @@ class TrainLoop:
         scale = lr_scale(train.schedule, state.progress.updates, train.steps)
         event = self._judge(loss)
         result = self.engine.step(scale) if event is None else self.engine.discard()
-        if event == "rewind":
-            self._rewind()
+        if event == "rewind" and not self._rewind():
+            event = "spike"
         before = state.progress
         if train.spike is not None and event is None:
             before = replace(before, recent_losses=(*before.recent_losses, loss.loss)[-train.spike.window :])
@@ -133,6 +137,7 @@ class TrainLoop:
         )
         step = state.progress.step
         seconds = time.perf_counter() - started
+        self._count_skipped(not_finite=result.skipped and event not in ("spike", "rewind"))
         if result.skipped and self.rank == 0:
             what = event or "a gradient is not finite"
             log.warning("step %d: %s (loss %.4f): the update is skipped on all ranks", step, what, loss.loss)
@@ -147,7 +152,9 @@ class TrainLoop:
             if state.heldout is not None:
                 row |= heldout_row(state.heldout)
         self._write(row)
-        if preempted or self._saves_at(step):
+        if preempted:
+            self._save_at_once()
+        elif self._saves_at(step):
             self._save()
 
     def _judge(self, loss: BatchLoss) -> str | None:
@@ -159,22 +166,33 @@ class TrainLoop:
             return None
         state.spikes += 1
         if state.spikes > config.max_actions:
-            raise RuntimeError(
+            raise UserError(
                 f"the loss jumped to {loss.loss:.4f} at step {state.progress.step + 1}, more than "
                 f"train.spike.max_actions={config.max_actions} times: lower the learning rate or inspect the samples"
             )
         return "rewind" if config.action == "rewind" else "spike"
 
-    def _rewind(self) -> None:
+    def _count_skipped(self, *, not_finite: bool) -> None:
+        state, most = self.state, self.train.max_skipped_in_a_row
+        state.skipped_in_a_row = state.skipped_in_a_row + 1 if not_finite else 0
+        if state.skipped_in_a_row > most:
+            raise UserError(
+                f"the loss or a gradient was not finite in the {state.skipped_in_a_row} steps up to "
+                f"{state.progress.step}, more than train.max_skipped_in_a_row={most}. Lower train.optimizer.lr, set "
+                "train.optimizer.clip_norm, or take train.precision=fp32; the same command resumes from the last "
+                "checkpoint"
+            )
+
+    def _rewind(self) -> bool:
         """Take the weights and the optimizer back to the last checkpoint, and go on with the samples after this step:
-        what came in between is left out.
+        what came in between is left out. False = there is none yet.
         """
         state = self.state
         self.writer.wait()
         comm.barrier()
         uri = comm.broadcast_object(self.writer.newest_uri() if self.rank == 0 else None)
         if uri is None:
-            raise RuntimeError("train.spike.action=rewind: the loss jumped before there was a checkpoint to go back to")
+            return False
         info = read_info(uri)
         assert info is not None
         self.engine.restore(CheckpointReader(info))
@@ -183,6 +201,7 @@ class TrainLoop:
         )
         if self.rank == 0:
             log.warning("rewound to the weights of step %d; samples up to here are left out", info.step)
+        return True
 
     def _take(self) -> list[MicroBatch]:
         out = []
@@ -237,6 +256,18 @@ class TrainLoop:
         config = self.train.evaluation
         due = config.every_steps is not None and step % config.every_steps == 0
         return due or (config.at_end and step == self.train.steps)
+
+    def _save_at_once(self) -> None:
+        """A machine is about to go: the first checkpoint is waited for, since the next step may be one too many; those
+        after it, while the machine is still there, are made as fast as they can be written.
+        """
+        state = self.state
+        if not state.preempted:
+            self._save()
+            self.writer.wait()
+            state.preempted = True
+        elif state.reported_step == state.last_saved_step:
+            self._save()
 
     def _save(self) -> None:
         state = self.state

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from raypt.tokens.plan import Cursor, check_fingerprint
 from raypt.training.checkpoint import CheckpointInfo, latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.environment import worker_environment
+from raypt.training.failures import user_error
 from raypt.training.loop import Hooks
 from raypt.training.plan import valid_world_sizes
 from raypt.training.records import merge_samples, read_metrics
 from raypt.training.scaling import BatchTrainer
-from raypt.training.worker import CHECKPOINTS, WorkerSpec, quiet_libraries, run_worker
+from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
 log = logging.getLogger("raypt")
 
@@ -70,9 +70,6 @@ def run_training(
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
     sizes = check_workers(train, sequence_length)
-    newest = latest_checkpoint(checkpoints_uri)
-    if newest is not None:
-        check_fingerprint(newest.cursor.fingerprint, stream_fingerprint)
     spec = WorkerSpec(
         model=model,
         train=train,
@@ -84,6 +81,11 @@ def run_training(
         seed=seed,
         record_samples=record_samples,
     )
+    newest = latest_checkpoint(checkpoints_uri)
+    if newest is not None:
+        check_fingerprint(newest.cursor.fingerprint, stream_fingerprint)
+        if problem := mismatch(spec, newest):
+            raise UserError(problem)
     if newest is None or newest.step < train.steps:
         _fit(spec, sizes, make_dataset, data_config)
         newest = latest_checkpoint(checkpoints_uri)
@@ -124,7 +126,6 @@ def _fit(
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
-    threads = train.threads_per_worker or max(1, math.ceil(train.cpus_per_worker))
     resources: dict[str, float] = {"CPU": train.cpus_per_worker}
     if train.use_gpu:
         resources["GPU"] = 1
@@ -142,7 +143,7 @@ def _fit(
             name=CHECKPOINTS,
             storage_path=spec.run_uri,
             failure_config=FailureConfig(max_failures=train.max_failures),
-            worker_runtime_env={"env_vars": worker_environment(train, threads)},
+            worker_runtime_env={"env_vars": worker_environment(train, train.threads)},
         ),
         datasets={"train": make_dataset(lambda: _cursor(spec.checkpoints_uri))},
         dataset_config=data_config,
@@ -152,10 +153,8 @@ def _fit(
         with _environment(train, elastic=len(sizes) > 1):
             trainer.fit()
     except WorkerGroupError as e:
-        for failure in e.worker_failures.values():
-            cause = getattr(failure, "cause", failure)
-            if isinstance(cause, UserError):
-                raise cause from None
+        if mistake := user_error(e):
+            raise mistake from None
         raise
 
 

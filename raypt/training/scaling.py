@@ -14,8 +14,10 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ScalingDecision,
 )
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
-from ray.train.v2.api.config import ScalingConfig
+from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+from raypt.training.failures import MistakesEndTheRun
 
 log = logging.getLogger("raypt")
 
@@ -82,7 +84,7 @@ def _checkpointed(status: WorkerGroupPollStatus) -> bool:
 
 
 class BatchTrainer(TorchTrainer):
-    """A TorchTrainer whose elastic runs have `sizes` workers only."""
+    """A TorchTrainer whose elastic runs have `sizes` workers only, and which a person's mistake ends at once."""
 
     def __init__(self, *args: Any, sizes: Sequence[int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -93,4 +95,7 @@ class BatchTrainer(TorchTrainer):
         assert isinstance(config, ScalingConfig)
         if config.elasticity_enabled:
             kwargs["scaling_policy"] = BatchScalingPolicy(config, self._sizes)
+        failure_config = self.run_config.failure_config
+        assert isinstance(failure_config, FailureConfig)
+        kwargs["failure_policy"] = MistakesEndTheRun(failure_config)
         return super()._initialize_and_run_controller(**kwargs)

@@ -115,21 +115,23 @@ class Tracer:
     def __init__(self, config: ProfileConfig | None, run_uri: str) -> None:
         self.config, self.run_uri = config, run_uri
         self.profiler: torch.profiler.profile | None = None
+        self.first = 0
 
     @contextlib.contextmanager
     def step(self, step: int) -> Iterator[None]:
         """Around 1-based `step`."""
         config = self.config
-        if config is not None and step == config.first_step:
+        if config is not None and self.profiler is None and config.first_step <= step <= config.last_step:
+            self.first = step  # later than the configured one where the run was resumed in between
             activities = [torch.profiler.ProfilerActivity.CPU]
             if torch.cuda.is_available():
                 activities.append(torch.profiler.ProfilerActivity.CUDA)
             self.profiler = torch.profiler.profile(activities=activities, record_shapes=True)
             self.profiler.start()
         yield
-        if config is not None and self.profiler is not None and step == config.first_step + config.steps - 1:
+        if config is not None and self.profiler is not None and step == config.last_step:
             self.profiler.stop()
-            self._export(f"steps-{config.first_step}-{step}.json")
+            self._export(f"steps-{self.first}-{step}.json")
             self.profiler = None
 
     def _export(self, name: str) -> None:

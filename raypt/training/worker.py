@@ -36,6 +36,8 @@ from raypt.training.sinks import Tracer, build_sinks
 log = logging.getLogger("raypt")
 
 CHECKPOINTS = "checkpoints"
+CONTINUES = {"optimizer": "train.optimizer.kind", "global_batch_tokens": "train.global_batch_tokens"}
+"""What a checkpoint was written with and must go on with: key of its `meta` -> configuration key."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     train = spec.train
     rows = begun(rows)
     if not train.use_gpu:
-        torch.set_num_threads(train.threads_per_worker or max(1, round(train.cpus_per_worker)))
+        torch.set_num_threads(train.threads)
     device = comm.init_process_group(use_gpu=train.use_gpu)
     _spare_the_compiler()
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -99,7 +101,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
                 train.checkpoint,
                 rank=rank,
                 world=world,
-                meta=_meta(spec, train),
+                meta=_meta(spec),
                 use_gpu=train.use_gpu,
             ),
             heldout=_heldout(spec),
@@ -182,25 +184,26 @@ def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
     if rank == 0:
         info = latest_checkpoint(spec.checkpoints_uri)
         sweep(spec.checkpoints_uri)
-        found = info, None if info is None else _mismatch(spec, info)
+        found = info, None if info is None else mismatch(spec, info)
     info, problem = comm.broadcast_object(found)
     if problem is not None:
         raise UserError(problem)
     return info
 
 
-def _mismatch(spec: WorkerSpec, info: CheckpointInfo) -> str | None:
+def mismatch(spec: WorkerSpec, info: CheckpointInfo) -> str | None:
     """Why this run cannot go on from the checkpoint."""
+    for key, value in _meta(spec).items():
+        saved = info.meta.get(key, value)  # a checkpoint from before the key was kept says nothing against it
+        if saved != value and key in CONTINUES:
+            return (
+                f"{info.uri} was written with {CONTINUES[key]}={saved}, from which {value} cannot go on; restore "
+                f"{CONTINUES[key]}, or start under another run.name"
+            )
     if info.meta["model"] != spec.model.model_dump():
         return (
             f"{info.uri} holds another model than `model` now describes; to continue, restore the model section, or "
             "start under another run.name"
-        )
-    saved, kind = info.meta["optimizer"], spec.train.optimizer.kind
-    if saved != kind:
-        return (
-            f"{info.uri} holds the state of train.optimizer.kind={saved}, from which {kind} cannot go on; restore "
-            "train.optimizer.kind, or start under another run.name"
         )
     return None
 
@@ -210,12 +213,14 @@ def _micro_batches(rows: Iterator[dict[str, Any]], train: TrainConfig) -> Iterat
         yield micro_batch(batch, cross_document_targets=train.cross_document_targets)
 
 
-def _meta(spec: WorkerSpec, train: TrainConfig) -> dict[str, Any]:
+def _meta(spec: WorkerSpec) -> dict[str, Any]:
+    train = spec.train
     return {
         "model": spec.model.model_dump(),
         "zero_stage": train.zero.stage,
         "precision": train.precision,
         "optimizer": train.optimizer.kind,
+        "global_batch_tokens": train.global_batch_tokens,
     }
 
 

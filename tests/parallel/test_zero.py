@@ -1,5 +1,6 @@
 """The engine over DeepSpeed: parity with one process, agreement on what is not finite, state that moves."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from raypt.errors import UserError
 from raypt.parallel.config import ZeroConfig
-from raypt.parallel.zero import deepspeed_config
+from raypt.parallel.zero import check_deepspeed, deepspeed_config
 from tests.parallel import cases
 from tests.parallel.ranks import run_ranks
 
@@ -146,7 +147,21 @@ def test_extra_deepspeed_keys_are_merged() -> None:
     assert config["train_batch_size"] == 24
 
 
-def test_a_deepspeed_key_that_raypt_sets_is_refused() -> None:
-    zero = ZeroConfig(deepspeed={"zero_optimization": {"stage": 3}})
-    with pytest.raises(UserError, match=r"train\.zero\.deepspeed\.zero_optimization\.stage"):
-        deepspeed_config(zero, precision="fp32", clip_norm=None, micro_batch_size=1, accumulation=1, world=1)
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage is set by raypt"),
+        ({"zero_optimization": {"bogus": 1}}, "zero_optimization: DeepSpeed refuses bogus"),
+        ({"gradient_clipping": 5}, "gradient_clipping is set by raypt"),
+        ({"gradient_cliping": 5}, "did you mean gradient_clipping?"),
+        ({"optimizer": {"type": "Adam"}}, "use train.optimizer instead"),
+        ({"scheduler": {"type": "WarmupLR"}}, "use train.schedule instead"),
+        ({"fp16": {"enabled": True}}, "use train.precision instead"),
+        ({"bf16": {"enabled": True}}, "train.precision is fp32"),
+    ],
+)
+def test_an_extra_deepspeed_key_that_would_be_ignored_or_undo_what_raypt_does_is_refused(
+    extra: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_deepspeed(ZeroConfig(deepspeed=extra), "fp32")

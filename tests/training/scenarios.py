@@ -1,6 +1,7 @@
 """What the ranks of the loop tests do: whole runs without Ray, on the tiny run's store."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens.reader import SampleReader
+from raypt.training.checkpoint import list_checkpoints
+from raypt.training.checkpoint_files import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.worker import WorkerSpec, run_worker
@@ -86,26 +89,53 @@ def everything(data: str, root: str) -> dict[str, Any]:
         s.run(base / "short", first=10 * tiny_run.BATCH, optimizer=OptimizerConfig(kind="lion"))
     except UserError as e:
         out["other_optimizer"] = str(e)
+    try:
+        s.run(base / "short", first=10 * tiny_run.BATCH, global_batch_tokens=2 * tiny_run.LENGTH * tiny_run.BATCH)
+    except UserError as e:
+        out["other_batch"] = str(e)
     s.run(base / "short", first=10 * tiny_run.BATCH)
-
-    # The notice comes at step 4.
-    noticed = iter([False] * 3 + [True] + [False] * 99)
-    s.run(
-        base / "preempted",
-        last=5 * tiny_run.BATCH,
-        hooks=Hooks(preempted=lambda: next(noticed)),
-        checkpoint=CheckpointConfig(every_steps=100, keep_last=9),
-    )
+    out["whole_when_asked"] = preempted(s, base / "preempted")
+    try:
+        # Such a rate makes the weights infinite at once.
+        s.run(base / "diverged", optimizer=OptimizerConfig(lr=1e38, clip_norm=None), max_skipped_in_a_row=3)
+    except UserError as e:
+        out["diverged"] = str(e)
 
     # A jump of the loss, made by tripling the rate for a moment: here by poisoned samples.
     for action in ("skip", "rewind"):
         spike(s, base / f"spike-{action}", action)
+    spike(s, base / "spike-early", "rewind", checkpoint=CheckpointConfig(every_steps=100))
     s.run(base / "traced", last=4 * tiny_run.BATCH, profile=ProfileConfig(first_step=2, steps=2), tensorboard=True)
     comm.barrier()
     return out
 
 
-def spike(s: Scenario, out: Path, action: str) -> None:
+def preempted(s: Scenario, out: Path) -> list[list[int]]:
+    """A run that has notice from step 4 on, and whose rank 1 is slow to write. Before each step it is asked for notice:
+    the checkpoints that are whole by then.
+    """
+    whole: list[list[int]] = []
+
+    def notice() -> bool:
+        whole.append([info.step for info in list_checkpoints(str(out / "checkpoints"))])
+        return len(whole) >= 4
+
+    write = CheckpointWriter._write
+
+    def slow(self: CheckpointWriter, *args: Any) -> None:
+        if s.rank == 1:
+            time.sleep(1)
+        write(self, *args)
+
+    CheckpointWriter._write = slow  # type: ignore[method-assign]
+    try:
+        s.run(out, last=6 * tiny_run.BATCH, hooks=Hooks(preempted=notice), checkpoint=CheckpointConfig(every_steps=100))
+    finally:
+        CheckpointWriter._write = write  # type: ignore[method-assign]
+    return whole
+
+
+def spike(s: Scenario, out: Path, action: str, **train: Any) -> None:
     """Random targets in step 14."""
     bad = range(13 * tiny_run.BATCH, 14 * tiny_run.BATCH)
 
@@ -117,7 +147,7 @@ def spike(s: Scenario, out: Path, action: str) -> None:
             yield batch
 
     config = tiny_run.train_config().model_copy(
-        update={"spike": SpikeConfig(sigma=4.0, window=8, action=action), "workers": s.world}
+        update={"spike": SpikeConfig(sigma=4.0, window=8, action=action), "workers": s.world, **train}
     )
     run_worker(spec_for(s.data, out, config), poisoned(), Hooks())
 

@@ -55,6 +55,18 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(reader.full("w", torch.Size([2, 5])), WEIGHT.view(2, 5))
 
 
+def test_a_checkpoint_in_an_object_store_is_read_back_in_part() -> None:
+    """The store is fsspec's own, in memory: the interface of s3 and gs."""
+    uri = "memory://checkpoints"
+    config = CheckpointConfig()
+    writer = CheckpointWriter(uri, config, rank=0, world=1, meta={})
+    writer.save("step-00000001-x", shard(), Progress(step=1))
+    writer.wait()
+    info = latest_checkpoint(uri)
+    assert info is not None
+    assert torch.equal(CheckpointReader(info).read("w", "exp_avg", 3, 4), -WEIGHT[3:7])
+
+
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_a_reader_sees_one_parameter_whatever_the_number_of_writers(world: int, tmp_path: Path) -> None:
     config = CheckpointConfig()

@@ -16,6 +16,7 @@ from raypt.errors import UserError
 from raypt.model import generate, load_hf
 from raypt.tokens.store import TokenStore
 from raypt.training.checkpoint import latest_checkpoint
+from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
 from raypt.training.run import TrainResult, check_workers
@@ -149,6 +150,22 @@ def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -
     train = tiny_run.train_config().model_copy(update={"global_batch_tokens": 250})
     with pytest.raises(UserError, match="128 and 256"):
         check_workers(train, tiny_run.LENGTH)
+
+
+def test_a_mistake_that_shows_in_a_worker_ends_the_run_however_many_failures_are_allowed(
+    runs: Runs, tmp_path: Path
+) -> None:
+    # Such a rate makes the weights infinite at once, in every start of the workers.
+    job = tiny_run.Job(str(runs.data), str(tmp_path / "out"), max_failures=-1, lr=1e38, max_skipped_in_a_row=3)
+    with pytest.raises(UserError, match=r"more than train\.max_skipped_in_a_row=3"):
+        tiny_run.run(job)
+
+
+@pytest.mark.parametrize(("cpus", "threads", "expected"), [(0.5, 1, 1), (2.0, 1, 1), (1.25, None, 2), (0.5, None, 1)])
+def test_threads_are_as_configured_or_what_a_worker_reserves_rounded_up(
+    cpus: float, threads: int | None, expected: int
+) -> None:
+    assert TrainConfig(cpus_per_worker=cpus, threads_per_worker=threads).threads == expected
 
 
 def test_a_run_leaves_the_environment_as_it_found_it(runs: Runs) -> None:

@@ -43,6 +43,19 @@ def test_a_trace_holds_the_chosen_steps_and_no_other(tmp_path: Path) -> None:
     assert inner == {102, 103}
 
 
+def test_a_run_resumed_among_the_chosen_steps_traces_the_rest(tmp_path: Path) -> None:
+    tracer = Tracer(ProfileConfig(first_step=2, steps=3), str(tmp_path))
+    for step in (3, 4, 5):
+        with tracer.step(step):
+            torch.ones(3, 3) @ torch.ones(3, 3)
+    assert [file.name for file in (tmp_path / "profile").iterdir()] == ["steps-3-4.json"]
+
+
+def test_a_trace_of_steps_that_never_come_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"train\.profile: its last step, 11, is after train\.steps=10"):
+        TrainConfig(steps=10, profile=ProfileConfig(first_step=10))
+
+
 def test_without_the_switch_no_trace_is_written(tmp_path: Path) -> None:
     tracer = Tracer(None, str(tmp_path))
     with tracer.step(1):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raypt import storage
-from raypt.training.checkpoint import latest_checkpoint, list_checkpoints
+from raypt.training.checkpoint import latest_checkpoint
 from raypt.training.records import merge_samples, read_metrics
 from tests.parallel.ranks import run_ranks
 from tests.training import tiny_run
@@ -69,11 +69,30 @@ def test_a_stream_that_is_not_at_the_cursor_is_refused(two: tuple[Path, dict[str
 
 
 def test_another_kind_of_optimizer_is_refused_on_resume(two: tuple[Path, dict[str, Any]]) -> None:
-    assert "holds the state of train.optimizer.kind=adamw" in two[1]["other_optimizer"]
+    assert "was written with train.optimizer.kind=adamw, from which lion cannot go on" in two[1]["other_optimizer"]
+
+
+def test_another_global_batch_is_refused_on_resume(two: tuple[Path, dict[str, Any]]) -> None:
+    """Step s would no longer be the samples from s times the global batch on."""
+    assert "was written with train.global_batch_tokens=1024, from which 2048 cannot go on" in two[1]["other_batch"]
 
 
 def test_a_preemption_notice_saves_at_once(two: tuple[Path, Any]) -> None:
-    assert 4 in [info.step for info in list_checkpoints(str(two[0] / "preempted" / "checkpoints"))]
+    whole = two[1]["whole_when_asked"]
+    assert whole[3] == []
+    assert whole[4] == [4], "step 5 began before the checkpoint was whole"
+
+
+def test_a_run_whose_figures_stay_not_finite_ends_with_a_message(two: tuple[Path, Any]) -> None:
+    assert "more than train.max_skipped_in_a_row=3" in two[1]["diverged"]
+    assert [row["skipped"] for row in read_metrics(str(two[0] / "diverged"))][-3:] == [True] * 3
+
+
+def test_a_spike_before_the_first_checkpoint_is_skipped_instead_of_rewound(two: tuple[Path, Any]) -> None:
+    rows = read_metrics(str(two[0] / "spike-early"))
+    assert rows[13]["event"] == "spike"
+    assert [row["step"] for row in rows if row["skipped"]] == [14]
+    assert len(rows) == tiny_run.STEPS
 
 
 def test_a_spike_is_skipped_and_training_goes_on(two: tuple[Path, Any]) -> None:

@@ -78,6 +78,7 @@ class Job:
     hidden: int = 32
     """Width of the model; a wider one has slower steps."""
     lr: float = 1e-2
+    max_skipped_in_a_row: int = 50
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.training.tiny_run", json.dumps(asdict(self))]
@@ -128,6 +129,7 @@ def run(job: Job) -> TrainResult:
             "workers": job.workers,
             "cpus_per_worker": job.cpus_per_worker,
             "max_failures": job.max_failures,
+            "max_skipped_in_a_row": job.max_skipped_in_a_row,
             "resize_check_s": job.resize_check_s,
             "checkpoint": CheckpointConfig(every_steps=job.every, keep_last=job.keep_last),
             "optimizer": OptimizerConfig(lr=job.lr),
