@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from raypt.settings import Settings
 
@@ -13,14 +13,22 @@ class RopeScaling(Settings):
     kind: Literal["linear", "dynamic", "llama3"]
     """linear: positions divided by `factor` (Chen et al. 2023). dynamic: NTK-aware base, grown with the length beyond
     `original_length`. llama3: low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1)."""
-    factor: float = 8.0
+    factor: float = Field(default=8.0, ge=1)
     """The stretch; 8 is Llama 3.1's, 32 is Llama 3.2's."""
-    low_freq_factor: float = 1.0
+    low_freq_factor: float = Field(default=1.0, gt=0)
     """llama3: wavelengths longer than original_length / this are divided by `factor`."""
-    high_freq_factor: float = 4.0
+    high_freq_factor: float = Field(default=4.0, gt=0)
     """llama3: wavelengths shorter than original_length / this are kept."""
-    original_length: int = 8192
+    original_length: int = Field(default=8192, gt=0)
     """llama3 and dynamic: the context length before stretching, in tokens."""
+
+    @model_validator(mode="after")
+    def _check_ramp(self) -> "RopeScaling":
+        if self.kind == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor ({self.high_freq_factor}) must be more than low_freq_factor ({self.low_freq_factor})"
+            )
+        return self
 
 
 class ModelConfig(Settings):
@@ -28,36 +36,39 @@ class ModelConfig(Settings):
 
     preset: str | None = None
     """A published shape by name (see `raypt.model.config.PRESETS`); keys given beside it override it."""
-    vocab_size: int | None = None
+    vocab_size: int | None = Field(default=None, gt=0)
     """Rows of the embedding; None = the tokenizer's size, rounded up to `vocab_multiple`."""
-    vocab_multiple: int = 64
+    vocab_multiple: int = Field(default=64, gt=0)
     """The vocabulary is padded to a multiple of this when it is taken from the tokenizer (whole tiles in matmuls)."""
-    hidden_size: int = 192
+    hidden_size: int = Field(default=192, gt=0)
     """Width of the residual stream."""
-    intermediate_size: int = 512
+    intermediate_size: int = Field(default=512, gt=0)
     """Width of the SwiGLU feed-forward layer."""
-    num_layers: int = 4
+    num_layers: int = Field(default=4, gt=0)
     """Number of blocks."""
-    num_heads: int = 4
+    num_heads: int = Field(default=4, gt=0)
     """Query heads."""
-    num_kv_heads: int = 2
+    num_kv_heads: int = Field(default=2, gt=0)
     """Key/value heads; equal to num_heads is MHA, 1 is MQA, between is GQA (Ainslie et al. 2023)."""
-    head_dim: int | None = None
+    head_dim: int | None = Field(default=None, gt=0)
     """Width of a head; None = hidden_size / num_heads."""
-    max_length: int = 2048
-    """Longest context the exported configuration declares, in tokens."""
-    rope_theta: float = 10000.0
+    max_length: int = Field(default=2048, gt=0)
+    """Longest context the exported configuration declares, in tokens; under dynamic scaling transformers takes what is
+    declared for the length before stretching, so that `original_length` is declared instead."""
+    rope_theta: float = Field(default=10000.0, gt=0)
     """Base of the rotary frequencies (RoFormer's 10000; Llama 3 uses 500000)."""
     rope_scaling: RopeScaling | None = None
     """Long-context stretching; None = off."""
-    norm_eps: float = 1e-5
+    norm_eps: float = Field(default=1e-5, gt=0)
     """Added to the mean square inside RMSNorm."""
     tie_embeddings: bool = True
     """Share one matrix between the embedding and the output layer."""
     qk_norm: bool = False
-    """RMSNorm on each query and key head before the rotation (as in Qwen 3); it bounds attention logits."""
-    init_std: float = 0.02
-    """Standard deviation of the normal initialisation (GPT-2, LLaMA)."""
+    """RMSNorm on each query and key head before the rotation; it bounds attention logits. Exported as Qwen 3."""
+    init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the normal initialisation (GPT-2, LLaMA). That of the output layer's matrix is at most
+    0.5 / sqrt(hidden_size): logits then start with a deviation of at most 0.5 and the first loss at most about 0.125
+    nats above that of a uniform guess, however wide the model (0.02 alone would exceed it by 0.82 nats at 4096)."""
     depth_scaled_init: bool = True
     """Divide the standard deviation of what writes to the residual stream by sqrt(2 * num_layers) (GPT-2)."""
 
@@ -75,12 +86,15 @@ class ModelConfig(Settings):
     def _check_shape(self) -> "ModelConfig":
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
-        if self.head_dim is None and self.hidden_size % self.num_heads:
+        if self.hidden_size % self.num_heads and (self.head_dim is None or not self.qk_norm):
             raise ValueError(
-                f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads}), or set head_dim"
+                f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads}): transformers' "
+                "LLaMA wants it even with a head_dim of its own"
             )
         if self.head_width % 2:
             raise ValueError(f"a head must have an even width for rotary positions, not {self.head_width}")
+        if self.head_width == 2 and self.rope_scaling is not None and self.rope_scaling.kind == "dynamic":
+            raise ValueError("dynamic rope_scaling needs a head wider than 2: raise head_dim, or take another kind")
         return self
 
     @property

@@ -215,14 +215,18 @@ class Llama(nn.Module):
 
     def initial_values(self, seed: int) -> Iterator[tuple[nn.Parameter, Callable[[], Tensor]]]:
         """Each parameter with a function that draws its first value, float32. The values depend on the seed and the
-        order of the parameters alone; the functions must be called in order or not at all.
+        order of the parameters alone; the functions must be called in order or not at all. The output layer's matrix,
+        tied or not, has a deviation of at most 0.5 / sqrt(hidden_size) (see `ModelConfig.init_std`).
         """
         generator = torch.Generator().manual_seed(seed)
         shapes = parameter_shapes(self.config)
         std = self.config.init_std
         residual = std / math.sqrt(2 * self.config.num_layers) if self.config.depth_scaled_init else std
+        output = "model.embed_tokens.weight" if self.config.tie_embeddings else "lm_head.weight"
         for name, parameter in self.named_parameters():
             scale = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
+            if name == output:
+                scale = min(scale, 0.5 / math.sqrt(self.config.hidden_size))
             yield parameter, partial(_draw, shapes[name], scale, generator)
 
     def hidden(self, tokens_BS: Tensor, segments_BS: Tensor | None = None, cache: KVCache | None = None) -> Tensor:

@@ -41,9 +41,8 @@ def positions_from_segments(segments_BS: Tensor) -> Tensor:
 
 
 def cos_sin(positions: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the angles, float32, shape positions.shape + (head_width,) (both halves repeated)."""
+    """Cosines and sines of the angles, float32, shape positions.shape + (head_width / 2,)."""
     angles = positions[..., None].float() * inverse.to(positions.device)
-    angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
 
@@ -63,7 +62,6 @@ class _Rotate(torch.autograd.Function):
 
 def _rotated(x_BHSD: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
     half = x_BHSD.shape[-1] // 2
-    cos, sin = cos[..., :half], sin[..., :half]
     x = x_BHSD.float() if x_BHSD.dtype.itemsize < 4 else x_BHSD
     x1, x2 = x[..., :half], x[..., half:]
     y1 = torch.mul(x1, cos).addcmul_(x2, sin, value=-sign)
@@ -72,5 +70,5 @@ def _rotated(x_BHSD: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
 
 
 def rotate(x_BHSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each head. `cos`, `sin` broadcast against (B, H, S, D); the result is contiguous, in the input's dtype."""
+    """Rotate each head by `cos` and `sin`, (B, H, S, D / 2) by broadcast; contiguous, in the input's dtype."""
     return _Rotate.apply(x_BHSD, cos, sin)

@@ -6,6 +6,7 @@ reaches into them.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from raypt.parallel.update import Cut, adamw, adamw_state, divisor, square_sum
 
 class Partition(ABC):
     """The state that this rank holds under one stage."""
+
+    on_disk = False
+    """Whether the state passes through memory part by part."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
@@ -79,30 +83,43 @@ class Partition(ABC):
     def shard(self) -> StateShard:
         tensors: dict[str, Tensor] = {}
         scalars: dict[str, float] = {}
-        for piece in self.owned():
-            tensors[key(piece.name, MASTER, piece.start)] = piece.of(piece.buffer.detach())
-            for state, value in self.inner.state.get(piece.buffer, {}).items():
-                if not torch.is_tensor(value) or value.numel() != piece.buffer.numel() or value.dim() == 0:
-                    scalars[state] = float(value)
-                else:
-                    tensors[key(piece.name, state, piece.start)] = piece.of(value)
+        for pieces in self.at_hand(writing=False):
+            for piece in pieces:
+                tensors[key(piece.name, MASTER, piece.start)] = self._lasting(piece.of(piece.buffer.detach()))
+                for state, value in self.inner.state.get(piece.buffer, {}).items():
+                    if not torch.is_tensor(value) or value.numel() != piece.buffer.numel() or value.dim() == 0:
+                        scalars[state] = float(value)
+                    else:
+                        tensors[key(piece.name, state, piece.start)] = self._lasting(piece.of(value))
         return StateShard(tensors, scalars)
+
+    def _lasting(self, view: Tensor) -> Tensor:
+        """The same values after the next pieces have taken this one's place in memory."""
+        return view.clone() if self.on_disk else view
+
+    def at_hand(self, *, writing: bool) -> Iterator[list[Piece]]:
+        """The pieces in one or several lists, each to be used only until the next is asked for."""
+        yield self.pieces() if writing else self.owned()
 
     @torch.no_grad()
     def restore(self, source: ShardSource) -> None:
-        for piece in self.pieces():
-            piece.of(piece.buffer).copy_(source.read(piece.name, MASTER, piece.start, piece.numel))
-            states = source.states(piece.name) - {MASTER}
-            if not states:
-                continue
-            held = self.inner.state[piece.buffer]
-            for name, value in source.scalars.items():
-                held[name] = torch.tensor(value, dtype=torch.float32)
-            for state in states:
-                if state not in held:
-                    held[state] = torch.zeros_like(piece.buffer)
-                piece.of(held[state]).copy_(source.read(piece.name, state, piece.start, piece.numel))
+        for pieces in self.at_hand(writing=True):
+            for piece in pieces:
+                self._restore(piece, source)
         self.publish()
+
+    def _restore(self, piece: Piece, source: ShardSource) -> None:
+        piece.of(piece.buffer).copy_(source.read(piece.name, MASTER, piece.start, piece.numel))
+        states = source.states(piece.name) - {MASTER}
+        if not states:
+            return
+        held = self.inner.state[piece.buffer]
+        for name, value in source.scalars.items():
+            held[name] = torch.tensor(value, dtype=torch.float32)
+        for state in states:
+            if state not in held:
+                held[state] = torch.zeros_like(piece.buffer)
+            piece.of(held[state]).copy_(source.read(piece.name, state, piece.start, piece.numel))
 
 
 class Replicated(Partition):
@@ -235,7 +252,30 @@ class FlatPartition(Partition):
 
 
 class ParameterPartition(Partition):
-    """Stage 3: each parameter cut evenly over the ranks, the last cut padded."""
+    """Stage 3: each parameter cut evenly over the ranks, the last cut padded. State offloaded to nvme is on disk by
+    groups, and only one of them in memory at a time.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        self.on_disk = engine.optimizer.swap_optimizer
+
+    def at_hand(self, *, writing: bool) -> Iterator[list[Piece]]:
+        outer = self.optimizer
+        if writing:
+            outer._partition_all_parameters()
+        pieces = self.pieces()
+        for i, buffer in enumerate(outer.fp32_partitioned_groups_flat):
+            swapped = outer._swappable_optimizer_subgroup(i)
+            if swapped:
+                outer._optimizer_states_and_gradient_swap_in(i)
+            yield [piece for piece in pieces if piece.buffer is buffer]
+            if writing:
+                outer._reassign_or_swap_out_partitioned_parameters(i)
+            if swapped and writing:
+                outer._optimizer_states_and_gradient_swap_out(i)
+            elif swapped:
+                outer._release_swap_buffers(i)
 
     def update_in_blocks(self) -> None:
         pass
@@ -256,9 +296,6 @@ class ParameterPartition(Partition):
         return out
 
     def publish(self) -> None:
-        self.optimizer._partition_all_parameters()
-        for group in range(len(self.optimizer.fp16_groups)):
-            self.optimizer._reassign_or_swap_out_partitioned_parameters(group)
         self.optimizer.checkpoint_event_epilogue()
 
     def discard(self) -> None:

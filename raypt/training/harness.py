@@ -20,19 +20,10 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
 
     class RayptLM(LM):  # type: ignore[misc,unused-ignore]
         def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-            pairs = [self._split(*request.args) for request in requests]
+            split = (split_pair(tokenizer, *request.args) for request in requests)
+            pairs = [([start, *context], continuation) for context, continuation in split]
             return [(s.log_probability, s.is_greedy) for s in score(model, pairs, max_length=max_length,
                                                                     batch_size=batch_size)]  # fmt: skip
-
-        def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-            """The pair is encoded together, so that the tokens at the seam are those of the whole text; spaces that end
-            the context count as the continuation's, as in the harness' own models.
-            """
-            stripped = context.rstrip()
-            continuation, context = context[len(stripped) :] + continuation, stripped
-            whole, before = tokenizer.encode(context + continuation), tokenizer.encode(context)
-            cut = len(before)
-            return ([start, *whole[:cut]] if cut else [start]), whole[cut:]
 
         def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
             out = []
@@ -63,6 +54,22 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
             return out
 
     return RayptLM()
+
+
+def split_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Ids of the context and of the continuation, which together are those of the whole text.
+
+    Spaces that end the context count as the continuation's, as in the harness' own models; so does a token that holds
+    text of both. Text that adds no token of its own to the context's is scored by the last one: a continuation without
+    tokens would be certain, and win over every other.
+    """
+    stripped = context.rstrip()
+    continuation, context = context[len(stripped) :] + continuation, stripped
+    whole, before = tokenizer.encode(context + continuation), tokenizer.encode(context)
+    cut = next((i for i, (a, b) in enumerate(zip(whole, before, strict=False)) if a != b), min(len(whole), len(before)))
+    if continuation:
+        cut = min(cut, max(0, len(whole) - 1))
+    return whole[:cut], whole[cut:]
 
 
 def run_tasks(

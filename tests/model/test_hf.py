@@ -9,6 +9,7 @@ import transformers
 
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig, export_hf, load_hf
+from raypt.model.hf import from_hf_config, to_hf_config
 
 torch.set_num_threads(1)
 X = torch.arange(40)[None] % 64
@@ -79,6 +80,74 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         load_hf(str(tmp_path))
 
 
-def test_qk_norm_cannot_be_exported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="qk_norm"):
-        export(Llama(small(qk_norm=True)).initialise(0), tmp_path)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_with_qk_norm_is_exported_as_qwen_3(tied: bool, tmp_path: Path) -> None:
+    model = Llama(small(qk_norm=True, tie_embeddings=tied, head_dim=16)).initialise(0)
+    norms = [p for name, p in model.named_parameters() if "q_norm" in name or "k_norm" in name]
+    for i, norm in enumerate(norms):
+        torch.nn.init.uniform_(norm, 0.5, 1.5, generator=torch.Generator().manual_seed(i))
+    export(model, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert isinstance(theirs, transformers.Qwen3ForCausalLM)
+    torch.testing.assert_close(model(X), theirs(X).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_what_is_exported_is_loaded_unchanged(qk_norm: bool, tmp_path: Path) -> None:
+    model = Llama(small(qk_norm=qk_norm)).initialise(0)
+    export(model, tmp_path)
+    loaded = load_hf(str(tmp_path))
+    assert loaded.config == model.config.model_copy(update={"head_dim": 8})
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), atol=0, rtol=0)
+
+
+def test_a_qwen_3_that_transformers_saves_is_loaded(tmp_path: Path) -> None:
+    config = transformers.Qwen3Config(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=64,
+    )  # fmt: skip
+    theirs = transformers.Qwen3ForCausalLM(config)
+    theirs.save_pretrained(tmp_path)
+    torch.testing.assert_close(load_hf(str(tmp_path))(X), theirs(X).logits, atol=1e-5, rtol=0)
+
+
+def test_dynamic_scaling_beyond_the_original_length_is_that_of_transformers(tmp_path: Path) -> None:
+    scaling = {"kind": "dynamic", "factor": 4.0, "original_length": 64}
+    model = Llama(small(rope_scaling=scaling, max_length=256)).initialise(0)
+    export(model, tmp_path)
+    x = torch.arange(200)[None] % 64
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(model(x), theirs(x).logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(load_hf(str(tmp_path))(x), model(x), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"is_causal": False}, "is_causal"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}}, "partial_rotary"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+        ({"rope_scaling": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "differ by layer"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "'factor' is missing"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"model_type": "qwen3", "use_sliding_window": True}, "sliding windows"),
+        ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        ({"model_type": "qwen3", "head_dim": None}, "'head_dim' is missing"),
+        ({"rms_norm_eps": None}, "'rms_norm_eps' is missing"),
+        ({"num_hidden_layers": 0}, "num_layers: Input should be greater than 0"),
+    ],
+)
+def test_a_configuration_that_cannot_be_computed_is_refused_by_file_and_key(
+    change: dict[str, object], message: str
+) -> None:
+    raw = to_hf_config(small(), dtype=torch.float32) | change
+    with pytest.raises(UserError, match=rf"dir/config\.json: .*{message}"):
+        from_hf_config(raw, "dir/config.json")
+
+
+def test_swish_is_another_name_of_silu() -> None:
+    raw = to_hf_config(small(), dtype=torch.float32)
+    assert from_hf_config(raw | {"hidden_act": "swish"}) == from_hf_config(raw)

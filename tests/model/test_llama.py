@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raypt.model import PRESETS, KVCache, Llama, ModelConfig, RopeScaling, Targets, generate
 from raypt.model.hf import to_hf_config
-from raypt.model.rope import inverse_frequencies, positions_from_segments
+from raypt.model.rope import cos_sin, inverse_frequencies, positions_from_segments
 
 torch.set_num_threads(1)
 
@@ -75,7 +75,7 @@ def test_logits_loss_and_gradients_agree_with_transformers(
 
 @pytest.mark.parametrize("kind", ["linear", "dynamic", "llama3"])
 def test_rope_scalings_agree_with_transformers(kind: str) -> None:
-    config = small(rope_scaling={"kind": kind, "factor": 4.0, "original_length": 32}, max_length=32)
+    config = small(rope_scaling={"kind": kind, "factor": 4.0, "original_length": 32})
     ours = Llama(config).initialise(0)
     x = tokens(length=90)
     torch.testing.assert_close(ours(x), transformers_model(ours)(x).logits, atol=2e-5, rtol=0)
@@ -112,12 +112,15 @@ def test_the_vocabulary_follows_the_tokenizer_in_whole_multiples() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_initial_loss_is_that_of_a_uniform_guess(tied: bool) -> None:
-    model = Llama(small(vocab_size=512, init_std=0.02, tie_embeddings=tied)).initialise(0)
-    x = torch.randint(0, 512, (4, 128), generator=torch.Generator().manual_seed(0))
-    y = torch.randint(0, 512, (4, 128), generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize(("width", "vocab"), [(48, 512), (4096, 8192)])
+@torch.no_grad()
+def test_the_initial_loss_is_that_of_a_uniform_guess_at_every_width(width: int, vocab: int, tied: bool) -> None:
+    shape = {"hidden_size": width, "intermediate_size": width // 2, "num_layers": 1, "head_dim": 16}
+    model = Llama(small(**shape, vocab_size=vocab, init_std=0.02, tie_embeddings=tied)).initialise(0)
+    x = torch.randint(0, vocab, (4, 64), generator=torch.Generator().manual_seed(0))
+    y = torch.randint(0, vocab, (4, 64), generator=torch.Generator().manual_seed(1))
     loss, _ = model(x, targets=Targets(y, torch.ones_like(y, dtype=torch.bool)))
-    assert abs(loss.item() / y.numel() - math.log(512)) < 0.02 * math.log(512)
+    assert abs(loss.item() / y.numel() - math.log(vocab)) < 0.02 * math.log(vocab)
 
 
 def test_one_batch_can_be_learned_by_heart() -> None:
@@ -206,6 +209,11 @@ def test_dynamic_scaling_keeps_the_frequencies_within_the_original_length() -> N
     assert (inverse_frequencies(config, 128)[1:] < inverse_frequencies(small(), 128)[1:]).all()
 
 
+def test_a_rotation_has_one_angle_for_two_dimensions() -> None:
+    cos, sin = cos_sin(torch.arange(5), inverse_frequencies(small()))
+    assert cos.shape == sin.shape == (5, 48 // 4 // 2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -215,5 +223,45 @@ def test_dynamic_scaling_keeps_the_frequencies_within_the_original_length() -> N
     ],
 )
 def test_an_impossible_shape_is_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocab_size": 0},
+        {"vocab_multiple": 0},
+        {"hidden_size": -4},
+        {"intermediate_size": 0},
+        {"num_layers": 0},
+        {"num_heads": 0},
+        {"num_kv_heads": 0},
+        {"head_dim": 0},
+        {"max_length": 0},
+        {"rope_theta": 0.0},
+        {"norm_eps": -1.0},
+        {"init_std": 0.0},
+        {"rope_scaling.factor": 0.0},
+        {"rope_scaling.low_freq_factor": 0.0},
+        {"rope_scaling.high_freq_factor": 0.0},
+        {"rope_scaling.original_length": 0},
+    ],
+)
+def test_a_size_out_of_bounds_is_refused_by_its_key(change: dict[str, float]) -> None:
+    [(key, value)] = change.items()
+    section, _, name = key.rpartition(".")
+    with pytest.raises(ValueError, match=rf"{key}\n.*greater than"):
+        small(**({section: {"kind": "llama3", name: value}} if section else change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rope_scaling": {"kind": "llama3", "low_freq_factor": 4.0}}, "high_freq_factor"),
+        ({"rope_scaling": {"kind": "dynamic"}, "head_dim": 2}, "wider than 2"),
+    ],
+)
+def test_a_stretching_that_divides_by_zero_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**change)

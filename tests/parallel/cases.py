@@ -215,6 +215,38 @@ def offloaded() -> dict[str, Any]:
     return out
 
 
+def on_disk(path: str) -> dict[str, Any]:
+    """Runs with the state in host memory and on a disk, and one that goes on from a checkpoint of the latter. The model
+    is wide enough for DeepSpeed to swap its matrices: it leaves less than 1 MiB a rank in memory.
+    """
+    from raypt.parallel import comm
+
+    global MODEL
+    MODEL = MODEL.model_copy(update={"hidden_size": 256, "intermediate_size": 512})
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan, out = plan_for(world), {}
+    out["memory"] = train(engine_for(3, "fp32", plan, device), plan, rank, 0, 6)
+    for params in (None, "nvme"):
+        options = {"offload_optimizer": "nvme", "offload_params": params, "nvme_path": f"{path}/{params}"}
+        engine = engine_for(3, "fp32", plan, device, **options)
+        run = train(engine, plan, rank, 0, 4)
+        uri = f"{path}/checkpoints-{params}"
+        writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})
+        writer.save(comm.broadcast_object(writer.new_name(4)), engine.shard(), Progress(step=4))
+        run += train(engine, plan, rank, 4, 6)
+        writer.wait()
+        comm.barrier()
+        info = latest_checkpoint(uri)
+        assert info is not None
+        again = engine_for(3, "fp32", plan, device, **options | {"nvme_path": f"{path}/{params}-again"})
+        swapped = [buffer.numel() == 0 for buffer in again.partition.buffers()]
+        again.restore(CheckpointReader(info))
+        out[f"disk-{params}"] = {"run": run, "resumed": train(again, plan, rank, 4, 6), "swapped": swapped}
+    return out
+
+
 def compiled(steps: int) -> dict[str, Any]:
     """A run with compiled blocks, and how many frames were compiled for it."""
     from torch._dynamo.utils import counters

@@ -1,6 +1,7 @@
 """Switches of the engine that must not change what is learned."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,8 +46,31 @@ def test_compiled_blocks_give_the_same_losses(tmp_path: Path, reference: np.ndar
     np.testing.assert_allclose(run[:, 1], reference[:COMPILED_STEPS, 1], rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if not Path("/usr/include/libaio.h").exists():
+        pytest.skip("nvme offload is not run: DeepSpeed's asynchronous reads need libaio and its header (libaio-dev)")
+    tmp = tmp_path_factory.mktemp("on-disk")
+    return dict(run_ranks(2, CASES, "on_disk", tmp, path=str(tmp))[0])
+
+
+@pytest.mark.parametrize("params", ["None", "nvme"])
+def test_state_on_a_disk_changes_no_loss(params: str, on_disk: dict[str, Any]) -> None:
+    """The bounds of test_zero.py: the same sums in another order."""
+    assert any(on_disk[f"disk-{params}"]["swapped"])
+    run, memory = np.array(on_disk[f"disk-{params}"]["run"]), np.array(on_disk["memory"])
+    np.testing.assert_allclose(run[:, 0], memory[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(run[:, 1], memory[:, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("params", ["None", "nvme"])
+def test_a_run_with_its_state_on_a_disk_resumes_bitwise(params: str, on_disk: dict[str, Any]) -> None:
+    case = on_disk[f"disk-{params}"]
+    assert case["resumed"] == case["run"][4:]
+
+
 def test_nvme_offload_reaches_deepspeed() -> None:
-    """What DeepSpeed is told; running it takes libaio and a disk."""
+    """What DeepSpeed is told, wherever it runs."""
     zero = ZeroConfig(stage=3, offload_optimizer="nvme", offload_params="nvme", nvme_path="/local/nvme")
     config = deepspeed_config(zero, precision="bf16", clip_norm=1.0, micro_batch_size=1, accumulation=1, world=1)
     section = config["zero_optimization"]

@@ -1,5 +1,6 @@
 """The adapter to lm-evaluation-harness, on a task of our own: no download."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import torch
 from raypt.model import Llama, ModelConfig
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer
+from raypt.tokens.trainer import prepare_tokenizer, train
+from raypt.training.harness import adapter, run_tasks, split_pair
 from tests.training import tiny_run
 
-pytest.importorskip("lm_eval", reason="lm-evaluation-harness (extra lm-eval) is not installed: its adapter is untested")
+with_harness = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None,
+    reason="lm-evaluation-harness (extra lm-eval) is not installed: its adapter is untested",
+)
 
 torch.set_num_threads(1)
 
@@ -52,17 +57,17 @@ def task(tmp_path: Path, **more: object) -> dict[str, object]:
 
 
 def run(trained: tuple[Llama, Tokenizer], config: dict[str, object]) -> dict[str, float]:
-    from raypt.training.harness import run_tasks
-
     return run_tasks(*trained, [config], max_length=64, batch_size=2)["words"]
 
 
+@with_harness
 def test_multiple_choice_is_answered(trained: tuple[Llama, Tokenizer], tmp_path: Path) -> None:
     choices = {"output_type": "multiple_choice", "doc_to_choice": "{{choices}}", "doc_to_target": "answer"}
     result = run(trained, task(tmp_path, **choices, metric_list=[{"metric": "acc"}]))
     assert result["acc,none"] == 1.0
 
 
+@with_harness
 def test_text_is_generated_until_the_stop(trained: tuple[Llama, Tokenizer], tmp_path: Path) -> None:
     generate = {
         "output_type": "generate_until",
@@ -74,15 +79,47 @@ def test_text_is_generated_until_the_stop(trained: tuple[Llama, Tokenizer], tmp_
     assert run(trained, task(tmp_path, **generate))["exact_match,strip"] == 1.0
 
 
+@with_harness
 def test_rolling_likelihood_is_finite_and_better_for_learned_text(
     trained: tuple[Llama, Tokenizer], tmp_path: Path
 ) -> None:
     from lm_eval.api.instance import Instance
-
-    from raypt.training.harness import adapter
 
     lm = adapter(*trained, max_length=64, batch_size=2)
     texts = ["the river moves slowly home", "home slowly moves river the"]
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     learned, shuffled = lm.loglikelihood_rolling(requests)
     assert learned > -1.0 > shuffled
+
+
+@pytest.fixture(scope="module")
+def merging() -> Tokenizer:
+    """Its vocabulary has "我们的城市" as one token, and parts of it as others."""
+    return train(["我们的城市"] * 50 + ["我们的"] * 20, TokenizerConfig(vocab_size=300))
+
+
+def test_a_token_that_holds_text_of_both_counts_as_the_continuations(merging: Tokenizer) -> None:
+    whole, before = merging.encode("我们的城市"), merging.encode("我们的城")
+    assert len(whole) <= len(before), "the seam must lie inside a token"
+    context, continuation = split_pair(merging, "我们的城", "市")
+    assert continuation
+    assert [*context, *continuation] == whole
+    assert context == before[: len(context)]
+
+
+def test_without_a_merge_the_context_keeps_its_tokens(merging: Tokenizer) -> None:
+    assert split_pair(merging, "我们的", "x y") == (merging.encode("我们的"), merging.encode("x y"))
+
+
+def test_spaces_that_end_the_context_count_as_the_continuations(merging: Tokenizer) -> None:
+    assert split_pair(merging, "我们的 ", "x") == (merging.encode("我们的"), merging.encode(" x"))
+
+
+def test_a_continuation_without_a_token_of_its_own_is_scored_by_the_last_one() -> None:
+    blind = train(["one two two"] * 50, TokenizerConfig(algorithm="wordpiece", vocab_size=300))
+    whole = blind.encode("one two")
+    assert split_pair(blind, "one two", " ") == (whole[:-1], whole[-1:])
+
+
+def test_no_continuation_has_no_tokens(merging: Tokenizer) -> None:
+    assert split_pair(merging, "我们的", "") == (merging.encode("我们的"), [])
