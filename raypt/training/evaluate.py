@@ -94,6 +94,8 @@ def _sources(
             for fault in batch.quarantined:
                 log.warning("%s, row %s: %s", fault["file"], fault["row"], fault["error"])
             left = np.inf if config.max_documents is None else config.max_documents - tally.documents
+            if left <= 0:
+                break
             texts = batch.documents.column("text").to_pylist()[: int(min(left, len(batch.documents)))]
             more = perplexity(
                 model, tokenizer, texts, max_length=max_length, stride=config.stride, batch_size=config.batch_size

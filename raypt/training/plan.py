@@ -31,9 +31,20 @@ class BatchPlan:
 
 
 def valid_world_sizes(global_batch_tokens: int, sequence_length: int, micro_batch_size: int) -> list[int]:
-    """Numbers of workers that divide the global batch into whole micro-batches."""
-    blocks, rest = divmod(global_batch_tokens, sequence_length * micro_batch_size)
-    return [] if rest else [n for n in range(1, blocks + 1) if blocks % n == 0]
+    """Numbers of workers that divide the global batch into whole micro-batches.
+
+    Raises:
+        UserError: it is not a number of micro-batches; the message names the nearest that are.
+    """
+    unit = sequence_length * micro_batch_size
+    blocks, rest = divmod(global_batch_tokens, unit)
+    if rest:
+        raise UserError(
+            f"train.global_batch_tokens={global_batch_tokens} is not a multiple of sequence length {sequence_length} x "
+            f"train.micro_batch_size {micro_batch_size} = {unit}; the nearest are {blocks * unit or unit} and "
+            f"{(blocks + 1) * unit}"
+        )
+    return [n for n in range(1, blocks + 1) if blocks % n == 0]
 
 
 def plan_batches(
@@ -41,13 +52,6 @@ def plan_batches(
 ) -> BatchPlan:
     """The plan for `world_size` workers; an impossible size is refused with the possible ones named."""
     sizes = valid_world_sizes(global_batch_tokens, sequence_length, micro_batch_size)
-    if not sizes:
-        unit = sequence_length * micro_batch_size
-        lower = global_batch_tokens // unit * unit
-        raise UserError(
-            f"train.global_batch_tokens={global_batch_tokens} is not a multiple of sequence length {sequence_length} x "
-            f"train.micro_batch_size {micro_batch_size} = {unit}; the nearest are {lower or unit} and {lower + unit}"
-        )
     if world_size not in sizes:
         raise UserError(
             f"{world_size} workers do not divide train.global_batch_tokens={global_batch_tokens} into whole "

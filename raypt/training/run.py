@@ -98,15 +98,7 @@ def run_training(
 def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
     """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
     low, high = train.worker_range
-    unit = sequence_length * train.micro_batch_size
     sizes = valid_world_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
-    if not sizes:
-        below = train.global_batch_tokens // unit * unit
-        raise UserError(
-            f"train.global_batch_tokens={train.global_batch_tokens} is not a multiple of sequence length "
-            f"{sequence_length} x train.micro_batch_size {train.micro_batch_size} = {unit}; the nearest are "
-            f"{below or unit} and {below + unit}"
-        )
     fitting = [n for n in sizes if low <= n <= high]
     if not fitting:
         raise UserError(

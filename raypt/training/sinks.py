@@ -26,12 +26,14 @@ RAY_METRICS = {
     "tokens": "Targets trained on",
     "skipped_steps": "Updates that were skipped",
     "heldout_loss": "Held-out loss, nats a token",
+    "heldout_bits_per_byte": "Held-out loss, bits a byte of text",
     "step_s": "Seconds of the last step",
     "forward_s": "Seconds of it forward, on rank 0 as the other parts",
     "backward_s": "Seconds backward",
     "update_s": "Seconds of norm, clipping and the optimizer",
     "communication_s": "Seconds in collectives, waiting for slower ranks included",
     "rss_mb": "Resident memory of rank 0, MB",
+    "device_mb": "Most memory of rank 0's GPU so far, MB",
 }
 """Key of a metrics line -> what the gauge `raypt_train_<key>` shows."""
 
@@ -95,8 +97,14 @@ class WeightsAndBiases:
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numeric entries of a metrics line."""
-    return {k: float(v) for k, v in row.items() if isinstance(v, int | float)}
+    """The numeric entries of a metrics line; those of an entry that is a mapping are `entry/key`."""
+    out: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            out |= {f"{name}/{key}": inner for key, inner in numbers(value).items()}
+        elif isinstance(value, int | float):
+            out[name] = float(value)
+    return out
 
 
 def build_sinks(train: TrainConfig, run_uri: str, resume_step: int, *, ray: bool) -> list[Sink]:

@@ -18,7 +18,8 @@ def test_a_step_is_the_same_samples_for_every_number_of_workers(world: int) -> N
 
 def test_valid_world_sizes_are_the_divisors_of_the_micro_batches() -> None:
     assert valid_world_sizes(6 * 2 * 16, 16, 2) == [1, 2, 3, 6]
-    assert valid_world_sizes(100, 16, 2) == []
+    with pytest.raises(UserError, match="the nearest are 96 and 128"):
+        valid_world_sizes(100, 16, 2)
 
 
 def test_an_impossible_world_size_is_refused_with_the_possible_ones() -> None:

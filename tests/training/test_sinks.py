@@ -31,6 +31,17 @@ def test_tensorboard_hides_the_steps_that_a_resumed_run_does_again(tmp_path: Pat
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1), (2, 2), (3, 3), (4, 40)]
 
 
+def test_tensorboard_shows_the_held_out_figures_by_source_and_language(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoard(str(tmp_path), resume_step=0)
+    board.write({"step": 3, "heldout": {"wiki/zh": {"loss": 2.0, "bits_per_byte": None}}})
+    board.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("heldout/wiki/zh/loss")] == [(3, 2.0)]
+
+
 def test_a_trace_holds_the_chosen_steps_and_no_other(tmp_path: Path) -> None:
     tracer = Tracer(ProfileConfig(first_step=2, steps=2), str(tmp_path))
     for step in range(1, 6):
