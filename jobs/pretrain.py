@@ -13,7 +13,7 @@ from typing import Any
 from raypt import storage
 from raypt.analysis.report import write_report
 from raypt.config import RunConfig, job
-from raypt.parallel.zero import check_deepspeed
+from raypt.parallel.deepspeed_config import check_deepspeed
 from raypt.pipeline import Curated, curate, resolve_builtin, timed_stage
 from raypt.ray_session import check_capacity, session
 from raypt.run_dir import RunDir, open_run

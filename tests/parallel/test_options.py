@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from raypt.parallel.config import ZeroConfig
-from raypt.parallel.zero import deepspeed_config
 from tests.parallel import cases
 from tests.parallel.ranks import run_ranks
 
@@ -69,20 +68,6 @@ def test_a_run_with_its_state_on_a_disk_resumes_bitwise(params: str, on_disk: di
     assert case["resumed"] == case["run"][4:]
 
 
-def test_nvme_offload_reaches_deepspeed() -> None:
-    """What DeepSpeed is told, wherever it runs."""
-    zero = ZeroConfig(stage=3, offload_optimizer="nvme", offload_params="nvme", nvme_path="/local/nvme")
-    config = deepspeed_config(zero, precision="bf16", clip_norm=1.0, micro_batch_size=1, accumulation=1, world=1)
-    section = config["zero_optimization"]
-    assert section["offload_optimizer"] == section["offload_param"] == {"device": "nvme", "nvme_path": "/local/nvme"}
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
-
-    parsed = DeepSpeedZeroConfig(**section)
-    assert parsed.offload_optimizer is not None and parsed.offload_param is not None
-    assert parsed.offload_optimizer.device == parsed.offload_param.device == "nvme"
-    assert str(parsed.offload_param.nvme_path) == "/local/nvme"
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -95,18 +80,3 @@ def test_nvme_offload_reaches_deepspeed() -> None:
 def test_offloading_that_the_stage_cannot_do_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ZeroConfig.model_validate(settings)
-
-
-def test_communication_settings_reach_deepspeed() -> None:
-    zero = ZeroConfig(stage=2, overlap_comm=True, reduce_bucket_elements=1234)
-    config = deepspeed_config(zero, precision="fp32", clip_norm=None, micro_batch_size=1, accumulation=1, world=1)
-    assert config["zero_optimization"]["overlap_comm"] is True
-    assert config["zero_optimization"]["reduce_bucket_size"] == 1234
-
-
-def test_without_a_clip_norm_deepspeed_does_not_clip() -> None:
-    """Its own default is a norm of 1."""
-    config = deepspeed_config(
-        ZeroConfig(), precision="fp32", clip_norm=None, micro_batch_size=1, accumulation=1, world=1
-    )
-    assert config["gradient_clipping"] == 0

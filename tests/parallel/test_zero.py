@@ -1,6 +1,5 @@
 """The engine over DeepSpeed: parity with one process, agreement on what is not finite, state that moves."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from raypt.errors import UserError
-from raypt.parallel.config import ZeroConfig
-from raypt.parallel.zero import check_deepspeed, deepspeed_config
 from tests.parallel import cases
 from tests.parallel.ranks import run_ranks
 
@@ -136,32 +132,3 @@ def test_discarding_a_step_leaves_the_state_untouched_and_the_next_gradients_cle
     norms = loss_and_norm(case["after"])[1]
     clean = loss_and_norm(poisoned[0][f"{precision}-1"]["after"])[1]
     np.testing.assert_allclose(norms, clean, rtol=2e-2 if precision == "bf16" else 1e-5)
-
-
-def test_extra_deepspeed_keys_are_merged() -> None:
-    zero = ZeroConfig(deepspeed={"zero_optimization": {"round_robin_gradients": True}, "wall_clock_breakdown": True})
-    config = deepspeed_config(zero, precision="bf16", clip_norm=1.0, micro_batch_size=2, accumulation=3, world=4)
-    assert config["zero_optimization"]["round_robin_gradients"] is True
-    assert config["zero_optimization"]["stage"] == 1
-    assert config["wall_clock_breakdown"] is True
-    assert config["train_batch_size"] == 24
-
-
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage is set by raypt"),
-        ({"zero_optimization": {"bogus": 1}}, "zero_optimization: DeepSpeed refuses bogus"),
-        ({"gradient_clipping": 5}, "gradient_clipping is set by raypt"),
-        ({"gradient_cliping": 5}, "did you mean gradient_clipping?"),
-        ({"optimizer": {"type": "Adam"}}, "use train.optimizer instead"),
-        ({"scheduler": {"type": "WarmupLR"}}, "use train.schedule instead"),
-        ({"fp16": {"enabled": True}}, "use train.precision instead"),
-        ({"bf16": {"enabled": True}}, "train.precision is fp32"),
-    ],
-)
-def test_an_extra_deepspeed_key_that_would_be_ignored_or_undo_what_raypt_does_is_refused(
-    extra: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=re.escape(message)):
-        check_deepspeed(ZeroConfig(deepspeed=extra), "fp32")
