@@ -25,14 +25,14 @@ UNSPACED_RANGES = (
     (0x3021, 0x302F),
     (0x3031, 0x30FF),  # kana
     (0x3100, 0x312F),  # bopomofo
-    (0x31A0, 0x31FF),
+    (0x3190, 0x31FF),
     (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF),
-    (0xA980, 0xA9DF),  # Javanese
+    (0xA980, 0xA9FF),  # Javanese, Myanmar
     (0xAA60, 0xAA7F),
     (0xF900, 0xFAFF),
     (0xFF66, 0xFF9F),  # half-width katakana
-    (0x1AFF0, 0x1B2FF),
+    (0x1AFF0, 0x1B2FF),  # kana, hentaigana, Nushu
 )
 """Scripts written without spaces between words: each character counts as a word (Hangul has spaces, so it does not)."""
 

@@ -29,7 +29,12 @@ def mix64(x: int) -> int:
 
 def unspaced(character: str) -> bool:
     name = unicodedata.name(character, "")
-    scripts = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "KHMER", "IDEOGRAPHIC", "BOPOMOFO")
+    scripts = (
+        "CJK", "HIRAGANA", "KATAKANA", "HENTAIGANA", "VERTICAL KANA", "VERTICAL IDEOGRAPHIC", "MASU MARK", "THAI",
+        "LAO", "MYANMAR", "KHMER", "JAVANESE", "IDEOGRAPHIC", "HANGZHOU", "BOPOMOFO", "NUSHU CHARACTER",
+    )  # fmt: skip
+    if name.startswith("IDEOGRAPHIC TALLY"):  # counting rods, not writing
+        return False
     return name.startswith(scripts) or "HALFWIDTH KATAKANA" in name
 
 

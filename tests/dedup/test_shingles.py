@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
-from tests.dedup.reference import datasketch_signature, tokens
+from raypt.dedup.unicode import IDEOGRAPH, LAST_IDEOGRAPH, TABLE_SIZE, character_classes
+from tests.dedup.reference import datasketch_signature, tokens, unspaced
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog; the DOG sleeps.",
@@ -47,6 +50,15 @@ def test_signatures_equal_datasketch_bit_for_bit(ngram: int, unit: str) -> None:
 def test_signatures_of_documents_longer_than_a_hash_block_equal_datasketch() -> None:
     text = " ".join(f"word{i % 700} 字" for i in range(3000))
     assert (signatures([text])[0] == datasketch_signature(text, 5, 112)).all()
+
+
+def test_the_characters_that_are_words_by_themselves_are_those_of_unspaced_scripts() -> None:
+    classes = character_classes()
+    for code in range(0x110000):
+        category = unicodedata.category(chr(code))
+        if category[0] in "LN" and code <= LAST_IDEOGRAPH:
+            alone = code >= TABLE_SIZE or classes[code] == IDEOGRAPH
+            assert alone == unspaced(chr(code)), f"U+{code:04X} {unicodedata.name(chr(code), '')}"
 
 
 @settings(max_examples=60, deadline=None)
