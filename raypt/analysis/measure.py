@@ -39,8 +39,8 @@ def measured() -> Iterator[Section]:
 
 class PeakMemory(threading.Thread):
     """Samples the resident memory of this process and its descendants (shared pages count once per process). Who they
-    are is asked once a second: it takes reading the status of every process of the machine, which beside a Ray cluster
-    costs a fiftieth of a core at each sample.
+    are is asked once a second: it takes reading the status of every process of the machine, which at every sample took
+    a fiftieth of a core beside a Ray cluster.
     """
 
     def __init__(self, every_s: float = 0.1) -> None:

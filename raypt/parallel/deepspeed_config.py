@@ -17,11 +17,12 @@ EXTRA_NAMES = frozenset({
 })  # fmt: skip
 """Top-level names of DeepSpeed's configuration that a person may add: those that leave the mathematics to raypt."""
 SET_NAMES = frozenset({
-    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping",
+    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
     "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "steps_per_print",
 })  # fmt: skip
 """Those that raypt sets."""
 INSTEAD = {
+    "gradient_clipping": "train.optimizer.clip_norm",
     "optimizer": "train.optimizer",
     "scheduler": "train.schedule",
     "fp16": "train.precision",
@@ -85,8 +86,8 @@ def _check_extra(extra: Mapping[str, Any], precision: str) -> None:
         if name == "bf16" and precision != "bf16":
             raise UserError(f"{EXTRA}.bf16: train.precision is {precision}; set train.precision=bf16 with it")
         if name not in EXTRA_NAMES | SET_NAMES:
-            near = difflib.get_close_matches(name, [*EXTRA_NAMES, *SET_NAMES], n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+            near = difflib.get_close_matches(name, [*EXTRA_NAMES, *INSTEAD], n=1)
+            meant = f"; did you mean {INSTEAD.get(near[0], near[0])}?" if near else ""
             raise UserError(f"{EXTRA}.{name} is none of {', '.join(sorted(EXTRA_NAMES))}{meant}")
 
 

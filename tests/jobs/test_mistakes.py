@@ -22,7 +22,7 @@ PROSE = "The committee met again in the old town hall, and the {} members spoke 
         (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["train.global_batch_tokens=1000"], "train.global_batch_tokens=1000 is not a multiple of"),
         (["train.workers=3"], "train.workers=3: "),
-        (["train.zero.deepspeed.gradient_cliping=5"], "did you mean gradient_clipping?"),
+        (["train.zero.deepspeed.gradient_cliping=5"], "did you mean train.optimizer.clip_norm?"),
         (["tokens.packing.sequence_length=4096"], "is more than model.max_length=2048"),
         (["corpus.sources[0].paths=builtin:wikipedia"], "the one embedded corpus is builtin:python-docs"),
     ],

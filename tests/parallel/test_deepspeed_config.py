@@ -24,8 +24,8 @@ def test_extra_deepspeed_keys_are_merged() -> None:
     [
         ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage is set by raypt"),
         ({"zero_optimization": {"bogus": 1}}, "zero_optimization: DeepSpeed refuses bogus"),
-        ({"gradient_clipping": 5}, "gradient_clipping is set by raypt"),
-        ({"gradient_cliping": 5}, "did you mean gradient_clipping?"),
+        ({"gradient_clipping": 5}, "use train.optimizer.clip_norm instead"),
+        ({"gradient_cliping": 5}, "did you mean train.optimizer.clip_norm?"),
         ({"optimizer": {"type": "Adam"}}, "use train.optimizer instead"),
         ({"scheduler": {"type": "WarmupLR"}}, "use train.schedule instead"),
         ({"fp16": {"enabled": True}}, "use train.precision instead"),
