@@ -8,13 +8,13 @@ import importlib
 import sys
 
 BENCHES = {
-    "curate": "raypt.curation.bench",
-    "pii": "raypt.curation.pii.bench",
-    "quality": "raypt.curation.quality.bench",
-    "dedup": "raypt.dedup.bench",
-    "tokens": "raypt.tokens.bench",
-    "train": "raypt.training.bench",
-    "checkpoint": "raypt.training.checkpoint_bench",
+    "curate": "raypt.bench.curation",
+    "pii": "raypt.bench.pii",
+    "quality": "raypt.bench.quality",
+    "dedup": "raypt.bench.dedup",
+    "tokens": "raypt.bench.tokens",
+    "train": "raypt.bench.training",
+    "checkpoint": "raypt.bench.checkpoint",
 }
 
 

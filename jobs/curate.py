@@ -4,10 +4,11 @@ Reads the sources, scores, filters, masks and deduplicates them, and leaves `cur
 any tool that reads Parquet, with `removed/`, `quarantine/` and `ledger.json` to account for the rest.
 """
 
-from raypt.config import RunConfig, job
-from raypt.pipeline import curate, resolve_builtin
 from raypt.ray_session import check_capacity, session
-from raypt.run_dir import open_run
+from raypt.run.config import RunConfig
+from raypt.run.curate import curate, resolve_builtin
+from raypt.run.job import job
+from raypt.run.open import open_run
 
 
 def main(config: RunConfig) -> None:

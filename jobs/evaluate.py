@@ -6,7 +6,8 @@ Results are printed and written to `evaluation.json` in the run directory (or `e
 
 import json
 
-from raypt.config import RunConfig, job
+from raypt.run.config import RunConfig
+from raypt.run.job import job
 from raypt.training.evaluate import evaluate_model
 
 

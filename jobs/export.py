@@ -5,7 +5,8 @@ neither Ray nor the number of workers that trained it.
 """
 
 from raypt import storage
-from raypt.config import RunConfig, job
+from raypt.run.config import RunConfig
+from raypt.run.job import job
 from raypt.run_dir import RunDir
 from raypt.training.export import choose_checkpoint, export_checkpoint
 from raypt.training.worker import CHECKPOINTS

@@ -5,10 +5,11 @@
 generation and shard a doc_key stands for by its shard (doc_key >> 32). The index itself stays as it is.
 """
 
-from raypt.config import RunConfig, job
 from raypt.dedup.rebuild import rebuild_index
 from raypt.ray_session import session
-from raypt.run_dir import open_run
+from raypt.run.config import RunConfig
+from raypt.run.job import job
+from raypt.run.open import open_run
 
 
 def main(config: RunConfig) -> None:

@@ -5,13 +5,14 @@ Leaves a model with its metrics and a calibration plot in `<run.dir>/quality`. A
 `curation.quality.model=<run.dir>/quality`.
 """
 
-from raypt.config import RunConfig, job
 from raypt.corpus import python_docs
 from raypt.curation.quality.report import summary, write_report
 from raypt.errors import UserError
-from raypt.pipeline import freeze_inputs, prepare_quality, resolve_builtin
 from raypt.ray_session import session
-from raypt.run_dir import open_run
+from raypt.run.config import RunConfig
+from raypt.run.curate import freeze_inputs, prepare_quality, resolve_builtin
+from raypt.run.job import job
+from raypt.run.open import open_run
 
 
 def main(config: RunConfig) -> None:

@@ -5,14 +5,15 @@ Curates the sources first, unless the run directory holds the curated text alrea
 bytes a token and unknown tokens, by source and language.
 """
 
-from raypt.config import RunConfig, job
-from raypt.pipeline import curate, resolve_builtin
 from raypt.ray_session import check_capacity, session
-from raypt.run_dir import open_run
-from raypt.tokens import fertility
+from raypt.run.config import RunConfig
+from raypt.run.curate import curate, resolve_builtin
+from raypt.run.job import job
+from raypt.run.open import open_run
 from raypt.tokens.parts import part_uris
-from raypt.tokens.plan import summarize_parts
-from raypt.tokens.trainer import prepare_tokenizer
+from raypt.tokens.stream.plan import summarize_parts
+from raypt.tokens.tokenizer import fertility
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 
 
 def main(config: RunConfig) -> None:

@@ -7,13 +7,33 @@ from collections.abc import Iterator
 
 import ray
 import ray.data
+from pydantic import Field
 
-from raypt.config import RaySection
 from raypt.errors import UserError
+from raypt.settings import Settings
 
 log = logging.getLogger("raypt")
 
 QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+class RaySection(Settings):
+    """How the job reaches Ray and what the data stages may use."""
+
+    address: str | None = None
+    """Cluster to join; null: that of RAY_ADDRESS (`ray job submit` sets it), else a Ray of its own on this machine."""
+    num_cpus: int | None = Field(None, ge=1)
+    """CPUs of the Ray that the job starts itself (null: all)."""
+    dashboard: bool = True
+    """Serve the dashboard when the job starts its own Ray."""
+    autoscaling: bool = False
+    """The cluster grows when asked: do not refuse to start because today's nodes are too few."""
+    actor_cpus: float = Field(1.0, gt=0)
+    """CPUs each curation actor asks for."""
+    min_actors: int = Field(1, ge=1)
+    """Curation actors at the start of the stage."""
+    max_actors: int | None = Field(None, ge=1)
+    """Upper bound of the curation actor pool (null: as many as there are CPUs; the cluster's autoscaler follows it)."""
 
 
 @contextlib.contextmanager

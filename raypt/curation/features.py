@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypt.curation.text import TextBatch
+from raypt.text.buffers import TextBatch
 
 # Token flags.
 HAS_ALPHA = 1

@@ -11,9 +11,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from raypt import storage
-from raypt.curation.text import TextBatch
 from raypt.errors import UserError
 from raypt.settings import Settings
+from raypt.text.buffers import TextBatch
 
 BUILTIN_MODEL = Path(__file__).parent / "assets" / "lid.176.ftz"
 _PREFIX = "__label__"

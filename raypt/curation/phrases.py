@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
-from raypt.curation import unicode as u
-from raypt.curation.text import TextBatch
 from raypt.errors import UserError
 from raypt.kernels import kernel
+from raypt.text import unicode as u
+from raypt.text.buffers import TextBatch
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypt.curation.text import TextBatch
 from raypt.kernels import kernel
+from raypt.text.buffers import TextBatch
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Tokens are those of `segment`. A **line** ends where `str.splitlines` ends it.
 
 import numpy as np
 
-from raypt.curation import unicode as u
 from raypt.curation.features import (
     ALPHAS,
     BREAKS,
@@ -28,10 +27,11 @@ from raypt.curation.features import (
     UPPERS,
     Features,
 )
-from raypt.curation.hashing import hash_bytes
 from raypt.curation.segment import COMPLEX, store_token, tokenize_chunk
-from raypt.curation.text import TextBatch
 from raypt.kernels import kernel
+from raypt.text import unicode as u
+from raypt.text.buffers import TextBatch
+from raypt.text.hashing import hash_bytes
 
 _DOT = 0x2E
 

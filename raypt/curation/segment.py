@@ -11,9 +11,9 @@ The kernels work on the characters of one document: class bits `cls` and byte po
 
 import numpy as np
 
-from raypt.curation import unicode as u
-from raypt.curation.hashing import hash_bytes
 from raypt.kernels import kernel
+from raypt.text import unicode as u
+from raypt.text.hashing import hash_bytes
 
 _DOT, _COMMA, _COLON, _SLASH, _APOSTROPHE = 0x2E, 0x2C, 0x3A, 0x2F, 0x27
 _WORD = np.uint16(u.ALPHA | u.DIGIT)

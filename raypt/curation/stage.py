@@ -17,16 +17,18 @@ import ray
 import ray.data
 
 from raypt import storage
-from raypt.config import RunConfig
+from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
 from raypt.corpus.reader import read_shard
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
-from raypt.curation.ledger import Amount, Ledger, StageAccount, curation_ledger
+from raypt.curation.ledger import curation_ledger
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.threshold import QualityThreshold
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
+from raypt.ledger import Amount, Ledger, StageAccount
+from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
 from raypt.tasks import Progress, run_tasks, user_error_in
 
@@ -35,7 +37,7 @@ log = logging.getLogger("raypt")
 SCORE_BINS = 40
 
 
-def tag_shard(run: RunDir, manifest: Manifest, config: RunConfig, tagger: Tagger, shard: int) -> dict[str, Any]:
+def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, shard: int) -> dict[str, Any]:
     """Read and tag one shard; write its documents, its quarantine and, last, its account, which is returned.
 
     A shard whose account exists is done and is not read again.
@@ -49,7 +51,7 @@ def tag_shard(run: RunDir, manifest: Manifest, config: RunConfig, tagger: Tagger
     documents = source_bytes = 0
     with storage.atomic_write(run.tagged(shard)) as f:
         writer = None
-        for batch in read_shard(manifest, shard, config.corpus, run.uri):
+        for batch in read_shard(manifest, shard, corpus, run.uri):
             tagged = tagger.tag(batch.documents)
             if writer is None:
                 writer = pq.ParquetWriter(f, tagged.schema, compression="zstd")
@@ -82,30 +84,37 @@ def tag_shard(run: RunDir, manifest: Manifest, config: RunConfig, tagger: Tagger
 class TagShards:
     """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once."""
 
-    def __init__(self, run_uri: str, config: RunConfig, quality_uri: str | None) -> None:
-        self._run, self._config = RunDir(run_uri), config
+    def __init__(self, run_uri: str, corpus: CorpusConfig, curation: CurationConfig, quality_uri: str | None) -> None:
+        self._run, self._corpus = RunDir(run_uri), corpus
         self._manifest = Manifest.from_json(storage.read_json(self._run.manifest))
-        quality = QualityModel.load(quality_uri, config.curation.quality) if quality_uri else None
-        self._tagger = Tagger(config.curation, quality)
+        quality = QualityModel.load(quality_uri, curation.quality) if quality_uri else None
+        self._tagger = Tagger(curation, quality)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        accounts = [tag_shard(self._run, self._manifest, self._config, self._tagger, int(s)) for s in batch["shard"]]
+        accounts = [tag_shard(self._run, self._manifest, self._corpus, self._tagger, int(s)) for s in batch["shard"]]
         return {"account": [json.dumps(account) for account in accounts]}
 
 
-def tag(run: RunDir, manifest: Manifest, config: RunConfig, quality_uri: str | None) -> list[dict[str, Any]]:
+def tag(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    curation: CurationConfig,
+    quality_uri: str | None,
+    actors: RaySection,
+) -> list[dict[str, Any]]:
     """Tag every shard with an autoscaling pool of Ray Data actors; the accounts, in shard order."""
     shards = list(range(len(manifest.shards)))
     todo = [s for s in shards if not storage.exists(run.tag_account(s))]
     if todo:
-        cpus = max(1, int(ray.cluster_resources().get("CPU", 1) / config.ray.actor_cpus))
-        most = max(config.ray.min_actors, config.ray.max_actors or cpus)
+        cpus = max(1, int(ray.cluster_resources().get("CPU", 1) / actors.actor_cpus))
+        most = max(actors.min_actors, actors.max_actors or cpus)
         dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
             TagShards,
-            fn_constructor_args=(run.uri, config, quality_uri),
+            fn_constructor_args=(run.uri, corpus, curation, quality_uri),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=min(config.ray.min_actors, len(todo)), max_size=most),
-            num_cpus=config.ray.actor_cpus,
+            compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
+            num_cpus=actors.actor_cpus,
         )
         dataset.set_name("curate")
         progress = Progress("curate", len(todo))

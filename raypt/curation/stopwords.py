@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypt.curation.hashing import hash_bytes
+from raypt.text.hashing import hash_bytes
 
 STOP_WORDS: dict[str, tuple[str, ...]] = {
     language: tuple(words.split())

@@ -25,8 +25,8 @@ from raypt.curation.rules import (
     url,
 )
 from raypt.curation.scan import Buffers
-from raypt.curation.text import TextBatch, byte_lengths, slices
 from raypt.curation.view import Measured, View
+from raypt.text.buffers import TextBatch, byte_lengths, slices
 
 SLICE_BYTES = 4 << 20
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from raypt.curation.features import Features
 from raypt.curation.scan import Buffers, scan
-from raypt.curation.text import TextBatch
+from raypt.text.buffers import TextBatch
 
 
 @dataclass(frozen=True)

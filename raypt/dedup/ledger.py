@@ -7,36 +7,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-
-@dataclass
-class Tally:
-    """Documents and their bytes."""
-
-    documents: int = 0
-    bytes: int = 0
-
-    def add(self, documents: int, size: int) -> None:
-        self.documents += int(documents)
-        self.bytes += int(size)
+from raypt.ledger import Amount
 
 
 @dataclass
 class ShardLedger:
     """What went into deduplication and what was removed or cut."""
 
-    entered: dict[str, Tally] = field(default_factory=dict)
+    entered: dict[str, Amount] = field(default_factory=dict)
     """By source."""
-    removed: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    removed: dict[tuple[str, str], Amount] = field(default_factory=dict)
     """By (source, reason)."""
-    edited: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    edited: dict[tuple[str, str], Amount] = field(default_factory=dict)
     """Kept documents that were cut and the bytes cut from them, by (source, reason)."""
 
     def add(self, other: "ShardLedger") -> None:
         for source, tally in other.entered.items():
-            self.entered.setdefault(source, Tally()).add(tally.documents, tally.bytes)
+            self.entered.setdefault(source, Amount()).add(tally.documents, tally.bytes)
         for mine, theirs in ((self.removed, other.removed), (self.edited, other.edited)):
             for pair, tally in theirs.items():
-                mine.setdefault(pair, Tally()).add(tally.documents, tally.bytes)
+                mine.setdefault(pair, Amount()).add(tally.documents, tally.bytes)
 
     def to_json(self) -> dict[str, Any]:
         """{"in", "kept", "removed": {reason: ...}, "edited": {reason: ...}}, each {documents, bytes}.
@@ -46,7 +36,7 @@ class ShardLedger:
         entered = _total(self.entered.values())
         removed, edited = _by_reason(self.removed), _by_reason(self.edited)
         gone, cut = _total(removed.values()), _total(edited.values())
-        kept = Tally(entered.documents - gone.documents, entered.bytes - gone.bytes - cut.bytes)
+        kept = Amount(entered.documents - gone.documents, entered.bytes - gone.bytes - cut.bytes)
         return {
             "in": vars(entered),
             "kept": vars(kept),
@@ -55,17 +45,17 @@ class ShardLedger:
         }
 
 
-def _total(tallies: Iterable[Tally]) -> Tally:
-    total = Tally()
+def _total(tallies: Iterable[Amount]) -> Amount:
+    total = Amount()
     for tally in tallies:
         total.add(tally.documents, tally.bytes)
     return total
 
 
-def _by_reason(pairs: dict[tuple[str, str], Tally]) -> dict[str, Tally]:
-    totals: dict[str, Tally] = {}
+def _by_reason(pairs: dict[tuple[str, str], Amount]) -> dict[str, Amount]:
+    totals: dict[str, Amount] = {}
     for (_, reason), tally in sorted(pairs.items()):
-        totals.setdefault(reason, Tally()).add(tally.documents, tally.bytes)
+        totals.setdefault(reason, Amount()).add(tally.documents, tally.bytes)
     return totals
 
 
@@ -78,7 +68,7 @@ def account(attributes: pa.Table, removed: pa.Table, edits: pa.Table) -> ShardLe
     ledger = ShardLedger()
     totals = attributes.group_by("source").aggregate([("bytes", "sum"), ([], "count_all")])
     for row in totals.to_pylist():
-        ledger.entered[row["source"]] = Tally(row["count_all"], row["bytes_sum"])
+        ledger.entered[row["source"]] = Amount(row["count_all"], row["bytes_sum"])
     keys = attributes["doc_key"].to_numpy()
     lost = attributes.take(pa.array(np.searchsorted(keys, removed["doc_key"].to_numpy()))).select(["source", "bytes"])
     lost = lost.append_column("reason", removed["reason"])
@@ -86,5 +76,5 @@ def account(attributes: pa.Table, removed: pa.Table, edits: pa.Table) -> ShardLe
     cut = cut.append_column("reason", edits["reason"]).append_column("bytes", edits["bytes"])
     for table, target in ((lost, ledger.removed), (cut, ledger.edited)):
         for row in table.group_by(["source", "reason"]).aggregate([("bytes", "sum"), ([], "count_all")]).to_pylist():
-            target[row["source"], row["reason"]] = Tally(row["count_all"], row["bytes_sum"])
+            target[row["source"], row["reason"]] = Amount(row["count_all"], row["bytes_sum"])
     return ledger

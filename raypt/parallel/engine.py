@@ -6,7 +6,7 @@ from typing import Protocol
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
-from raypt.parallel.shards import ShardSource, StateShard
+from raypt.parallel.state import ShardSource, StateShard
 
 
 @dataclass(frozen=True)

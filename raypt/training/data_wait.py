@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from raypt.tokens.waits import CAUSES, Waits
+from raypt.tokens.stream.waits import CAUSES, Waits
 
 WARM_UP_STEPS = 20
 """Steps after a start during which waiting is expected: the first blocks are on their way."""

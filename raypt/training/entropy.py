@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raypt.tokens.store import TokenStore
+from raypt.tokens.store.files import TokenStore
 
 
 def unigram_entropy(store: TokenStore, *, max_samples: int = 20000) -> float:

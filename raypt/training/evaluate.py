@@ -14,7 +14,7 @@ from raypt.corpus.reader import read_shard
 from raypt.errors import UserError
 from raypt.model import Llama, load_hf
 from raypt.model.scoring import score, windows
-from raypt.tokens.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.config import EvaluateConfig
 
 log = logging.getLogger("raypt")

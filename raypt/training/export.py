@@ -10,9 +10,9 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig, export_hf, load_hf
 from raypt.model.generation import generate
 from raypt.model.llama import parameter_shapes
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.training.checkpoint import CheckpointInfo, damage, latest_checkpoint, list_checkpoints
-from raypt.training.checkpoint_files import CheckpointReader
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.checkpoint.files import CheckpointReader
+from raypt.training.checkpoint.manifest import CheckpointInfo, damage, latest_checkpoint, list_checkpoints
 
 log = logging.getLogger("raypt")
 

@@ -6,7 +6,7 @@ from typing import Any
 from raypt.errors import UserError
 from raypt.model import Llama, generate
 from raypt.model.scoring import score, windows
-from raypt.tokens.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
 
 
 def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: int) -> Any:

@@ -20,15 +20,15 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
-from raypt.tokens.waits import WORDS, Waits
-from raypt.training.checkpoint import CheckpointInfo, Progress, StreamCursor, read_info
-from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
+from raypt.tokens.stream.waits import WORDS, Waits
+from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, StreamCursor, read_info
 from raypt.training.config import TrainConfig
 from raypt.training.data_wait import StepWait, WaitWatch
-from raypt.training.evaluation import Heldout, HeldoutLoss
+from raypt.training.heldout import Heldout, HeldoutLoss
+from raypt.training.optim.schedule import lr_scale
 from raypt.training.plan import BatchPlan
 from raypt.training.records import MetricsFile, SampleRecorder
-from raypt.training.schedule import lr_scale
 from raypt.training.sinks import Sink, Tracer
 from raypt.training.spike import is_spike
 

@@ -17,19 +17,18 @@ import torch.distributed as dist
 
 from raypt import storage
 from raypt.errors import UserError
-from raypt.model import Llama, ModelConfig
+from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
-from raypt.parallel.zero import ZeroEngine
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.training.checkpoint import CheckpointInfo, Progress, StreamCursor, latest_checkpoint, sweep
-from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, StreamCursor, latest_checkpoint, sweep
 from raypt.training.config import TrainConfig
-from raypt.training.evaluation import Heldout
+from raypt.training.engines import build_engine
+from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
-from raypt.training.optimizer import build_optimizer
 from raypt.training.peak import matmul_flops
-from raypt.training.plan import BatchPlan, plan_batches
+from raypt.training.plan import plan_batches
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
 from raypt.training.sinks import Tracer, build_sinks
 
@@ -119,26 +118,6 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             metrics.close()
         for sink in sinks:
             sink.close()
-
-
-def build_engine(
-    model: ModelConfig, train: TrainConfig, plan: BatchPlan, *, seed: int, device: torch.device
-) -> ZeroEngine:
-    """A freshly initialised engine; the process group must exist."""
-    return ZeroEngine(
-        lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
-        seed=seed,
-        compile_blocks=train.compile,
-        optimizer=lambda m: build_optimizer(m, train.optimizer),
-        zero=train.zero,
-        precision=train.precision,
-        clip_norm=train.optimizer.clip_norm,
-        micro_batch_size=plan.micro_batch_size,
-        accumulation=plan.accumulation,
-        device=device,
-        z_loss=train.z_loss,
-        loss_chunk_tokens=train.loss_chunk_tokens,
-    )
 
 
 def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

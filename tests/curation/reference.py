@@ -5,9 +5,9 @@ import unicodedata
 from collections import Counter
 from itertools import pairwise
 
-from raypt.curation import unicode as u
 from raypt.curation.features import BULLETS
 from raypt.curation.rules.refinedweb_lines import RefinedWebLines
+from raypt.text import unicode as u
 
 
 def has(c: str, bits: int) -> bool:

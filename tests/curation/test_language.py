@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from raypt.curation.language import BUILTIN_MODEL, LanguageConfig, identify
-from raypt.curation.text import TextBatch
 from raypt.errors import UserError
+from raypt.text.buffers import TextBatch
 from tests.curation.figures import report
 
 CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "multilingual"

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
-from raypt.curation.ledger import Ledger, curation_ledger, curation_ledger_by
+from raypt.curation.ledger import curation_ledger, curation_ledger_by
 from raypt.curation.tagger import Tagger
+from raypt.ledger import Ledger
 from tests.curation.helpers import table
 from tests.curation.strategies import BATCH
 

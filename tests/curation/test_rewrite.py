@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.text import TextBatch
+from raypt.text.buffers import TextBatch
 
 
 def test_pieces_are_joined_by_their_separators_within_a_document_only() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from raypt.curation import features as s
 from raypt.curation.scan import scan
-from raypt.curation.text import TextBatch
+from raypt.text.buffers import TextBatch
 from tests.curation import reference
 from tests.curation.strategies import BATCH
 

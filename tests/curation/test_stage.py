@@ -12,10 +12,10 @@ import pytest
 import ray
 
 from raypt import storage
-from raypt.config import RunConfig
 from raypt.config_io import validate
 from raypt.corpus.manifest import build_manifest
 from raypt.curation.stage import decide_all, tag
+from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 
 SHARDS = 12

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from raypt.corpus.python_docs import docstrings, environment_files
-from raypt.curation.ledger import Ledger
+from raypt.ledger import Ledger
 from raypt.model import load_hf
 from tests.jobs.helpers import TINY, metrics, rows, run_job, start_job
 

@@ -13,10 +13,10 @@ import torch
 from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.config import ZeroConfig
-from raypt.training.checkpoint import Progress, StreamCursor, latest_checkpoint
-from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint.manifest import Progress, StreamCursor, latest_checkpoint
 from raypt.training.config import CheckpointConfig, OptimizerConfig
-from raypt.training.optimizer import build_optimizer
+from raypt.training.optim.optimizer import build_optimizer
 from raypt.training.plan import BatchPlan, plan_batches
 
 LENGTH, SAMPLES, ACCUMULATION = 32, 16, 2
@@ -72,7 +72,7 @@ def engine_for(
     compile_blocks: bool = False,
     **zero: Any,
 ) -> Any:
-    from raypt.parallel.zero import ZeroEngine
+    from raypt.parallel.zero.engine import ZeroEngine
 
     return ZeroEngine(
         lambda: Llama(MODEL),

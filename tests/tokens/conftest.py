@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.plan import StorePlan, prepare_store
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer
+from raypt.tokens.stream.plan import StorePlan, prepare_store
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from tests.tokens.helpers import small_config, write_parts
 
 PlanMaker = Callable[..., tuple[StorePlan, TokensConfig, str]]

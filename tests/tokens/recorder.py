@@ -22,17 +22,17 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from raypt import storage
-from raypt.config import RunConfig as JobConfig
 from raypt.config_io import validate
-from raypt.pipeline import curate
+from raypt.run.config import RunConfig as JobConfig
+from raypt.run.curate import curate
 from raypt.run_dir import RunDir
 from raypt.tokens.config import TokenizerConfig, TokensConfig
 from raypt.tokens.parts import part_uris
-from raypt.tokens.plan import Cursor, StorePlan, StreamSpec, plan_stream, prepare_store
-from raypt.tokens.producer import Tokenizing
-from raypt.tokens.stream import Batches, StreamDataConfig, make_train_dataset
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer
+from raypt.tokens.stream.dataset import Batches, StreamDataConfig, make_train_dataset
+from raypt.tokens.stream.plan import Cursor, StorePlan, StreamSpec, plan_stream, prepare_store
+from raypt.tokens.stream.producer import Tokenizing
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 
 
 @dataclass(frozen=True)

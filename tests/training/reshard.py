@@ -10,8 +10,8 @@ import torch
 
 from raypt.model.batch import micro_batch
 from raypt.parallel import comm
-from raypt.training.checkpoint import Progress, StreamCursor, latest_checkpoint
-from raypt.training.checkpoint_files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
+from raypt.training.checkpoint.manifest import Progress, StreamCursor, latest_checkpoint
 from raypt.training.config import CheckpointConfig
 from tests.parallel import cases
 

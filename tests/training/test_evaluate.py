@@ -11,8 +11,8 @@ from raypt.corpus.config import CorpusConfig
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig, export_hf
 from raypt.tokens.config import TokenizerConfig
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.config import EvaluateConfig
 from raypt.training.evaluate import evaluate_model, perplexity
 from tests.training import tiny_run

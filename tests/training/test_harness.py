@@ -9,8 +9,8 @@ import torch
 
 from raypt.model import Llama, ModelConfig
 from raypt.tokens.config import TokenizerConfig
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer, train
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer, train
 from raypt.training.harness import adapter, run_tasks, split_pair
 from tests.training import tiny_run
 

@@ -12,11 +12,11 @@ import torch.distributed as dist
 from raypt import storage
 from raypt.model import Llama, ModelConfig
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
-from raypt.tokens.plan import prepare_store
-from raypt.tokens.producer import tokenize_heldout_parts
-from raypt.tokens.tokenizer import Tokenizer
-from raypt.tokens.trainer import prepare_tokenizer
-from raypt.training.evaluation import Heldout, HeldoutLoss
+from raypt.tokens.stream.plan import prepare_store
+from raypt.tokens.stream.producer import tokenize_heldout_parts
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
+from raypt.training.heldout import Heldout, HeldoutLoss
 
 torch.set_num_threads(1)
 GROUPS = [("web", "en"), ("web", "fr"), ("books", "en")]

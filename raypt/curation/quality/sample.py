@@ -11,8 +11,8 @@ from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
 from raypt.corpus.reader import read_shard
 from raypt.curation.language import LanguageConfig, identify
-from raypt.curation.text import TextBatch
 from raypt.tasks import run_tasks
+from raypt.text.buffers import TextBatch
 
 BYTES_A_DOCUMENT = 4096
 """Assumed size of a document when the number of shards to read is chosen (web pages: 2-5 kB of text)."""

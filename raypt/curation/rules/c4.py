@@ -10,13 +10,13 @@ from typing import ClassVar
 import numpy as np
 
 from raypt.curation import features as s
-from raypt.curation import unicode as u
 from raypt.curation.phrases import PhraseTable, groups_in
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
 from raypt.curation.scan import end_flags
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
+from raypt.text import unicode as u
 
 # Why a line goes, in the order in which the rules are asked; "white_space" is blank lines, indentation and line ends.
 CUTS = ("white_space", "long_word", "no_terminal_punctuation", "short_line", "javascript", "policy", "citation")

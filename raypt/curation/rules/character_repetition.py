@@ -5,11 +5,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from raypt.curation import unicode as u
 from raypt.curation.rules.base import RuleSettings, ratio, struct
-from raypt.curation.rules.gopher_repetition import find_slot, table_bits
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
+from raypt.text import unicode as u
+from raypt.text.hash_table import find_slot, table_bits
 
 
 class CharacterRepetition(RuleSettings):

@@ -11,9 +11,9 @@ import numpy as np
 
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
-from raypt.curation.rules.gopher_repetition import find_slot, hash_table, most_in_a_document, table_bits
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
+from raypt.text.hash_table import find_slot, hash_table, most_in_a_document, table_bits
 
 
 class FineWeb(RuleSettings):

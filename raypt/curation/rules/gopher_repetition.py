@@ -13,6 +13,7 @@ from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
+from raypt.text.hash_table import find_slot, hash_table, most_in_a_document, table_bits
 
 _TOP = (2, 3, 4)
 _DUPLICATE = (5, 6, 7, 8, 9, 10)
@@ -57,37 +58,6 @@ class GopherRepetition(RuleSettings):
     """Largest share of characters in 9-grams that repeat an earlier one."""
     duplicate_10_gram_char_fraction_max: float | None = 0.1
     """Largest share of characters in 10-grams that repeat an earlier one."""
-
-
-@kernel
-def table_bits(entries):  # type: ignore[no-untyped-def]
-    """log2 of a hash table at most half full."""
-    bits = 4
-    while (1 << bits) < 2 * entries:
-        bits += 1
-    return bits
-
-
-def hash_table(entries: int) -> tuple[np.ndarray, np.ndarray]:
-    """`(keys uint64, stamps int32)` for at most `entries` keys at a time: a slot belongs to the table whose stamp it
-    has, so a new table is a new stamp above 0. Kernels do not allocate: it would double their time to compile."""
-    size = 1 << int(table_bits(entries))
-    return np.empty(size, np.uint64), np.zeros(size, np.int32)
-
-
-def most_in_a_document(*offsets: np.ndarray) -> int:
-    """The largest number of items (tokens, lines) that any document has, at least 1."""
-    return max(1, *(int(np.diff(o).max(initial=1)) for o in offsets))
-
-
-@kernel
-def find_slot(h, bits, stamp, keys, stamps):  # type: ignore[no-untyped-def]
-    """The slot of `h` in the table of `stamp` (open addressing; slots of other stamps are empty)."""
-    mask = (1 << bits) - 1
-    slot = np.int64(h >> np.uint64(64 - bits))
-    while stamps[slot] == stamp and keys[slot] != h:
-        slot = (slot + 1) & mask
-    return slot
 
 
 @kernel

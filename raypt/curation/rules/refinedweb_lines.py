@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from raypt.curation import unicode as u
 from raypt.curation.phrases import PhraseTable
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
+from raypt.text import unicode as u
 
 # Why something goes; "phrase" cuts a part of a line.
 CUTS = ("upper_case", "numeric", "counter", "short", "phrase", "white_space")

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
-from raypt.curation import unicode as u
+from raypt.text import unicode as u
 from tests.curation import reference
 from tests.curation.helpers import metrics, reasons
 from tests.curation.strategies import BATCH

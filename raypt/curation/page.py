@@ -1,0 +1,79 @@
+"""What curation shows in the report: the funnel of documents and bytes, the quality classifier."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from raypt.charts import COLOURS, Series, bar_chart, histogram, line_chart, number
+from raypt.html import cards, text
+from raypt.ledger import Amount, Ledger
+
+
+def funnel(ledger: Ledger) -> str:
+    """Documents and bytes left after each stage, and a table of what each rule removed or cut."""
+    stages = list(ledger.stages.items())
+    first = stages[0][1].entered
+
+    def share(part: int, whole: int) -> str:
+        return f"{part:,}  ({100 * part / whole:.1f} %)" if whole else f"{part:,}"
+
+    documents = [("input", float(first.documents), share(first.documents, first.documents))]
+    nbytes = [("input", float(first.bytes), f"{first.bytes / 1e6:,.1f} MB")]
+    for name, stage in stages:
+        documents.append((name, float(stage.kept.documents), share(stage.kept.documents, first.documents)))
+        nbytes.append((name, float(stage.kept.bytes), f"{stage.kept.bytes / 1e6:,.1f} MB"))
+    charts = bar_chart(documents, title="Documents left after each stage") + bar_chart(
+        nbytes, title="Text left after each stage", colours=[COLOURS[2]] * len(nbytes)
+    )
+    rows = []
+    for name, stage in stages:
+        rows.append(
+            f"<tr class=stage><td>{text(name)}</td><td></td><td class=n>{stage.entered.documents:,} → "
+            f"{stage.kept.documents:,}</td><td class=n>{stage.entered.bytes:,} → {stage.kept.bytes:,}</td></tr>"
+        )
+        for verb, reasons in (("removed", stage.removed), ("cut", stage.edited)):
+            for reason, amount in sorted(reasons.items(), key=lambda item: -item[1].bytes):
+                rows.append(_reason_row(verb, reason, amount))
+    head = "<tr><th>stage</th><th>rule</th><th class=n>documents</th><th class=n>bytes</th></tr>"
+    return charts + f"<details open><summary>Every rule</summary><table>{head}{''.join(rows)}</table></details>"
+
+
+def _reason_row(verb: str, reason: str, amount: Amount) -> str:
+    return (
+        f"<tr><td></td><td>{verb} {text(reason)}</td><td class=n>{amount.documents:,}</td>"
+        f"<td class=n>{amount.bytes:,}</td></tr>"
+    )
+
+
+def quality_section(card: dict[str, Any], histogram_counts: Sequence[int], threshold: float | None) -> str:
+    """The classifier: held-out figures, the distribution of scores, calibration."""
+    found = card.get("metrics", {})
+    heldout = found.get("heldout", {})
+    keys = ("documents", "accuracy", "balanced_accuracy", "precision", "recall")
+    parts = [
+        cards([(number(heldout[k]), f"held-out {k.replace('_', ' ')}") for k in keys if heldout.get(k) is not None])
+    ]
+    figures = []
+    if sum(histogram_counts):
+        edges = [i / len(histogram_counts) for i in range(len(histogram_counts) + 1)]
+        levels = [("threshold", threshold)] if threshold is not None else []
+        figures.append(
+            histogram(edges, histogram_counts, title="Quality score of all documents", x_label="score", levels=levels)
+        )
+    bins = [b for b in found.get("calibration", []) if b.get("documents")]
+    if bins:
+        figures.append(
+            line_chart(
+                [
+                    Series(
+                        "held-out", [b["mean_score"] for b in bins], [b["reference_fraction"] for b in bins], marks=True
+                    ),
+                    Series("perfect", [0, 1], [0, 1], dashed=True),
+                ],
+                title="Calibration",
+                x_label="mean score",
+                y_label="share of reference",
+                width=420,
+                height=240,
+            )
+        )
+    return "".join(parts) + f"<div class=row>{''.join(figures)}</div>"

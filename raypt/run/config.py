@@ -1,0 +1,67 @@
+"""The one configuration of a run, and the frame every job script runs in."""
+
+import logging
+
+from pydantic import Field, field_validator, model_validator
+
+from raypt import storage
+from raypt.corpus.config import CorpusConfig
+from raypt.curation.config import CurationConfig
+from raypt.dedup.config import DedupConfig
+from raypt.model.config import ModelConfig
+from raypt.ray_session import RaySection
+from raypt.settings import Settings
+from raypt.tokens.config import TokensConfig
+from raypt.training.config import EvaluateConfig, ExportConfig, TrainConfig
+
+log = logging.getLogger("raypt")
+
+
+class RunSection(Settings):
+    """What this run is called, where it writes, and its seed."""
+
+    name: str = "default"
+    """Name of the run; the default directory is `runs/<name>`. Starting the same name again resumes it."""
+    dir: str | None = None
+    """Directory or URI everything is written under (default `runs/<run.name>`). On a cluster: one all nodes share."""
+    seed: int = Field(0, ge=0)
+    """Seed of every random choice: samples, held-out split, shuffles, initial weights."""
+    record_samples: bool = False
+    """Write `samples.parquet`: step, rank, global sample index and a hash of the tokens of every sample trained on."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not value or not all(c.isalnum() or c in "_-." for c in value) or value.startswith("."):
+            raise ValueError("use letters, digits, '_', '-' and '.' (not first)")
+        return value
+
+
+class RunConfig(Settings):
+    """Everything a run depends on, by room."""
+
+    run: RunSection = RunSection()
+    ray: RaySection = RaySection()
+    corpus: CorpusConfig = CorpusConfig()
+    curation: CurationConfig = CurationConfig()
+    dedup: DedupConfig = DedupConfig()
+    tokens: TokensConfig = TokensConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _check_context(self) -> "RunConfig":
+        length, declared = self.tokens.packing.sequence_length, self.model.max_length
+        if length > declared:
+            raise ValueError(
+                f"tokens.packing.sequence_length={length} is more than model.max_length={declared}, the context that "
+                "the exported model declares; raise model.max_length"
+            )
+        return self
+
+    @property
+    def run_uri(self) -> str:
+        """The run directory, absolute."""
+        return storage.absolute(self.run.dir or f"runs/{self.run.name}")

@@ -1,0 +1,186 @@
+"""The data side of a run, in order: manifest, quality classifier, tag, decide, deduplicate, curated documents."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from raypt import storage
+from raypt.corpus import python_docs
+from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
+from raypt.curation.config import CurationConfig
+from raypt.curation.quality.model import QualityModel
+from raypt.curation.quality.sample import sample_documents
+from raypt.curation.quality.train import train_quality
+from raypt.curation.stage import check_quarantine, decide_all, reading_account, tag
+from raypt.dedup.pipeline import DedupResult, deduplicate
+from raypt.dedup.plan import DedupShard
+from raypt.errors import UserError
+from raypt.ledger import Ledger, StageAccount
+from raypt.run.config import RunConfig
+from raypt.run.write import CuratedTask, write_curated_shard
+from raypt.run_dir import RunDir
+from raypt.tasks import run_tasks
+
+log = logging.getLogger("raypt")
+
+
+@dataclass(frozen=True)
+class Curated:
+    """What the data side leaves."""
+
+    manifest: Manifest
+    ledger: Ledger
+    documents: int
+    bytes: int
+
+
+@contextmanager
+def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
+    """Log a stage's start and end, and keep its wall seconds and what the block reports in `work/stages/<name>.json`.
+
+    A stage that had been done already when the run was resumed is quick the second time: the first figure is kept.
+    """
+    log.info("== %s", name)
+    start = time.time()
+    figures: dict[str, float] = {}
+    yield figures
+    figures |= {"started": start, "seconds": time.time() - start}
+    uri = run.path("work", "stages", f"{name}.json")
+    if not storage.exists(uri):
+        storage.write_json(uri, figures)
+
+
+def resolve_builtin(config: RunConfig) -> RunConfig:
+    """Replace `builtin:` sources by the files they stand for (which `curate` writes), and with them what is not set:
+    the classifier's reference set, and thresholds for technical documentation instead of web pages."""
+    sources = config.corpus.sources
+    if not any(s.is_builtin for s in sources):
+        return config
+    for i, source in enumerate(sources):
+        if source.is_builtin and source.paths != (f"builtin:{python_docs.NAME}",):
+            raise UserError(f"corpus.sources[{i}].paths: the one embedded corpus is builtin:{python_docs.NAME}")
+    resolved = tuple(python_docs.resolve(s) if s.is_builtin else s for s in sources)
+    curation = config.curation
+    if curation == CurationConfig():
+        curation = CurationConfig(preset="documentation")
+    quality = curation.quality
+    if quality.model is None and not quality.reference:
+        quality = quality.model_copy(update={"reference": (python_docs.reference_source(),)})
+    return config.model_copy(
+        update={
+            "corpus": config.corpus.model_copy(update={"sources": resolved}),
+            "curation": curation.model_copy(update={"quality": quality}),
+        }
+    )
+
+
+def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
+    """The run's manifest: made and written the first time, read and checked against the files afterwards."""
+    if storage.exists(run.manifest):
+        manifest = Manifest.from_json(storage.read_json(run.manifest))
+        check_unchanged(manifest, run.uri)
+        return manifest
+    manifest = build_manifest(config.corpus, run.uri)
+    empty = [f.path for f in manifest.files if f.size == 0]
+    if empty:
+        log.warning("%d input files are empty, the first: %s", len(empty), empty[0])
+    storage.write_json(run.manifest, manifest.to_json())
+    return manifest
+
+
+def prepare_quality(config: RunConfig, run: RunDir, manifest: Manifest) -> QualityModel | None:
+    """The classifier of this run: loaded, trained from reference sources against a raw sample, or none."""
+    quality = config.curation.quality
+    if "quality" not in config.curation.stages:
+        return None
+    if not quality.enabled:
+        log.warning("no quality scores: curation.quality names neither a model nor reference sources to train one from")
+        return None
+    if quality.model is not None:
+        return QualityModel.load(quality.model, quality)
+    options = {"max_documents": quality.max_documents, "seed": config.run.seed}
+    sources = quality.reference
+    reference_corpus = config.corpus.model_copy(update={"sources": sources})
+    reference_manifest = build_manifest(reference_corpus, run.uri, "curation.quality.reference")
+    reference = sample_documents(reference_manifest, config.corpus, config.curation.language, run.uri, **options)
+    raw_manifest = manifest
+    if quality.raw:
+        raw_corpus = config.corpus.model_copy(update={"sources": quality.raw})
+        raw_manifest = build_manifest(raw_corpus, run.uri, "curation.quality.raw")
+    raw = sample_documents(raw_manifest, config.corpus, config.curation.language, run.uri, **options)
+    model = train_quality(reference, raw, quality, run.quality, config.run.seed)
+    log.info("quality classifier: %s", describe_quality(model))
+    return model
+
+
+def describe_quality(model: QualityModel) -> str:
+    """The classifier's held-out figures and the score percentiles of the raw sample, in a line."""
+    heldout = model.card.metrics["heldout"]
+    figures = ", ".join(f"{k} {heldout[k]:.3f}" for k in ("accuracy", "precision", "recall") if heldout[k] is not None)
+    scores = model.card.percentiles["all"][""]["scores"]
+    shown = " ".join(f"p{p}={scores[p]:.3f}" for p in (1, 10, 25, 50, 75, 90, 99))
+    return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
+
+
+def dedup_account(result: DedupResult) -> StageAccount:
+    ledger = result.ledger
+    entry = {
+        "in": ledger["in"],
+        "kept": ledger["kept"],
+        "removed": ledger["removed"],
+        "edited": ledger.get("edited", {}),
+    }
+    return Ledger.from_json({"dedup": entry}).stages["dedup"]
+
+
+def curate(config: RunConfig, run: RunDir) -> Curated:
+    """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray.
+
+    Raises:
+        UserError: input that cannot be used, too much of it unreadable, nothing left.
+    """
+    with timed_stage(run, "manifest"):
+        if any(python_docs.is_embedded(s) for s in (*config.corpus.sources, *config.curation.quality.reference)):
+            python_docs.materialize(config.corpus.builtin, run.uri)
+        manifest = freeze_inputs(config, run)
+        size = sum(f.size for f in manifest.files)
+        log.info("%d files, %.1f MB stored, %d shards", len(manifest.files), size / 1e6, len(manifest.shards))
+    with timed_stage(run, "quality") as figures:
+        model = prepare_quality(config, run, manifest)
+        threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
+    with timed_stage(run, "curate") as figures:
+        quality_uri = None if model is None else model.uri
+        accounts = tag(run, manifest, config.corpus, config.curation, quality_uri, config.ray)
+        check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
+        ledger = Ledger({"read": reading_account(accounts)})
+        figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
+        if not ledger.stages["read"].kept.documents:
+            raise UserError("corpus.sources: the input holds no document")
+    with timed_stage(run, "decide") as figures:
+        ledger.merge(decide_all(run, manifest, config.curation, threshold))
+    dedup_uri = run.path("work", "dedup") if config.dedup.enabled else None
+    if dedup_uri is not None:
+        with timed_stage(run, "dedup") as figures:
+            shards = [DedupShard(s.index, run.tagged(s.index), run.decided(s.index)) for s in manifest.shards]
+            priority = {s.name: s.priority for s in manifest.sources}
+            result = deduplicate(shards, config.dedup, dedup_uri, run.path("dedup"), source_priority=priority)
+            ledger.stages["dedup"] = dedup_account(result)
+            entered = ledger.stages["dedup"].entered
+            figures |= {"documents": entered.documents, "bytes": entered.bytes}
+    with timed_stage(run, "write") as figures:
+        tasks = [CuratedTask(run.uri, s.index, dedup_uri) for s in manifest.shards]
+        written = run_tasks(write_curated_shard, tasks, name="write curated")
+        documents, nbytes = sum(w["documents"] for w in written), sum(w["bytes"] for w in written)
+        figures |= {"documents": documents, "bytes": nbytes}
+    ledger.check()
+    last = list(ledger.stages.values())[-1].kept
+    assert (documents, nbytes) == (last.documents, last.bytes), f"curated/ has {documents} documents, the ledger {last}"
+    storage.write_json(run.ledger, ledger.to_json())
+    log.info("ledger:\n%s", ledger.table())
+    if not documents:
+        raise UserError(
+            f"no document is left after curation and deduplication; {run.ledger} says which rules removed them"
+        )
+    return Curated(manifest, ledger, documents, nbytes)

@@ -1,0 +1,167 @@
+"""Raw text to a trained LLaMA, in one job.
+
+Reads the sources, curates and deduplicates them, trains a tokenizer, and trains a LLaMA on the packed stream while the
+rest of the text is still being tokenized. Everything is under one run directory; the same command resumes.
+"""
+
+import logging
+import time
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from raypt import storage
+from raypt.parallel.zero.deepspeed_config import check_deepspeed
+from raypt.ray_session import check_capacity, session
+from raypt.run.config import RunConfig
+from raypt.run.curate import Curated, curate, resolve_builtin, timed_stage
+from raypt.run.open import open_run
+from raypt.run.report import write_report
+from raypt.run_dir import RunDir
+from raypt.tokens.parts import part_uris
+from raypt.tokens.store.files import TokenStore
+from raypt.tokens.store.shards import HELDOUT, ShardLedger
+from raypt.tokens.stream.account import account_samples
+from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
+from raypt.tokens.stream.plan import StreamSpec, plan_stream, prepare_store, summarize_parts
+from raypt.tokens.stream.producer import Tokenizing
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
+from raypt.training.entropy import unigram_entropy
+from raypt.training.export import export_checkpoint, write_sample
+from raypt.training.on_ray.run import TrainResult, check_workers, run_training
+
+log = logging.getLogger("raypt")
+
+PROMPTS = ("The ", "Returns a ", "This function ", "")
+
+
+def main(config: RunConfig) -> None:
+    config = resolve_builtin(config)
+    worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
+    check_deepspeed(config.train.zero, config.train.precision)
+    run = open_run(config)
+    with session(config.ray):
+        check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
+        curated = curate(config, run)
+        spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
+        result = train(config, run, spec, tokenizer, tokenizing)
+        finish(config, run, curated, spec, result, tokenizing.wait())
+
+
+def needs(config: RunConfig, workers: int) -> tuple[dict[str, float], float]:
+    """CPUs, by what they are for, and GPUs that training with that many workers needs at the same time."""
+    cpus = {
+        f"{workers} training workers": workers * config.train.cpus_per_worker,
+        "a stream reader": config.tokens.stream.fetcher_cpus,
+        "a tokenizing task": config.tokens.stream.tokenizer_cpus,
+    }
+    return cpus, workers if config.train.use_gpu else 0
+
+
+def start_stream(
+    config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
+) -> tuple[StreamSpec, Tokenizer, Tokenizing]:
+    """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
+    parts, seed, train = part_uris(run.path("curated")), config.run.seed, config.train
+    with timed_stage(run, "tokenizer"):
+        summaries = summarize_parts(parts, config.tokens, seed)
+        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
+    global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
+    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries)
+    weights = {s.name: s.weight for s in curated.manifest.sources}
+    spec = plan_stream(
+        plan,
+        config.tokens,
+        samples=train.steps * global_batch,
+        global_batch=global_batch,
+        ranks=worker_counts,
+        weights=weights if len(set(weights.values())) > 1 else None,
+        micro_batch=train.micro_batch_size,
+    )
+    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec)
+
+
+def train(
+    config: RunConfig, run: RunDir, spec: StreamSpec, tokenizer: Tokenizer, tokenizing: Tokenizing
+) -> TrainResult:
+    """Train to the configured step; logs when training began and when tokenizing ended."""
+    model = config.model.for_vocabulary(tokenizer.vocab_size)
+    log.info("model: %s parameters, vocabulary %d", f"{model.parameters():,}", model.vocab)
+    with timed_stage(run, "train"):
+        result = run_training(
+            model=model,
+            train=config.train,
+            sequence_length=config.tokens.packing.sequence_length,
+            run_uri=run.uri,
+            make_dataset=lambda cursor: make_train_dataset(spec, cursor),
+            stream_fingerprint=spec.fingerprint,
+            heldout_uri=storage.join(run.token_store, HELDOUT),
+            tokenizer_uri=run.tokenizer,
+            seed=config.run.seed,
+            record_samples=config.run.record_samples,
+            data_config=StreamDataConfig(spec),
+        )
+    ledgers = tokenizing.wait()
+    assert tokenizing.ended_at is not None
+    first = result.metrics[0]["time"]
+    if first > tokenizing.started_at:  # else this is a resumed run, and both happened before
+        log.info("the first training step ended at %s, tokenizing at %s", clock(first), clock(tokenizing.ended_at))
+    log.info("tokens: %s in %d shards", f"{sum(ledger.packed_tokens for ledger in ledgers):,}", len(ledgers))
+    return result
+
+
+def finish(
+    config: RunConfig,
+    run: RunDir,
+    curated: Curated,
+    spec: StreamSpec,
+    result: TrainResult,
+    ledgers: list[ShardLedger],
+) -> None:
+    """Export, generated sample, summary and report."""
+    export_uri = run.path("export")
+    with timed_stage(run, "export"):
+        export_checkpoint(result.checkpoint, run.tokenizer, export_uri)
+        write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
+    unigram = unigram_entropy(TokenStore(run.token_store))
+    samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
+    figures = summary(curated, result, ledgers, unigram) | {"samples": [asdict(account) for account in samples]}
+    storage.write_json(run.path("summary.json"), figures)
+    report = write_report(run, config.run.name)
+    loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss
+    shown = "" if heldout is None else f", held-out {heldout:.3f}"
+    last = "not finite" if loss is None else f"{loss:.3f}"
+    print(f"\nloss {last}{shown} nats a token; unigram entropy of the text {unigram:.3f}")
+    print(f"model:  {export_uri}\nreport: {report}")
+
+
+def summary(curated: Curated, result: TrainResult, ledgers: list[ShardLedger], unigram: float) -> dict[str, Any]:
+    """The run in figures: what the report shows at the top."""
+    last = result.metrics[-1]
+    totals = {
+        key: sum(getattr(ledger, key) for ledger in ledgers)
+        for key in ("documents", "bytes", "text_tokens", "packed_tokens", "samples", "padding", "split_documents")
+    }
+    read = next(iter(curated.ledger.stages.values()))
+    return {
+        "headline": {
+            "documents in": read.entered.documents,
+            "documents kept": curated.documents,
+            "tokens in the store": totals["packed_tokens"],
+            "tokens trained on": last["tokens"],
+            **({} if last["loss"] is None else {"final loss (nats)": round(last["loss"], 4)}),
+            "unigram entropy (nats)": round(unigram, 4),
+        },
+        "unigram_nats": unigram,
+        "tokens": {
+            **totals,
+            "bytes_per_token": round(totals["bytes"] / max(totals["text_tokens"], 1), 3),
+            "padding_fraction": round(totals["padding"] / max(totals["padding"] + totals["packed_tokens"], 1), 5),
+        },
+        "finished": time.time(),
+    }
+
+
+def clock(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp).strftime("%H:%M:%S.%f")[:-4]

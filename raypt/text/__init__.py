@@ -1,0 +1,1 @@
+"""What kernels over text share: one table of Unicode classes, Arrow buffers, hashing."""

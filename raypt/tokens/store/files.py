@@ -1,0 +1,244 @@
+"""The token store: packed samples on disk, one file a shard, memory-mappable and checksummed; no Ray needed.
+
+`shard-00000.tok`:
+
+    bytes 0-7    magic b"RAYPTTOK"
+    bytes 8-15   little-endian: u32 format version (1), u32 length of the header
+    bytes 16-23  u64 xxh3-64 of the header
+    header       JSON: rows, width (S + 1), dtype, sections, tokenizer, packing, arrays, index_checksum, file_size
+    arrays       each at a multiple of 64 bytes, little-endian, C order:
+        tokens           dtype[rows, width]   uint16 or uint32
+        segment_lengths  uint32[segments]     slots of each segment, in row order; slots after the last are padding
+        segment_offsets  int64[rows + 1]      row i has segments [segment_offsets[i], segment_offsets[i + 1])
+        row_checksums    uint64[rows]         xxh3-64 of the row's token bytes
+
+A section is a run of rows of one (source, lang). The last three arrays are verified when a shard is opened, each row
+when it is read: a damaged file names itself before anything is trained on it. Beside it, `shard-00000.json` is the
+shard's ledger, written last: a shard with a ledger is whole.
+"""
+
+import json
+import struct
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens.store.packing import Packed, segments_of
+
+MAGIC = b"RAYPTTOK"
+VERSION = 1
+_ALIGN = 64
+_PREFIX = struct.Struct("<8sIIQ")
+_INDEX_ARRAYS = ("segment_lengths", "segment_offsets", "row_checksums")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows [first_row, first_row + rows) of a shard: samples of one source (and language, where split by it)."""
+
+    source: str
+    lang: str | None
+    first_row: int
+    rows: int
+
+
+def shard_uri(store_uri: str, shard: int) -> str:
+    return storage.join(store_uri, f"shard-{shard:05d}.tok")
+
+
+def ledger_uri(store_uri: str, shard: int) -> str:
+    return storage.join(store_uri, f"shard-{shard:05d}.json")
+
+
+def wanted_uri(store_uri: str, shard: int | None = None) -> str:
+    """Where readers leave a mark for each shard they have come to (`shard` None: the directory of the marks)."""
+    root = storage.join(store_uri, "wanted")
+    return root if shard is None else storage.join(root, f"{shard:05d}")
+
+
+def write_shard(
+    uri: str, sections: list[tuple[str, str | None, Packed]], *, width: int, **identity: Any
+) -> list[Section]:
+    """Write one shard file of packed sections (source, lang, samples); `identity` goes into its header."""
+    dtype = sections[0][2].tokens.dtype if sections else np.dtype(np.uint16)
+    packed = [p for _, _, p in sections]
+    first_rows = np.cumsum([0, *(p.rows for p in packed)])
+    placed = [
+        Section(source, lang, int(first), p.rows)
+        for (source, lang, p), first in zip(sections, first_rows, strict=False)
+    ]
+    rows = int(first_rows[-1])
+    segment_offsets = np.zeros(rows + 1, np.int64)
+    at, base = 0, 0
+    for p in packed:
+        segment_offsets[at : at + p.rows + 1] = p.offsets + base
+        at, base = at + p.rows, base + p.lengths.size
+    checksums = [xxhash.xxh3_64_intdigest(row) for p in packed for row in p.tokens]
+    index = {
+        "segment_lengths": np.concatenate([p.lengths for p in packed] or [np.empty(0, np.uint32)]).astype("<u4"),
+        "segment_offsets": segment_offsets.astype("<i8"),
+        "row_checksums": np.array(checksums, "<u8"),
+    }
+    arrays: dict[str, dict[str, Any]] = {}
+    end = 0
+    shapes = {"tokens": ([rows, width], dtype.newbyteorder("<"))} | {
+        k: (list(v.shape), v.dtype) for k, v in index.items()
+    }
+    for name, (shape, kind) in shapes.items():
+        start = -(-end // _ALIGN) * _ALIGN
+        end = start + int(np.prod(shape)) * kind.itemsize
+        arrays[name] = {"offset": start, "shape": shape, "dtype": kind.str}
+    checksum = xxhash.xxh3_64()
+    for name in _INDEX_ARRAYS:
+        checksum.update(index[name].tobytes())
+    header = {
+        **identity,
+        "rows": rows,
+        "width": width,
+        "sections": [vars(s) for s in placed],
+        "arrays": arrays,
+        "index_checksum": checksum.hexdigest(),
+        "data_size": end,
+    }
+    text = json.dumps(header, ensure_ascii=False, sort_keys=True).encode()
+    text += b" " * (-(_PREFIX.size + len(text)) % _ALIGN)
+    with storage.atomic_write(uri) as f:
+        f.write(_PREFIX.pack(MAGIC, VERSION, len(text), xxhash.xxh3_64_intdigest(text)) + text)
+        written = 0
+        for name in arrays:
+            f.write(b"\0" * (arrays[name]["offset"] - written))
+            parts = [p.tokens for p in packed] if name == "tokens" else [index[name]]
+            for part in parts:
+                f.write(np.ascontiguousarray(part, arrays[name]["dtype"]).data)
+            written = arrays[name]["offset"] + sum(p.nbytes for p in parts)
+    return placed
+
+
+class StoreShard:
+    """One open shard file. Local files are memory-mapped; remote ones are copied to a temporary file first."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._copy: Any = None
+        if not storage.exists(uri):
+            raise UserError(f"{uri}: the token-store shard is missing; delete its .json ledger to have it made again")
+        path = storage.filesystem(uri)[1]
+        if not storage.is_local(uri):
+            self._copy = tempfile.NamedTemporaryFile(prefix="raypt-shard-")  # noqa: SIM115 (lives as long as the shard)
+            fs, remote = storage.filesystem(uri)
+            fs.get_file(remote, self._copy.name)
+            path = self._copy.name
+        size = Path(path).stat().st_size
+        with Path(path).open("rb") as f:
+            prefix = f.read(_PREFIX.size)
+            if len(prefix) < _PREFIX.size:
+                raise self._damaged("it is shorter than a header")
+            magic, version, length, header_checksum = _PREFIX.unpack(prefix)
+            if magic != MAGIC:
+                raise self._damaged("it does not start as a token-store shard does")
+            if version != VERSION:
+                raise UserError(f"{uri}: token-store format {version}; this raypt reads {VERSION}")
+            text = f.read(length)
+        if xxhash.xxh3_64_intdigest(text) != header_checksum:
+            raise self._damaged("the checksum of its header does not match")
+        header = json.loads(text)
+        start = _PREFIX.size + length
+        if size != start + header["data_size"]:
+            raise self._damaged(f"it has {size} bytes, its header says {start + header['data_size']}")
+        self.header: dict[str, Any] = header
+        self.rows: int = header["rows"]
+        self.width: int = header["width"]
+        self.sections = [Section(**s) for s in header["sections"]]
+
+        def array(name: str) -> npt.NDArray[Any]:
+            spec = header["arrays"][name]
+            shape = tuple(spec["shape"])
+            if not np.prod(shape):
+                return np.empty(shape, spec["dtype"])
+            return np.memmap(path, mode="r", dtype=spec["dtype"], offset=start + spec["offset"], shape=shape)
+
+        self._tokens = array("tokens")
+        index = {name: np.array(array(name)) for name in _INDEX_ARRAYS}
+        checksum = xxhash.xxh3_64()
+        for name in _INDEX_ARRAYS:
+            checksum.update(index[name].tobytes())
+        if checksum.hexdigest() != header["index_checksum"]:
+            raise self._damaged("the checksum of its index does not match")
+        self._lengths, self._offsets = index["segment_lengths"], index["segment_offsets"]
+        self._checksums = index["row_checksums"]
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(
+            f"{self.uri}: damaged token-store shard: {why}; delete it and its .json ledger to make it again"
+        )
+
+    def first_row(self, source: str, lang: str | None = None) -> int:
+        for s in self.sections:
+            if s.source == source and (lang is None or s.lang == lang):
+                return s.first_row
+        raise KeyError((self.uri, source, lang))
+
+    def read(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """(tokens, segments), each [n, width] in the stored unsigned type, of the rows, each verified.
+
+        Raises UserError naming the shard and the row if a row's checksum does not match.
+        """
+        tokens = self._tokens[rows]
+        for i, row in enumerate(tokens):
+            if xxhash.xxh3_64_intdigest(row) != self._checksums[rows[i]]:
+                raise self._damaged(f"the checksum of row {int(rows[i])} does not match")
+        return tokens, segments_of(self._lengths, self._offsets, rows, self.width)
+
+
+class TokenStore:
+    """A reader of a store directory, usable without Ray. Keeps at most `max_open` shards open."""
+
+    def __init__(self, uri: str, max_open: int = 64) -> None:
+        self.uri = uri
+        self._max_open = max_open
+        self._open: OrderedDict[int, StoreShard] = OrderedDict()
+
+    def shards(self) -> list[int]:
+        """Indexes of the shards that are whole (have a ledger)."""
+        names = storage.listdir(self.uri)
+        return sorted(int(n[6:-5]) for n in names if n.startswith("shard-") and n.endswith(".json"))
+
+    def ledger(self, shard: int) -> dict[str, Any]:
+        """The ledger of one shard, as JSON (see `raypt.tokens.store.shards.ShardLedger`)."""
+        return dict(storage.read_json(ledger_uri(self.uri, shard)))
+
+    def shard(self, index: int) -> StoreShard:
+        if index not in self._open:
+            self._open[index] = StoreShard(shard_uri(self.uri, index))
+        self._open.move_to_end(index)
+        while len(self._open) > self._max_open:
+            self._open.popitem(last=False)
+        return self._open[index]
+
+    def sections(self) -> list[tuple[int, Section]]:
+        """Every (shard, section) of the store, in order."""
+        return [(i, s) for i in self.shards() for s in self.shard(i).sections]
+
+    def __len__(self) -> int:
+        """Samples in the store."""
+        return sum(s.rows for _, s in self.sections())
+
+    def read(
+        self, shard: npt.NDArray[np.int32], row: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """(tokens, segments), each [n, width], of samples (shard, row of the shard), in the order asked for; n > 0."""
+        assert shard.size == row.size > 0
+        tokens, segments = self.shard(int(shard[0])).read(row[:0])
+        tokens, segments = (np.empty((shard.size, a.shape[1]), a.dtype) for a in (tokens, segments))
+        for s in np.unique(shard):
+            mask = shard == s
+            tokens[mask], segments[mask] = self.shard(int(s)).read(row[mask])
+        return tokens, segments

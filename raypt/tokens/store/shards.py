@@ -1,0 +1,206 @@
+"""Curated parts to token-store shards: tokenize, pack, hold out, account. Each is an idempotent task.
+
+A curated part `part-00007.parquet` and the store shard 7 are the same shard: it alone determines its samples.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
+from raypt.tokens.parts import column, is_heldout, read_batches
+from raypt.tokens.store import files as store
+from raypt.tokens.store.packing import Packed, pack
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+
+HELDOUT = "heldout"
+
+
+@dataclass
+class ShardLedger:
+    """The account of one shard. Tokens in = tokens packed + tokens dropped; nothing else happens to them."""
+
+    shard: int
+    documents: int = 0
+    heldout_documents: int = 0
+    """Documents of the part that the held-out rule takes."""
+    bytes: int = 0
+    """UTF-8 bytes of the documents in the shard."""
+    text_tokens: int = 0
+    document_tokens: int = 0
+    """BOS and EOS tokens added."""
+    packed_tokens: int = 0
+    dropped_tokens: dict[str, int] = field(default_factory=dict)
+    """By rule; today no rule drops a token."""
+    empty_documents: int = 0
+    """Documents without a single token (no text, no BOS or EOS)."""
+    split_documents: int = 0
+    """Documents that lie in more than one segment."""
+    samples: int = 0
+    padding: int = 0
+    """Slots of the samples that hold padding."""
+    seconds: float = 0.0
+    """Wall time of making the shard."""
+    sections: list[dict[str, Any]] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+    """What made the shard: tokenizer, packing, held-out rule, content of the curated part."""
+
+    def check(self) -> None:
+        assert self.text_tokens + self.document_tokens == self.packed_tokens + sum(self.dropped_tokens.values()), self
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "ShardLedger":
+        return cls(**value)
+
+
+def packing_identity(packing: PackingConfig) -> str:
+    """The packing settings in words: they go into store headers and fingerprints."""
+    return " ".join(f"{k}={v}" for k, v in packing.model_dump().items())
+
+
+def heldout_identity(heldout: HeldoutConfig, seed: int) -> str:
+    return f"fraction={heldout.fraction} seed={seed}" if heldout.fraction else "none"
+
+
+class _Section:
+    """Ids of the documents of one (source, lang), collected batch by batch."""
+
+    def __init__(self) -> None:
+        self.ids: list[npt.NDArray[Any]] = []
+        self.lengths: list[npt.NDArray[np.int64]] = []
+
+    def add(self, ids: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> None:
+        self.ids.append(ids)
+        self.lengths.append(lengths)
+
+    def pack(self, packing: PackingConfig, pad_id: int) -> Packed:
+        return pack(
+            np.concatenate(self.ids),
+            np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64),
+            width=packing.sequence_length + 1,
+            pad_id=pad_id,
+            strategy=packing.strategy,
+            document_boundaries=packing.document_boundaries,
+        )
+
+
+_Key = tuple[str, str | None]
+"""(source, lang); lang only where documents are held out."""
+
+
+def _tokenize(
+    uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: ShardLedger
+) -> dict[_Key, _Section]:
+    """The ids of the documents that are held out, or of those that are not; counts documents and tokens."""
+    packing = config.packing
+    extra = int(packing.add_bos) + int(packing.add_eos)
+    sections: dict[_Key, _Section] = {}
+    for whole in read_batches(uri, ["doc_key", "source", "lang", "text"]):
+        held = is_heldout(np.asarray(whole.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
+        ledger.heldout_documents += int(held.sum())
+        batch = whole.filter(pa.array(held if heldout else ~held))
+        if not batch.num_rows:
+            continue
+        source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
+        ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
+        ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
+        groups: dict[_Key, list[int]] = {}
+        for i, (s, code) in enumerate(zip(source.to_pylist(), lang.to_pylist(), strict=True)):
+            groups.setdefault((s, (code or None) if heldout else None), []).append(i)
+        for key, members in groups.items():
+            whole_batch = len(members) == len(lengths)
+            part = ids if whole_batch else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
+            sections.setdefault(key, _Section()).add(part, lengths[members])
+        ledger.documents += len(lengths)
+        ledger.bytes += int(np.asarray(pc.binary_length(text)).sum())
+        ledger.text_tokens += int((lengths - extra).sum())
+        ledger.document_tokens += extra * len(lengths)
+        ledger.empty_documents += int((lengths == 0).sum())
+    return sections
+
+
+def _make_shard(
+    curated_uri: str,
+    shard: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    root: str,
+    seed: int,
+    content: str,
+    *,
+    heldout: bool,
+) -> ShardLedger:
+    identity = {
+        "tokenizer": tokenizer.fingerprint,
+        "packing": packing_identity(config.packing),
+        "heldout": heldout_identity(config.heldout, seed),
+        "content": content,
+    }
+    done = store.ledger_uri(root, shard)
+    if storage.exists(done):
+        ledger = ShardLedger.from_json(storage.read_json(done))
+        differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
+        if differing:
+            raise UserError(
+                f"{done}: the shard was made with another {', '.join(differing)} ("
+                + "; ".join(f"{k}: {ledger.identity.get(k)} there, {identity[k]} now" for k in differing)
+                + "); use another store directory or delete this one"
+            )
+        return ledger
+    began = time.monotonic()
+    ledger = ShardLedger(shard, identity=identity)
+    by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
+    keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
+    packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
+    width = config.packing.sequence_length + 1
+    placed = store.write_shard(store.shard_uri(root, shard), packed, width=width, **identity)
+    ledger.sections = [vars(s) for s in placed]
+    ledger.samples = sum(p.rows for _, _, p in packed)
+    ledger.padding = sum(p.padding for _, _, p in packed)
+    ledger.split_documents = sum(p.split_documents for _, _, p in packed)
+    ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
+    ledger.check()
+    ledger.seconds = round(time.monotonic() - began, 4)
+    storage.write_json(done, ledger.to_json())
+    return ledger
+
+
+def tokenize_shard(
+    curated_uri: str,
+    shard_index: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    store_uri: str,
+    seed: int = 0,
+    content: str = "",
+) -> ShardLedger:
+    """Tokenize and pack the training documents of a curated part into store shard `shard_index`.
+
+    Does nothing if the shard is there already. `content` is the part's hash, kept in the ledger. Raises UserError if
+    the shard there was made by other settings.
+    """
+    return _make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+
+
+def tokenize_heldout(
+    curated_uri: str,
+    shard_index: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    store_uri: str,
+    seed: int = 0,
+    content: str = "",
+) -> ShardLedger:
+    """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
+    root = storage.join(store_uri, HELDOUT)
+    return _make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)

@@ -1,0 +1,258 @@
+"""From curated parts and configuration to the plan of a stream: what is in the store, who comes when, a fingerprint.
+
+The fingerprint travels with every model checkpoint. It is a list of named components, so that a resumed run whose
+inputs changed can say what differs instead of training on something else.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import xxhash
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tasks import run_tasks
+from raypt.tokens.config import MixtureConfig, StreamConfig, TokensConfig
+from raypt.tokens.parts import PartSummary, summarize_part
+from raypt.tokens.store.packing import segment_type
+from raypt.tokens.store.shards import heldout_identity, packing_identity
+from raypt.tokens.stream.blocks import BlockPlan, plan_blocks
+from raypt.tokens.stream.clock import ClockSource, RowsOf, SampleClock
+from raypt.tokens.stream.mixture import Phase
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+
+log = logging.getLogger("raypt")
+
+PLAN_FILE = "store.json"
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """The inputs of a token store: the curated parts, in shard order, and the settings that turn them into samples."""
+
+    uri: str
+    part_uris: tuple[str, ...]
+    parts: tuple[PartSummary, ...]
+    identity: dict[str, str]
+    """Named components: manifest, tokenizer, packing, heldout."""
+    dtype: str
+    """Type of the stored ids: uint16 or uint32."""
+    seed: int
+
+    @property
+    def bytes_by_source(self) -> dict[str, int]:
+        """Source -> UTF-8 bytes, of the sources that have documents to train on."""
+        out: dict[str, int] = {}
+        for part in self.parts:
+            for source, n in part.bytes.items():
+                if part.training_documents.get(source):
+                    out[source] = out.get(source, 0) + n
+        return dict(sorted(out.items()))
+
+    def shards_of(self, source: str) -> tuple[int, ...]:
+        return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
+
+
+def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -> list[PartSummary]:
+    """One pass over the curated text, as Ray tasks where Ray runs."""
+    task = functools.partial(summarize_part, heldout=config.heldout, seed=seed)
+    return run_tasks(task, part_uris, name="measure curated text")
+
+
+def prepare_store(
+    part_uris: Sequence[str],
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    store_uri: str,
+    seed: int,
+    summaries: Sequence[PartSummary] | None = None,
+) -> StorePlan:
+    """The plan of the store at `store_uri`, written there; tokenizes nothing yet.
+
+    Raises UserError, naming what differs, if the store there was made of other inputs.
+    """
+    parts = tuple(summaries if summaries is not None else summarize_parts(part_uris, config, seed))
+    documents = sum(sum(p.documents.values()) for p in parts)
+    content = xxhash.xxh3_64_hexdigest("".join(p.content for p in parts).encode())
+    identity = {
+        "manifest": f"shards={len(parts)} documents={documents} content={content}",
+        "tokenizer": f"vocabulary={tokenizer.vocab_size} hash={tokenizer.fingerprint}",
+        "packing": packing_identity(config.packing),
+        "heldout": heldout_identity(config.heldout, seed),
+    }
+    plan = StorePlan(store_uri, tuple(part_uris), parts, identity, tokenizer.dtype.name, seed)
+    if not plan.bytes_by_source:
+        raise UserError(
+            "tokens: there is no document to train on (the curated text is empty, or all of it is held out)"
+        )
+    file = storage.join(store_uri, PLAN_FILE)
+    if storage.exists(file):
+        was = storage.read_json(file)["identity"]
+        if was != identity:
+            raise UserError(f"{store_uri}: the token store was made of other inputs:\n{_differences(was, identity)}")
+    else:
+        storage.write_json(file, {"identity": identity, "seed": seed, "parts": [asdict(p) for p in parts]})
+    return plan
+
+
+def _differences(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    keys = [k for k in dict.fromkeys([*was, *now]) if was.get(k) != now.get(k)]
+    return "\n".join(f"  {k}: was {was.get(k, 'absent')!r}, is {now.get(k, 'absent')!r}" for k in keys)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a run stands in the stream; saved with the model checkpoint."""
+
+    next_sample: int
+    fingerprint: str
+
+
+def check_fingerprint(saved: str, current: str) -> None:
+    """Raises UserError, naming each differing component, if a checkpoint's stream is not the present one."""
+    if saved == current:
+        return
+    differences = _differences(json.loads(saved), json.loads(current))
+    raise UserError(
+        "the checkpoint was trained on another stream of samples; to continue, restore what differs, or start under "
+        f"another run.name:\n{differences}"
+    )
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """All that a worker needs to compute and read any sample of the run; small and picklable."""
+
+    store_uri: str
+    sources: tuple[ClockSource, ...]
+    phases: tuple[Phase, ...]
+    seed: int
+    width: int
+    """S + 1."""
+    dtype: str
+    """Type of the stored ids."""
+    samples: int
+    """The stream is asked for this many samples in all; it ends earlier only if every source has a limit."""
+    global_batch: int
+    """Samples of one optimizer step, over all ranks."""
+    blocks: BlockPlan
+    """How the samples of a batch are dealt to the ranks, and how many travel together."""
+    config: StreamConfig
+    fingerprint: str
+
+    def clock(self, rows_of: RowsOf) -> SampleClock:
+        return SampleClock(self.sources, self.phases, rows_of, seed=self.seed, window_shards=self.config.window_shards)
+
+
+def mixture_of(
+    plan: StorePlan, config: MixtureConfig, sequence_length: int, weights: Mapping[str, float] | None = None
+) -> tuple[tuple[ClockSource, ...], tuple[Phase, ...]]:
+    """The sources and the phases of the mixture. `weights` stands in where `config.weights` is None."""
+    sizes = plan.bytes_by_source
+    for where, named in [
+        ("weights", config.weights or weights or {}),
+        ("limits", config.limits),
+        *((f"curriculum[{i}].weights", s.weights) for i, s in enumerate(config.curriculum)),
+    ]:
+        unknown = sorted(set(named) - set(sizes))
+        if unknown:
+            raise UserError(
+                f"tokens.mixture.{where}: no such source in the curated text: {unknown}; it has {list(sizes)}"
+            )
+    shares = config.weights or weights
+    if shares is None:
+        shares = _natural_shares(sizes, config)
+    left_out = [s for s in sizes if not shares.get(s) and not any(step.weights.get(s) for step in config.curriculum)]
+    if left_out:
+        log.warning("tokens.mixture: sources %s have no weight: none of their text is trained on", left_out)
+    names = [s for s in sizes if s not in left_out]
+    phases = [Phase(0, _tempered([shares.get(s, 0.0) for s in names], config.temperature))]
+    for step in config.curriculum:
+        start = max(1, step.at_tokens // sequence_length)
+        phases.append(Phase(start, _tempered([step.weights.get(s, 0.0) for s in names], config.temperature)))
+    if not any(phases[0].weights):
+        raise UserError("tokens.mixture.weights: no source with text has a weight above 0")
+    sources = []
+    for name in names:
+        limit = config.limits.get(name)
+        tokens = limit.tokens if limit else None
+        sources.append(
+            ClockSource(
+                name,
+                plan.shards_of(name),
+                limit.epochs if limit else None,
+                tokens // sequence_length if tokens is not None else None,
+            )
+        )
+    return tuple(sources), tuple(phases)
+
+
+def _natural_shares(sizes: Mapping[str, int], config: MixtureConfig) -> dict[str, float]:
+    """By size; a source's epochs or token budget, where given, set its share so that all end together."""
+    limits = config.limits
+    budgets = {s: limits[s].tokens for s in sizes if s in limits and limits[s].tokens is not None}
+    if budgets and len(budgets) < len(sizes):
+        raise UserError(
+            "tokens.mixture.limits: some sources have a token budget and some not, so their shares are unknown; give "
+            "all of them `tokens`, or set tokens.mixture.weights"
+        )
+    if budgets:
+        return {s: float(n or 0) for s, n in budgets.items()}
+    return {s: n * ((limits[s].epochs if s in limits else None) or 1.0) for s, n in sizes.items()}
+
+
+def _tempered(weights: Sequence[float], temperature: float) -> tuple[float, ...]:
+    total = sum(weights)
+    return tuple((w / total) ** (1 / temperature) if w else 0.0 for w in weights)
+
+
+def plan_stream(
+    plan: StorePlan,
+    config: TokensConfig,
+    *,
+    samples: int,
+    global_batch: int,
+    ranks: Sequence[int],
+    weights: Mapping[str, float] | None = None,
+    micro_batch: int | None = None,
+) -> StreamSpec:
+    """The stream of a run: `samples` in all, `global_batch` a step, for any number of workers in `ranks`.
+
+    `weights` (source -> share) is used where tokens.mixture.weights is None. With `micro_batch`, the samples that a
+    trainer takes at a time, micro-batch g holds the same samples whoever trains on it.
+    """
+    length = config.packing.sequence_length
+    sources, phases = mixture_of(plan, config.mixture, length, weights)
+    identity = plan.identity | {
+        "seed": str(plan.seed),
+        "mixture": "; ".join(
+            f"from {p.start}: " + " ".join(f"{s.name}={w:.9g}" for s, w in zip(sources, p.weights, strict=True))
+            for p in phases
+        ),
+        "limits": " ".join(f"{s.name}={s.max_epochs}/{s.max_samples}" for s in sources),
+        "window": str(config.stream.window_shards),
+    }
+    return StreamSpec(
+        store_uri=plan.uri,
+        sources=sources,
+        phases=phases,
+        seed=plan.seed,
+        width=length + 1,
+        dtype=plan.dtype,
+        samples=samples,
+        global_batch=global_batch,
+        blocks=plan_blocks(
+            global_batch,
+            ranks,
+            sample_bytes=(length + 1) * (np.dtype(plan.dtype).itemsize + segment_type(length + 1).itemsize),
+            target_bytes=config.stream.block_bytes,
+            most_steps=max(1, config.stream.ahead_steps // 4),
+            unit=micro_batch,
+        ),
+        config=config.stream,
+        fingerprint=json.dumps(identity, sort_keys=True, ensure_ascii=False),
+    )

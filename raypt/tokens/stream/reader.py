@@ -1,0 +1,171 @@
+"""Samples by their global index, from the token store, without Ray: the clock and the store put together.
+
+Works while the store is still being written: it waits for a shard that is not there yet.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens.store import files as store
+from raypt.tokens.stream.blocks import Layout
+from raypt.tokens.stream.clock import Samples
+from raypt.tokens.stream.plan import StreamSpec
+
+FAILURE_FILE = "failed.json"
+INDEX_FILE = "index.json"
+_POLL_S = 0.1
+_MAX_OPEN = 4096
+
+Batch = dict[str, npt.NDArray[Any]]
+"""sample_index int64[B], tokens [B, S + 1], segments [B, S + 1] (0 = padding, from 1 = document within the sample)."""
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """Shards that a reader had to wait for since it began."""
+
+    seconds: float = 0.0
+    shard: int = -1
+    """The last one; -1 = none."""
+    source: str = ""
+    """The source whose samples of it were due."""
+    tokens_per_s: float = 0.0
+    """How fast the task that made it was."""
+
+
+class StoreRows:
+    """Rows by (shard, source), from the shards' ledgers; waits for shards that are not tokenized yet.
+
+    Raises UserError if tokenization has failed, or if a shard has not appeared after `timeout_s`.
+    """
+
+    def __init__(self, store_uri: str, *, timeout_s: float) -> None:
+        self.store_uri = store_uri
+        self._timeout_s = timeout_s
+        self._rows: dict[int, dict[str, tuple[int, int]]] = {}
+        self.awaited = Awaited()
+
+    def _sections(self, shard: int, source: str) -> dict[str, tuple[int, int]]:
+        if shard not in self._rows and not self._rows:
+            self._load_index()
+        if shard not in self._rows:
+            self._mark_wanted(shard)
+            waited = self._wait(shard)
+            ledger = storage.read_json(store.ledger_uri(self.store_uri, shard))
+            if waited:
+                rate = ledger["packed_tokens"] / max(ledger.get("seconds", 0.0), 1e-3)
+                self.awaited = Awaited(self.awaited.seconds + waited, shard, source, rate)
+            self._add(shard, ledger["sections"])
+        return self._rows[shard]
+
+    def _add(self, shard: int, sections: list[dict[str, Any]]) -> None:
+        self._rows[shard] = {s["source"]: (s["first_row"], s["rows"]) for s in sections}
+
+    def _load_index(self) -> None:
+        """A finished store has one file with all sections: one read instead of one a shard."""
+        uri = storage.join(self.store_uri, INDEX_FILE)
+        if storage.exists(uri):
+            for shard, sections in storage.read_json(uri).items():
+                self._add(int(shard), sections)
+
+    def _mark_wanted(self, shard: int) -> None:
+        """Tell the producer how far the stream has come."""
+        uri = store.wanted_uri(self.store_uri, shard)
+        if not storage.exists(uri):
+            storage.write_bytes(uri, b"")
+
+    def _wait(self, shard: int) -> float:
+        """Wait until the shard is whole; the seconds that took, 0 if it was."""
+        uri, failure = store.ledger_uri(self.store_uri, shard), storage.join(self.store_uri, FAILURE_FILE)
+        if storage.exists(uri):
+            return 0.0
+        start = time.monotonic()
+        while not storage.exists(uri):
+            if storage.exists(failure):
+                raise UserError(f"tokenization failed: {storage.read_json(failure)['error']}")
+            if time.monotonic() - start > self._timeout_s:
+                raise UserError(
+                    f"{uri}: this shard of the token store was not tokenized within {self._timeout_s:.0f} s. Is "
+                    "tokenization running, and does the cluster have a free CPU for it (tokens.stream.tokenizer_cpus)?"
+                )
+            time.sleep(_POLL_S)
+        return time.monotonic() - start
+
+    def __call__(self, shard: int, source: str) -> int:
+        return self._sections(shard, source).get(source, (0, 0))[1]
+
+    def first_row(self, shard: int, source: str) -> int:
+        return self._sections(shard, source)[source][0]
+
+
+class SampleReader:
+    """`read(first, end)`: the samples [first, end) of the run."""
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self._rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
+        self.clock = spec.clock(self._rows)
+        # The shards of the windows under way; at the edge of two windows, of both.
+        windows = sum(min(2 * (spec.config.window_shards or len(s.shards)), len(s.shards)) for s in spec.sources)
+        self._store = store.TokenStore(spec.store_uri, max_open=min(max(windows, 16), _MAX_OPEN))
+        self._names = [s.name for s in spec.sources]
+
+    @property
+    def awaited(self) -> Awaited:
+        """Waiting for shards that were not tokenized yet, so far."""
+        return self._rows.awaited
+
+    def resolve(self, first: int, end: int) -> Samples:
+        return self.clock.resolve(first, min(end, self.spec.samples))
+
+    def fetch(self, samples: Samples) -> Batch:
+        """Read resolved samples from the store; each row is verified."""
+        row = samples.row.copy()
+        for k in np.unique(samples.source):
+            for shard in np.unique(samples.shard[samples.source == k]):
+                mask = (samples.source == k) & (samples.shard == shard)
+                row[mask] += self._rows.first_row(int(shard), self._names[k])
+        tokens, segments = self._store.read(samples.shard, row)
+        if tokens.shape[1] != self.spec.width:
+            raise UserError(f"{self.spec.store_uri}: samples of {tokens.shape[1]} tokens, expected {self.spec.width}")
+        return {"sample_index": samples.sample_index, "tokens": tokens, "segments": segments}
+
+    def turn(self, at: int, start: int, layout: Layout) -> Samples:
+        """The samples of the turn that begins at `at`, of a stream that began at `start`.
+
+        A stream whose sources all end stops at its last whole global batch: the samples after it (fewer than a batch)
+        are not trained on, on any rank. So the last turn may be shorter, or empty.
+        """
+        size = self.spec.global_batch
+        whole = start + -(-(at + layout.turn - start) // size) * size
+        samples = self.resolve(at, whole)
+        end = start + (at + len(samples) - start) // size * size
+        return samples.slice(0, min(max(end - at, 0), layout.turn))
+
+    def blocks(self, first: int, end: int, start: int, ranks: int) -> Iterator[Batch]:
+        """The blocks of samples [first, end), both where turns of the stream from `start` begin: those of rank 0, 1,
+        ... n - 1, and so on.
+        """
+        layout = self.spec.blocks.layout(ranks)
+        for at in range(first, end, layout.turn):
+            samples = self.turn(at, start, layout)
+            if not len(samples):
+                return
+            for rank in range(ranks):
+                yield self.fetch(samples.take(layout.share(rank, len(samples))))
+
+    def rank_blocks(self, rank: int, ranks: int, start: int = 0) -> Iterator[Batch]:
+        """What rank `rank` of `ranks` receives from sample `start` on. The stream without Ray."""
+        layout = self.spec.blocks.layout(ranks)
+        for at in range(start, self.spec.samples, layout.turn):
+            samples = self.turn(at, start, layout)
+            if not len(samples):
+                return
+            yield self.fetch(samples.take(layout.share(rank, len(samples))))

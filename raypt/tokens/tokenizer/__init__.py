@@ -1,0 +1,1 @@
+"""Tokenizers: training, loading, the fast encoder with identical ids, fertility."""

@@ -1,0 +1,306 @@
+"""Byte-level BPE at the speed of memory: split, look the word up, merge only words not seen before.
+
+The ids are those of Hugging Face `tokenizers`, tested against it. Text is UTF-8 in Arrow buffers; no Python object is
+made for a document, a word or a token. The words seen stay in a bounded table that lives as long as the encoder.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from raypt.kernels import kernel
+from raypt.tokens.tokenizer.byte_level import CL100K, ByteLevelBPE, character_classes, slot_of
+from raypt.tokens.tokenizer.words import U8, cl100k_word, gpt2_word
+
+_TABLE = 1 << 20
+_MAX_WORDS = _TABLE // 2
+_KEY_POOL = 16 << 20
+_VALUE_POOL = 4 << 20
+_LONGEST_KEPT = 256
+_NO_RANK = np.uint64(0xFFFFFFFF)
+_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_SCANNED = 40
+
+U32: TypeAlias = npt.NDArray[np.uint32]
+U64: TypeAlias = npt.NDArray[np.uint64]
+I64: TypeAlias = npt.NDArray[np.int64]
+
+
+@kernel
+def _merged(left: np.uint32, right: np.uint32, keys: U64, values: U64) -> np.uint64:
+    """rank << 32 | merged id of a pair; its high half is _NO_RANK if the pair does not merge."""
+    key = np.uint64(left) << np.uint64(32) | np.uint64(right)
+    mask = np.uint64(keys.size - 1)
+    at = slot_of(key) & mask
+    while True:
+        found = keys[at]
+        if found == key:
+            return values[at]
+        if found == _EMPTY:
+            return _EMPTY
+        at = (at + np.uint64(1)) & mask
+
+
+@kernel
+def _merge_short(ids: U32, n: int, keys: U64, values: U64, pairs: U64) -> int:
+    """Merge `ids[:n]` in place, the pair of lowest rank (leftmost among equals) first; the number of ids left."""
+    for i in range(n - 1):
+        pairs[i] = _merged(ids[i], ids[i + 1], keys, values)
+    while n > 1:
+        best, at = _EMPTY, -1
+        for i in range(n - 1):
+            # Equal ranks have equal ids, so that the first of them is the smallest in `<` too.
+            if pairs[i] < best:
+                best, at = pairs[i], i
+        if at < 0:
+            break
+        ids[at] = np.uint32(best & np.uint64(0xFFFFFFFF))
+        n -= 1
+        for i in range(at + 1, n):
+            ids[i] = ids[i + 1]
+        for i in range(at + 1, n - 1):
+            pairs[i] = pairs[i + 1]
+        if at > 0:
+            pairs[at - 1] = _merged(ids[at - 1], ids[at], keys, values)
+        if at < n - 1:
+            pairs[at] = _merged(ids[at], ids[at + 1], keys, values)
+    return n
+
+
+@kernel
+def _push(heap: U64, size: int, item: np.uint64) -> int:
+    at = size
+    while at > 0 and heap[(at - 1) >> 1] > item:
+        heap[at] = heap[(at - 1) >> 1]
+        at = (at - 1) >> 1
+    heap[at] = item
+    return size + 1
+
+
+@kernel
+def _pop(heap: U64, size: int) -> int:
+    size -= 1
+    item, at = heap[size], 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= item:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = item
+    return size
+
+
+@kernel
+def _merge_long(ids: U32, n: int, keys: U64, values: U64) -> int:
+    """As `_merge_short`, in O(n log n): a heap of (rank, position) over a linked list."""
+    following = np.arange(1, n + 1)
+    before = np.arange(-1, n - 1)
+    pairs = np.full(n, _EMPTY, np.uint64)
+    heap = np.empty(3 * n, np.uint64)
+    size = 0
+    high = np.uint64(32)
+    for i in range(n - 1):
+        pairs[i] = _merged(ids[i], ids[i + 1], keys, values)
+        if pairs[i] != _EMPTY:
+            size = _push(heap, size, pairs[i] >> high << high | np.uint64(i))
+    while size:
+        item = heap[0]
+        size = _pop(heap, size)
+        at = np.int64(item & np.uint64(0xFFFFFFFF))
+        if pairs[at] == _EMPTY or pairs[at] >> high != item >> high:
+            continue  # one of the two has merged with another since
+        right = following[at]
+        ids[at] = np.uint32(pairs[at] & np.uint64(0xFFFFFFFF))
+        pairs[right] = _EMPTY
+        following[at] = following[right]
+        if following[at] < n:
+            before[following[at]] = at
+            pairs[at] = _merged(ids[at], ids[following[at]], keys, values)
+            if pairs[at] != _EMPTY:
+                size = _push(heap, size, pairs[at] >> high << high | np.uint64(at))
+        else:
+            pairs[at] = _EMPTY
+        left = before[at]
+        if left >= 0:
+            pairs[left] = _merged(ids[left], ids[at], keys, values)
+            if pairs[left] != _EMPTY:
+                size = _push(heap, size, pairs[left] >> high << high | np.uint64(left))
+    out, i = 0, 0
+    while i < n:
+        ids[out] = ids[i]
+        out += 1
+        i = following[i]
+    return out
+
+
+@kernel
+def _hash(data: U8, at: int, end: int) -> np.uint64:
+    h = np.uint64(0xCBF29CE484222325)
+    for i in range(at, end):
+        h = (h ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
+    return h ^ (h >> np.uint64(32))
+
+
+@kernel
+def _find(data: U8, at: int, end: int, h: np.uint64, slots: I64, words: I64, key_pool: U8) -> Any:
+    """The slot of a word: `slots[it]` is its number, or -1 if the word is not there."""
+    mask = slots.size - 1
+    slot = np.int64(h) & mask
+    while slots[slot] >= 0:
+        word = slots[slot]
+        start, length = words[word, 0], words[word, 1]
+        if length == end - at:
+            i = 0
+            while i < length and key_pool[start + i] == data[at + i]:
+                i += 1
+            if i == length:
+                return slot
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def _keep(
+    data: U8,
+    at: int,
+    end: int,
+    ids: U32,
+    n: int,
+    slot: int,
+    slots: I64,
+    words: I64,
+    key_pool: U8,
+    value_pool: U32,
+    used: I64,
+) -> None:
+    """Remember a word's ids in `slot`, as long as there is room."""
+    length = end - at
+    if used[0] >= words.shape[0] or used[1] + length > key_pool.size or used[2] + n > value_pool.size:
+        return
+    word = used[0]
+    words[word, 0], words[word, 1], words[word, 2], words[word, 3] = used[1], length, used[2], n
+    key_pool[used[1] : used[1] + length] = data[at:end]
+    value_pool[used[2] : used[2] + n] = ids[:n]
+    slots[slot] = word
+    used[0] += 1
+    used[1] += length
+    used[2] += n
+
+
+@kernel
+def _encode(
+    data: U8,
+    offsets: I64,
+    classes: U8,
+    family: int,
+    max_digits: int,
+    isolate_digits: bool,
+    byte_ids: U32,
+    keys: U64,
+    values: U64,
+    slots: I64,
+    words: I64,
+    key_pool: U8,
+    value_pool: U32,
+    used: I64,
+    bos: int,
+    eos: int,
+    out: U32,
+    ends: I64,
+) -> int:
+    """Encode documents `data[offsets[i]:offsets[i + 1]]` into `out`; `ends[i + 1]` is where document i ends there."""
+    n_out = 0
+    work = np.empty(_LONGEST_KEPT, np.uint32)
+    pairs = np.empty(_SCANNED, np.uint64)
+    for document in range(offsets.size - 1):
+        at, end = offsets[document], offsets[document + 1]
+        if bos >= 0:
+            out[n_out] = bos
+            n_out += 1
+        while at < end:
+            if family == CL100K:
+                stop = cl100k_word(data, at, end, classes, max_digits)
+            else:
+                stop = gpt2_word(data, at, end, classes, max_digits, isolate_digits)
+            length = stop - at
+            if length == 1:
+                out[n_out] = byte_ids[data[at]]
+                n_out += 1
+                at = stop
+                continue
+            slot = -1
+            if length <= _LONGEST_KEPT:
+                slot = _find(data, at, stop, _hash(data, at, stop), slots, words, key_pool)
+                if slots[slot] >= 0:
+                    word = slots[slot]
+                    start, n = words[word, 2], words[word, 3]
+                    for i in range(n):
+                        out[n_out + i] = value_pool[start + i]
+                    n_out += n
+                    at = stop
+                    continue
+            if length > work.size:
+                work = np.empty(length, np.uint32)
+            for i in range(length):
+                work[i] = byte_ids[data[at + i]]
+            n = (
+                _merge_short(work, length, keys, values, pairs)
+                if length <= _SCANNED
+                else _merge_long(work, length, keys, values)
+            )
+            out[n_out : n_out + n] = work[:n]
+            n_out += n
+            if slot >= 0:
+                _keep(data, at, stop, work, n, slot, slots, words, key_pool, value_pool, used)
+            at = stop
+        if eos >= 0:
+            out[n_out] = eos
+            n_out += 1
+        ends[document + 1] = n_out
+    return n_out
+
+
+class FastBPE:
+    """An encoder for one tokenizer. Not thread-safe: its table of words grows as it encodes."""
+
+    def __init__(self, model: ByteLevelBPE) -> None:
+        self._model = model
+        self._classes = character_classes()
+        self._slots = np.full(_TABLE, -1, np.int64)
+        self._words = np.empty((_MAX_WORDS, 4), np.int64)
+        self._key_pool = np.empty(_KEY_POOL, np.uint8)
+        self._value_pool = np.empty(_VALUE_POOL, np.uint32)
+        self._used = np.zeros(3, np.int64)
+        for word, token in model.whole_words:
+            self._preload(np.frombuffer(word, np.uint8), token)
+
+    def _preload(self, word: U8, token: int) -> None:
+        if word.size > 1:
+            h = np.uint64(_hash(word, 0, word.size))
+            slot = _find(word, 0, word.size, h, self._slots, self._words, self._key_pool)
+            ids = np.array([token], np.uint32)
+            _keep(
+                word, 0, word.size, ids, 1, slot, self._slots, self._words, self._key_pool, self._value_pool, self._used
+            )
+
+    def encode(self, data: U8, offsets: I64, bos: int | None, eos: int | None) -> tuple[U32, I64]:
+        """(ids uint32[total], ends int64[n + 1]) of the UTF-8 documents `data[offsets[i]:offsets[i + 1]]`."""
+        n = offsets.size - 1
+        # Read-only views, always: numba compiles the kernel anew for writable arrays.
+        data, offsets = data.view(), offsets.view()
+        data.flags.writeable = offsets.flags.writeable = False
+        size = int(offsets[-1] - offsets[0]) + n * ((bos is not None) + (eos is not None))
+        out, ends = np.empty(size, np.uint32), np.zeros(n + 1, np.int64)
+        split: Any = self._model.splitting
+        total = _encode(
+            data, offsets, self._classes, split.family, split.max_digits, split.isolate_digits, self._model.byte_ids,
+            self._model.merge_keys, self._model.merge_values, self._slots, self._words, self._key_pool,
+            self._value_pool, self._used, -1 if bos is None else bos, -1 if eos is None else eos, out, ends,
+        )  # fmt: skip
+        return out[:total], ends

@@ -1,0 +1,203 @@
+"""Training as a Ray Train run: driver side, and the worker function that Ray ships."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray.data
+import ray.train
+from ray._private.worker import get_dashboard_url
+from ray.train.torch import TorchConfig
+from ray.train.v2._internal.execution.context import get_train_context
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2.api.report_config import CheckpointUploadMode
+from ray.train.v2.api.train_fn_utils import report
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.model import ModelConfig
+from raypt.tokens.stream.plan import Cursor, check_fingerprint
+from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
+from raypt.training.config import TrainConfig
+from raypt.training.loop import Hooks
+from raypt.training.on_ray.environment import worker_environment
+from raypt.training.on_ray.failures import user_error
+from raypt.training.on_ray.scaling import BatchTrainer
+from raypt.training.plan import valid_world_sizes
+from raypt.training.records import merge_samples, read_metrics
+from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
+
+log = logging.getLogger("raypt")
+
+_ELASTIC_START_TIMEOUT_S = 10.0
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training left behind."""
+
+    checkpoint: CheckpointInfo
+    """The last one."""
+    metrics: list[dict[str, Any]]
+    """The lines of metrics.jsonl."""
+
+
+def run_training(
+    *,
+    model: ModelConfig,
+    train: TrainConfig,
+    sequence_length: int,
+    run_uri: str,
+    make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
+    stream_fingerprint: str,
+    heldout_uri: str,
+    tokenizer_uri: str,
+    seed: int,
+    record_samples: bool = False,
+    data_config: ray.train.DataConfig | None = None,
+) -> TrainResult:
+    """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
+
+    Ray must be initialised. `make_dataset(cursor)` gives the dataset factory that Ray Train evaluates at every start of
+    the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store. Writes
+    metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the
+    configuration.
+    """
+    checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
+    sizes = check_workers(train, sequence_length)
+    spec = WorkerSpec(
+        model=model,
+        train=train,
+        sequence_length=sequence_length,
+        run_uri=run_uri,
+        heldout_uri=heldout_uri,
+        tokenizer_uri=tokenizer_uri,
+        fingerprint=stream_fingerprint,
+        seed=seed,
+        record_samples=record_samples,
+    )
+    newest = latest_checkpoint(checkpoints_uri)
+    if newest is not None:
+        check_fingerprint(newest.cursor.fingerprint, stream_fingerprint)
+        if problem := mismatch(spec, newest):
+            raise UserError(problem)
+    if newest is None or newest.step < train.steps:
+        _fit(spec, sizes, make_dataset, data_config)
+        newest = latest_checkpoint(checkpoints_uri)
+    assert newest is not None, "training ended without a checkpoint"
+    if record_samples:
+        merge_samples(run_uri)
+    return TrainResult(newest, read_metrics(run_uri))
+
+
+def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
+    """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
+    low, high = train.worker_range
+    sizes = valid_world_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    fitting = [n for n in sizes if low <= n <= high]
+    if not fitting:
+        raise UserError(
+            f"train.workers={train.workers}: the global batch is {sizes[-1]} micro-batches, which only "
+            f"{', '.join(map(str, sizes))} workers share evenly"
+        )
+    return fitting
+
+
+def _fit(
+    spec: WorkerSpec,
+    sizes: list[int],
+    make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
+    data_config: ray.train.DataConfig | None,
+) -> None:
+    train = spec.train
+    # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
+    storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
+    storage.makedirs(spec.checkpoints_uri)
+    resources: dict[str, float] = {"CPU": train.cpus_per_worker}
+    if train.use_gpu:
+        resources["GPU"] = 1
+    trainer = BatchTrainer(
+        _worker,
+        train_loop_config={"spec": spec},
+        torch_config=TorchConfig(backend="nccl" if train.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=sizes[0] if len(sizes) == 1 else (sizes[0], sizes[-1]),
+            elastic_resize_monitor_interval_s=train.resize_check_s,
+            use_gpu=train.use_gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name=CHECKPOINTS,
+            storage_path=spec.run_uri,
+            failure_config=FailureConfig(max_failures=train.max_failures),
+            worker_runtime_env={"env_vars": worker_environment(train, train.threads)},
+        ),
+        datasets={"train": make_dataset(lambda: _cursor(spec.checkpoints_uri))},
+        dataset_config=data_config,
+        sizes=sizes,
+    )
+    try:
+        with _environment(train, elastic=len(sizes) > 1):
+            trainer.fit()
+    except WorkerGroupError as e:
+        if mistake := user_error(e):
+            raise mistake from None
+        raise
+
+
+def _cursor(checkpoints_uri: str) -> Cursor | None:
+    newest = latest_checkpoint(checkpoints_uri)
+    return None if newest is None else Cursor(newest.cursor.next_sample, newest.cursor.fingerprint)
+
+
+@contextlib.contextmanager
+def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
+    """Ray Train's own knobs, for one run: the driver's environment reaches the controller and the workers. What a
+    person has set there wins.
+    """
+    # An elastic run counts what fits before it asks for it; if that is gone by then, it had better count again.
+    timeout = min(train.start_timeout_s, _ELASTIC_START_TIMEOUT_S) if elastic else train.start_timeout_s
+    knobs = {
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # also how often a report is taken up
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(timeout),
+    }
+    if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
+        knobs["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
+    ours = {name: value for name, value in knobs.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+def _worker(config: dict[str, Any]) -> None:
+    from raypt.tokens.stream.dataset import Batches
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
+    quiet_libraries()
+    spec: WorkerSpec = config["spec"]
+    with Batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size) as rows:
+        run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted, waits=lambda: rows.waits))
+
+
+def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:
+    """Tell Ray Train of a checkpoint that is already in its place: all ranks, since a report is a barrier."""
+    checkpoint = None
+    if info is not None:
+        checkpoint = ray.train.Checkpoint(info.uri)
+    report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+
+
+def _preempted() -> bool:
+    """This worker's own notice: the loop agrees on it with its other figures, where Ray Train's public function would
+    ask an actor, behind a barrier, at every step.
+    """
+    return get_train_context().preemption_context.preemption_info is not None

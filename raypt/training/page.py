@@ -1,0 +1,75 @@
+"""What training shows in the report: losses, speed, the parts of a step, what it waited for."""
+
+import statistics
+from typing import Any
+
+from raypt.charts import Series, bar_chart, line_chart
+from raypt.html import table, text
+
+STEP_PARTS = ("forward", "backward", "update", "communication")
+
+
+def throughput_section(stages: dict[str, dict[str, float]], rows: list[dict[str, Any]]) -> str:
+    """Wall seconds and rates of the data stages and of training."""
+    order = sorted(stages.items(), key=lambda item: item[1]["started"])
+    bars = []
+    for name, figures in order:
+        rate = figures["bytes"] / figures["seconds"] / 1e6 if figures.get("bytes") else None
+        shown = f"{figures['seconds']:.1f} s" + (f", {rate:.1f} MB/s" if rate else "")
+        bars.append((name, figures["seconds"], shown))
+    chart = bar_chart(bars, title="Wall time by stage")
+    speeds = sorted(r["tokens_per_s"] for r in rows if r.get("tokens_per_s"))
+    return chart + (f"<p>Training: {speeds[len(speeds) // 2]:,.0f} tokens/s (median step).</p>" if speeds else "")
+
+
+def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> str:
+    """Loss against the unigram entropy of the text, held-out loss, learning rate, gradient norm, speed, waiting."""
+    steps = [r["step"] for r in rows]
+
+    def series(name: str, key: str, **options: Any) -> Series:
+        have = [r for r in rows if r.get(key) is not None]
+        return Series(name, [r["step"] for r in have], [r[key] for r in have], **options)
+
+    losses = [series("training", "loss"), series("held-out", "heldout_loss", marks=True)]
+    levels = [("unigram entropy", unigram_nats)] if unigram_nats is not None else []
+    wide = line_chart(
+        losses, title="Loss", x_label="step", y_label="nats a token", levels=levels, width=900, height=340
+    )
+    small = [
+        line_chart([series(name, key)], title=name, x_label="step", y_label=unit, width=440, height=220)
+        for name, key, unit in (
+            ("Learning rate", "lr", ""),
+            ("Gradient norm", "grad_norm", ""),
+            ("Tokens per second", "tokens_per_s", "tokens/s"),
+            ("Share of the step spent waiting for data", "data_wait_fraction", ""),
+        )
+    ]
+    assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
+    return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _data_wait(rows)
+
+
+def _step_parts(rows: list[dict[str, Any]]) -> str:
+    """Where the time of a step goes: the median of each part, since the first steps and those of a save are longer."""
+    entries = []
+    for part in STEP_PARTS:
+        seconds = [row[f"{part}_s"] for row in rows if f"{part}_s" in row]
+        if seconds:
+            entries.append((part, median := statistics.median(seconds), f"{1000 * median:,.1f} ms"))
+    return bar_chart(entries, title="Parts of a step (median)", width=440) if entries else ""
+
+
+def _data_wait(rows: list[dict[str, Any]]) -> str:
+    """What training waited for: seconds by cause over the run, and the log's reasons where it was too much."""
+    totals: dict[str, float] = {}
+    for row in rows:
+        for cause, seconds in row.get("data_wait_s", {}).items():
+            totals[cause] = totals.get(cause, 0.0) + seconds
+    if not totals:
+        return ""
+    shown = {"shards": "shards being tokenized", "reading": "reading the store", "transport": "transport of blocks"}
+    all_of_it = ", ".join(f"{shown.get(cause, cause)} {seconds:.2f} s" for cause, seconds in totals.items())
+    reasons = [(row["step"], row["data_wait_reason"]) for row in rows if row.get("data_wait_reason")]
+    page = f"<p>Waited for samples, the first steps included: {text(all_of_it)}.</p>"
+    if reasons:
+        page += "<h3>Why training waited for samples</h3>" + table(["step", "reason"], reasons[-20:], (0,))
+    return page

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens.store.files import StoreShard, TokenStore, ledger_uri, shard_uri, write_shard
+from raypt.tokens.store.packing import Packed, pack
+
+WIDTH = 17
+
+
+def packed(seed: int, documents: int = 30, dtype: type = np.uint16) -> Packed:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 40, documents)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return pack(rng.integers(0, 60_000, offsets[-1]).astype(dtype), offsets, width=WIDTH, pad_id=0)
+
+
+def write(root: str, shard: int = 0, dtype: type = np.uint16) -> tuple[Packed, Packed]:
+    a, b = packed(2 * shard, dtype=dtype), packed(2 * shard + 1, dtype=dtype)
+    write_shard(shard_uri(root, shard), [("web", None, a), ("books", "en", b)], width=WIDTH, tokenizer="t")
+    storage.write_json(ledger_uri(root, shard), {})
+    return a, b
+
+
+def damage(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_what_is_written_is_read(tmp_path: Path, dtype: type) -> None:
+    a, b = write(str(tmp_path), dtype=dtype)
+    shard = TokenStore(str(tmp_path)).shard(0)
+    tokens, segments = shard.read(np.arange(shard.rows))
+    assert tokens.dtype == dtype
+    assert np.array_equal(tokens, np.concatenate([a.tokens, b.tokens]))
+    assert [int(row.max()) for row in segments] == np.concatenate([np.diff(a.offsets), np.diff(b.offsets)]).tolist()
+
+
+def test_sections_say_which_rows_are_of_which_source(tmp_path: Path) -> None:
+    a, b = write(str(tmp_path))
+    (_, first), (_, second) = TokenStore(str(tmp_path)).sections()
+    assert (first.source, first.lang, first.first_row, first.rows) == ("web", None, 0, a.rows)
+    assert (second.source, second.lang, second.first_row, second.rows) == ("books", "en", a.rows, b.rows)
+
+
+def test_samples_of_many_shards_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    write(str(tmp_path), 0)
+    write(str(tmp_path), 1)
+    store = TokenStore(str(tmp_path), max_open=1)
+    tokens, segments = store.read(np.array([1, 0, 1], np.int32), np.array([2, 0, 1]))
+    for i, (shard, row) in enumerate([(1, 2), (0, 0), (1, 1)]):
+        t, s = store.shard(shard).read(np.array([row]))
+        assert np.array_equal(tokens[i], t[0])
+        assert np.array_equal(segments[i], s[0])
+
+
+def test_only_shards_with_a_ledger_count(tmp_path: Path) -> None:
+    write(str(tmp_path), 0)
+    write(str(tmp_path), 1)
+    storage.remove(ledger_uri(str(tmp_path), 1))
+    assert TokenStore(str(tmp_path)).shards() == [0]
+
+
+def test_the_same_samples_make_the_same_bytes(tmp_path: Path) -> None:
+    write(str(tmp_path / "a"))
+    write(str(tmp_path / "b"))
+    assert (tmp_path / "a/shard-00000.tok").read_bytes() == (tmp_path / "b/shard-00000.tok").read_bytes()
+
+
+def test_a_shard_without_samples_can_be_written_and_read(tmp_path: Path) -> None:
+    uri = shard_uri(str(tmp_path), 0)
+    write_shard(uri, [], width=WIDTH)
+    assert StoreShard(uri).rows == 0
+
+
+def test_a_flipped_token_is_an_error_naming_shard_and_row(tmp_path: Path) -> None:
+    write(str(tmp_path))
+    path = tmp_path / "shard-00000.tok"
+    shard = StoreShard(str(path))
+    at = path.stat().st_size - shard.header["data_size"] + 3 * WIDTH * 2 + 5
+    damage(path, at)
+    fresh = StoreShard(str(path))
+    fresh.read(np.array([0, 1, 2, 4]))
+    with pytest.raises(UserError, match=r"shard-00000\.tok: damaged.*row 3"):
+        fresh.read(np.array([2, 3]))
+
+
+@pytest.mark.parametrize("array", ["segment_lengths", "segment_offsets", "row_checksums"])
+def test_a_flipped_bit_in_the_index_is_found_on_opening(tmp_path: Path, array: str) -> None:
+    write(str(tmp_path))
+    path = tmp_path / "shard-00000.tok"
+    header = StoreShard(str(path)).header
+    damage(path, path.stat().st_size - header["data_size"] + header["arrays"][array]["offset"] + 1)
+    with pytest.raises(UserError, match=r"shard-00000\.tok: damaged.*index"):
+        StoreShard(str(path))
+
+
+@pytest.mark.parametrize("at", [0, 20, 60])
+def test_a_damaged_header_is_found_on_opening(tmp_path: Path, at: int) -> None:
+    write(str(tmp_path))
+    damage(tmp_path / "shard-00000.tok", at)
+    with pytest.raises(UserError, match=r"shard-00000\.tok: damaged"):
+        StoreShard(str(tmp_path / "shard-00000.tok"))
+
+
+@pytest.mark.parametrize("keep", [0, 10, 400, -1])
+def test_a_truncated_shard_is_found_on_opening(tmp_path: Path, keep: int) -> None:
+    write(str(tmp_path))
+    path = tmp_path / "shard-00000.tok"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"shard-00000\.tok: damaged"):
+        StoreShard(str(path))
+
+
+def test_a_missing_shard_is_an_error_naming_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"shard-00007\.tok: the token-store shard is missing"):
+        TokenStore(str(tmp_path)).shard(7)
+
+
+def test_a_store_on_a_remote_file_system_is_read_alike(tmp_path: Path) -> None:
+    a, _ = write("memory://store")
+    tokens, _ = TokenStore("memory://store").read(np.array([0], np.int32), np.array([1]))
+    assert np.array_equal(tokens[0], a.tokens[1])

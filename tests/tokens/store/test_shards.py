@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from raypt.errors import UserError
+from raypt.tokens.store.files import TokenStore
+from raypt.tokens.store.shards import (
+    tokenize_heldout,
+    tokenize_shard,
+)
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
+from tests.tokens.helpers import small_config, write_parts
+
+
+@pytest.fixture
+def tokenizer(tokenizer_uri: str) -> Tokenizer:
+    return Tokenizer.load(tokenizer_uri)
+
+
+def texts_in(store: TokenStore, tokenizer: Tokenizer, source: str) -> list[str]:
+    """The texts of all segments of a source, sorted; whole documents only if none was cut."""
+    out = []
+    for shard, section in store.sections():
+        if section.source != source or not section.rows:
+            continue
+        rows = np.arange(section.first_row, section.first_row + section.rows)
+        for tokens, segments in zip(*store.shard(shard).read(rows), strict=True):
+            out += [tokenizer.decode(tokens[segments == s].tolist()) for s in range(1, segments.max() + 1)]
+    return sorted(out)
+
+
+@pytest.mark.parametrize("strategy", ["best_fit", "greedy"])
+def test_the_ledger_adds_up(curated: list[str], tokenizer: Tokenizer, tmp_path: Path, strategy: str) -> None:
+    config = small_config(packing={"strategy": strategy})
+    ledger = tokenize_shard(curated[4], 4, tokenizer, config, str(tmp_path))
+    slots = ledger.samples * (config.packing.sequence_length + 1)
+    assert ledger.text_tokens + ledger.document_tokens == ledger.packed_tokens == slots - ledger.padding
+    assert ledger.document_tokens == ledger.documents
+    assert ledger.dropped_tokens == {}
+    assert ledger.split_documents > 0
+
+
+def test_training_and_heldout_store_share_out_all_documents(
+    curated: list[str], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = small_config(packing={"sequence_length": 2048}, heldout={"fraction": 0.3})
+    train = tokenize_shard(curated[3], 3, tokenizer, config, str(tmp_path), seed=1)
+    held = tokenize_heldout(curated[3], 3, tokenizer, config, str(tmp_path), seed=1)
+    assert train.heldout_documents == held.heldout_documents == held.documents > 0
+    table = pq.read_table(curated[3])
+    for source in ("web", "books"):
+        stores = [TokenStore(str(tmp_path)), TokenStore(str(tmp_path / "heldout"))]
+        seen = [texts_in(store, tokenizer, source) for store in stores]
+        assert not set(seen[0]) & set(seen[1])
+        expected = [t for t, s in zip(*(table[c].to_pylist() for c in ("text", "source")), strict=True) if s == source]
+        assert sorted(seen[0] + seen[1]) == sorted(expected)
+
+
+def test_heldout_sections_are_by_source_and_language(curated: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenize_heldout(curated[3], 3, tokenizer, small_config(heldout={"fraction": 0.5}), str(tmp_path))
+    groups = {(s.source, s.lang) for _, s in TokenStore(str(tmp_path / "heldout")).sections()}
+    assert groups == {("web", "en"), ("web", "zh"), ("books", "en"), ("books", "zh")}
+
+
+def test_a_finished_shard_is_not_made_again(curated: list[str], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    first = tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path))
+    before = (tmp_path / "shard-00000.tok").stat().st_mtime_ns
+    assert tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path)) == first
+    assert (tmp_path / "shard-00000.tok").stat().st_mtime_ns == before
+
+
+def test_a_shard_made_with_another_packing_is_refused_by_name(
+    curated: list[str], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path))
+    with pytest.raises(UserError, match=r"shard-00000\.json: .*another packing .*strategy=greedy .*now"):
+        tokenize_shard(curated[0], 0, tokenizer, small_config(packing={"strategy": "greedy"}), str(tmp_path))
+
+
+def test_a_shard_made_with_another_tokenizer_is_refused_by_name(
+    curated: list[str], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path / "store"))
+    prepare_tokenizer(curated, small_config(tokenizer={"vocab_size": 300}).tokenizer, str(tmp_path / "other"), seed=0)
+    other = Tokenizer.load(str(tmp_path / "other"))
+    both = rf"tokenizer: {tokenizer.fingerprint} there, {other.fingerprint} now"
+    with pytest.raises(UserError, match=rf"shard-00000\.json: .*another tokenizer \({both}\)"):
+        tokenize_shard(curated[0], 0, other, small_config(), str(tmp_path / "store"))
+
+
+def test_documents_without_a_token_are_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (uri,) = write_parts(tmp_path / "curated", [["web"] * 20])
+    table = pq.read_table(uri)
+    text = table["text"].to_pylist()
+    text[3] = text[7] = ""
+    pq.write_table(table.set_column(table.schema.get_field_index("text"), "text", [text]), uri)
+    config = small_config(packing={"add_eos": False}, heldout={"fraction": 0.0})
+    assert tokenize_shard(uri, 0, tokenizer, config, str(tmp_path / "store")).empty_documents == 2
+
+
+def test_a_broken_part_is_an_error_naming_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "part-00000.parquet"
+    path.write_bytes(b"PAR1 this is not parquet")
+    with pytest.raises(UserError, match=r"part-00000\.parquet: cannot read"):
+        tokenize_shard(str(path), 0, tokenizer, small_config(), str(tmp_path / "store"))

@@ -1,0 +1,80 @@
+import dataclasses
+import time
+from pathlib import Path
+
+import pytest
+
+from raypt import storage
+from raypt.errors import UserError
+from raypt.tokens.store.files import TokenStore, wanted_uri
+from raypt.tokens.stream.plan import plan_stream
+from raypt.tokens.stream.producer import Tokenizing, shard_schedule, tokenize_parts
+from raypt.tokens.stream.reader import FAILURE_FILE, SampleReader
+from tests.tokens.conftest import PlanMaker
+
+
+def test_all_parts_are_tokenized_and_listed_in_shard_order(make_plan: PlanMaker) -> None:
+    plan, config, tokenizer_uri = make_plan()
+    spec = plan_stream(plan, config, samples=96, global_batch=24, ranks=(1,))
+    ledgers = tokenize_parts(plan, config, tokenizer_uri, spec)
+    assert [ledger.shard for ledger in ledgers] == [0, 1, 2, 3, 4]
+    assert TokenStore(plan.uri).shards() == [0, 1, 2, 3, 4]
+    documents = sum(sum(p.documents.values()) for p in plan.parts)
+    assert sum(ledger.documents + ledger.heldout_documents for ledger in ledgers) == documents
+
+
+def test_the_schedule_begins_with_the_shards_of_the_first_samples(make_plan: PlanMaker) -> None:
+    plan, config, tokenizer_uri = make_plan(stream={"window_shards": 1})
+    spec = plan_stream(plan, config, samples=96, global_batch=24, ranks=(1,))
+    schedule = shard_schedule(plan, spec)
+    tokenize_parts(plan, config, tokenizer_uri)
+    first = set(SampleReader(spec).resolve(0, 8).shard.tolist())
+    assert set(schedule[: len(first)]) == first
+    assert sorted(schedule) == [0, 1, 2, 3, 4]
+
+
+def test_the_heldout_store_is_whole_before_tokenizing_goes_to_the_background(make_plan: PlanMaker) -> None:
+    plan, config, tokenizer_uri = make_plan(heldout={"fraction": 0.3})
+    tokenizing = Tokenizing(plan, config, tokenizer_uri)
+    assert len(TokenStore(f"{plan.uri}/heldout").shards()) == 5
+    assert len(tokenizing.wait()) == 5
+    assert tokenizing.done
+
+
+def test_a_paced_producer_stays_a_few_shards_ahead_of_the_readers(make_plan: PlanMaker) -> None:
+    plan, config, tokenizer_uri = make_plan(stream={"window_shards": 1, "ahead_shards": 2})
+    spec = plan_stream(plan, config, samples=96, global_batch=24, ranks=(1,))
+    order = shard_schedule(plan, spec)
+    tokenizing = Tokenizing(plan, config, tokenizer_uri, spec)
+    store = TokenStore(plan.uri)
+
+    def settled() -> set[int]:
+        before = None
+        while before != (now := set(store.shards())):
+            before = now
+            time.sleep(2)
+        return now
+
+    assert settled() == set(order[:2])
+    SampleReader(spec).resolve(0, 8)
+    asked = {int(name) for name in storage.listdir(wanted_uri(plan.uri))}
+    assert settled() == set(order[: max(order.index(s) for s in asked) + 3])
+    assert len(tokenizing.wait()) == 5
+
+
+def test_a_failure_is_raised_and_left_for_the_readers(make_plan: PlanMaker, tmp_path: Path) -> None:
+    plan, config, tokenizer_uri = make_plan()
+    broken = tmp_path / "part-00003.parquet"
+    broken.write_bytes(b"no parquet")
+    parts = (*plan.part_uris[:3], str(broken), *plan.part_uris[4:])
+    plan = dataclasses.replace(plan, part_uris=parts)
+    with pytest.raises(UserError, match=r"part-00003\.parquet: cannot read"):
+        tokenize_parts(plan, config, tokenizer_uri)
+    assert "part-00003.parquet" in storage.read_json(f"{plan.uri}/{FAILURE_FILE}")["error"]
+
+
+def test_tokenizing_again_mends_an_earlier_failure(make_plan: PlanMaker) -> None:
+    plan, config, tokenizer_uri = make_plan()
+    storage.write_json(f"{plan.uri}/{FAILURE_FILE}", {"error": "old"})
+    tokenize_parts(plan, config, tokenizer_uri)
+    assert not storage.exists(f"{plan.uri}/{FAILURE_FILE}")
