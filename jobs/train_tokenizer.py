@@ -11,7 +11,7 @@ from raypt.run.curate import curate, resolve_builtin
 from raypt.run.job import job
 from raypt.run.open import open_run
 from raypt.tokens.parts import part_uris
-from raypt.tokens.stream.plan import summarize_parts
+from raypt.tokens.stream.spec import summarize_parts
 from raypt.tokens.tokenizer import fertility
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 

@@ -29,7 +29,7 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     return None
 
 
-class Progress:
+class TaskProgress:
     """Logs `name: done/total, rate, ETA` at most every `every_s` seconds, and once at the end."""
 
     def __init__(self, name: str, total: int, every_s: float = 10.0) -> None:
@@ -70,7 +70,7 @@ def run_tasks(
     the scheduler. `labels` are node labels that the tasks' nodes must have. An exception inside `fn` is raised here as
     itself, not wrapped.
     """
-    progress = Progress(name, len(items))
+    progress = TaskProgress(name, len(items))
     if not ray.is_initialized():
         out = []
         for item in items:

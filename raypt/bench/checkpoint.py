@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from raypt.bench.measure import Section, report_line
+from raypt.bench.measure import Timing, report_line
 from raypt.training.config import CheckpointConfig, OptimizerConfig, TrainConfig
 from raypt.training.on_ray.environment import worker_environment
 
@@ -57,10 +57,10 @@ def _measure(directory: Path, threads: int, rounds: int, quiet_steps: int) -> No
     from raypt.model import ModelConfig
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
+    from raypt.training.batch_plan import plan_batches
     from raypt.training.checkpoint.files import CheckpointWriter
     from raypt.training.checkpoint.manifest import Progress
     from raypt.training.engines import build_engine
-    from raypt.training.plan import plan_batches
     from raypt.training.worker import quiet_libraries
 
     torch.set_num_threads(threads)
@@ -100,7 +100,7 @@ def _measure(directory: Path, threads: int, rounds: int, quiet_steps: int) -> No
             overlapping[-1].append(step())
         writer.wait()
         saves.append(writer.seconds)
-    section = Section(time.perf_counter() - began, time.process_time() - cpu)
+    section = Timing(time.perf_counter() - began, time.process_time() - cpu)
     without = statistics.median(quiet)
     rises = [_rise(steps, without, save) for steps, save in zip(overlapping, saves, strict=True)]
     rise = statistics.median(rises)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.bench.measure import PeakMemory, Section, measured, report_line
+from raypt.bench.measure import PeakMemory, Timing, measured, report_line
 from raypt.curation.config import CurationConfig, Stage
 from raypt.curation.decide import decide
 from raypt.curation.language import LanguageConfig, identify, load_model
@@ -50,7 +50,7 @@ def curate(docs: pa.Table, config: CurationConfig) -> pa.Array:
     return decide(Tagger(config).tag(docs), config)
 
 
-def on_actors(docs: pa.Table, config: CurationConfig, workers: int, repeat: int) -> tuple[pa.Array, Section]:
+def on_actors(docs: pa.Table, config: CurationConfig, workers: int, repeat: int) -> tuple[pa.Array, Timing]:
     """Decisions by `workers` Ray actors, all documents `repeat` times; start-up and warm-up are not measured."""
     import ray
 
@@ -77,7 +77,7 @@ def on_actors(docs: pa.Table, config: CurationConfig, workers: int, repeat: int)
     cpu = sum(ray.get([actor.cpu.remote() for actor in actors])) - sum(before)
     for actor in actors:
         ray.kill(actor)
-    return pa.concat_arrays(reasons[: len(refs)]), Section(seconds, cpu)
+    return pa.concat_arrays(reasons[: len(refs)]), Timing(seconds, cpu)
 
 
 def through(actors: list[Any], refs: list[Any]) -> list[pa.Array]:
@@ -127,7 +127,7 @@ def agreement(docs: pa.Table, reasons: pa.Array, other: Path) -> dict[str, Any]:
     return {f"agreement_{group}": round(same[group] / total[group], 4) for group in total}
 
 
-def bench_language(docs: pa.Table) -> tuple[Section, dict[str, Any]]:
+def bench_language(docs: pa.Table) -> tuple[Timing, dict[str, Any]]:
     config = LanguageConfig()
     batch = TextBatch.from_arrow(docs.column("text").combine_chunks())
     predict = load_model(config).f.predict

@@ -21,7 +21,7 @@ import pyarrow as pa
 import ray
 
 from raypt import storage
-from raypt.bench.measure import PeakMemory, Section, report_line
+from raypt.bench.measure import PeakMemory, Timing, report_line
 from raypt.dedup.components import star_edges
 from raypt.dedup.config import DedupConfig, ExactConfig, FuzzyConfig
 from raypt.dedup.pipeline import DedupResult, deduplicate
@@ -84,9 +84,9 @@ class PassClock:
 
 def measure(
     shards: Sequence[DedupShard], config: DedupConfig, directory: Path
-) -> tuple[Section, DedupResult, dict[str, float], int]:
+) -> tuple[Timing, DedupResult, dict[str, float], int]:
     """(time, result, CPU seconds by pass, peak bytes of this process and its descendants) of one deduplication."""
-    memory, clock, section = PeakMemory(), PassClock(), Section()
+    memory, clock, section = PeakMemory(), PassClock(), Timing()
     cpu, wall = family_cpu_seconds(), time.perf_counter()
     result = deduplicate(shards, config, str(directory / "work"), str(directory / "out"), runner=clock)
     section.seconds, section.cpu_s = time.perf_counter() - wall, family_cpu_seconds() - cpu

@@ -14,7 +14,7 @@ import psutil
 
 
 @dataclass
-class Section:
+class Timing:
     """Wall and CPU seconds of one measured section; CPU includes child processes that have been waited for."""
 
     seconds: float = 0.0
@@ -27,8 +27,8 @@ def cpu_seconds() -> float:
 
 
 @contextlib.contextmanager
-def measured() -> Iterator[Section]:
-    section = Section()
+def measured() -> Iterator[Timing]:
+    section = Timing()
     cpu, wall = cpu_seconds(), time.perf_counter()
     try:
         yield section
@@ -74,7 +74,7 @@ class PeakMemory(threading.Thread):
 
 
 def report_line(
-    workload: str, section: Section, *, docs: int = 0, nbytes: int = 0, tokens: int = 0, workers: int = 1, **more: Any
+    workload: str, section: Timing, *, docs: int = 0, nbytes: int = 0, tokens: int = 0, workers: int = 1, **more: Any
 ) -> dict[str, Any]:
     """Print the figures as one JSON line (rates per wall second, and per CPU second) and return them."""
     line: dict[str, Any] = {

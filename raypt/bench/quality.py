@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt.bench.curation import load
-from raypt.bench.measure import PeakMemory, Section, measured, report_line
+from raypt.bench.measure import PeakMemory, Timing, measured, report_line
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.normalise import normalise
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         )
     lines = normalise(text, model.card.normalisation, model.card.max_bytes).to_pylist()
     predict = model.fasttext.f.predict
-    ours, bare = Section(float("inf"), float("inf")), Section(float("inf"), float("inf"))
+    ours, bare = Timing(float("inf"), float("inf")), Timing(float("inf"), float("inf"))
     memory = PeakMemory()
     for _ in range(args.repeat):
         with measured() as section:

@@ -31,13 +31,13 @@ import ray
 from ray.data import DataIterator
 
 from raypt import storage
-from raypt.bench.measure import PeakMemory, Section, measured, report_line
+from raypt.bench.measure import PeakMemory, Timing, measured, report_line
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.store.shards import ShardLedger, tokenize_shard
+from raypt.tokens.store.shards import TokenAccount, tokenize_shard
 from raypt.tokens.stream.dataset import Batches, StreamDataConfig, make_train_dataset
-from raypt.tokens.stream.plan import StreamSpec, plan_stream, prepare_store
 from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
+from raypt.tokens.stream.spec import StreamSpec, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 
@@ -70,7 +70,7 @@ def _write_parts(texts: Sequence[Sequence[str]], directory: Path) -> list[str]:
     return uris
 
 
-def _tokenize(job: tuple[int, str], tokenizer_uri: str, config: TokensConfig, store_uri: str) -> ShardLedger:
+def _tokenize(job: tuple[int, str], tokenizer_uri: str, config: TokensConfig, store_uri: str) -> TokenAccount:
     shard, uri = job
     return tokenize_shard(uri, shard, load_tokenizer(tokenizer_uri), config, store_uri)
 
@@ -108,7 +108,7 @@ class _Consumer:
         return sum(batch["tokens"].size - len(batch["tokens"]) for batch in self._batches)
 
 
-def _bench_stream(spec: StreamSpec, ranks: int) -> tuple[Section, int]:
+def _bench_stream(spec: StreamSpec, ranks: int) -> tuple[Timing, int]:
     with tempfile.TemporaryDirectory(prefix="raypt-ray-") as directory:
         ray.init(address="local", num_cpus=2 + ranks, include_dashboard=False, log_to_driver=False, _temp_dir=directory)
         try:
@@ -126,7 +126,7 @@ def _bench_stream(spec: StreamSpec, ranks: int) -> tuple[Section, int]:
     return section, tokens
 
 
-def _bench_encode(texts: list[str], tokenizer: Tokenizer, *, by_tokenizers: bool) -> tuple[Section, int]:
+def _bench_encode(texts: list[str], tokenizer: Tokenizer, *, by_tokenizers: bool) -> tuple[Timing, int]:
     batches = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
     arrays = [pa.array(batch) for batch in batches]
     _ = tokenizer.encode_batch([_WARM_UP * 2000])

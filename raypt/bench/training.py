@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raypt.bench.measure import PeakMemory, Section, report_line
+from raypt.bench.measure import PeakMemory, Timing, report_line
 from raypt.training.config import TrainConfig
 from raypt.training.on_ray.environment import worker_environment
 
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     achieved = rate * figures["flops_per_token"] / args.workers
     report_line(
         "train",
-        Section(sum(figures["seconds"]), figures["cpu_s"] * args.workers),
+        Timing(sum(figures["seconds"]), figures["cpu_s"] * args.workers),
         tokens=tokens * args.steps,
         workers=args.workers,
         threads=threads,
@@ -115,10 +115,10 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
     from raypt.parallel.config import ZeroConfig
+    from raypt.training.batch_plan import plan_batches
     from raypt.training.config import OptimizerConfig
     from raypt.training.engines import build_engine
     from raypt.training.peak import matmul_flops
-    from raypt.training.plan import plan_batches
     from raypt.training.worker import quiet_libraries
 
     torch.set_num_threads(threads)

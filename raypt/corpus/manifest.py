@@ -57,7 +57,7 @@ class InputFile:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePiece:
     """Part of a file: bytes [start, stop) of lines, row groups [start, stop) of Parquet, or all of it (0, None)."""
 
     file: int
@@ -71,7 +71,7 @@ class Shard:
 
     index: int
     source: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[FilePiece, ...]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Manifest:
             sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
             files=tuple(InputFile(**f) for f in value["files"]),
             shards=tuple(
-                Shard(s["index"], s["source"], tuple(Piece(**p) for p in s["pieces"])) for s in value["shards"]
+                Shard(s["index"], s["source"], tuple(FilePiece(**p) for p in s["pieces"])) for s in value["shards"]
             ),
         )
 
@@ -231,7 +231,7 @@ def _list_files(source: SourceConfig, key: str, run_uri: str) -> Iterator[tuple[
             yield InputFile(source.name, name, kind, int(info["size"]), etag, rows), uri
 
 
-def _cut(file: int, info: InputFile, uri: str, target: int) -> Iterator[tuple[Piece, int]]:
+def _cut(file: int, info: InputFile, uri: str, target: int) -> Iterator[tuple[FilePiece, int]]:
     """Pieces of one file with their sizes in stored bytes."""
     if info.format == "parquet" and info.size:
         with storage.open_read(uri) as f:
@@ -241,17 +241,17 @@ def _cut(file: int, info: InputFile, uri: str, target: int) -> Iterator[tuple[Pi
             row_group = metadata.row_group(group)
             stored = sum(row_group.column(c).total_compressed_size for c in range(row_group.num_columns))
             if size and size + stored > target:
-                yield Piece(file, start, group), size
+                yield FilePiece(file, start, group), size
                 start, size = group, 0
             size += stored
-        yield Piece(file, start, metadata.num_row_groups), size
+        yield FilePiece(file, start, metadata.num_row_groups), size
     elif info.format in ("jsonl", "lines") and not uri.endswith(COMPRESSED) and info.size > target:
         cuts = max(1, round(info.size / target))
         edges = [info.size * i // cuts for i in range(cuts + 1)]
         for start, stop in itertools.pairwise(edges):
-            yield Piece(file, start, stop), stop - start
+            yield FilePiece(file, start, stop), stop - start
     else:
-        yield Piece(file, 0, None), info.size
+        yield FilePiece(file, 0, None), info.size
 
 
 def _default_shard_bytes(total: int) -> int:
@@ -272,7 +272,7 @@ def build_manifest(config: CorpusConfig, run_uri: str, key: str = "corpus.source
     files: list[InputFile] = []
     shards: list[Shard] = []
     for source, found in zip(sources, listed, strict=True):
-        group: list[Piece] = []
+        group: list[FilePiece] = []
         size = 0
 
         def flush(name: str = source.name) -> None:

@@ -30,7 +30,7 @@ from raypt.errors import UserError
 from raypt.ledger import Amount, Ledger, StageAccount
 from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
-from raypt.tasks import Progress, run_tasks, user_error_in
+from raypt.tasks import TaskProgress, run_tasks, user_error_in
 
 log = logging.getLogger("raypt")
 
@@ -117,7 +117,7 @@ def tag(
             num_cpus=actors.actor_cpus,
         )
         dataset.set_name("curate")
-        progress = Progress("curate", len(todo))
+        progress = TaskProgress("curate", len(todo))
         try:
             for _ in dataset.iter_rows():
                 progress.add()

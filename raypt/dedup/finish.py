@@ -8,7 +8,7 @@ from raypt import storage
 from raypt.dedup.contamination import CONTAMINATION
 from raypt.dedup.documents import read_live
 from raypt.dedup.exchange import read_partition
-from raypt.dedup.ledger import ShardLedger, account
+from raypt.dedup.ledger import DedupAccount, account
 from raypt.dedup.plan import Plan, PlannedShard, load_plan
 from raypt.dedup.spans import EDITS, REMAINDER, SENTENCES, cut_repeats, edited_bytes
 
@@ -16,7 +16,7 @@ REMOVED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("cluster
 CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
 
 
-def finish_shard(item: tuple[str, int]) -> ShardLedger:
+def finish_shard(item: tuple[str, int]) -> DedupAccount:
     """Write what a shard loses, its edits and its rows of the clusters' table. Item: (plan URI, position)."""
     plan, position = load_plan(item[0]), item[1]
     shard = plan.shards[position]
@@ -59,7 +59,7 @@ def _cut_shard(plan: Plan, position: int) -> tuple[pa.Table, pa.ChunkedArray]:
     return pa.concat_tables(edits), pa.chunked_array(short)
 
 
-def _account(plan: Plan, position: int) -> ShardLedger:
+def _account(plan: Plan, position: int) -> DedupAccount:
     shard: PlannedShard = plan.shards[position]
     attributes = storage.read_parquet(plan.file("attributes", position, "parquet"), ["doc_key", "source", "bytes"])
     removed = storage.read_parquet(plan.removed(shard))

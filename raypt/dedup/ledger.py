@@ -11,7 +11,7 @@ from raypt.ledger import Amount
 
 
 @dataclass
-class ShardLedger:
+class DedupAccount:
     """What went into deduplication and what was removed or cut."""
 
     entered: dict[str, Amount] = field(default_factory=dict)
@@ -21,7 +21,7 @@ class ShardLedger:
     edited: dict[tuple[str, str], Amount] = field(default_factory=dict)
     """Kept documents that were cut and the bytes cut from them, by (source, reason)."""
 
-    def add(self, other: "ShardLedger") -> None:
+    def add(self, other: "DedupAccount") -> None:
         for source, tally in other.entered.items():
             self.entered.setdefault(source, Amount()).add(tally.documents, tally.bytes)
         for mine, theirs in ((self.removed, other.removed), (self.edited, other.edited)):
@@ -59,13 +59,13 @@ def _by_reason(pairs: dict[tuple[str, str], Amount]) -> dict[str, Amount]:
     return totals
 
 
-def account(attributes: pa.Table, removed: pa.Table, edits: pa.Table) -> ShardLedger:
+def account(attributes: pa.Table, removed: pa.Table, edits: pa.Table) -> DedupAccount:
     """The ledger of one shard. Pure.
 
     `attributes` (doc_key ascending, source, bytes) of what entered; `removed` (doc_key, reason); `edits` (doc_key,
     reason, bytes: how many were cut) of kept documents.
     """
-    ledger = ShardLedger()
+    ledger = DedupAccount()
     totals = attributes.group_by("source").aggregate([("bytes", "sum"), ([], "count_all")])
     for row in totals.to_pylist():
         ledger.entered[row["source"]] = Amount(row["count_all"], row["bytes_sum"])

@@ -16,7 +16,7 @@ from raypt.dedup.empirical import measure_curve
 from raypt.dedup.finish import CLUSTERS, finish_shard
 from raypt.dedup.graph import connect
 from raypt.dedup.index import add_generation, before, generation_name, read_generations
-from raypt.dedup.ledger import ShardLedger
+from raypt.dedup.ledger import DedupAccount
 from raypt.dedup.plan import (
     PASSES,
     DedupShard,
@@ -48,7 +48,7 @@ class DedupResult:
     removed: dict[str, int]
     """Removed documents by reason."""
     ledger: dict[str, Any]
-    """As ShardLedger.to_json: in, kept, removed and edited by reason, each in documents and bytes."""
+    """As DedupAccount.to_json: in, kept, removed and edited by reason, each in documents and bytes."""
     report: dict[str, Any]
     """What `report.json` holds."""
 
@@ -136,7 +136,7 @@ def _run_passes(
     runner(first_pass, shards, name="dedup: sign")
     connect(plan, plan_uri, runner)
     runner(join_members, shards, name="dedup: join")
-    summary, ledger = ClusterSummary(), ShardLedger()
+    summary, ledger = ClusterSummary(), DedupAccount()
     for part in runner(elect_partition, partitions, name="dedup: elect"):
         summary.add(part)
     if plan.config.sentences.enabled:

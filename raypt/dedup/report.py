@@ -8,7 +8,7 @@ import numpy as np
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.documents import read_some
 from raypt.dedup.elect import ClusterSummary
-from raypt.dedup.ledger import ShardLedger
+from raypt.dedup.ledger import DedupAccount
 from raypt.dedup.minhash import jaccard_at, match_probability
 from raypt.dedup.plan import Plan
 
@@ -44,7 +44,7 @@ def definition(config: DedupConfig) -> dict[str, Any]:
     return found
 
 
-def source_rates(ledger: ShardLedger) -> dict[str, dict[str, Any]]:
+def source_rates(ledger: DedupAccount) -> dict[str, dict[str, Any]]:
     """By source: documents, removed by reason, and the removed share."""
     rates = {}
     for source, entered in sorted(ledger.entered.items()):
@@ -66,7 +66,7 @@ def read_texts(plan: Plan, doc_keys: Iterable[int], characters: int = TEXT_CHARA
 
 
 def build_report(
-    plan: Plan, summary: ClusterSummary, ledger: ShardLedger, curve: list[dict[str, float]]
+    plan: Plan, summary: ClusterSummary, ledger: DedupAccount, curve: list[dict[str, float]]
 ) -> dict[str, Any]:
     """Everything of `report.json`, JSON values only; `curve` is the S-curve measured (raypt.dedup.empirical)."""
     accounts = ledger.to_json()

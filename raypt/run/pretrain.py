@@ -20,11 +20,11 @@ from raypt.run.report import write_report
 from raypt.run_dir import RunDir
 from raypt.tokens.parts import part_uris
 from raypt.tokens.store.files import TokenStore
-from raypt.tokens.store.shards import HELDOUT, ShardLedger
+from raypt.tokens.store.shards import HELDOUT, TokenAccount
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
-from raypt.tokens.stream.plan import StreamSpec, plan_stream, prepare_store, summarize_parts
 from raypt.tokens.stream.producer import Tokenizing
+from raypt.tokens.stream.spec import StreamSpec, plan_stream, prepare_store, summarize_parts
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.entropy import unigram_entropy
@@ -117,7 +117,7 @@ def finish(
     curated: Curated,
     spec: StreamSpec,
     result: TrainResult,
-    ledgers: list[ShardLedger],
+    ledgers: list[TokenAccount],
 ) -> None:
     """Export, generated sample, summary and report."""
     export_uri = run.path("export")
@@ -136,7 +136,7 @@ def finish(
     print(f"model:  {export_uri}\nreport: {report}")
 
 
-def summary(curated: Curated, result: TrainResult, ledgers: list[ShardLedger], unigram: float) -> dict[str, Any]:
+def summary(curated: Curated, result: TrainResult, ledgers: list[TokenAccount], unigram: float) -> dict[str, Any]:
     """The run in figures: what the report shows at the top."""
     last = result.metrics[-1]
     totals = {

@@ -4,9 +4,9 @@ import torch
 
 from raypt.model import Llama, ModelConfig
 from raypt.parallel.zero.engine import ZeroEngine
+from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
 from raypt.training.optim.optimizer import build_optimizer
-from raypt.training.plan import BatchPlan
 
 
 def build_engine(

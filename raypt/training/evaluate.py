@@ -21,7 +21,7 @@ log = logging.getLogger("raypt")
 
 
 @dataclass
-class Tally:
+class TextScore:
     """Log-probability and size of the texts of one source."""
 
     nats: float = 0.0
@@ -43,10 +43,10 @@ class Tally:
 
 def perplexity(
     model: Llama, tokenizer: Tokenizer, texts: list[str], *, max_length: int, stride: int | None, batch_size: int
-) -> Tally:
+) -> TextScore:
     """Every token of every text is scored once, the first after BOS (or EOS, or id 0); `stride` None = no overlap."""
     start = next((i for i in (tokenizer.bos_id, tokenizer.eos_id) if i is not None), 0)
-    tally = Tally()
+    tally = TextScore()
     pairs = []
     for text in texts:
         ids = tokenizer.encode(text)
@@ -87,9 +87,9 @@ def _sources(
 ) -> dict[str, dict[str, float]]:
     corpus = corpus.model_copy(update={"sources": config.sources})
     manifest = build_manifest(corpus, run_uri)
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, TextScore] = {}
     for shard in manifest.shards:
-        tally = tallies.setdefault(shard.source, Tally())
+        tally = tallies.setdefault(shard.source, TextScore())
         for batch in read_shard(manifest, shard.index, corpus, run_uri):
             for fault in batch.quarantined:
                 log.warning("%s, row %s: %s", fault["file"], fault["row"], fault["error"])

@@ -20,14 +20,15 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.waits import WORDS, Waits
+from raypt.training.batch_plan import BatchPlan
 from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, StreamCursor, read_info
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, read_info
 from raypt.training.config import TrainConfig
 from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.heldout import Heldout, HeldoutLoss
 from raypt.training.optim.schedule import lr_scale
-from raypt.training.plan import BatchPlan
 from raypt.training.records import MetricsFile, SampleRecorder
 from raypt.training.sinks import Sink, Tracer
 from raypt.training.spike import is_spike
@@ -133,7 +134,7 @@ class TrainLoop:
             step=before.step + 1,
             updates=before.updates + (not result.skipped),
             tokens=before.tokens + loss.tokens,
-            cursor=StreamCursor(before.cursor.next_sample + self.plan.samples_per_step, self.fingerprint),
+            cursor=Cursor(before.cursor.next_sample + self.plan.samples_per_step, self.fingerprint),
         )
         step = state.progress.step
         seconds = time.perf_counter() - started

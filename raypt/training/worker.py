@@ -20,15 +20,16 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.batch_plan import plan_batches
 from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, StreamCursor, latest_checkpoint, sweep
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, latest_checkpoint, sweep
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
 from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
 from raypt.training.peak import matmul_flops
-from raypt.training.plan import plan_batches
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
 from raypt.training.sinks import Tracer, build_sinks
 
@@ -75,7 +76,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     )
     resumed = _agree_on_checkpoint(spec, rank)
     engine = build_engine(spec.model, train, plan, seed=spec.seed, device=device)
-    start = Progress(cursor=StreamCursor(0, spec.fingerprint))
+    start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
         engine.restore(CheckpointReader(resumed))
         start = resumed.progress

@@ -13,11 +13,12 @@ import torch
 from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.config import ZeroConfig
+from raypt.tokens.stream.cursor import Cursor
+from raypt.training.batch_plan import BatchPlan, plan_batches
 from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import Progress, StreamCursor, latest_checkpoint
+from raypt.training.checkpoint.manifest import Progress, latest_checkpoint
 from raypt.training.config import CheckpointConfig, OptimizerConfig
 from raypt.training.optim.optimizer import build_optimizer
-from raypt.training.plan import BatchPlan, plan_batches
 
 LENGTH, SAMPLES, ACCUMULATION = 32, 16, 2
 STEPS, SAVE_AT = 12, 6
@@ -141,7 +142,7 @@ def every_stage(checkpoints: str, restore_from: str | None, kind: str = "adamw")
         run = train(engine, plan, rank, 0, SAVE_AT)
         uri = str(Path(checkpoints) / f"{world}-{stage}")
         writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})
-        progress = Progress(step=SAVE_AT, cursor=StreamCursor(SAVE_AT * plan.samples_per_step, "f"))
+        progress = Progress(step=SAVE_AT, cursor=Cursor(SAVE_AT * plan.samples_per_step, "f"))
         writer.save(comm.broadcast_object(writer.new_name(SAVE_AT)), engine.shard(), progress)
         run += train(engine, plan, rank, SAVE_AT, STEPS)
         writer.wait()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.stream.plan import StorePlan, prepare_store
+from raypt.tokens.stream.spec import StorePlan, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from tests.tokens.helpers import small_config, write_parts

@@ -16,8 +16,9 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.data import DataIterator
 
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
-from raypt.tokens.stream.plan import Cursor, StreamSpec
+from raypt.tokens.stream.spec import StreamSpec
 from tests.tokens.recorder import Recording
 
 ROOT = Path(__file__).resolve().parents[2]

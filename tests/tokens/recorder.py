@@ -28,9 +28,10 @@ from raypt.run.curate import curate
 from raypt.run_dir import RunDir
 from raypt.tokens.config import TokenizerConfig, TokensConfig
 from raypt.tokens.parts import part_uris
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.dataset import Batches, StreamDataConfig, make_train_dataset
-from raypt.tokens.stream.plan import Cursor, StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.stream.producer import Tokenizing
+from raypt.tokens.stream.spec import StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 

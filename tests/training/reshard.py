@@ -10,8 +10,9 @@ import torch
 
 from raypt.model.batch import micro_batch
 from raypt.parallel import comm
+from raypt.tokens.stream.cursor import Cursor
 from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import Progress, StreamCursor, latest_checkpoint
+from raypt.training.checkpoint.manifest import Progress, latest_checkpoint
 from raypt.training.config import CheckpointConfig
 from tests.parallel import cases
 
@@ -52,7 +53,7 @@ def run(checkpoints: str, save: bool, stay: bool, pairs: list[list[int]]) -> dic
         uri = str(Path(checkpoints) / f"{world}-{stage}")
         writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})
         name = comm.broadcast_object(writer.new_name(SAVE_AT))
-        writer.save(name, engine.shard(), Progress(step=SAVE_AT, cursor=StreamCursor(0, "f")))
+        writer.save(name, engine.shard(), Progress(step=SAVE_AT, cursor=Cursor(0, "f")))
         if stay:
             out[f"stayed-{stage}"] = train(engine, SAVE_AT, SAVE_AT + MORE)
         writer.wait()

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from raypt import storage
 from raypt.model import Llama, ModelConfig
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
-from raypt.tokens.stream.plan import prepare_store
 from raypt.tokens.stream.producer import tokenize_heldout_parts
+from raypt.tokens.stream.spec import prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.heldout import Heldout, HeldoutLoss

@@ -12,8 +12,8 @@ from raypt import storage
 from raypt.model.config import ModelConfig
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
-from raypt.tokens.stream.plan import StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
+from raypt.tokens.stream.spec import StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from raypt.training.on_ray.run import TrainResult, run_training

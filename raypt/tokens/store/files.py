@@ -212,7 +212,7 @@ class TokenStore:
         return sorted(int(n[6:-5]) for n in names if n.startswith("shard-") and n.endswith(".json"))
 
     def ledger(self, shard: int) -> dict[str, Any]:
-        """The ledger of one shard, as JSON (see `raypt.tokens.store.shards.ShardLedger`)."""
+        """The ledger of one shard, as JSON (see `raypt.tokens.store.shards.TokenAccount`)."""
         return dict(storage.read_json(ledger_uri(self.uri, shard)))
 
     def shard(self, index: int) -> StoreShard:

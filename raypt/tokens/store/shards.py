@@ -24,7 +24,7 @@ HELDOUT = "heldout"
 
 
 @dataclass
-class ShardLedger:
+class TokenAccount:
     """The account of one shard. Tokens in = tokens packed + tokens dropped; nothing else happens to them."""
 
     shard: int
@@ -59,7 +59,7 @@ class ShardLedger:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "ShardLedger":
+    def from_json(cls, value: dict[str, Any]) -> "TokenAccount":
         return cls(**value)
 
 
@@ -99,7 +99,7 @@ _Key = tuple[str, str | None]
 
 
 def _tokenize(
-    uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: ShardLedger
+    uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: TokenAccount
 ) -> dict[_Key, _Section]:
     """The ids of the documents that are held out, or of those that are not; counts documents and tokens."""
     packing = config.packing
@@ -139,7 +139,7 @@ def _make_shard(
     content: str,
     *,
     heldout: bool,
-) -> ShardLedger:
+) -> TokenAccount:
     identity = {
         "tokenizer": tokenizer.fingerprint,
         "packing": packing_identity(config.packing),
@@ -148,7 +148,7 @@ def _make_shard(
     }
     done = store.ledger_uri(root, shard)
     if storage.exists(done):
-        ledger = ShardLedger.from_json(storage.read_json(done))
+        ledger = TokenAccount.from_json(storage.read_json(done))
         differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
         if differing:
             raise UserError(
@@ -158,7 +158,7 @@ def _make_shard(
             )
         return ledger
     began = time.monotonic()
-    ledger = ShardLedger(shard, identity=identity)
+    ledger = TokenAccount(shard, identity=identity)
     by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
     keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
     packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
@@ -183,7 +183,7 @@ def tokenize_shard(
     store_uri: str,
     seed: int = 0,
     content: str = "",
-) -> ShardLedger:
+) -> TokenAccount:
     """Tokenize and pack the training documents of a curated part into store shard `shard_index`.
 
     Does nothing if the shard is there already. `content` is the part's hash, kept in the ledger. Raises UserError if
@@ -200,7 +200,7 @@ def tokenize_heldout(
     store_uri: str,
     seed: int = 0,
     content: str = "",
-) -> ShardLedger:
+) -> TokenAccount:
     """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
     root = storage.join(store_uri, HELDOUT)
     return _make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from raypt.tokens.store.shards import ShardLedger
+from raypt.tokens.store.shards import TokenAccount
 from raypt.tokens.stream.clock import ClockSource
-from raypt.tokens.stream.plan import StreamSpec
+from raypt.tokens.stream.spec import StreamSpec
 
 NO_WEIGHT = "no_weight"
 """The source is not in the mixture."""
@@ -37,7 +37,7 @@ class SourceAccount:
     """Never given, by rule."""
 
 
-def account_samples(spec: StreamSpec, ledgers: Sequence[ShardLedger], next_sample: int) -> list[SourceAccount]:
+def account_samples(spec: StreamSpec, ledgers: Sequence[TokenAccount], next_sample: int) -> list[SourceAccount]:
     """The account of a run whose trainer stopped before sample `next_sample` of the stream; `ledgers` of all shards."""
     rows: Counter[tuple[int, str]] = Counter()
     for ledger in ledgers:

@@ -24,10 +24,11 @@ from ray.data._internal.delegating_block_builder import DelegatingBlockBuilder
 from ray.data._internal.execution.interfaces import ExecutionResources
 
 from raypt.tokens.stream.blocks import Layout
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.fetch import Fetcher, empty_block
 from raypt.tokens.stream.label import Label
-from raypt.tokens.stream.plan import Cursor, StreamSpec, check_fingerprint
 from raypt.tokens.stream.reader import Batch
+from raypt.tokens.stream.spec import StreamSpec, check_fingerprint
 from raypt.tokens.stream.waits import Waits
 
 _MAX_DESCRIPTIONS = 1024

@@ -9,8 +9,8 @@ import numpy as np
 from raypt.tokens.store.packing import segment_type
 from raypt.tokens.stream.label import Label
 from raypt.tokens.stream.metrics import StreamMetrics
-from raypt.tokens.stream.plan import StreamSpec
 from raypt.tokens.stream.reader import Batch, SampleReader
+from raypt.tokens.stream.spec import StreamSpec
 
 
 class Fetcher:

@@ -11,10 +11,10 @@ from raypt import storage
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import wanted_uri
-from raypt.tokens.store.shards import ShardLedger, tokenize_heldout, tokenize_shard
+from raypt.tokens.store.shards import TokenAccount, tokenize_heldout, tokenize_shard
 from raypt.tokens.stream.metrics import StreamMetrics
-from raypt.tokens.stream.plan import StorePlan, StreamSpec
 from raypt.tokens.stream.reader import FAILURE_FILE, INDEX_FILE
+from raypt.tokens.stream.spec import StorePlan, StreamSpec
 from raypt.tokens.tokenizer.tokenizer import load_tokenizer
 
 log = logging.getLogger("raypt")
@@ -35,7 +35,7 @@ class _Task:
 
     heldout: bool = False
 
-    def __call__(self, shard: int) -> ShardLedger:
+    def __call__(self, shard: int) -> TokenAccount:
         tokenizer = load_tokenizer(self.tokenizer_uri)
         work = tokenize_heldout if self.heldout else tokenize_shard
         ledger = work(
@@ -50,7 +50,7 @@ def _task(plan: StorePlan, config: TokensConfig, tokenizer_uri: str, *, heldout:
     return _Task(plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout)
 
 
-def tokenize_heldout_parts(plan: StorePlan, config: TokensConfig, tokenizer_uri: str) -> list[ShardLedger]:
+def tokenize_heldout_parts(plan: StorePlan, config: TokensConfig, tokenizer_uri: str) -> list[TokenAccount]:
     """Make the held-out store, `<store>/heldout`; the ledgers in shard order.
 
     It comes before training, so that every evaluation of a run sees the same documents.
@@ -89,7 +89,7 @@ def tokenize_parts(
     spec: StreamSpec | None = None,
     max_in_flight: int | None = None,
     unpaced: threading.Event | None = None,
-) -> list[ShardLedger]:
+) -> list[TokenAccount]:
     """Tokenize every part that is not in the store yet; the ledgers in shard order. Blocks until all are done.
 
     With `unpaced`, goes `config.stream.ahead_shards` beyond the furthest shard that readers have asked for, and waits
@@ -100,7 +100,7 @@ def tokenize_parts(
     storage.remove(failure)
     order = shard_schedule(plan, spec)
     task = _task(plan, config, tokenizer_uri)
-    ledgers: list[ShardLedger] = []
+    ledgers: list[TokenAccount] = []
     try:
         while len(ledgers) < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
@@ -142,9 +142,9 @@ class Tokenizing:
         self.started_at = time.time()
         self.ended_at: float | None = None
         self._unpaced = threading.Event()
-        self._ledgers: list[ShardLedger] | None = None
+        self._ledgers: list[TokenAccount] | None = None
         self._error: BaseException | None = None
-        self._run: Callable[[], list[ShardLedger]] = functools.partial(
+        self._run: Callable[[], list[TokenAccount]] = functools.partial(
             tokenize_parts, plan, config, tokenizer_uri, spec, max_in_flight, self._unpaced
         )
         # A daemon: a driver that fails in training need not wait for the tokens of a run that is over.
@@ -165,7 +165,7 @@ class Tokenizing:
     def done(self) -> bool:
         return self.ended_at is not None
 
-    def wait(self) -> list[ShardLedger]:
+    def wait(self) -> list[TokenAccount]:
         """Tokenize what is left without regard to readers; the ledgers, in shard order, or what went wrong."""
         self._unpaced.set()
         self._thread.join()

@@ -16,7 +16,7 @@ from raypt.errors import UserError
 from raypt.tokens.store import files as store
 from raypt.tokens.stream.blocks import Layout
 from raypt.tokens.stream.clock import Samples
-from raypt.tokens.stream.plan import StreamSpec
+from raypt.tokens.stream.spec import StreamSpec
 
 FAILURE_FILE = "failed.json"
 INDEX_FILE = "index.json"

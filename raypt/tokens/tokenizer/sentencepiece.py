@@ -20,7 +20,7 @@ _UNIGRAM, _BPE = 1, 2
 
 
 @dataclass(frozen=True)
-class Piece:
+class VocabularyPiece:
     """An entry of the vocabulary; its place in the list is its id."""
 
     text: str
@@ -32,7 +32,7 @@ class Piece:
 class SentencePieceModel:
     """What a `.model` file says."""
 
-    pieces: list[Piece]
+    pieces: list[VocabularyPiece]
     kind: int
     byte_fallback: bool
     charsmap: bytes
@@ -72,7 +72,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 def parse(data: bytes, where: str) -> SentencePieceModel:
     """Read a `.model` file. Raises UserError if it is not one."""
-    pieces: list[Piece] = []
+    pieces: list[VocabularyPiece] = []
     trainer: dict[int, Any] = {}
     normalizer: dict[int, Any] = {}
     try:
@@ -80,7 +80,7 @@ def parse(data: bytes, where: str) -> SentencePieceModel:
             if number == 1:
                 piece = dict(_fields(value))
                 (score,) = struct.unpack("<f", piece.get(2, bytes(4)))
-                pieces.append(Piece(piece.get(1, b"").decode(), score, piece.get(3, _NORMAL)))
+                pieces.append(VocabularyPiece(piece.get(1, b"").decode(), score, piece.get(3, _NORMAL)))
             elif number == 2:
                 trainer = dict(_fields(value))
             elif number == 3:

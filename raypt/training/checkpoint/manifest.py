@@ -19,6 +19,7 @@ import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.tokens.stream.cursor import Cursor
 from raypt.training.config import CheckpointConfig
 
 log = logging.getLogger("raypt")
@@ -26,16 +27,6 @@ log = logging.getLogger("raypt")
 MANIFEST = "manifest.json"
 REJECTED = "rejected.json"
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class StreamCursor:
-    """Where the sample stream goes on."""
-
-    next_sample: int
-    """Global index of the first sample not trained on."""
-    fingerprint: str
-    """What the order of samples depends on (manifest, tokenizer, packing, mixture, seed)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class Progress:
     """Updates applied: steps less the skipped ones."""
     tokens: int = 0
     """Valid targets trained on."""
-    cursor: StreamCursor = field(default_factory=lambda: StreamCursor(0, ""))
+    cursor: Cursor = field(default_factory=lambda: Cursor(0, ""))
     heldout_loss: float | None = None
     """Last held-out loss, nats a token."""
     recent_losses: tuple[float, ...] = ()
@@ -72,7 +63,7 @@ class CheckpointInfo:
         return self.progress.step
 
     @property
-    def cursor(self) -> StreamCursor:
+    def cursor(self) -> Cursor:
         return self.progress.cursor
 
 
@@ -84,7 +75,7 @@ def read_info(uri: str) -> CheckpointInfo | None:
     try:
         raw = storage.read_json(path)
         progress = dict(raw["progress"])
-        progress["cursor"] = StreamCursor(**progress["cursor"])
+        progress["cursor"] = Cursor(**progress["cursor"])
         progress["recent_losses"] = tuple(progress.get("recent_losses", ()))
         if raw["format"] != FORMAT:
             raise UserError(f"{path}: format {raw['format']} is not {FORMAT}: written by another version")

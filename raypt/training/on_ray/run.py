@@ -20,14 +20,15 @@ from ray.train.v2.api.train_fn_utils import report
 from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig
-from raypt.tokens.stream.plan import Cursor, check_fingerprint
+from raypt.tokens.stream.cursor import Cursor
+from raypt.tokens.stream.spec import check_fingerprint
+from raypt.training.batch_plan import valid_world_sizes
 from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.scaling import BatchTrainer
-from raypt.training.plan import valid_world_sizes
 from raypt.training.records import merge_samples, read_metrics
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
@@ -152,7 +153,7 @@ def _fit(
 
 def _cursor(checkpoints_uri: str) -> Cursor | None:
     newest = latest_checkpoint(checkpoints_uri)
-    return None if newest is None else Cursor(newest.cursor.next_sample, newest.cursor.fingerprint)
+    return None if newest is None else newest.cursor
 
 
 @contextlib.contextmanager

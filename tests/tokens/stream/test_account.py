@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from raypt.tokens.store.shards import ShardLedger
+from raypt.tokens.store.shards import TokenAccount
 from raypt.tokens.stream.account import (
     AFTER_LAST_STEP,
     INCOMPLETE_BATCH,
@@ -13,15 +13,15 @@ from raypt.tokens.stream.account import (
     SourceAccount,
     account_samples,
 )
-from raypt.tokens.stream.plan import StreamSpec, plan_stream
 from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.reader import StoreRows
+from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from tests.tokens.conftest import PlanMaker
 
 BATCH = 25
 
 
-def stored(make_plan: PlanMaker, mixture: dict[str, Any]) -> tuple[StreamSpec, list[ShardLedger]]:
+def stored(make_plan: PlanMaker, mixture: dict[str, Any]) -> tuple[StreamSpec, list[TokenAccount]]:
     plan, config, tokenizer_uri = make_plan(mixture=mixture)
     ledgers = tokenize_parts(plan, config, tokenizer_uri)
     return plan_stream(plan, config, samples=10**9, global_batch=BATCH, ranks=(1,)), ledgers

@@ -9,10 +9,11 @@ import ray
 from ray.data import DataIterator
 
 from raypt.errors import UserError
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.dataset import Batches, StreamDataConfig, make_train_dataset
-from raypt.tokens.stream.plan import Cursor, StreamSpec, plan_stream
 from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.reader import Batch, SampleReader
+from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from tests.tokens.conftest import PlanMaker
 from tests.tokens.on_ray import iterators
 

@@ -4,9 +4,9 @@ import pytest
 from raypt.tokens.stream.fetch import Fetcher, empty_block
 from raypt.tokens.stream.label import Label
 from raypt.tokens.stream.metrics import StreamMetrics
-from raypt.tokens.stream.plan import StreamSpec, plan_stream
 from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
+from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from tests.tokens.conftest import PlanMaker
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from raypt.tokens.config import StreamConfig
 from raypt.tokens.parts import part_uris
-from raypt.tokens.stream.plan import StorePlan, plan_stream, prepare_store
+from raypt.tokens.stream.spec import StorePlan, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from tests.tokens.helpers import WORDS, small_config
 

@@ -23,9 +23,9 @@ from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import ledger_uri
 from raypt.tokens.stream.blocks import Layout
 from raypt.tokens.stream.dataset import Batches
-from raypt.tokens.stream.plan import StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.stream.producer import Tokenizing, tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
+from raypt.tokens.stream.spec import StorePlan, StreamSpec, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from tests.tokens.helpers import small_config, write_parts
 from tests.tokens.on_ray import LABELS, Raylets, driver, iterators, kill_at_work, raylets, wait_until

@@ -7,9 +7,9 @@ import pytest
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens.store.files import TokenStore, wanted_uri
-from raypt.tokens.stream.plan import plan_stream
 from raypt.tokens.stream.producer import Tokenizing, shard_schedule, tokenize_parts
 from raypt.tokens.stream.reader import FAILURE_FILE, SampleReader
+from raypt.tokens.stream.spec import plan_stream
 from tests.tokens.conftest import PlanMaker
 
 

@@ -8,9 +8,9 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens.store.files import shard_uri
 from raypt.tokens.store.shards import tokenize_shard
-from raypt.tokens.stream.plan import StreamSpec, plan_stream
 from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.reader import FAILURE_FILE, Batch, SampleReader, StoreRows
+from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from tests.tokens.conftest import PlanMaker
 

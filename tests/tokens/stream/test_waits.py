@@ -13,10 +13,11 @@ import pytest
 import ray
 
 from raypt.tokens.store.shards import tokenize_shard
+from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.dataset import Batches, StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.label import Label
-from raypt.tokens.stream.plan import Cursor, StreamSpec, plan_stream
 from raypt.tokens.stream.producer import shard_schedule, tokenize_parts
+from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from raypt.tokens.stream.waits import WORDS, Waits
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.data_wait import StepWait, explain

@@ -10,12 +10,12 @@ import torch
 from raypt import storage
 from raypt.errors import UserError
 from raypt.parallel.state import MASTER, StateShard, key, parse_key
+from raypt.tokens.stream.cursor import Cursor
 from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter, Pace, write_tensors
 from raypt.training.checkpoint.manifest import (
     MANIFEST,
     CheckpointInfo,
     Progress,
-    StreamCursor,
     kept,
     latest_checkpoint,
     list_checkpoints,
@@ -36,7 +36,7 @@ def shard(world: int = 1, rank: int = 0) -> StateShard:
 
 def save(uri: Path, step: int, *, heldout: float | None = None, **config: object) -> CheckpointInfo:
     writer = CheckpointWriter(str(uri), CheckpointConfig.model_validate(config), rank=0, world=1, meta={"m": 1})
-    progress = Progress(step=step, updates=step, cursor=StreamCursor(8 * step, "print"), heldout_loss=heldout)
+    progress = Progress(step=step, updates=step, cursor=Cursor(8 * step, "print"), heldout_loss=heldout)
     writer.save(writer.new_name(step), shard(), progress)
     info = writer.wait()
     assert info is not None
@@ -47,7 +47,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     save(tmp_path, 5)
     info = latest_checkpoint(str(tmp_path))
     assert info is not None
-    assert (info.step, info.cursor, info.meta["m"]) == (5, StreamCursor(40, "print"), 1)
+    assert (info.step, info.cursor, info.meta["m"]) == (5, Cursor(40, "print"), 1)
     reader = CheckpointReader(info)
     assert reader.states("w") == {MASTER, "exp_avg"}
     assert dict(reader.scalars) == {"step": 3.0}

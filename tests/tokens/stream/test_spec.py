@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from raypt.errors import UserError
-from raypt.tokens.stream.plan import check_fingerprint, mixture_of, plan_stream, prepare_store
+from raypt.tokens.stream.spec import check_fingerprint, mixture_of, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from tests.tokens.conftest import PlanMaker
 from tests.tokens.helpers import small_config, write_parts

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from raypt.errors import UserError
-from raypt.training.plan import plan_batches, valid_world_sizes
+from raypt.training.batch_plan import plan_batches, valid_world_sizes
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 12])

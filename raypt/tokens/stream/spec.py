@@ -104,14 +104,6 @@ def _differences(was: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "\n".join(f"  {k}: was {was.get(k, 'absent')!r}, is {now.get(k, 'absent')!r}" for k in keys)
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """Where a run stands in the stream; saved with the model checkpoint."""
-
-    next_sample: int
-    fingerprint: str
-
-
 def check_fingerprint(saved: str, current: str) -> None:
     """Raises UserError, naming each differing component, if a checkpoint's stream is not the present one."""
     if saved == current:
