@@ -13,15 +13,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numba
 import xxhash
 from numba.core import caching
 
 from raypt.errors import UserError
-
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 PACKAGE = Path(__file__).parent
 
@@ -156,6 +154,10 @@ class ContentLocator(caching._CacheLocator):
 caching.CacheImpl._locator_classes.insert(0, ContentLocator)
 
 
-def kernel(fn: Kernel) -> Kernel:
-    """Compile `fn` with numba at its first call: cached on disk, the GIL released, C semantics for division by zero."""
-    return cast(Kernel, numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
+def kernel(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `fn` with numba at its first call: cached on disk, the GIL released, C semantics for division by zero.
+
+    numba finds the types from the arguments, so a kernel needs no annotations, and to its callers it is a function of
+    anything.
+    """
+    return cast(Callable[..., Any], numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
