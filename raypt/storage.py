@@ -71,7 +71,8 @@ def remove(uri: str) -> None:
 
 def open_read(uri: str) -> IO[bytes]:
     fs, path = filesystem(uri)
-    return fs.open(path, "rb")
+    file: IO[bytes] = fs.open(path, "rb")
+    return file
 
 
 @contextlib.contextmanager
