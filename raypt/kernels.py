@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import xxhash
@@ -22,6 +22,8 @@ from numba.core import caching
 from raypt.errors import UserError
 
 PACKAGE = Path(__file__).parent
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class ContentLocator(caching._CacheLocator):
             return None
         locator = cls(py_func, py_file)
         try:
-            locator.ensure_cache_path()
+            ensure: Callable[[], None] = locator.ensure_cache_path
+            ensure()
         except OSError:
             return None  # no home to write to: numba's own places come next
         return locator
@@ -154,10 +157,10 @@ class ContentLocator(caching._CacheLocator):
 caching.CacheImpl._locator_classes.insert(0, ContentLocator)
 
 
-def kernel(fn: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(fn: Callable[..., Result]) -> Callable[..., Result]:
     """Compile `fn` with numba at its first call: cached on disk, the GIL released, C semantics for division by zero.
 
-    numba finds the types from the arguments, so a kernel needs no annotations, and to its callers it is a function of
-    anything.
+    numba finds the types from the arguments, so to its callers a kernel is a function of anything; what it returns is
+    what its annotation says.
     """
-    return cast(Callable[..., Any], numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
+    return cast(Callable[..., Result], numba.njit(cache=True, nogil=True, error_model="numpy")(fn))

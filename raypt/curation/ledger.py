@@ -65,4 +65,5 @@ def _cuts(tagged: pa.Table, stage: str) -> dict[str, np.ndarray]:
 
 
 def _masked(tagged: pa.Table) -> np.ndarray:
-    return pc.fill_null(pc.list_value_length(tagged.column("pii_spans")), 0).to_numpy() > 0
+    masked: np.ndarray = pc.fill_null(pc.list_value_length(tagged.column("pii_spans")), 0).to_numpy() > 0
+    return masked

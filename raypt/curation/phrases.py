@@ -171,10 +171,11 @@ def count_matches(text: pa.Array, phrases: Sequence[str], *, whole_words: bool) 
     if not "".join(phrases).isascii():
         text = pc.utf8_lower(text)
     batch = TextBatch.from_arrow(text)
-    return _count_matches(
+    counts: np.ndarray = _count_matches(
         batch.data, batch.offsets, table.classes, table.goto, table.phrase, table.link, table.lengths, whole_words,
         *u.tables(),
     )  # fmt: skip
+    return counts
 
 
 def read_list(uri: str, key: str) -> tuple[str, ...]:

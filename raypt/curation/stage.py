@@ -43,7 +43,8 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
     A shard whose account exists is done and is not read again.
     """
     if storage.exists(run.tag_account(shard)):
-        return storage.read_json(run.tag_account(shard))
+        done: dict[str, Any] = storage.read_json(run.tag_account(shard))
+        return done
     start, cpu = time.time(), time.process_time()
     quarantined: list[dict[str, Any]] = []
     lost: Counter[str] = Counter()
@@ -140,7 +141,8 @@ def decide_shard(task: DecideTask) -> dict[str, Any]:
     """Keep or drop each document of a tagged shard; writes (doc_key, reason), returns {ledger, quality_scores}."""
     run = RunDir(task.run_uri)
     if storage.exists(run.decide_account(task.shard)):
-        return storage.read_json(run.decide_account(task.shard))
+        done: dict[str, Any] = storage.read_json(run.decide_account(task.shard))
+        return done
     with storage.open_read(run.tagged(task.shard)) as f:
         file = pq.ParquetFile(f)
         tagged = file.read([c for c in file.schema_arrow.names if c != "text"])
@@ -159,7 +161,8 @@ def _score_histogram(tagged: pa.Table) -> list[int]:
     if "quality_score" not in tagged.column_names:
         return []
     scores = np.clip(tagged["quality_score"].to_numpy(), 0.0, 1.0)
-    return np.histogram(scores[np.isfinite(scores)], bins=SCORE_BINS, range=(0.0, 1.0))[0].tolist()
+    counts: list[int] = np.histogram(scores[np.isfinite(scores)], bins=SCORE_BINS, range=(0.0, 1.0))[0].tolist()
+    return counts
 
 
 def decide_all(run: RunDir, manifest: Manifest, config: CurationConfig, threshold: QualityThreshold | None) -> Ledger:

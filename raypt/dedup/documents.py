@@ -28,7 +28,8 @@ def batch_rows(metadata: pq.FileMetaData) -> int:
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     columns = [group.column(c) for group in groups for c in range(group.num_columns)]
     size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "text")
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
+    rows: int = BATCH_BYTES * metadata.num_rows // max(size, 1)
+    return max(1, min(BATCH_ROWS, rows))
 
 
 def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]:

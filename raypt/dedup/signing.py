@@ -32,7 +32,8 @@ def _source_salt(source: pa.ChunkedArray) -> np.ndarray:
     """uint64[n]: a hash of the source's name; with scope "source" it keeps the groups of different sources apart."""
     encoded = source.combine_chunks().dictionary_encode()
     names = content_hashes(encoded.dictionary.cast(pa.large_string()), "none")[:, 1]
-    return names[encoded.indices.to_numpy()]
+    salt: np.ndarray = names[encoded.indices.to_numpy()]
+    return salt
 
 
 def hash_documents(docs: pa.Table, config: DedupConfig) -> tuple[pa.Table, np.ndarray, np.ndarray]:

@@ -49,7 +49,8 @@ def write_curated_shard(task: CuratedTask) -> dict[str, Any]:
     """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account of the shard, written last."""
     run = RunDir(task.run_uri)
     if storage.exists(run.curated_account(task.shard)):
-        return storage.read_json(run.curated_account(task.shard))
+        done: dict[str, Any] = storage.read_json(run.curated_account(task.shard))
+        return done
     decided = storage.read_parquet(run.decided(task.shard))
     duplicates, edits = (_sparse(task.dedup_uri, kind, task.shard) for kind in ("removed", "edits"))
     documents = nbytes = row = 0

@@ -165,7 +165,8 @@ def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
         info = latest_checkpoint(spec.checkpoints_uri)
         sweep(spec.checkpoints_uri)
         found = info, None if info is None else mismatch(spec, info)
-    info, problem = comm.broadcast_object(found)
+    agreed: tuple[CheckpointInfo | None, str | None] = comm.broadcast_object(found)
+    info, problem = agreed
     if problem is not None:
         raise UserError(problem)
     return info

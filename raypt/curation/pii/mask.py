@@ -45,7 +45,8 @@ def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
     spans = np.concatenate(found) if found else np.zeros((0, 3), np.int64)
     if len(found) < 2 or len(spans) < 2:
         return spans
-    return _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])
+    merged: np.ndarray = _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])
+    return merged
 
 
 @kernel

@@ -54,4 +54,6 @@ def struct(columns: dict[str, np.ndarray | pa.Array]) -> pa.StructArray:
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """float64 `part / whole`, 0 where `whole` is 0."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=np.asarray(whole) != 0)
+    out = np.zeros(len(part))
+    np.divide(part, whole, out=out, where=np.asarray(whole) != 0)
+    return out

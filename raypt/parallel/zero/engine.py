@@ -148,7 +148,8 @@ class ZeroEngine:
 
     def evaluating(self) -> Llama:
         """See TrainEngine."""
-        return self.engine
+        model: Llama = self.engine
+        return model
 
     def shard(self) -> StateShard:
         """See TrainEngine."""

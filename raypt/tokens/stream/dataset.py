@@ -73,7 +73,8 @@ def describe(spec: StreamSpec, start: int) -> Dataset:
         tables = [pa.table({name: pa.array([], pa.int64()) for name in ("start", "first", "end")})]
     # Not from_arrow: that runs a task of a whole CPU a table, which a small cluster whose last stream has not quite
     # gone (the workers were just killed) may never have.
-    return ray.data.from_blocks(tables)
+    dataset: Dataset = ray.data.from_blocks(tables)
+    return dataset
 
 
 def with_blocks(descriptions: Dataset, spec: StreamSpec, ranks: int) -> Dataset:

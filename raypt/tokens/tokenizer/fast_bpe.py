@@ -36,7 +36,7 @@ def _merged(left: np.uint32, right: np.uint32, keys: U64, values: U64) -> np.uin
     while True:
         found = keys[at]
         if found == key:
-            return values[at]
+            return np.uint64(values[at])
         if found == _EMPTY:
             return _EMPTY
         at = (at + np.uint64(1)) & mask
