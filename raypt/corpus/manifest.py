@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import xxhash
 
 from raypt import storage
-from raypt.corpus.config import CorpusConfig, HtmlConfig, SourceConfig
-from raypt.corpus.formats import read_jsonl
+from raypt.corpus.config import CorpusConfig, SourceConfig
+from raypt.corpus.formats.jsonl import read_jsonl
 from raypt.corpus.presets import apply_preset, check_fields
-from raypt.corpus.records import Record
+from raypt.corpus.records import ReadRequest, Record
 from raypt.errors import UserError
 
 VERSION = 1
@@ -188,7 +188,7 @@ def check_parquet_columns(schema: pa.Schema, source: SourceConfig, uri: str, key
 
 
 def _first_record(uri: str, limit: int | None) -> dict[str, Any] | None:
-    for item in itertools.islice(read_jsonl(uri, 0, None, limit=limit, html=HtmlConfig()), 100):
+    for item in itertools.islice(read_jsonl(ReadRequest(uri, max_document_bytes=limit)), 100):
         if isinstance(item, Record):
             return item.fields
     return None

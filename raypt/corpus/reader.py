@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from raypt.corpus.config import CorpusConfig, SourceConfig
-from raypt.corpus.formats import READERS
+from raypt.corpus.formats.table import READERS
 from raypt.corpus.keys import doc_keys
 from raypt.corpus.manifest import Manifest
 from raypt.corpus.presets import decode_fields
-from raypt.corpus.records import Fault, Record, Skip
+from raypt.corpus.records import Fault, ReadRequest, Record, Skip
 
 
 def document_schema(extra_columns: tuple[str, ...] = ()) -> pa.Schema:
@@ -129,8 +129,8 @@ def read_shard(manifest: Manifest, shard: int, config: CorpusConfig, run_uri: st
     for piece in entry.pieces:
         info = manifest.files[piece.file]
         uri = manifest.file_uri(piece.file, run_uri)
-        items = READERS[info.format](uri, piece.start, piece.stop, limit=config.max_document_bytes, html=config.html)
-        for item in items:
+        request = ReadRequest(uri, piece.start, piece.stop, config.max_document_bytes, config.html)
+        for item in READERS[info.format](request):
             # In a line file cut by bytes the row in the file is not known: the byte offset says where.
             file_row = item.row if piece.start == 0 or info.format == "parquet" else None
             if isinstance(item, Fault):

@@ -1,7 +1,9 @@
-"""What a reader yields: records, and faults for what cannot be read."""
+"""What a reader is asked for and what it yields: records, and faults for what cannot be read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from raypt.corpus.config import HtmlConfig
 
 EXCERPT_BYTES = 2_000
 
@@ -34,3 +36,21 @@ class Skip:
     row: int
     kind: str
     nbytes: int = 0
+
+
+Item = Record | Fault | Skip
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """A piece of a file, and what is to be known to read it."""
+
+    uri: str
+    start: int = 0
+    """First byte of lines, first row group of Parquet; 0 for the others."""
+    stop: int | None = None
+    """End of the same, exclusive; None: to the end."""
+    max_document_bytes: int | None = None
+    """Longer documents are faults of kind `too_long`."""
+    html: HtmlConfig = field(default_factory=HtmlConfig)
+    """How HTML becomes text."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypt import storage
-from raypt.corpus.formats import open_decompressed
+from raypt.corpus.formats.compression import open_decompressed
 from raypt.corpus.manifest import expand
 from raypt.dedup.config import ContaminationConfig
 from raypt.dedup.kernels import U64
