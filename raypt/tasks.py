@@ -29,6 +29,12 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     return None
 
 
+def cluster_cpus() -> float:
+    """CPUs of the cluster as it is now."""
+    resources: dict[str, float] = ray.cluster_resources()
+    return float(resources.get("CPU", 1))
+
+
 class TaskProgress:
     """Logs `name: done/total, rate, ETA` at most every `every_s` seconds, and once at the end."""
 
@@ -84,7 +90,7 @@ def run_tasks(
         options["label_selector"] = labels
     remote: Any = ray.remote(_call).options(**options)
     function = ray.put(fn)  # pickled once, and any callable will do
-    limit = max_in_flight or max(2, int(2 * ray.cluster_resources().get("CPU", 1) / max(num_cpus, 1e-3)))
+    limit = max_in_flight or max(2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
     results: list[Any] = [None] * len(items)
     pending: dict[Any, int] = {}
     nxt = 0

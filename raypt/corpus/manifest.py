@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from raypt import storage
+from raypt.artefact import hash_of
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.formats.jsonl import read_jsonl
 from raypt.corpus.presets import apply_preset, check_fields
@@ -87,6 +88,13 @@ class Manifest:
         """Hash of everything that decides which document has which key."""
         return xxhash.xxh3_128_hexdigest(repr((VERSION, self.sources, self.files, self.shards)).encode())
 
+    def shard_key(self, shard: int) -> str:
+        """Hash of everything that decides the records of one shard and their keys."""
+        part = self.shards[shard]
+        source = self.source(part.source).model_dump(mode="json", exclude={"weight", "priority"})
+        pieces = [(asdict(self.files[piece.file]), piece.start, piece.stop) for piece in part.pieces]
+        return hash_of([VERSION, part.index, source, pieces])
+
     def source(self, name: str) -> SourceConfig:
         return next(s for s in self.sources if s.name == name)
 
@@ -104,18 +112,32 @@ class Manifest:
         }
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> "Manifest":
-        if value["version"] != VERSION:
-            raise UserError(
-                f"manifest.json has version {value['version']}, this raypt reads {VERSION}: use a new run.dir"
+    def from_json(value: Any, uri: str) -> "Manifest":
+        """Inverse of `to_json`.
+
+        Raises:
+            UserError: what is at `uri` is of another version, or is not what was written.
+        """
+        version = value.get("version") if isinstance(value, dict) else None
+        if version != VERSION and isinstance(version, int):
+            raise UserError(f"{uri} has version {version}, this raypt reads {VERSION}: use a new run.dir")
+        try:
+            manifest = Manifest(
+                sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
+                files=tuple(InputFile(**f) for f in value["files"]),
+                shards=tuple(
+                    Shard(s["index"], s["source"], tuple(FilePiece(**p) for p in s["pieces"])) for s in value["shards"]
+                ),
             )
-        return Manifest(
-            sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
-            files=tuple(InputFile(**f) for f in value["files"]),
-            shards=tuple(
-                Shard(s["index"], s["source"], tuple(FilePiece(**p) for p in s["pieces"])) for s in value["shards"]
-            ),
-        )
+            whole = value["fingerprint"] == manifest.fingerprint
+        except (KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise UserError(
+                f"{uri} is damaged: it is not the list of inputs that this run began with. Document keys depend on it, "
+                "so it is not made anew: restore it, or use a new run.dir"
+            )
+        return manifest
 
 
 def format_of(path: str) -> str | None:

@@ -83,7 +83,7 @@ class Sandbox:
             ChildTimeout: no answer within `seconds`. ChildDied: the child ended. Whatever `fn` raised.
         """
         self._send((fn, args))
-        _, result = self._receive(seconds)
+        result: Result = self._receive(seconds)[1]
         return result
 
     def stream(self, fn: Callable[..., Iterator[Result]], *args: Any, seconds: float | None = None) -> Iterator[Result]:

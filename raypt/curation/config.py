@@ -53,6 +53,14 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+DECIDES: dict[str, set[str]] = {
+    "language": {"keep", "score_min", "score_min_by_language"},
+    "quality": set(QualityConfig.model_fields) - {"max_bytes"},
+}
+"""Settings of stages that are no families of rules which do not change what is measured. The classifier's own identity
+stands for how it was trained."""
+
+
 class CurationConfig(Settings):
     """Decisions about one document at a time: which rules, in which order, with which thresholds."""
 
@@ -135,3 +143,18 @@ class CurationConfig(Settings):
         """Settings of the stages that are on and bound metrics, in order."""
         sections = (getattr(self, stage) for stage in self.stages)
         return [section for section in sections if isinstance(section, RuleSettings)]
+
+    def tagging_settings(self) -> dict[str, Any]:
+        """The settings that decide the attributes and the text of a tagged document: no thresholds."""
+        out: dict[str, Any] = {"stages": list(self.stages)}
+        for stage in self.stages:
+            section = getattr(self, stage)
+            decides = (
+                {b.key for b in section.bounds()} if isinstance(section, RuleSettings) else DECIDES.get(stage, set())
+            )
+            out[stage] = section.model_dump(mode="json", exclude=decides)
+        return out
+
+    def deciding_settings(self) -> dict[str, Any]:
+        """The settings that decide, over attributes, which documents are kept."""
+        return self.model_dump(mode="json", include={"stages", "by_language", *self.stages})

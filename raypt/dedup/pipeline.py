@@ -51,6 +51,8 @@ class DedupResult:
     """As DedupAccount.to_json: in, kept, removed and edited by reason, each in documents and bytes."""
     report: dict[str, Any]
     """What `report.json` holds."""
+    key: str = ""
+    """Fingerprint of everything that decided the result."""
 
 
 def deduplicate(
@@ -120,7 +122,7 @@ def run_plan(
         for name in storage.listdir(plan.work_uri):
             if name.startswith(PASSES):
                 storage.remove(storage.join(plan.work_uri, name))
-    result = _result(report)
+    result = _result(report, plan.key)
     log.info("dedup: %d of %d documents removed: %s", sum(result.removed.values()), result.documents, result.removed)
     return result
 
@@ -156,10 +158,10 @@ def _run_passes(
     return report
 
 
-def _result(report: dict[str, Any]) -> DedupResult:
+def _result(report: dict[str, Any], key: str) -> DedupResult:
     ledger = report["ledger"]
     removed = {reason: tally["documents"] for reason, tally in ledger["removed"].items()}
-    return DedupResult(ledger["in"]["documents"], removed, ledger, report)
+    return DedupResult(ledger["in"]["documents"], removed, ledger, report, key)
 
 
 def _marker(plan: Plan) -> str:
@@ -183,7 +185,7 @@ def _finished(plan: Plan, out_uri: str) -> DedupResult | None:
     files = outputs + [plan.removed(shard) for shard in plan.shards]
     if "report" in found and all(storage.exists(uri) for uri in files):
         _check_removed_fraction(plan.config, found["report"])
-        return _result(found["report"])
+        return _result(found["report"], plan.key)
     return None
 
 

@@ -10,18 +10,19 @@ from raypt import storage
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
 from raypt.curation.config import CurationConfig
+from raypt.curation.deciding import decide_all
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
-from raypt.curation.stage import check_quarantine, decide_all, reading_account, tag
+from raypt.curation.reading import check_quarantine, reading_account
+from raypt.curation.tagging import tag
 from raypt.dedup.pipeline import DedupResult, deduplicate
 from raypt.dedup.plan import DedupShard
 from raypt.errors import UserError
 from raypt.ledger import Ledger, StageAccount
 from raypt.run.config import RunConfig
-from raypt.run.write import CuratedTask, write_curated_shard
+from raypt.run.write import write_curated
 from raypt.run_dir import RunDir
-from raypt.tasks import run_tasks
 
 log = logging.getLogger("raypt")
 
@@ -79,7 +80,7 @@ def resolve_builtin(config: RunConfig) -> RunConfig:
 def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
     """The run's manifest: made and written the first time, read and checked against the files afterwards."""
     if storage.exists(run.manifest):
-        manifest = Manifest.from_json(storage.read_json(run.manifest))
+        manifest = Manifest.from_json(storage.read_json(run.manifest), run.manifest)
         check_unchanged(manifest, run.uri)
         return manifest
     manifest = build_manifest(config.corpus, run.uri)
@@ -150,29 +151,32 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
     with timed_stage(run, "quality") as figures:
         model = prepare_quality(config, run, manifest)
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
+    verify = config.run.verify
     with timed_stage(run, "curate") as figures:
-        quality_uri = None if model is None else model.uri
-        accounts = tag(run, manifest, config.corpus, config.curation, quality_uri, config.ray)
+        tagged = tag(run, manifest, config.corpus, config.curation, model, config.ray, verify)
+        accounts = [card.account for card in tagged]
         check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
         ledger = Ledger({"read": reading_account(accounts)})
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
     with timed_stage(run, "decide") as figures:
-        ledger.merge(decide_all(run, manifest, config.curation, threshold))
-    dedup_uri = run.path("work", "dedup") if config.dedup.enabled else None
-    if dedup_uri is not None:
+        decided, decisions = decide_all(run, tagged, config.curation, threshold, verify)
+        ledger.merge(decisions)
+    dedup: tuple[str, str] | None = None
+    if config.dedup.enabled:
         with timed_stage(run, "dedup") as figures:
+            dedup_uri = run.path("work", "dedup")
             shards = [DedupShard(s.index, run.tagged(s.index), run.decided(s.index)) for s in manifest.shards]
             priority = {s.name: s.priority for s in manifest.sources}
             result = deduplicate(shards, config.dedup, dedup_uri, run.path("dedup"), source_priority=priority)
             ledger.stages["dedup"] = dedup_account(result)
             entered = ledger.stages["dedup"].entered
             figures |= {"documents": entered.documents, "bytes": entered.bytes}
+            dedup = dedup_uri, result.key
     with timed_stage(run, "write") as figures:
-        tasks = [CuratedTask(run.uri, s.index, dedup_uri) for s in manifest.shards]
-        written = run_tasks(write_curated_shard, tasks, name="write curated")
-        documents, nbytes = sum(w["documents"] for w in written), sum(w["bytes"] for w in written)
+        written = write_curated(run, tagged, decided, dedup, verify)
+        documents, nbytes = sum(c.account["documents"] for c in written), sum(c.account["bytes"] for c in written)
         figures |= {"documents": documents, "bytes": nbytes}
     ledger.check()
     last = list(ledger.stages.values())[-1].kept

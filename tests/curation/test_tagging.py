@@ -12,9 +12,11 @@ import pytest
 import ray
 
 from raypt import storage
+from raypt.artefact import Card
 from raypt.config_io import validate
 from raypt.corpus.manifest import build_manifest
-from raypt.curation.stage import decide_all, tag
+from raypt.curation.deciding import decide_all
+from raypt.curation.tagging import collection, tag
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 
@@ -44,11 +46,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
 
 
-def tagged(config: RunConfig, run: RunDir) -> list[dict]:
+def tagged(config: RunConfig, run: RunDir) -> list[Card]:
     manifest = build_manifest(config.corpus, run.uri)
     storage.write_json(run.manifest, manifest.to_json())
     assert len(manifest.shards) == SHARDS
-    return tag(run, manifest, config, None)
+    return tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes")
 
 
 def kill_the_first_actor_at_work(run: RunDir, killed: list[int]) -> None:
@@ -78,24 +80,38 @@ def test_an_actor_killed_at_work_changes_no_document(
         assert pq.read_table(calm.tagged(shard)).equals(pq.read_table(stormy.tagged(shard)))
 
 
-def test_a_finished_shard_is_not_tagged_again(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
+def times(run: RunDir) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in Path(run.path("work", "tagged")).glob("*.parquet")}
+
+
+def test_only_a_shard_without_a_card_is_tagged_again(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path))
-    tagged(config, run)
-    before = Path(run.tagged(3)).stat().st_mtime_ns
-    storage.remove(run.tag_account(5))
-    tagged(config, run)
-    assert Path(run.tagged(3)).stat().st_mtime_ns == before
-    assert storage.exists(run.tag_account(5))
+    cards = tagged(config, run)
+    before = times(run)
+    storage.remove(collection(run).index_uri)
+    storage.remove(collection(run).card_uri(5))
+    again = tagged(config, run)
+    assert [name for name, time in times(run).items() if time != before[name]] == ["shard-00005.parquet"]
+    assert [card.content for card in again] == [card.content for card in cards]
 
 
 def test_thresholds_change_without_tagging_again(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path))
-    tagged(config, run)
-    manifest = build_manifest(config.corpus, run.uri)
-    kept = decide_all(run, manifest, config.curation, None).stages["pii"].kept.documents
-    assert kept == SHARDS * 60
-    storage.remove(run.path("work", "decided"))
+    _, ledger = decide_all(run, tagged(config, run), config.curation, None, "sizes")
+    assert ledger.stages["pii"].kept.documents == SHARDS * 60
+    before = times(run)
     strict = config.curation.gopher_quality.model_copy(update={"word_count_min": 10_000})
-    curation = config.curation.model_copy(update={"gopher_quality": strict})
-    ledger = decide_all(run, manifest, curation, None)
+    changed = config.model_copy(update={"curation": config.curation.model_copy(update={"gopher_quality": strict})})
+    _, ledger = decide_all(run, tagged(changed, run), changed.curation, None, "sizes")
     assert ledger.stages["gopher_quality"].removed["gopher_quality.word_count_min"].documents == SHARDS * 60
+    assert times(run) == before
+
+
+def test_another_rule_is_tagged_anew(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    tagged(config, run)
+    before = times(run)
+    stages = (*config.curation.stages, "fineweb")
+    changed = config.model_copy(update={"curation": config.curation.model_copy(update={"stages": stages})})
+    assert "fineweb" in pq.read_schema(run.tagged(0)).names if tagged(changed, run) else False
+    assert all(time != before[name] for name, time in times(run).items())

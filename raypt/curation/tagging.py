@@ -1,0 +1,169 @@
+"""Reading and tagging the shards of a manifest with Ray Data actors: one artefact a shard.
+
+What is tagged does not depend on thresholds (contract 2: tag, then decide), so neither does its identity.
+"""
+
+import json
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from raypt import storage
+from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.corpus.config import CorpusConfig
+from raypt.corpus.manifest import Manifest
+from raypt.corpus.reader import read_shard
+from raypt.curation.config import CurationConfig
+from raypt.curation.quality.model import QualityModel
+from raypt.curation.tagger import Tagger
+from raypt.ray_session import RaySection
+from raypt.run_dir import RunDir
+from raypt.tasks import TaskProgress, cluster_cpus, user_error_in
+
+log = logging.getLogger("raypt")
+
+FORMAT = 1
+"""Raise it when reading or tagging gives another result."""
+READING = ("html", "batch_bytes", "max_document_bytes")
+"""Settings of `corpus` that decide what is read of a file."""
+
+
+def collection(run: RunDir) -> Collection:
+    return Collection(run.uri, "work/tagged")
+
+
+def identities(
+    manifest: Manifest, corpus: CorpusConfig, curation: CurationConfig, quality: QualityModel | None
+) -> list[Identity]:
+    """Of each shard's tagged documents."""
+    settings = {
+        "corpus": corpus.model_dump(mode="json", include=set(READING)),
+        "curation": curation.tagging_settings(),
+    }
+    model = {} if quality is None else {"quality": quality.card.fingerprint}
+    return [
+        Identity("tagged", FORMAT, {"shard": manifest.shard_key(s.index), **model}, settings) for s in manifest.shards
+    ]
+
+
+def tag_shard(
+    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, shard: int, identity: Identity
+) -> Card:
+    """Read and tag one shard; write its documents, its quarantine and, last, its card, whose account says what became
+    of every record.
+    """
+
+    def maker(output: Output) -> dict[str, Any]:
+        start, cpu = time.time(), time.process_time()
+        quarantined: list[dict[str, Any]] = []
+        lost: Counter[str] = Counter()
+        lost_bytes: Counter[str] = Counter()
+        documents = source_bytes = 0
+        with output.open(run.relative(run.tagged(shard))) as f:
+            writer = None
+            for batch in read_shard(manifest, shard, corpus, run.uri):
+                tagged = tagger.tag(batch.documents)
+                if writer is None:
+                    writer = storage.parquet_writer(f, tagged.schema)
+                writer.write_table(tagged.cast(writer.schema))
+                documents += tagged.num_rows
+                source_bytes += int(pc.sum(tagged["source_bytes"]).as_py() or 0)
+                quarantined += batch.quarantined
+                lost += batch.not_documents
+                lost_bytes += batch.bytes_lost
+            assert writer is not None
+            writer.close()
+        if quarantined:
+            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined)
+            output.write_bytes(run.relative(run.quarantine(shard)), lines.encode())
+        return {
+            "shard": shard,
+            "source": manifest.shards[shard].source,
+            "documents": documents,
+            "bytes": source_bytes,
+            "quarantined": dict(Counter(entry["kind"] for entry in quarantined)),
+            "not_documents": dict(lost),
+            "lost_bytes": dict(lost_bytes),
+            "cpu_s": time.process_time() - cpu,
+            "seconds": time.time() - start,
+        }
+
+    return collection(run).build(shard, identity, maker)
+
+
+class TagShards:
+    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once."""
+
+    def __init__(
+        self,
+        run_uri: str,
+        manifest: Any,
+        corpus: CorpusConfig,
+        curation: CurationConfig,
+        quality_uri: str | None,
+        wanted: Any,
+    ) -> None:
+        self._run, self._corpus = RunDir(run_uri), corpus
+        self._manifest: Manifest = ray.get(manifest[0])
+        self._wanted: list[Identity] = ray.get(wanted[0])
+        quality = QualityModel.load(quality_uri, curation.quality) if quality_uri else None
+        self._tagger = Tagger(curation, quality)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        cards = [
+            tag_shard(self._run, self._manifest, self._corpus, self._tagger, shard, self._wanted[shard])
+            for shard in batch["shard"].tolist()
+        ]
+        return {"card": [json.dumps(card.to_json(), ensure_ascii=False) for card in cards]}
+
+
+def tag(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    curation: CurationConfig,
+    quality: QualityModel | None,
+    actors: RaySection,
+    verify: Verify,
+) -> list[Card]:
+    """Tag every shard that is not whole with an autoscaling pool of Ray Data actors; all cards, in shard order."""
+    wanted = identities(manifest, corpus, curation, quality)
+    cards = collection(run).survey(wanted, verify)
+    todo = [s for s, card in enumerate(cards) if card is None]
+    if todo:
+        most = max(actors.min_actors, actors.max_actors or max(1, int(cluster_cpus() / actors.actor_cpus)))
+        # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
+        shared = [ray.put(manifest)], [ray.put(wanted)]
+        dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
+            TagShards,
+            fn_constructor_args=(
+                run.uri,
+                shared[0],
+                corpus,
+                curation,
+                None if quality is None else quality.uri,
+                shared[1],
+            ),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
+            num_cpus=actors.actor_cpus,
+        )
+        dataset.set_name("curate")
+        progress = TaskProgress("curate", len(todo))
+        try:
+            for row in dataset.iter_rows():
+                card = Card.from_json(json.loads(row["card"]))
+                cards[card.account["shard"]] = card
+                progress.add()
+        except ray.exceptions.RayTaskError as e:
+            raise user_error_in(e) or e from None
+    done = [card for card in cards if card is not None]
+    assert len(done) == len(wanted), "a shard was not tagged"
+    collection(run).finish(done)
+    return done
