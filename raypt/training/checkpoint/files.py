@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raypt import storage
 from raypt.errors import UserError
-from raypt.parallel.state import MASTER, StateShard, overlaps, parse_key
+from raypt.parallel.state import MASTER, Box, BoxIndex, StateKey, StateShard, Want
 from raypt.training.checkpoint.manifest import (
     FORMAT,
     MANIFEST,
@@ -34,44 +34,50 @@ _BURST = 32 * _PART
 """Bytes between two rests of a held writer: each start of it costs a step some milliseconds, whatever it then does."""
 
 
-class _Vectors:
-    """A safetensors file of float32 vectors, local or in an object store, of which only what is asked for is read."""
+class _File:
+    """A safetensors file of float32 tensors, local or in an object store, of which only what is asked for is read."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.file = storage.open_read(uri)
         length = int.from_bytes(self.file.read(8), "little")
         header = json.loads(self.file.read(length))
-        self.ranges: dict[str, tuple[int, int]] = {
-            key: (8 + length + entry["data_offsets"][0], 8 + length + entry["data_offsets"][1])
-            for key, entry in header.items()
-            if key != "__metadata__"
-        }
+        self.starts: dict[StateKey, int] = {}
+        for text, entry in header.items():
+            if text != "__metadata__":
+                key = parse_key(text, tuple(entry["shape"]))
+                self.starts[key] = 8 + length + entry["data_offsets"][0]
 
-    def numel(self, key: str) -> int:
-        start, end = self.ranges[key]
-        return (end - start) // 4
-
-    def read_into(self, out: Tensor, key: str, start: int) -> None:
-        """Fill the contiguous `out` with the elements from `start` on."""
-        self.file.seek(self.ranges[key][0] + 4 * start)
+    def read(self, key: StateKey) -> Tensor:
+        out = torch.empty(key.box.shape)
+        self.file.seek(self.starts[key])
         if (got := self.file.readinto(out.numpy().data.cast("B"))) != out.nbytes:  # type: ignore[attr-defined]
             raise UserError(f"{self.uri}: ends {out.nbytes - got} bytes early in {key}; delete this checkpoint")
+        return out
+
+
+def key_text(key: StateKey) -> str:
+    """A key as the name of a tensor in a file, where its shape stands beside it."""
+    return f"{key.state}:{key.name}@{','.join(map(str, key.box.offset))}"
+
+
+def parse_key(text: str, shape: tuple[int, ...]) -> StateKey:
+    state, rest = text.split(":", 1)
+    name, offset = rest.rsplit("@", 1)
+    return StateKey(name, state, Box(tuple(map(int, filter(None, offset.split(",")))), shape))
 
 
 class CheckpointReader:
-    """A committed checkpoint as a source of pieces (`raypt.parallel.state.ShardSource`)."""
+    """A committed checkpoint as a source of boxes (`raypt.parallel.state.ShardSource`)."""
 
     def __init__(self, info: CheckpointInfo) -> None:
         self.info = info
-        self._where: dict[tuple[str, str], list[tuple[int, int, str, str]]] = {}
-        self._files: dict[str, _Vectors] = {}
-        for file in info.files:
-            self._files[file] = _Vectors(storage.join(info.uri, file))
-            for text in self._files[file].ranges:
-                name, state, start = parse_key(text)
-                entry = (start, self._files[file].numel(text), file, text)
-                self._where.setdefault((name, state), []).append(entry)
+        self._where: dict[tuple[str, str], list[tuple[StateKey, _File]]] = {}
+        for name in info.files:
+            file = _File(storage.join(info.uri, name))
+            for key in file.starts:
+                self._where.setdefault((key.name, key.state), []).append((key, file))
+        self._index = {at: BoxIndex([key.box for key, _ in found]) for at, found in self._where.items()}
 
     @property
     def scalars(self) -> Mapping[str, float]:
@@ -81,25 +87,28 @@ class CheckpointReader:
         """See ShardSource."""
         return {state for parameter, state in self._where if parameter == name}
 
-    def read(self, name: str, state: str, start: int, numel: int) -> Tensor:
-        """See ShardSource. A range that the files do not cover is an error of the checkpoint, not filled with zeros."""
-        pieces = self._where.get((name, state), [])
-        out = torch.empty(numel, dtype=torch.float32)
-        filled = 0
-        for i, inside, at, length in overlaps(start, numel, [(s, n) for s, n, _, _ in pieces]):
-            _, _, file, text = pieces[i]
-            self._files[file].read_into(out[at : at + length], text, inside)
-            filled += length
-        if filled != numel:
-            raise UserError(
-                f"{self.info.uri}: {state} of {name} has {filled} of {numel} elements wanted at {start}; "
-                "the model's shape is not the one that was saved"
-            )
-        return out
+    def read(self, wants: Sequence[Want]) -> None:
+        """See ShardSource. A box that the files do not cover is an error of the checkpoint, not filled with zeros."""
+        for (name, state, box), out in wants:
+            filled = 0
+            if (name, state) in self._index:
+                for i in self._index[name, state].meeting(box):
+                    key, file = self._where[name, state][i]
+                    common = box.meet(key.box)
+                    assert common is not None
+                    out[common.inside(box)].copy_(file.read(key)[common.inside(key.box)])
+                    filled += common.numel
+            if filled != box.numel:
+                raise UserError(
+                    f"{self.info.uri}: {state} of {name} has {filled} of {box.numel} elements wanted at {box.offset}; "
+                    "the model's shape is not the one that was saved"
+                )
 
     def full(self, name: str, shape: torch.Size) -> Tensor:
         """A whole parameter in fp32."""
-        return self.read(name, MASTER, 0, shape.numel()).view(shape)
+        out = torch.empty(shape)
+        self.read([Want(StateKey(name, MASTER, Box.whole(shape)), out)])
+        return out
 
 
 class CheckpointWriter:
@@ -250,7 +259,7 @@ class Pace:
         self._before = time.thread_time()
 
 
-def write_tensors(uri: str, tensors: Mapping[str, Tensor], pace: Pace | None = None) -> tuple[int, str]:
+def write_tensors(uri: str, tensors: Mapping[StateKey, Tensor], pace: Pace | None = None) -> tuple[int, str]:
     """Write a safetensors file whole or not at all; its size and hash. Nothing is copied but what is being written."""
     pace = pace or Pace(None)
     pace.start()
@@ -265,19 +274,19 @@ def write_tensors(uri: str, tensors: Mapping[str, Tensor], pace: Pace | None = N
     return size, digest.hexdigest()
 
 
-def _serialized(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+def _serialized(tensors: Mapping[StateKey, Tensor]) -> Iterator[bytes | memoryview]:
     """The parts of a safetensors file: u64 length of the header, JSON header, then the float32 tensors end to end."""
     header: dict[str, Any] = {}
     end = 0
-    for name, tensor in tensors.items():
+    for key, tensor in tensors.items():
         assert tensor.dtype == torch.float32 and tensor.is_contiguous()
         start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[key_text(key)] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for tensor in tensors.values():
-        whole = tensor.numpy().data.cast("B")
+        whole = tensor.reshape(-1).numpy().data.cast("B")
         for start in range(0, len(whole), _PART):
             yield whole[start : start + _PART]
 

@@ -26,7 +26,7 @@ log = logging.getLogger("raypt")
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
