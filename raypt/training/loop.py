@@ -19,9 +19,10 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
+from raypt.parallel.agreement import Offer
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
 from raypt.tokens.stream.cursor import Cursor
-from raypt.tokens.stream.waits import WORDS, Waits
+from raypt.tokens.stream.waits import Waits
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, read_info
@@ -80,7 +81,6 @@ class TrainLoop:
         writer: CheckpointWriter,
         heldout: Heldout,
         device: torch.device,
-        rank: int,
         metrics: MetricsFile | None,
         recorder: SampleRecorder | None,
         sinks: Sequence[Sink],
@@ -89,7 +89,8 @@ class TrainLoop:
         peak_flops: float | None = None,
     ) -> None:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
-        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, rank
+        self.topology = engine.topology
+        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops = fingerprint, peak_flops
@@ -214,33 +215,28 @@ class TrainLoop:
         return out
 
     def _agree(self, micro_batches: list[MicroBatch], waited: StepWait) -> tuple[bool, StepWait]:
-        """One exchange before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint
-        newly whole, is anyone about to be preempted, who waited longest for samples. Returns the last two.
+        """Before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint newly whole,
+        is anyone about to be preempted, who waited longest for samples. Returns the last two.
         """
         state, plan = self.state, self.plan
-        per_rank = plan.accumulation * plan.micro_batch_size
-        message = np.full(4 + WORDS + per_rank, -1, np.int64)
-        message[:4] = len(micro_batches), self.writer.committed_step, self.hooks.preempted(), 1e6 * waited.seconds
-        message[4 : 4 + WORDS] = waited.waits.to_ints()
-        if len(micro_batches) == plan.accumulation:
-            message[4 + WORDS :] = np.concatenate([m.sample_index_B for m in micro_batches])
-        everyone = comm.all_gather_ints(message, self.device)
-        if int(everyone[:, 0].min()) < plan.accumulation:
+        enough = len(micro_batches) == plan.accumulation
+        figures = [self.writer.committed_step, self.hooks.preempted(), round(1e6 * waited.seconds)]
+        offer = Offer(
+            samples=np.concatenate([m.sample_index_B for m in micro_batches]) if enough else None,
+            per_rank=plan.accumulation * plan.micro_batch_size,
+            first=state.progress.cursor.next_sample,
+            words=np.concatenate([np.array(figures, np.int64), waited.waits.to_ints()]),
+        )
+        everyone = self.engine.agree(offer)
+        if everyone is None:
             state.exhausted = True
             return False, waited
-        first = state.progress.cursor.next_sample
-        got = np.sort(everyone[:, 4 + WORDS :].ravel())
-        if not np.array_equal(got, np.arange(first, first + plan.samples_per_step)):
-            raise RuntimeError(
-                f"step {state.progress.step + 1} must train on samples {first} to {first + plan.samples_per_step - 1}, "
-                f"but the stream gave {int(got[0])} to {int(got[-1])}: the stream is not at the checkpoint's cursor"
-            )
-        newest = int(everyone[0, 1])
+        newest = int(everyone[0, 0])
         if newest > state.reported_step:
             self._report(newest)
-        slowest = everyone[int(everyone[:, 3].argmax())]
-        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4 : 4 + WORDS]))
-        return bool(everyone[:, 2].any()), longest
+        slowest = everyone[int(everyone[:, 2].argmax())]
+        longest = StepWait(float(slowest[2]) / 1e6, Waits.from_ints(slowest[3:]))
+        return bool(everyone[:, 1].any()), longest
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
@@ -282,7 +278,7 @@ class TrainLoop:
 
     def _evaluate(self) -> None:
         state = self.state
-        state.heldout = self.heldout.evaluate(self.engine, self.device, self.rank, self.plan.world_size)
+        state.heldout = self.heldout.evaluate(self.engine, self.device)
         if state.heldout is not None:
             state.progress = replace(state.progress, heldout_loss=state.heldout.loss)
             if self.rank == 0:
@@ -312,13 +308,13 @@ class TrainLoop:
             "update_s": timing.step,
             "communication_s": timing.communication,
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
-            "workers": self.plan.world_size,
+            "workers": self.topology.world_size,
         }
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         if self.peak_flops:
             flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
-            row["mfu"] = flops / (self.peak_flops * self.plan.world_size)
+            row["mfu"] = flops / (self.peak_flops * self.topology.world_size)
         if self.device.type == "cuda":
             row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
         return row

@@ -35,7 +35,7 @@ def plan_for(world: int) -> BatchPlan:
         global_batch_tokens=LENGTH * SAMPLES,
         sequence_length=LENGTH,
         micro_batch_size=SAMPLES // (ACCUMULATION * world),
-        world_size=world,
+        data_size=world,
     )
     assert plan.accumulation == ACCUMULATION
     return plan
@@ -73,10 +73,12 @@ def engine_for(
     compile_blocks: bool = False,
     **zero: Any,
 ) -> Any:
+    from raypt.parallel.mesh import Mesh
     from raypt.parallel.zero.engine import ZeroEngine
 
     return ZeroEngine(
         lambda: Llama(MODEL),
+        mesh=Mesh.of_data_ranks(),
         seed=0,
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[kind]),
         zero=ZeroConfig(stage=stage, **zero),

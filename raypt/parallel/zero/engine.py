@@ -13,11 +13,14 @@ import torch.distributed as dist
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
+from raypt.parallel.agreement import Ints, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
+from raypt.parallel.mesh import Mesh
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.zero.deepspeed_config import deepspeed_config
+from raypt.parallel.zero.load import load_deepspeed
 from raypt.parallel.zero.state import PARTITIONS, Partition
 from raypt.parallel.zero.update import divisor
 
@@ -35,6 +38,7 @@ class ZeroEngine:
         self,
         build: Callable[[], Llama],
         *,
+        mesh: Mesh,
         seed: int,
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
@@ -47,11 +51,11 @@ class ZeroEngine:
         loss_chunk_tokens: int = 2048,
         compile_blocks: bool = False,
     ) -> None:
-        import deepspeed
-
+        deepspeed = load_deepspeed(use_gpu=device.type != "cpu")
         self.device, self.stage, self.clip_norm = device, zero.stage, clip_norm
         self.z_loss, self.loss_chunk_tokens = z_loss, loss_chunk_tokens
-        self.world = dist.get_world_size()
+        self.topology = mesh.topology
+        self.world = self.topology.data_size
         self.timing = Timing()
         self._plain = zero.stage == 0 and precision == "fp32"
         config = deepspeed_config(
@@ -72,6 +76,10 @@ class ZeroEngine:
         self.module = model
         self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config)
         self.partition: Partition = PARTITIONS[zero.stage](self.engine)
+
+    def agree(self, offer: Offer) -> Ints | None:
+        """See TrainEngine."""
+        return agree_in_step(self.topology, offer, self.device)
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
         """See TrainEngine."""
@@ -146,10 +154,15 @@ class ZeroEngine:
         self.engine.micro_steps += 1
         return SKIPPED
 
-    def evaluating(self) -> Llama:
+    @torch.no_grad()
+    def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
-        model: Llama = self.engine
-        return model
+        sums = []
+        for micro in micro_batches:
+            micro = micro.to(self.device)
+            targets = micro.targets(chunk_tokens=self.loss_chunk_tokens)
+            sums.append(self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0])
+        return torch.stack(sums).tolist() if sums else []
 
     def shard(self) -> StateShard:
         """See TrainEngine."""

@@ -22,7 +22,7 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
-from raypt.training.batch_plan import valid_world_sizes
+from raypt.training.batch_plan import valid_data_sizes
 from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
@@ -99,7 +99,7 @@ def run_training(
 def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
     """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
     low, high = train.worker_range
-    sizes = valid_world_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    sizes = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
     fitting = [n for n in sizes if low <= n <= high]
     if not fitting:
         raise UserError(
