@@ -71,8 +71,7 @@ class QualityConfig(Settings):
     word_ngrams: int = Field(2, ge=2)
     """Longest word n-gram used as a feature."""
     buckets: int = Field(600_000, gt=0)
-    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes. Buckets are added
-    until that is 32 MiB."""
+    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes."""
     min_count: int = Field(3, ge=1)
     """Words rarer than this in the training windows are ignored."""
     threshold: ThresholdConfig = ThresholdConfig(percentile=20.0)
