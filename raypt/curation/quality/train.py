@@ -170,7 +170,7 @@ def _fit(text_file: str, model_file: str, config: QualityConfig, epochs: int, se
 
 def _inputs_fingerprint(reference: _Side, raw: _Side, config: QualityConfig, seed: int) -> str:
     settings = config.model_dump(
-        mode="json", exclude={"model", "label", "normalisation", "reference", "raw", "threshold"}
+        mode="json", exclude={"model", "model_sha256", "label", "normalisation", "reference", "raw", "threshold"}
     )
     h = hashlib.sha256(repr((sorted(settings.items()), seed, metadata.version("fasttext"))).encode())
     for side in (reference, raw):
