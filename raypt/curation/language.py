@@ -5,17 +5,18 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import fasttext
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from raypt import storage
+from raypt.curation import fasttext_file
 from raypt.errors import UserError
 from raypt.settings import Settings
 from raypt.text.buffers import TextBatch
 
 BUILTIN_MODEL = Path(__file__).parent / "assets" / "lid.176.ftz"
+BUILTIN_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 _PREFIX = "__label__"
 
 
@@ -25,6 +26,9 @@ class LanguageConfig(Settings):
     model: str | None = None
     """Path of another fastText language model; None: lid.176, which comes with raypt (codes of ISO 639-1 where there is
     one: en, zh, de, ..., else 639-3: yue, wuu)."""
+    model_sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+    """sha256 (64 hex digits) that the file `model` must have; None: any file that fastText wrote. A flipped bit among
+    its weights shows in no other way."""
     keep: tuple[str, ...] | None = None
     """Languages kept; None keeps all."""
     score_min: float | None = Field(0.5, ge=0, le=1)
@@ -39,20 +43,19 @@ class LanguageConfig(Settings):
 
 
 @functools.cache
-def _load(path: str) -> Any:
-    try:
-        return fasttext.load_model(path)
-    except ValueError as e:
-        raise UserError(f"curation.language.model: {path} is not a fastText model ({e})") from e
+def _load(path: str, expected: fasttext_file.Expected | None) -> Any:
+    return fasttext_file.load(path, "curation.language.model", expected=expected)[0]
 
 
 def load_model(config: LanguageConfig) -> Any:
-    """The fastText model, loaded once a process."""
+    """The fastText model, checked and loaded once a process."""
     if config.model is None:
-        return _load(str(BUILTIN_MODEL))
+        return _load(str(BUILTIN_MODEL), fasttext_file.Expected(BUILTIN_SHA256, "comes with raypt", known=True))
     if not storage.is_local(config.model) or not storage.exists(config.model):
         raise UserError(f"curation.language.model: no file {config.model}; it must be on a local disk")
-    return _load(storage.filesystem(config.model)[1])
+    given = config.model_sha256
+    expected = fasttext_file.Expected(given, "curation.language.model_sha256 names") if given else None
+    return _load(storage.filesystem(config.model)[1], expected)
 
 
 def _single_lines(text: TextBatch, max_bytes: int | None) -> list[str]:

@@ -42,6 +42,9 @@ class QualityConfig(Settings):
     model: str | None = None
     """URI of a trained artefact (a directory written by jobs/train_quality.py) or of any fastText .bin or .ftz. None:
     train one inside the run from `reference` and `raw`, if `reference` names sources; else there is no scoring."""
+    model_sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+    """sha256 (64 hex digits) that a bare fastText file must have; None: any file that fastText wrote (a flipped bit
+    among its weights shows in no other way). An artefact's card holds its model's."""
     label: str = "ref"
     """Label of a bare fastText file whose probability is the score, with or without `__label__` (DCLM's: `hq`)."""
     normalisation: Normalisation = "plain"
@@ -71,8 +74,7 @@ class QualityConfig(Settings):
     word_ngrams: int = Field(2, ge=2)
     """Longest word n-gram used as a feature."""
     buckets: int = Field(600_000, gt=0)
-    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes. Buckets are added
-    until that is 32 MiB."""
+    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes."""
     min_count: int = Field(3, ge=1)
     """Words rarer than this in the training windows are ignored."""
     threshold: ThresholdConfig = ThresholdConfig(percentile=20.0)
