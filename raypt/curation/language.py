@@ -2,8 +2,9 @@
 
 import functools
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fasttext
 import numpy as np
@@ -11,16 +12,21 @@ import pyarrow as pa
 from pydantic import Field
 
 from raypt import storage
+from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.view import Measured, View
 from raypt.errors import UserError
-from raypt.settings import Settings
 from raypt.text.buffers import TextBatch
 
 BUILTIN_MODEL = Path(__file__).parent / "assets" / "lid.176.ftz"
 _PREFIX = "__label__"
 
 
-class LanguageConfig(Settings):
-    """Which language a document is in, and which languages are kept."""
+class LanguageConfig(StageSettings):
+    """Which language a document is in, and which languages are kept. Attributes: `lang` string, `lang_score`
+    float32."""
+
+    stage: ClassVar[str] = "language"
+    repeatable: ClassVar[bool] = False
 
     model: str | None = None
     """Path of another fastText language model; None: lid.176, which comes with raypt (codes of ISO 639-1 where there is
@@ -36,6 +42,20 @@ class LanguageConfig(Settings):
     """UTF-8 bytes of a document that are looked at, from its start; None: all of it."""
     assume: str | None = None
     """Language of all documents when the `language` stage is off and the input has no `lang` column."""
+
+    def load(self, artefact: str | None) -> Any:
+        """The fastText model."""
+        return load_model(self)
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """Language and score of every document."""
+        lang, score = identify(view.text, self)
+        return Measured(columns={"lang": lang, "lang_score": pa.array(score)})
+
+    def failures(self, attributes: Attributes, settled: Any = None) -> Iterator[tuple[str, np.ndarray]]:
+        """`keep` (another language), `score_min` (not surely any language)."""
+        score = attributes.column("lang_score").to_numpy()
+        yield from rejections(attributes.column("lang"), score, self).items()
 
 
 @functools.cache
@@ -82,11 +102,11 @@ def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndar
 
 
 def rejections(lang: pa.Array, score: np.ndarray, config: LanguageConfig) -> dict[str, np.ndarray]:
-    """bool[n] by reason: `language.keep` (another language), `language.score_min` (not surely any language)."""
+    """bool[n] by rule: `keep` (another language), `score_min` (not surely any language)."""
     codes = lang.dictionary_encode()
     names: list[str | None] = [*codes.dictionary.to_pylist(), None]
     index = codes.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
     kept = np.array([config.keep is None or name in config.keep for name in names])
     bounds = [config.score_min_by_language.get(name or "", config.score_min) for name in names]
     floor = np.array([np.nan if b is None else b for b in bounds])
-    return {"language.keep": ~kept[index], "language.score_min": score.astype(np.float64) < floor[index]}
+    return {"keep": ~kept[index], "score_min": score.astype(np.float64) < floor[index]}

@@ -23,8 +23,6 @@ from raypt.corpus.reader import read_shard
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger
-from raypt.curation.quality.model import QualityModel
-from raypt.curation.quality.threshold import QualityThreshold
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
 from raypt.ledger import Amount, Ledger, StageAccount
@@ -84,11 +82,10 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
 class TagShards:
     """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once."""
 
-    def __init__(self, run_uri: str, corpus: CorpusConfig, curation: CurationConfig, quality_uri: str | None) -> None:
+    def __init__(self, run_uri: str, corpus: CorpusConfig, curation: CurationConfig, artefacts: dict[str, str]) -> None:
         self._run, self._corpus = RunDir(run_uri), corpus
         self._manifest = Manifest.from_json(storage.read_json(self._run.manifest))
-        quality = QualityModel.load(quality_uri, curation.quality) if quality_uri else None
-        self._tagger = Tagger(curation, quality)
+        self._tagger = Tagger(curation, artefacts)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         accounts = [tag_shard(self._run, self._manifest, self._corpus, self._tagger, int(s)) for s in batch["shard"]]
@@ -100,10 +97,11 @@ def tag(
     manifest: Manifest,
     corpus: CorpusConfig,
     curation: CurationConfig,
-    quality_uri: str | None,
+    artefacts: dict[str, str],
     actors: RaySection,
 ) -> list[dict[str, Any]]:
-    """Tag every shard with an autoscaling pool of Ray Data actors; the accounts, in shard order."""
+    """Tag every shard with an autoscaling pool of Ray Data actors; the accounts, in shard order. `artefacts`: URIs of
+    what was made for stages in the run, by name of the stage."""
     shards = list(range(len(manifest.shards)))
     todo = [s for s in shards if not storage.exists(run.tag_account(s))]
     if todo:
@@ -111,7 +109,7 @@ def tag(
         most = max(actors.min_actors, actors.max_actors or cpus)
         dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
             TagShards,
-            fn_constructor_args=(run.uri, corpus, curation, quality_uri),
+            fn_constructor_args=(run.uri, corpus, curation, artefacts),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
             num_cpus=actors.actor_cpus,
@@ -133,7 +131,8 @@ class DecideTask:
     run_uri: str
     shard: int
     config: CurationConfig
-    threshold: QualityThreshold | None
+    settled: dict[str, Any]
+    """What was settled for stages once for the whole run, by name of the stage."""
 
 
 def decide_shard(task: DecideTask) -> dict[str, Any]:
@@ -144,7 +143,7 @@ def decide_shard(task: DecideTask) -> dict[str, Any]:
     with storage.open_read(run.tagged(task.shard)) as f:
         file = pq.ParquetFile(f)
         tagged = file.read([c for c in file.schema_arrow.names if c != "text"])
-    reason = decide(tagged, task.config, task.threshold)
+    reason = decide(tagged, task.config, task.settled)
     storage.write_parquet(run.decided(task.shard), pa.table({"doc_key": tagged["doc_key"], "reason": reason}))
     summary = {
         "ledger": curation_ledger(tagged, reason, task.config).to_json(),
@@ -162,15 +161,16 @@ def _score_histogram(tagged: pa.Table) -> list[int]:
     return np.histogram(scores[np.isfinite(scores)], bins=SCORE_BINS, range=(0.0, 1.0))[0].tolist()
 
 
-def decide_all(run: RunDir, manifest: Manifest, config: CurationConfig, threshold: QualityThreshold | None) -> Ledger:
+def decide_all(run: RunDir, manifest: Manifest, config: CurationConfig, settled: dict[str, Any]) -> Ledger:
     """Decide on every shard; the merged ledger of the curation stages. Leaves the score histogram for the report."""
-    tasks = [DecideTask(run.uri, s.index, config, threshold) for s in manifest.shards]
+    tasks = [DecideTask(run.uri, s.index, config, settled) for s in manifest.shards]
     ledger = Ledger()
     scores = np.zeros(SCORE_BINS, np.int64)
     for part in run_tasks(decide_shard, tasks, name="decide"):
         ledger.merge(Ledger.from_json(part["ledger"]))
         scores += np.array(part["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
+    threshold = settled.get("quality")
     minimum = None if threshold is None else threshold.minimum
     storage.write_json(run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum})
     return ledger

@@ -151,15 +151,15 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
         model = prepare_quality(config, run, manifest)
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
     with timed_stage(run, "curate") as figures:
-        quality_uri = None if model is None else model.uri
-        accounts = tag(run, manifest, config.corpus, config.curation, quality_uri, config.ray)
+        artefacts = {} if model is None else {"quality": model.uri}
+        accounts = tag(run, manifest, config.corpus, config.curation, artefacts, config.ray)
         check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
         ledger = Ledger({"read": reading_account(accounts)})
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
     with timed_stage(run, "decide") as figures:
-        ledger.merge(decide_all(run, manifest, config.curation, threshold))
+        ledger.merge(decide_all(run, manifest, config.curation, {"quality": threshold}))
     dedup_uri = run.path("work", "dedup") if config.dedup.enabled else None
     if dedup_uri is not None:
         with timed_stage(run, "dedup") as figures:

@@ -48,7 +48,7 @@ def tagged(config: RunConfig, run: RunDir) -> list[dict]:
     manifest = build_manifest(config.corpus, run.uri)
     storage.write_json(run.manifest, manifest.to_json())
     assert len(manifest.shards) == SHARDS
-    return tag(run, manifest, config, None)
+    return tag(run, manifest, config.corpus, config.curation, {}, config.ray)
 
 
 def kill_the_first_actor_at_work(run: RunDir, killed: list[int]) -> None:
@@ -92,10 +92,10 @@ def test_thresholds_change_without_tagging_again(local_ray: None, config: RunCon
     run = RunDir(str(tmp_path))
     tagged(config, run)
     manifest = build_manifest(config.corpus, run.uri)
-    kept = decide_all(run, manifest, config.curation, None).stages["pii"].kept.documents
+    kept = decide_all(run, manifest, config.curation, {}).stages["pii"].kept.documents
     assert kept == SHARDS * 60
     storage.remove(run.path("work", "decided"))
     strict = config.curation.gopher_quality.model_copy(update={"word_count_min": 10_000})
     curation = config.curation.model_copy(update={"gopher_quality": strict})
-    ledger = decide_all(run, manifest, curation, None)
+    ledger = decide_all(run, manifest, curation, {})
     assert ledger.stages["gopher_quality"].removed["gopher_quality.word_count_min"].documents == SHARDS * 60
