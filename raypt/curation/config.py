@@ -1,11 +1,13 @@
 """Configuration of the curation stages."""
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from raypt.curation.base import StageSettings
 from raypt.curation.language import LanguageConfig
 from raypt.curation.pii.config import PiiConfig
+from raypt.curation.plan import Stage
 from raypt.curation.presets import BY_LANGUAGE, PRESETS
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.rules.bad_words import BadWords
@@ -23,26 +25,6 @@ from raypt.curation.rules.repeated_phrases import RepeatedPhrases
 from raypt.curation.rules.url import UrlFilter
 from raypt.settings import Settings
 
-Stage = Literal[
-    "url",
-    "language",
-    "length",
-    "characters",
-    "gopher_repetition",
-    "gopher_quality",
-    "character_repetition",
-    "c4",
-    "refinedweb_lines",
-    "repeated_phrases",
-    "fineweb",
-    "bad_words",
-    "keywords",
-    "quality",
-    "pii",
-]
-
-STAGES: tuple[Stage, ...] = get_args(Stage)
-
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over`, section by section."""
@@ -53,21 +35,13 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-DECIDES: dict[str, set[str]] = {
-    "language": {"keep", "score_min", "score_min_by_language"},
-    "quality": set(QualityConfig.model_fields) - {"max_bytes"},
-}
-"""Settings of stages that are no families of rules which do not change what is measured. The classifier's own identity
-stands for how it was trained."""
-
-
 class CurationConfig(Settings):
     """Decisions about one document at a time: which rules, in which order, with which thresholds."""
 
     preset: str | None = None
     """Start from the order and the values of a published recipe; any value given beside it wins. One of: gopher, c4,
     fineweb, refinedweb, dclm, chinese, documentation (looser, for the reference pages of software)."""
-    stages: tuple[Stage, ...] = ("language", "gopher_repetition", "gopher_quality", "c4", "quality", "pii")
+    stages: tuple[str, ...] = ("language", "gopher_repetition", "gopher_quality", "c4", "quality", "pii")
     """Stages that run, in this order, each on the text as the ones before it left it (c4, refinedweb_lines,
     repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that is not named is
     off. Known: url, language, length, characters, gopher_repetition, gopher_quality, character_repetition,
@@ -120,7 +94,11 @@ class CurationConfig(Settings):
 
     @field_validator("stages")
     @classmethod
-    def _stages_once(cls, value: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    def _stages_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = cls.known_stages()
+        for name in value:
+            if name not in known:
+                raise ValueError(f"there is no stage {name!r}; the stages are {', '.join(known)}")
         twice = {name for name in value if value.count(name) > 1}
         if twice:
             raise ValueError(f"{', '.join(sorted(twice))} is named more than once")
@@ -130,7 +108,7 @@ class CurationConfig(Settings):
     def _overrides_exist(self) -> "CurationConfig":
         for language, stages in self.by_language.items():
             for stage, values in stages.items():
-                settings = getattr(self, stage, None) if stage in STAGES else None
+                settings = getattr(self, stage) if stage in self.known_stages() else None
                 keys = [b.key for b in settings.bounds()] if isinstance(settings, RuleSettings) else []
                 if not keys:
                     raise ValueError(f"by_language.{language}.{stage}: no stage with thresholds has this name")
@@ -139,22 +117,32 @@ class CurationConfig(Settings):
                         raise ValueError(f"by_language.{language}.{stage}.{key}: not one of {', '.join(keys)}")
         return self
 
-    def rule_stages(self) -> list[RuleSettings]:
-        """Settings of the stages that are on and bound metrics, in order."""
-        sections = (getattr(self, stage) for stage in self.stages)
-        return [section for section in sections if isinstance(section, RuleSettings)]
+    @classmethod
+    def known_stages(cls) -> list[str]:
+        """Names of the stages that come with raypt: the sections of this configuration that are stages."""
+        fields = cls.model_fields.items()
+        return [n for n, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, StageSettings)]
+
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages that run, in order."""
+        overrides = {
+            name: {language: stages[name] for language, stages in self.by_language.items() if name in stages}
+            for name in self.stages
+        }
+        return tuple(Stage(name, getattr(self, name), overrides[name]) for name in self.stages)
 
     def tagging_settings(self) -> dict[str, Any]:
         """The settings that decide the attributes and the text of a tagged document: no thresholds."""
-        out: dict[str, Any] = {"stages": list(self.stages)}
-        for stage in self.stages:
-            section = getattr(self, stage)
-            decides = (
-                {b.key for b in section.bounds()} if isinstance(section, RuleSettings) else DECIDES.get(stage, set())
-            )
-            out[stage] = section.model_dump(mode="json", exclude=decides)
-        return out
+        stages = [
+            [stage.name, stage.settings.stage, stage.settings.model_dump(mode="json", exclude=stage.settings.decides())]
+            for stage in self.plan()
+        ]
+        return {"stages": stages, "assume": self.language.assume}
 
     def deciding_settings(self) -> dict[str, Any]:
         """The settings that decide, over attributes, which documents are kept."""
-        return self.model_dump(mode="json", include={"stages", "by_language", *self.stages})
+        stages = [
+            [stage.name, stage.settings.model_dump(mode="json", include=stage.settings.decides())]
+            for stage in self.plan()
+        ]
+        return {"stages": stages, "by_language": self.by_language}

@@ -28,7 +28,8 @@ class DecideTask:
     run_uri: str
     shard: int
     config: CurationConfig
-    threshold: QualityThreshold | None
+    settled: dict[str, Any]
+    """What was settled for stages once for the whole run, by name of the stage."""
     identity: Identity
 
 
@@ -43,7 +44,7 @@ def decide_shard(task: DecideTask) -> Card:
     def maker(output: Output) -> dict[str, Any]:
         with storage.open_parquet(run.tagged(task.shard)) as file:
             tagged = file.read([c for c in file.schema.names if c != "text"])
-        reason = decide(tagged, task.config, task.threshold)
+        reason = decide(tagged, task.config, task.settled)
         decided = pa.table({"doc_key": tagged["doc_key"], "reason": reason})
         output.write_parquet(run.relative(run.decided(task.shard)), decided)
         ledger = curation_ledger(tagged, reason, task.config)
@@ -62,19 +63,19 @@ def _score_histogram(tagged: pa.Table) -> list[int]:
 
 
 def decide_all(
-    run: RunDir, tagged: list[Card], config: CurationConfig, threshold: QualityThreshold | None, verify: Verify
+    run: RunDir, tagged: list[Card], config: CurationConfig, settled: dict[str, Any], verify: Verify
 ) -> tuple[list[Card], Ledger]:
     """Decide on every shard that is not decided on; all cards, and the merged ledger of the curation stages. Leaves
     the score histogram for the report.
     """
     settings = {
         "curation": config.deciding_settings(),
-        "threshold": None if threshold is None else asdict(threshold),
+        "settled": {name: None if value is None else asdict(value) for name, value in settled.items()},
     }
     wanted = [Identity("decided", FORMAT, {"tagged": card.content}, settings) for card in tagged]
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
-    tasks = [DecideTask(run.uri, s, config, threshold, wanted[s]) for s in todo]
+    tasks = [DecideTask(run.uri, s, config, settled, wanted[s]) for s in todo]
     for shard, card in zip(todo, run_tasks(decide_shard, tasks, name="decide"), strict=True):
         cards[shard] = card
     done = [card for card in cards if card is not None]
@@ -85,6 +86,7 @@ def decide_all(
         ledger.merge(Ledger.from_json(card.account["ledger"]))
         scores += np.array(card.account["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
+    threshold: QualityThreshold | None = settled.get("quality")
     minimum = None if threshold is None else threshold.minimum
     storage.write_json(run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum})
     return done, ledger

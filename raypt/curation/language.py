@@ -2,8 +2,9 @@
 
 import functools
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,9 @@ from pydantic import Field
 
 from raypt import storage
 from raypt.curation import fasttext_file
+from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.view import Measured, View
 from raypt.errors import UserError
-from raypt.settings import Settings
 from raypt.text.buffers import TextBatch
 
 BUILTIN_MODEL = Path(__file__).parent / "assets" / "lid.176.ftz"
@@ -20,8 +22,12 @@ BUILTIN_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e
 _PREFIX = "__label__"
 
 
-class LanguageConfig(Settings):
-    """Which language a document is in, and which languages are kept."""
+class LanguageConfig(StageSettings):
+    """Which language a document is in, and which languages are kept. Attributes: `lang` string, `lang_score`
+    float32."""
+
+    stage: ClassVar[str] = "language"
+    repeatable: ClassVar[bool] = False
 
     model: str | None = None
     """Path of another fastText language model; None: lid.176, which comes with raypt (codes of ISO 639-1 where there is
@@ -40,6 +46,23 @@ class LanguageConfig(Settings):
     """UTF-8 bytes of a document that are looked at, from its start; None: all of it."""
     assume: str | None = None
     """Language of all documents when the `language` stage is off and the input has no `lang` column."""
+
+    def decides(self) -> set[str]:
+        return {"keep", "score_min", "score_min_by_language"}
+
+    def load(self, artefact: str | None) -> Any:
+        """The fastText model."""
+        return load_model(self)
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """Language and score of every document."""
+        lang, score = identify(view.text, self)
+        return Measured(columns={"lang": lang, "lang_score": pa.array(score)})
+
+    def failures(self, attributes: Attributes, settled: Any = None) -> Iterator[tuple[str, np.ndarray]]:
+        """`keep` (another language), `score_min` (not surely any language)."""
+        score = attributes.column("lang_score").to_numpy()
+        yield from rejections(attributes.column("lang"), score, self).items()
 
 
 @functools.cache
@@ -85,11 +108,11 @@ def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndar
 
 
 def rejections(lang: pa.Array, score: np.ndarray, config: LanguageConfig) -> dict[str, np.ndarray]:
-    """bool[n] by reason: `language.keep` (another language), `language.score_min` (not surely any language)."""
+    """bool[n] by rule: `keep` (another language), `score_min` (not surely any language)."""
     codes = lang.dictionary_encode()
     names: list[str | None] = [*codes.dictionary.to_pylist(), None]
     index = codes.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
     kept = np.array([config.keep is None or name in config.keep for name in names])
     bounds = [config.score_min_by_language.get(name or "", config.score_min) for name in names]
     floor = np.array([np.nan if b is None else b for b in bounds])
-    return {"language.keep": ~kept[index], "language.score_min": score.astype(np.float64) < floor[index]}
+    return {"keep": ~kept[index], "score_min": score.astype(np.float64) < floor[index]}

@@ -106,14 +106,13 @@ class TagShards:
         manifest: Any,
         corpus: CorpusConfig,
         curation: CurationConfig,
-        quality_uri: str | None,
+        artefacts: dict[str, str],
         wanted: Any,
     ) -> None:
         self._run, self._corpus = RunDir(run_uri), corpus
         self._manifest: Manifest = ray.get(manifest[0])
         self._wanted: list[Identity] = ray.get(wanted[0])
-        quality = QualityModel.load(quality_uri, curation.quality) if quality_uri else None
-        self._tagger = Tagger(curation, quality)
+        self._tagger = Tagger(curation, artefacts)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         cards = [
@@ -147,7 +146,7 @@ def tag(
                 shared[0],
                 corpus,
                 curation,
-                None if quality is None else quality.uri,
+                {} if quality is None else {"quality": quality.uri},
                 shared[1],
             ),
             batch_size=1,

@@ -161,7 +161,7 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
     with timed_stage(run, "decide") as figures:
-        decided, decisions = decide_all(run, tagged, config.curation, threshold, verify)
+        decided, decisions = decide_all(run, tagged, config.curation, {"quality": threshold}, verify)
         ledger.merge(decisions)
     dedup: tuple[str, str] | None = None
     if config.dedup.enabled:

@@ -97,12 +97,12 @@ def test_only_a_shard_without_a_card_is_tagged_again(local_ray: None, config: Ru
 
 def test_thresholds_change_without_tagging_again(local_ray: None, config: RunConfig, tmp_path: Path) -> None:
     run = RunDir(str(tmp_path))
-    _, ledger = decide_all(run, tagged(config, run), config.curation, None, "sizes")
+    _, ledger = decide_all(run, tagged(config, run), config.curation, {}, "sizes")
     assert ledger.stages["pii"].kept.documents == SHARDS * 60
     before = times(run)
     strict = config.curation.gopher_quality.model_copy(update={"word_count_min": 10_000})
     changed = config.model_copy(update={"curation": config.curation.model_copy(update={"gopher_quality": strict})})
-    _, ledger = decide_all(run, tagged(changed, run), changed.curation, None, "sizes")
+    _, ledger = decide_all(run, tagged(changed, run), changed.curation, {}, "sizes")
     assert ledger.stages["gopher_quality"].removed["gopher_quality.word_count_min"].documents == SHARDS * 60
     assert times(run) == before
 

@@ -5,14 +5,15 @@ Beyond English: the words of a line count each character of an unspaced script; 
 sentence-final mark, and in scripts that have none (Thai, Lao) with any letter; there a space ends a sentence.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from raypt.curation import features as s
+from raypt.curation.base import CUT_PREFIX
 from raypt.curation.phrases import PhraseTable, groups_in
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
+from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.scan import end_flags
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
@@ -32,6 +33,7 @@ class C4(RuleSettings):
 
     stage: ClassVar[str] = "c4"
     metrics: ClassVar[tuple[str, ...]] = ("lorem_ipsum_line_count", "curly_bracket_line_count", "sentence_count")
+    edit_settings: ClassVar[tuple[str, ...]] = ("line_longest_word_max", "line_word_count_min")
 
     line_longest_word_max: int | None = 1000
     """Lines with a longer word go (characters; TFDS code)."""
@@ -59,6 +61,33 @@ class C4(RuleSettings):
     """Most lines with "{" (paper: none)."""
     sentence_count_min: int | None = 5
     """Fewest sentences in the lines that are left (datatrove: 5; paper and TFDS: 3)."""
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document, and its text without the lines that go."""
+        features = view.features
+        pages, blocks = u.tables()
+        phrases = PhraseTable.build([["lorem ipsum"], ["javascript"], self.policy_phrases, ["{"], ["["]])
+        unlimited = np.iinfo(np.int32).max
+        most = len(features.line_words) + int(np.count_nonzero(features.text.data == 0x5B)) + 1
+        spans, before, offsets = (
+            np.empty((most, 2), np.int64),
+            np.empty(most, np.uint8),
+            np.empty(len(view) + 1, np.int64),
+        )
+        m = np.zeros((len(view), 3 + len(CUTS)), np.int64)
+        n = _filter(
+            features.text.data, features.token_flags, features.line_offsets, features.line_bytes, features.line_words,
+            features.line_longest, features.line_tokens, pages, blocks, phrases.classes, phrases.goto, phrases.masks,
+            unlimited if self.line_longest_word_max is None else self.line_longest_word_max,
+            self.line_word_count_min or 0, self.terminal_punctuation, self.javascript, self.citations,
+            spans, before, offsets, m,
+        )  # fmt: skip
+        edited = assemble(features.text, Pieces(spans[:n], before[:n], offsets))
+        cuts = m[:, 3:]
+        cuts[:, _SPACE] = np.diff(features.text.offsets) - np.diff(edited.offsets) - cuts[:, 1:].sum(axis=1)
+        columns = dict(zip(self.metrics, m.T, strict=False))
+        columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
+        return Measured(struct(columns), edited)
 
 
 @kernel
@@ -173,27 +202,3 @@ def _filter(  # type: ignore[no-untyped-def]
                 pieces += 1
     offsets[n] = pieces
     return pieces
-
-
-def measure(view: View, settings: C4) -> Measured:
-    """The metrics of every document, and its text without the lines that go."""
-    features = view.features
-    pages, blocks = u.tables()
-    phrases = PhraseTable.build([["lorem ipsum"], ["javascript"], settings.policy_phrases, ["{"], ["["]])
-    unlimited = np.iinfo(np.int32).max
-    most = len(features.line_words) + int(np.count_nonzero(features.text.data == 0x5B)) + 1
-    spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(len(view) + 1, np.int64)
-    m = np.zeros((len(view), 3 + len(CUTS)), np.int64)
-    n = _filter(
-        features.text.data, features.token_flags, features.line_offsets, features.line_bytes, features.line_words,
-        features.line_longest, features.line_tokens, pages, blocks, phrases.classes, phrases.goto, phrases.masks,
-        unlimited if settings.line_longest_word_max is None else settings.line_longest_word_max,
-        settings.line_word_count_min or 0, settings.terminal_punctuation, settings.javascript, settings.citations,
-        spans, before, offsets, m,
-    )  # fmt: skip
-    edited = assemble(features.text, Pieces(spans[:n], before[:n], offsets))
-    cuts = m[:, 3:]
-    cuts[:, _SPACE] = np.diff(features.text.offsets) - np.diff(edited.offsets) - cuts[:, 1:].sum(axis=1)
-    columns = dict(zip(C4.metrics, m.T, strict=False))
-    columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
-    return Measured(struct(columns), edited)

@@ -1,6 +1,6 @@
 """Repetition of character n-grams, for scripts without spaces (ChineseWebText; Chen et al. 2023, arXiv:2311.01149)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,11 @@ class CharacterRepetition(RuleSettings):
     """Characters of an n-gram (ChineseWebText: 13). Changing it means tagging again."""
     repeated_gram_fraction_max: float | None = 0.5
     """Largest share of n-grams that occur more than once (ChineseWebText: 0.5)."""
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metric of every document."""
+        grams, repeated = _repeated(view.text.data, view.text.offsets, *u.tables(), self.gram_chars).T
+        return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))
 
 
 @kernel
@@ -69,9 +74,3 @@ def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
                     out[d, 1] += 1 if repeated[slot] else 2  # the first occurrence counts once it is repeated
                     repeated[slot] = True
     return out
-
-
-def measure(view: View, settings: CharacterRepetition) -> Measured:
-    """The metric of every document."""
-    grams, repeated = _repeated(view.text.data, view.text.offsets, *u.tables(), settings.gram_chars).T
-    return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))

@@ -6,7 +6,7 @@ Taiwan (level 1 of Big5, A440 to C67E) that GB 2312, the character set of Simpli
 """
 
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,16 @@ class Characters(RuleSettings):
     traditional_fraction_max: float | None = None
     """Largest share of Traditional Chinese characters (ChineseWebText: none)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        counts = view.features.counts
+        columns = (s.DIGITS, s.SYMBOLS, s.SPACES, s.UPPERS, s.ALPHAS, s.UNSPACEDS)
+        shares = (ratio(counts[:, column], counts[:, s.CHARS]) for column in columns)
+        found = np.zeros(len(view), np.int64)
+        _count_traditional(view.text.data, view.text.offsets, traditional(), found)
+        columns_of = (*shares, ratio(found, counts[:, s.CHARS]))
+        return Measured(struct(dict(zip(self.metrics, columns_of, strict=True))))
+
 
 @functools.cache
 def traditional() -> np.ndarray:
@@ -69,14 +79,3 @@ def _count_traditional(data, offsets, table, out):  # type: ignore[no-untyped-de
                 c = np.int64(data[i] & 0x0F) << 12 | np.int64(data[i + 1] & 0x3F) << 6 | np.int64(data[i + 2] & 0x3F)
                 if c >= _FIRST:
                     out[d] += table[c - _FIRST]
-
-
-def measure(view: View, settings: Characters) -> Measured:
-    """The metrics of every document."""
-    counts = view.features.counts
-    columns = (s.DIGITS, s.SYMBOLS, s.SPACES, s.UPPERS, s.ALPHAS, s.UNSPACEDS)
-    shares = (ratio(counts[:, column], counts[:, s.CHARS]) for column in columns)
-    found = np.zeros(len(view), np.int64)
-    _count_traditional(view.text.data, view.text.offsets, traditional(), found)
-    columns_of = (*shares, ratio(found, counts[:, s.CHARS]))
-    return Measured(struct(dict(zip(Characters.metrics, columns_of, strict=True))))

@@ -5,7 +5,7 @@ sentence-final mark, with a closing quotation mark after it or not; lines that e
 such marks (Thai, Lao) count as ended.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,28 @@ class FineWeb(RuleSettings):
     newline_to_word_ratio_max: float | None = 0.3
     """Most line breaks per token: more is a list (datatrove's `list_ratio`)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        f = view.features
+        m = np.zeros((len(view), 4), np.int64)
+        keys, stamps = hash_table(most_in_a_document(f.line_offsets))
+        _measure(
+            f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, f.line_tokens, f.token_flags,
+            self.short_line_chars, keys, stamps, m,
+        )  # fmt: skip
+        lines, ended, short, duplicate = m.T
+        breaks = f.counts[:, s.BREAKS]
+        return Measured(
+            struct(
+                {
+                    "ended_line_fraction": ratio(ended, lines),
+                    "short_line_fraction": ratio(short, lines),
+                    "duplicate_line_char_fraction": ratio(duplicate, f.counts[:, s.CHARS] - breaks),
+                    "newline_to_word_ratio": ratio(breaks, np.diff(f.token_offsets)),
+                }
+            )
+        )
+
 
 @kernel
 def _measure(  # type: ignore[no-untyped-def]
@@ -64,26 +86,3 @@ def _measure(  # type: ignore[no-untyped-def]
                 out[d, 3] += line_chars[i]
             else:
                 stamps[slot], keys[slot] = stamp, line_hash[i]
-
-
-def measure(view: View, settings: FineWeb) -> Measured:
-    """The metrics of every document."""
-    f = view.features
-    m = np.zeros((len(view), 4), np.int64)
-    keys, stamps = hash_table(most_in_a_document(f.line_offsets))
-    _measure(
-        f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, f.line_tokens, f.token_flags,
-        settings.short_line_chars, keys, stamps, m,
-    )  # fmt: skip
-    lines, ended, short, duplicate = m.T
-    breaks = f.counts[:, s.BREAKS]
-    return Measured(
-        struct(
-            {
-                "ended_line_fraction": ratio(ended, lines),
-                "short_line_fraction": ratio(short, lines),
-                "duplicate_line_char_fraction": ratio(duplicate, f.counts[:, s.CHARS] - breaks),
-                "newline_to_word_ratio": ratio(breaks, np.diff(f.token_offsets)),
-            }
-        )
-    )

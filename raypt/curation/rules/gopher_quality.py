@@ -6,7 +6,7 @@ spaces, and does not apply to text that is mostly in others; the stop words are 
 known: the rule does not apply).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -57,6 +57,32 @@ class GopherQuality(RuleSettings):
     """Stop words by language code, at most 64 each; these replace the built-in list of that language, `[]` switches the
     rule off for it."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        features = view.features
+        table = StopWordTable.build({**STOP_WORDS, **self.stop_words})
+        of_doc = table.index(view.languages.to_pylist())
+        m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
+        _measure(
+            features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
+            of_doc, table.starts, table.masks, table.hashes, table.bits, m,
+        )  # fmt: skip
+        _count_lines(features.line_offsets, features.line_flags, marked)
+        words, chars, alpha, stop_words, unspaced = m.T
+        tokens = np.diff(features.token_offsets)
+        lines = np.diff(features.line_offsets)
+        columns = {
+            "word_count": words,
+            "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words - unspaced)),
+            "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
+            "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
+            "bullet_line_fraction": ratio(marked[:, 0], lines),
+            "ellipsis_line_fraction": ratio(marked[:, 1], lines),
+            "alpha_word_fraction": ratio(alpha, tokens),
+            "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
+        }
+        return Measured(struct(columns))
+
 
 @kernel
 def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, starts, masks, hashes, bits, out):  # type: ignore[no-untyped-def]
@@ -95,30 +121,3 @@ def _count_lines(line_offsets, line_flags, out):  # type: ignore[no-untyped-def]
         for i in range(line_offsets[d], line_offsets[d + 1]):
             out[d, 0] += line_flags[i] & s.BULLET != 0
             out[d, 1] += line_flags[i] & s.ELLIPSIS_END != 0
-
-
-def measure(view: View, settings: GopherQuality) -> Measured:
-    """The metrics of every document."""
-    features = view.features
-    table = StopWordTable.build({**STOP_WORDS, **settings.stop_words})
-    of_doc = table.index(view.languages.to_pylist())
-    m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
-    _measure(
-        features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
-        of_doc, table.starts, table.masks, table.hashes, table.bits, m,
-    )  # fmt: skip
-    _count_lines(features.line_offsets, features.line_flags, marked)
-    words, chars, alpha, stop_words, unspaced = m.T
-    tokens = np.diff(features.token_offsets)
-    lines = np.diff(features.line_offsets)
-    columns = {
-        "word_count": words,
-        "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words - unspaced)),
-        "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
-        "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
-        "bullet_line_fraction": ratio(marked[:, 0], lines),
-        "ellipsis_line_fraction": ratio(marked[:, 1], lines),
-        "alpha_word_fraction": ratio(alpha, tokens),
-        "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
-    }
-    return Measured(struct(columns))

@@ -5,7 +5,7 @@ The length of a top n-gram counts one space between its tokens (none beside a ch
 duplicate n-grams none; an n-gram that occurs once is not repeated. Fractions are of all characters of the document.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -58,6 +58,23 @@ class GopherRepetition(RuleSettings):
     """Largest share of characters in 9-grams that repeat an earlier one."""
     duplicate_10_gram_char_fraction_max: float | None = 0.1
     """Largest share of characters in 10-grams that repeat an earlier one."""
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        features = view.features
+        m = np.zeros((len(view), 15), np.int64)
+        most = most_in_a_document(features.token_offsets, features.line_offsets)
+        keys, stamps = hash_table(most)
+        _measure(
+            features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
+            features.line_offsets, features.line_hash, features.line_chars, features.line_words,
+            np.empty(most, np.uint64), np.empty(most, np.int64), keys, stamps,
+            np.empty(len(keys), np.int32), np.empty(len(keys), np.int32), m,
+        )  # fmt: skip
+        chars = features.counts[:, s.CHARS]
+        columns = [ratio(m[:, 1], m[:, 0]), ratio(m[:, 2], chars), ratio(m[:, 4], m[:, 3]), ratio(m[:, 5], chars)]
+        columns += [ratio(m[:, 6 + i], chars) for i in range(len(_TOP) + len(_DUPLICATE))]
+        return Measured(struct(dict(zip(self.metrics, columns, strict=True))))
 
 
 @kernel
@@ -169,21 +186,3 @@ def _measure(  # type: ignore[no-untyped-def]
             if found == 0:  # no repeated n-gram: no longer one either
                 break
             out[d, 4 + order] = found
-
-
-def measure(view: View, settings: GopherRepetition) -> Measured:
-    """The metrics of every document."""
-    features = view.features
-    m = np.zeros((len(view), 15), np.int64)
-    most = most_in_a_document(features.token_offsets, features.line_offsets)
-    keys, stamps = hash_table(most)
-    _measure(
-        features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
-        features.line_offsets, features.line_hash, features.line_chars, features.line_words,
-        np.empty(most, np.uint64), np.empty(most, np.int64), keys, stamps,
-        np.empty(len(keys), np.int32), np.empty(len(keys), np.int32), m,
-    )  # fmt: skip
-    chars = features.counts[:, s.CHARS]
-    columns = [ratio(m[:, 1], m[:, 0]), ratio(m[:, 2], chars), ratio(m[:, 4], m[:, 3]), ratio(m[:, 5], chars)]
-    columns += [ratio(m[:, 6 + i], chars) for i in range(len(_TOP) + len(_DUPLICATE))]
-    return Measured(struct(dict(zip(GopherRepetition.metrics, columns, strict=True))))

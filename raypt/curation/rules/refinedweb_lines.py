@@ -4,13 +4,14 @@ Navigation, counters and headings in capitals go line by line; a document that l
 mending and goes as a whole. Blank lines and the indentation of lines that stay are kept.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from raypt.curation.base import CUT_PREFIX
 from raypt.curation.phrases import PhraseTable
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, ratio, struct
+from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
@@ -27,6 +28,11 @@ class RefinedWebLines(RuleSettings):
 
     stage: ClassVar[str] = "refinedweb_lines"
     metrics: ClassVar[tuple[str, ...]] = ("cut_word_fraction",)
+    edit_settings: ClassVar[tuple[str, ...]] = (
+        "line_upper_fraction_max",
+        "line_word_count_min",
+        "phrase_line_words_max",
+    )
 
     line_upper_fraction_max: float | None = 0.5
     """Lines with a larger share of capitals go (DCLM: 0.5)."""
@@ -51,6 +57,24 @@ class RefinedWebLines(RuleSettings):
     """Phrases cut from the end of a short line."""
     cut_word_fraction_max: float | None = 0.05
     """Largest share of the words of a document that the corrections may cut (RefinedWeb: 5 %)."""
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metric of every document, and its text without the lines and phrases that go."""
+        f = view.features
+        pages, blocks = u.tables()
+        spans, before, offsets, m = _filter(
+            f.text.data, f.token_flags, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
+            -1.0 if self.line_upper_fraction_max is None else self.line_upper_fraction_max, self.numeric,
+            _table(self.counter_words), self.line_word_count_min or 0,
+            self.phrase_line_words_max, _table(self.anywhere), _table(self.at_start),
+            _table(self.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
+        )  # fmt: skip
+        edited = assemble(f.text, Pieces(spans, before, offsets))
+        cuts = m[:, 2:]
+        cuts[:, _SPACE] = np.diff(f.text.offsets) - np.diff(edited.offsets) - cuts.sum(axis=1)
+        columns = {"cut_word_fraction": ratio(m[:, 1], m[:, 0])}
+        columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
+        return Measured(struct(columns), edited)
 
 
 @kernel
@@ -199,22 +223,3 @@ def _filter(  # type: ignore[no-untyped-def]
 def _table(phrases: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     table = PhraseTable.build([phrases])
     return table.classes, table.goto, table.phrase, table.depths
-
-
-def measure(view: View, settings: RefinedWebLines) -> Measured:
-    """The metric of every document, and its text without the lines and phrases that go."""
-    f = view.features
-    pages, blocks = u.tables()
-    spans, before, offsets, m = _filter(
-        f.text.data, f.token_flags, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
-        -1.0 if settings.line_upper_fraction_max is None else settings.line_upper_fraction_max, settings.numeric,
-        _table(settings.counter_words), settings.line_word_count_min or 0,
-        settings.phrase_line_words_max, _table(settings.anywhere), _table(settings.at_start),
-        _table(settings.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
-    )  # fmt: skip
-    edited = assemble(f.text, Pieces(spans, before, offsets))
-    cuts = m[:, 2:]
-    cuts[:, _SPACE] = np.diff(f.text.offsets) - np.diff(edited.offsets) - cuts.sum(axis=1)
-    columns = {"cut_word_fraction": ratio(m[:, 1], m[:, 0])}
-    columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
-    return Measured(struct(columns), edited)
