@@ -36,7 +36,7 @@ Verify = Literal["sizes", "full"]
 REASONS_SHOWN = 3
 
 
-class Damaged(Exception):
+class Damaged(UserError):
     """A card or a file is not what was written. The message names the file and what is wrong with it."""
 
 
@@ -146,7 +146,7 @@ class Card:
                 return cls.from_json(value)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             pass
-        raise Damaged(f"{uri} is damaged")
+        raise Damaged(f"{uri} is damaged: it does not hold what was written")
 
     def problem(self, sizes: Mapping[str, int]) -> str | None:
         """What is wrong by the sizes of the files that are there (by path), or None."""
@@ -295,8 +295,14 @@ def make(
 def _unusable(card: Card, identity: Identity, root: str, verify: Verify) -> str | None:
     if card.key != identity.key:
         return "; ".join(differences(card.identity, identity.words())[:REASONS_SHOWN]) or "it is another artefact"
-    problem = card.damage(root) if verify == "full" else card.problem(sizes_under(root, card.files))
+    problem = card.damage(root) if verify == "full" else card.problem(_sizes_of(root, list(card.files)))
     return None if problem is None else f"{storage.join(root, problem)}"
+
+
+def _sizes_of(root: str, paths: Sequence[str]) -> dict[str, int]:
+    """Sizes of a few files, asked for one by one: their directories may hold those of 10^5 other artefacts."""
+    found = storage.in_parallel(lambda path: storage.info(storage.join(root, path)), paths)
+    return {path: int(info["size"]) for path, info in zip(paths, found, strict=True) if info is not None}
 
 
 def sizes_under(root: str, paths: Mapping[str, Any] | Sequence[str]) -> dict[str, int]:
@@ -319,14 +325,20 @@ class Collection:
 
     root: str
     cards: str
-    """Directory of the cards, relative to `root`."""
+    """Directory of the cards, relative to `root`; empty: `root` itself."""
+    prefix: str = ""
+    """Of the names of the cards."""
+
+    @property
+    def cards_uri(self) -> str:
+        return storage.join(self.root, self.cards) if self.cards else self.root
 
     def card_uri(self, number: int) -> str:
-        return storage.join(self.root, self.cards, f"{number:05d}.json")
+        return storage.join(self.cards_uri, f"{self.prefix}{number:05d}.json")
 
     @property
     def index_uri(self) -> str:
-        return storage.join(self.root, self.cards, "index.zst")
+        return storage.join(self.cards_uri, "index.zst")
 
     def build(self, number: int, identity: Identity, maker: Callable[[Output], Any]) -> Card:
         """Make one and write its card; in a task, which may be retried."""
@@ -362,9 +374,25 @@ class Collection:
         if why:
             shown = "; ".join(f"{number}: {reason}" for number, reason in sorted(why.items())[:REASONS_SHOWN])
             more = "; ..." if len(why) > REASONS_SHOWN else ""
-            log.warning("%d of %d %s are made anew: %s%s", len(why), len(identities), self.cards, shown, more)
+            log.warning("%d of %d %s are made anew: %s%s", len(why), len(identities), identities[0].kind, shown, more)
+            # Whoever waits for a card must not meet the old one.
             storage.remove(self.index_uri)
+            storage.in_parallel(lambda n: storage.remove(self.card_uri(n)), why)
         return out
+
+    def load(self) -> dict[int, Card]:
+        """The cards of a finished collection by number, from its index; empty if it is not finished."""
+        return {n: card for n, card in self._index().items() if isinstance(card, Card)}
+
+    def gather(self, count: int) -> None:
+        """`finish` with the cards as they were written, read side by side: for makers that return less than cards."""
+        if len(self.load()) == count:
+            return
+        cards = self._read_cards(count)
+        assert len(cards) == count, f"{self.cards_uri} has {len(cards)} of {count} cards"
+        whole = [card for _, card in sorted(cards.items()) if isinstance(card, Card)]
+        if len(whole) == count:
+            self.finish(whole)
 
     def finish(self, cards: Sequence[Card]) -> None:
         """Keep all cards in one file, which the next start reads instead of theirs."""
@@ -384,8 +412,8 @@ class Collection:
             return {}
 
     def _read_cards(self, count: int) -> dict[int, Card | Damaged]:
-        names = storage.list_sizes(storage.join(self.root, self.cards))
-        numbers = [n for n in range(count) if f"{n:05d}.json" in names]
+        names = storage.list_sizes(self.cards_uri)
+        numbers = [n for n in range(count) if f"{self.prefix}{n:05d}.json" in names]
 
         def read(number: int) -> Card | Damaged | None:
             try:

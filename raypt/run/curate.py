@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from raypt import storage
+from raypt.artefact import Card
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
 from raypt.curation.config import CurationConfig
@@ -33,6 +34,8 @@ class Curated:
 
     manifest: Manifest
     ledger: Ledger
+    cards: list[Card]
+    """Of the curated parts, in shard order."""
     documents: int
     bytes: int
 
@@ -187,4 +190,4 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
         raise UserError(
             f"no document is left after curation and deduplication; {run.ledger} says which rules removed them"
         )
-    return Curated(manifest, ledger, documents, nbytes)
+    return Curated(manifest, ledger, written, documents, nbytes)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from raypt import storage
+from raypt.artefact import Collection
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
 from raypt.run.config import RunConfig
@@ -18,13 +19,12 @@ from raypt.run.curate import Curated, curate, resolve_builtin, timed_stage
 from raypt.run.open import open_run
 from raypt.run.report import write_report
 from raypt.run_dir import RunDir
-from raypt.tokens.parts import part_uris
 from raypt.tokens.store.files import TokenStore
 from raypt.tokens.store.shards import HELDOUT, TokenAccount
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import Tokenizing
-from raypt.tokens.stream.spec import StreamSpec, plan_stream, prepare_store, summarize_parts
+from raypt.tokens.stream.spec import StreamSpec, measure_parts, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.entropy import unigram_entropy
@@ -63,10 +63,13 @@ def start_stream(
     config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
 ) -> tuple[StreamSpec, Tokenizer, Tokenizing]:
     """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
-    parts, seed, train = part_uris(run.path("curated")), config.run.seed, config.train
+    parts = [run.curated(shard.index) for shard in curated.manifest.shards]
+    seed, train, verify = config.run.seed, config.train, config.run.verify
     with timed_stage(run, "tokenizer"):
-        summaries = summarize_parts(parts, config.tokens, seed)
-        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
+        contents = [card.content for card in curated.cards]
+        measured = Collection(run.uri, "work/measured")
+        summaries = measure_parts(parts, contents, config.tokens, seed, measured, verify)
+        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify)
     global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
     plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries)
     weights = {s.name: s.weight for s in curated.manifest.sources}
@@ -79,7 +82,7 @@ def start_stream(
         weights=weights if len(set(weights.values())) > 1 else None,
         micro_batch=train.micro_batch_size,
     )
-    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec)
+    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)
 
 
 def train(

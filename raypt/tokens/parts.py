@@ -41,6 +41,7 @@ def is_heldout(doc_keys: npt.NDArray[np.int64], fraction: float, seed: int) -> n
 def part_uris(curated_uri: str) -> list[str]:
     """The curated parts of a directory, in shard order; refuses gaps in their numbering."""
     names = [n for n in storage.listdir(curated_uri) if n.startswith("part-") and n.endswith(".parquet")]
+    names.sort(key=lambda name: (len(name), name))  # by number: more than 100,000 have six digits
     if not names:
         raise UserError(f"{curated_uri}: no curated part-*.parquet here")
     for i, name in enumerate(names):

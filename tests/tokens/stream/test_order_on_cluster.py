@@ -20,7 +20,7 @@ from raypt.curation.tagging import collection, identities, tag_shard
 from raypt.run.curate import freeze_inputs
 from raypt.run_dir import RunDir
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.store.files import ledger_uri
+from raypt.tokens.store import files as store
 from raypt.tokens.stream.blocks import Layout
 from raypt.tokens.stream.dataset import Batches
 from raypt.tokens.stream.producer import Tokenizing, tokenize_parts
@@ -96,7 +96,9 @@ def storm(cluster: Raylets, tmp_path_factory: pytest.TempPathFactory) -> Storm:
         killed = [(Path(collection(RunDir(run.root)).card_uri(number)), time.time())]
         wait_until(lambda: run.steps_done() >= 2, process)
         part = kill_at_work(cluster.data, "tokenize (of", curated)
-        killed.append((Path(ledger_uri(run.store, int(Path(part).stem.removeprefix("part-")))), time.time()))
+        killed.append(
+            (Path(store.collection(run.store).card_uri(int(Path(part).stem.removeprefix("part-")))), time.time())
+        )
         step = run.steps_done()
         assert process.wait(120) == 0, log.read_text()[-3000:]
     return Storm(run, calm, killed, step)

@@ -6,7 +6,7 @@ import pytest
 from raypt.errors import UserError
 from raypt.tokens.tokenizer.loaders import load_any
 
-TOKENIZERS = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "tokenizers"
+TOKENIZERS = Path(__file__).resolve().parents[3].parent / "shared" / "corpora" / "tokenizers"
 VECTORS = TOKENIZERS / "llama_cpp_vectors"
 needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="shared/corpora/tokenizers is absent: parity vectors")
 
