@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import fasttext
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
@@ -39,8 +40,6 @@ class LanguageConfig(Settings):
 
 @functools.cache
 def _load(path: str) -> Any:
-    import fasttext  # here: a configuration is read without it
-
     try:
         return fasttext.load_model(path)
     except ValueError as e:
