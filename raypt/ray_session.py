@@ -5,8 +5,6 @@ import logging
 import os
 from collections.abc import Iterator
 
-import ray
-import ray.data
 from pydantic import Field
 
 from raypt.errors import UserError
@@ -39,6 +37,8 @@ class RaySection(Settings):
 @contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job."""
+    import ray.data  # here: a configuration is read without it
+
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     # Its progress tables repeat what raypt's own progress lines say.
@@ -82,6 +82,8 @@ def check_capacity(needs: dict[str, float], gpus: float, *, autoscaling: bool) -
     Raises:
         UserError: the cluster's CPUs or GPUs are fewer than that.
     """
+    import ray
+
     have = ray.cluster_resources()
     total = sum(needs.values())
     log.info("cluster: %g CPUs, %g GPUs", have.get("CPU", 0), have.get("GPU", 0))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ pid = os.getpid
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with a package of the user's own, which Python's path does not name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
@@ -97,15 +98,18 @@ def _load_there(name: str) -> Any:
     return load(name, "reader")
 
 
-def test_workers_import_it_for_themselves_and_say_what_is_missing(here: Path) -> None:
+@pytest.fixture
+def local_ray(here: Path) -> Iterator[None]:
     ray.init(address="local", num_cpus=1, include_dashboard=False)
-    try:
-        ((there, said),) = run_tasks(_pid_there, ["own_code.filters:pid"], name="t")
-        assert there == said != os.getpid()
-        with pytest.raises(UserError, match=r"reader=own_code\.gone:x: there is no module .own_code\.gone. on "):
-            run_tasks(_load_there, ["own_code.gone:x"], name="t")
-    finally:
-        ray.shutdown()
+    yield
+    ray.shutdown()
+
+
+def test_workers_import_it_for_themselves_and_say_what_is_missing(local_ray: None) -> None:
+    ((there, said),) = run_tasks(_pid_there, ["own_code.filters:pid"], name="t")
+    assert there == said != os.getpid()
+    with pytest.raises(UserError, match=r"reader=own_code\.gone:x: there is no module 'own_code\.gone' on "):
+        run_tasks(_load_there, ["own_code.gone:x"], name="t")
 
 
 def test_what_is_installed_comes_before_the_working_directory(here: Path) -> None:
