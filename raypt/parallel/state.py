@@ -160,16 +160,21 @@ class BoxIndex:
     the axis that is cut most often, plus one vectorised comparison of those that share the cut.
     """
 
-    def __init__(self, boxes: Sequence[Box]) -> None:
-        self.boxes = boxes
-        offsets = np.array([box.offset for box in boxes], np.int64).reshape(len(boxes), -1)
-        ends = offsets + np.array([box.shape for box in boxes], np.int64).reshape(len(boxes), -1)
+    def __init__(self, offsets: npt.NDArray[np.int64], shapes: npt.NDArray[np.int64]) -> None:
+        """Both (boxes, axes)."""
+        ends = offsets + shapes
         axes = range(offsets.shape[1])
         self._axis = max(axes, key=lambda axis: len(np.unique(offsets[:, axis])), default=None)
-        order = np.arange(len(boxes)) if self._axis is None else np.argsort(offsets[:, self._axis], kind="stable")
+        order = np.arange(len(offsets)) if self._axis is None else np.argsort(offsets[:, self._axis], kind="stable")
         self._order, self._offsets, self._ends = order, offsets[order], ends[order]
         # Ends do not rise with the offsets where boxes differ in size; their running maximum does.
         self._furthest = np.empty(0) if self._axis is None else np.maximum.accumulate(self._ends[:, self._axis])
+
+    @classmethod
+    def of(cls, boxes: Sequence[Box]) -> "BoxIndex":
+        """Of at least one box."""
+        offsets, shapes = (np.array(x, np.int64).reshape(len(boxes), -1) for x in zip(*boxes, strict=True))
+        return cls(offsets, shapes)
 
     def meeting(self, box: Box) -> npt.NDArray[np.int64]:
         """Indexes of the boxes that share an element with `box`, ascending."""

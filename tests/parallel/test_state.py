@@ -57,7 +57,7 @@ def test_the_boxes_of_a_grid_that_meet_a_box_hold_it_exactly(
     wanted = data.draw(boxes_in(shape))
     array = np.arange(math.prod(shape)).reshape(shape)
     out = np.full(wanted.shape, -1)
-    found = BoxIndex(cells).meeting(wanted)
+    found = BoxIndex.of(cells).meeting(wanted)
     for i in found:
         common = wanted.meet(cells[i])
         assert common is not None, "a box that shares nothing was found"
@@ -79,7 +79,7 @@ def test_a_piece_is_the_run_of_its_buffer_in_boxes_that_are_live_views() -> None
 def test_a_matrix_cut_by_columns_over_512_ranks_is_found_in_a_time_that_does_not_grow_with_its_rows() -> None:
     """As runs of the flattened matrix this cut is 8,192 pieces a rank, four million in all."""
     cells = [Box((0, 16 * rank), (8192, 16)) for rank in range(512)]
-    index = BoxIndex(cells)
+    index = BoxIndex.of(cells)
     began = time.perf_counter()
     for rank in range(512):
         assert index.meeting(Box((0, 16 * rank), (8192, 16))).tolist() == [rank]
