@@ -15,11 +15,11 @@ from raypt import storage
 from raypt.corpus.formats import open_decompressed
 from raypt.corpus.manifest import expand
 from raypt.dedup.config import ContaminationConfig
-from raypt.dedup.kernels import U64
 from raypt.dedup.shingles import shingle
 from raypt.dedup.tokenise import tokenise
 from raypt.errors import UserError
 from raypt.kernels import kernel
+from raypt.text.hashing import U64
 
 CONTAMINATION = "dedup.contamination"
 FOUND = pa.schema(
