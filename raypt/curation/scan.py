@@ -32,6 +32,7 @@ from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.buffers import TextBatch
 from raypt.text.hashing import hash_bytes
+from raypt.text.utf8 import character_start, decode, width_of
 
 _DOT = 0x2E
 
@@ -48,14 +49,12 @@ def _decode(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyp
             cls[k] = blocks[0, b]
             i += 1
         else:
-            n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
+            n = width_of(b)
             if i + n > end:  # not UTF-8: cannot happen in an Arrow string, but must not read beyond the buffer
                 cls[k] = 0
                 i = end
             else:
-                c = b & (0xFF >> (n + 1))
-                for m in range(1, n):
-                    c = c << 6 | data[i + m] & 0x3F
+                c, n = decode(data, i)
                 cls[k] = blocks[pages[c >> 8], c & 0xFF] if c < 0x110000 else 0
                 i += n
         k += 1
@@ -66,16 +65,11 @@ def _decode(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyp
 @kernel
 def _last_char(data, start, end, pages, blocks):  # type: ignore[no-untyped-def]
     """(class bits, byte position) of the last character of data[start:end], not empty."""
-    p = end - 1
-    while p > start and data[p] & 0xC0 == 0x80:
-        p -= 1
+    p = character_start(data, end - 1, start)
     b = data[p]
     if b < 0x80:
         return blocks[0, b], p
-    n = end - p
-    c = b & (0xFF >> (n + 1))
-    for m in range(1, n):
-        c = c << 6 | data[p + m] & 0x3F
+    c, _ = decode(data, p)
     return (blocks[pages[c >> 8], c & 0xFF] if c < 0x110000 else blocks[0, 0]), p
 
 

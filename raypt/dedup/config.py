@@ -94,7 +94,9 @@ class ContaminationConfig(Settings):
     """Files or globs of the evaluation sets: JSON lines or text of a sample a line (plain, .gz, .zst, ...), or Parquet.
     None: off."""
     fields: tuple[str, ...] = ()
-    """Fields that together make a sample (question, choices, answer, ...); none named: all with text, but `id`."""
+    """Fields that together make a sample, as paths: `question`, `choices.text`, `messages[].content` (a list is gone
+    through element by element). None named: all text of a row, nested too, but `id`. A field that names text in no row
+    is an error."""
     ngram: int = Field(8, ge=1, le=64)
     """Words in an n-gram. 8 as in PaLM (Chowdhery et al., 2022)."""
     min_coverage: float = Field(0.7, gt=0.0, le=1.0)

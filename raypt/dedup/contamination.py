@@ -2,24 +2,18 @@
 
 import functools
 import itertools
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raypt import storage
-from raypt.corpus.formats.compression import open_decompressed
-from raypt.corpus.manifest import expand
 from raypt.dedup.config import ContaminationConfig
-from raypt.dedup.kernels import U64
 from raypt.dedup.shingles import shingle
 from raypt.dedup.tokenise import tokenise
-from raypt.errors import UserError
 from raypt.kernels import kernel
+from raypt.text.hashing import U64
 
 CONTAMINATION = "dedup.contamination"
 FOUND = pa.schema(
@@ -34,61 +28,7 @@ FOUND = pa.schema(
     ]
 )
 """What is logged of a contaminated document: the sample it covers most of, and one of the n-grams they share."""
-SAMPLES = pa.schema([("file", pa.string()), ("sample", pa.string()), ("text", pa.large_string())])
 FILTER_BITS_A_HASH = 16
-
-
-def _rows(uri: str) -> Iterator[dict[str, Any]]:
-    """The rows of an evaluation file: Parquet, JSON lines, or plain text of a sample a line."""
-    name = uri.removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2").removesuffix(".xz")
-    if name.endswith(".parquet"):
-        with storage.open_read(uri) as f:
-            for batch in pq.ParquetFile(f).iter_batches(1024):
-                yield from batch.to_pylist()
-        return
-    with open_decompressed(uri) as f:
-        for row, line in enumerate(f, start=1):
-            if name.endswith((".jsonl", ".json", ".ndjson")):
-                try:
-                    value = json.loads(line)
-                except ValueError as e:
-                    raise UserError(f"dedup.contamination.paths: {uri}, row {row}: not JSON ({e})") from None
-                if not isinstance(value, dict):
-                    raise UserError(f"dedup.contamination.paths: {uri}, row {row}: not a JSON object")
-                yield value
-            else:
-                yield {"text": line.decode("utf-8", "replace")}
-
-
-def _text_of(row: dict[str, Any], fields: Sequence[str]) -> str:
-    """The values of `fields`, of all fields but "id" if none is named; lists of strings are joined."""
-    parts = []
-    for name in fields or [name for name in row if name != "id"]:
-        value = row.get(name)
-        values = value if isinstance(value, list) else [value]
-        parts += [v for v in values if isinstance(v, str)]
-    return "\n".join(parts)
-
-
-def evaluation_files(config: ContaminationConfig) -> list[str]:
-    """The files of `paths`; UserError for a path that matches none."""
-    files = []
-    for pattern in config.paths:
-        found = expand(pattern)
-        if not found:
-            raise UserError(f"dedup.contamination.paths: {pattern}: no such file")
-        files += found
-    return files
-
-
-def read_samples(config: ContaminationConfig) -> pa.Table:
-    """SAMPLES of the evaluation sets; a sample is named by its "id", else by its row number from 1."""
-    rows = [
-        {"file": uri, "sample": str(row.get("id", number)), "text": _text_of(row, config.fields)}
-        for uri in evaluation_files(config)
-        for number, row in enumerate(_rows(uri), start=1)
-    ]
-    return pa.Table.from_pylist(rows, schema=SAMPLES)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.dedup.documents import read_some
 from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.kernels import mix_all
 from raypt.dedup.plan import load_plan
 from raypt.dedup.verify import EVIDENCE, evidence, refine
+from raypt.text.hashing import murmur64_all
 
 EXACT, FUZZY, INDEXED = "dedup.exact", "dedup.fuzzy", "dedup.index"
 INDEX_SOURCE = "(index)"
@@ -66,7 +66,7 @@ def join_members(item: tuple[str, int]) -> int:
         ordered = pa.array([texts[key] for key in members["doc_key"].to_pylist()], pa.large_string())
         members = members.append_column(EVIDENCE, evidence(ordered, plan.config.fuzzy))
     members = members.append_column("root", labels["root"]).append_column("priority", pa.array(levels, pa.int64()))
-    partition = partition_of(mix_all(column(labels, "root")), plan.partitions)
+    partition = partition_of(murmur64_all(column(labels, "root")), plan.partitions)
     write_partitioned(done, members, partition, plan.partitions, fingerprint=plan.parameters)
     return int(members.num_rows)
 
@@ -147,7 +147,7 @@ def summarise(elected: pa.Table) -> ClusterSummary:
 def _sample(
     clusters: np.ndarray, starts: np.ndarray, sizes: np.ndarray, keys: np.ndarray
 ) -> list[tuple[int, list[int]]]:
-    order = mix_all(clusters)
+    order = murmur64_all(clusters)
     chosen = np.argsort(order, kind="stable")[:SAMPLE_CLUSTERS].tolist()
     return [(int(order[i]), keys[starts[i] : starts[i] + min(sizes[i], SAMPLE_MEMBERS)].tolist()) for i in chosen]
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.contamination import FOUND, contamination_report, evaluation_files, read_samples
+from raypt.dedup.contamination import FOUND, contamination_report
 from raypt.dedup.elect import ClusterSummary, elect_partition, join_members
 from raypt.dedup.empirical import measure_curve
 from raypt.dedup.finish import CLUSTERS, finish_shard
@@ -29,6 +29,7 @@ from raypt.dedup.plan import (
     power_of_two,
 )
 from raypt.dedup.report import build_report, describe_clusters
+from raypt.dedup.samples import evaluation_files, read_samples
 from raypt.dedup.signing import sign_shard
 from raypt.dedup.spans import find_repeats, hash_shard_spans
 from raypt.errors import UserError

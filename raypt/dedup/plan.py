@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.unicode import UNICODE_VERSION
 from raypt.errors import UserError
 from raypt.settings import Settings
+from raypt.text.unicode import UNICODE_VERSION
 
 TaskRunner = Callable[..., list[Any]]
 """`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
 PASSES = "passes-"
 """How the directories of intermediate files are called, before the plan's key."""
-FORMAT = 1
+FORMAT = 2
 """Version of the intermediate files and hash functions; part of every fingerprint."""
 BAND_ROW_BYTES = 16
 SORT_FACTOR = 5

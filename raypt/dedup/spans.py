@@ -11,8 +11,8 @@ from raypt.dedup.documents import read_live
 from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
 from raypt.dedup.plan import load_plan
 from raypt.dedup.sentences import hash_spans, hash_units
-from raypt.dedup.tokenise import text_buffers
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
 
 SENTENCES, REMAINDER = "dedup.sentences", "dedup.remainder"
 EDITS = pa.schema([("doc_key", pa.int64()), ("starts", pa.list_(pa.int64())), ("stops", pa.list_(pa.int64()))])
@@ -124,7 +124,7 @@ def cut_repeats(docs: pa.Table, repeats: pa.Table, config: SentenceConfig) -> tu
     the end of a text the white space before a cut goes with it. Pure.
     """
     units = hash_units(docs["text"], config.unit)
-    data, texts = text_buffers(docs["text"])
+    data, texts = string_buffers(docs["text"])
     keys = docs["doc_key"].to_numpy()
     at = np.searchsorted(keys, repeats["doc_key"].to_numpy())
     inside = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == repeats["doc_key"].to_numpy())
@@ -174,7 +174,7 @@ def _remove(data: Any, texts: Any, firsts: Any, lasts: Any, bounds: Any, out: An
 
 def cut_text(text: pa.Array | pa.ChunkedArray, edits: pa.Table) -> pa.Array:
     """large_string[n]: each text without what its row of EDITS cuts. Pure."""
-    data, texts = text_buffers(text)
+    data, texts = string_buffers(text)
     edits = edits.combine_chunks()
     starts, stops = (
         edits[name].chunk(0) if edits.num_rows else pa.array([], EDITS.field(name).type) for name in ("starts", "stops")

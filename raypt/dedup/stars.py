@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.kernels import mix_all
 from raypt.dedup.plan import Plan, TaskRunner, load_plan
+from raypt.text.hashing import murmur64_all
 
 Star = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
 
@@ -53,7 +53,7 @@ def both_ways(edges: np.ndarray) -> np.ndarray:
 
 def _write_edges(plan: Plan, uri: str, edges: np.ndarray) -> None:
     """Edges by the partition of their first node."""
-    partition = partition_of(mix_all(edges[:, 0]), plan.partitions)
+    partition = partition_of(murmur64_all(edges[:, 0]), plan.partitions)
     rows = pa.table({"node": edges[:, 0], "other": edges[:, 1]})
     write_partitioned(uri, rows, partition, plan.partitions, fingerprint=plan.parameters)
 

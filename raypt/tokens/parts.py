@@ -12,6 +12,7 @@ import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.text.buffers import string_buffers
 from raypt.tokens.config import HeldoutConfig
 from raypt.tokens.order import hash_array, key_of
 
@@ -109,8 +110,5 @@ def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0
 
 def _utf8(strings: pa.StringArray) -> memoryview:
     """The bytes of all strings of an array, one after the other; no copy."""
-    _, offsets, data = strings.buffers()
-    if data is None or not len(strings):
-        return memoryview(b"")
-    bounds = np.frombuffer(offsets, np.int32)[strings.offset : strings.offset + len(strings) + 1]
-    return memoryview(data)[bounds[0] : bounds[-1]]
+    data, offsets = string_buffers(strings)
+    return data[offsets[0] : offsets[-1]].data

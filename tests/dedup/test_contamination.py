@@ -10,7 +10,8 @@ import pytest
 from raypt import storage
 from raypt.dedup import DedupConfig, deduplicate
 from raypt.dedup.config import ContaminationConfig, SentenceConfig
-from raypt.dedup.contamination import SAMPLES, build_evaluation, find_contaminated, read_samples
+from raypt.dedup.contamination import build_evaluation, find_contaminated
+from raypt.dedup.samples import SAMPLES, read_samples
 from raypt.errors import UserError
 from tests.dedup.reference import documents, removed_keys, write_shards
 
@@ -84,6 +85,50 @@ def test_a_broken_row_or_a_missing_file_is_named(tmp_path: Path) -> None:
         read_samples(ContaminationConfig(paths=(str(tmp_path / "bad.jsonl"),)))
     with pytest.raises(UserError, match=r"contamination\.paths: .*none\.jsonl: no such file"):
         read_samples(ContaminationConfig(paths=(str(tmp_path / "none.jsonl"),)))
+
+
+NESTED = [{"id": 1, "messages": [{"role": "user", "content": QUESTION}]}, {"id": 2, "messages": []}]
+
+
+@pytest.mark.parametrize("fields", [(), ("messages[].content",), ("messages.content",)])
+def test_a_sample_in_nested_fields_is_looked_for(tmp_path: Path, fields: tuple[str, ...]) -> None:
+    path = tmp_path / "eval.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in NESTED))
+    storage.write_parquet(str(tmp_path / "eval.parquet"), pa.Table.from_pylist(NESTED[:1]))
+    for name in ("eval.jsonl", "eval.parquet"):
+        options: dict[str, Any] = {"paths": (str(tmp_path / name),), "fields": fields}
+        config = ContaminationConfig(**options, min_coverage=0.5)
+        evaluation = build_evaluation(read_samples(config), config)
+        (row,) = find_contaminated(documents([filler(1), QUESTION]), evaluation, config).to_pylist()
+        assert (row["doc_key"], row["sample"]) == (1, "1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (("mesages[].content",), r"eval\.jsonl holds no text in mesages\[\]\.content .*text is in messages\[\]\.role"),
+        (("messages.content", "answer"), r"fields: answer: no such text in any row of .*eval\.jsonl"),
+    ],
+)
+def test_a_field_that_yields_no_text_is_named(tmp_path: Path, fields: tuple[str, ...], message: str) -> None:
+    path = tmp_path / "eval.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in NESTED))
+    with pytest.raises(UserError, match=message):
+        read_samples(ContaminationConfig(paths=(str(path),), fields=fields))
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", '{"n": 3, "q": null}\n', '{"q": " "}\n'])
+def test_a_set_without_text_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "eval.jsonl").write_text(content)
+    with pytest.raises(UserError, match=r"eval\.jsonl holds no text to look for"):
+        read_samples(ContaminationConfig(paths=(str(tmp_path / "eval.jsonl"),)))
+
+
+def test_a_field_that_only_one_of_several_sets_has_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": QUESTION}))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"choices": {"text": [CHINESE]}}))
+    config = ContaminationConfig(paths=(str(tmp_path / "*.jsonl"),), fields=("question", "choices.text"))
+    assert read_samples(config)["text"].to_pylist() == [QUESTION, CHINESE]
 
 
 def test_contaminated_documents_are_removed_logged_and_keep_nobody_out(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
-from raypt.dedup.unicode import IDEOGRAPH, LAST_IDEOGRAPH, TABLE_SIZE, character_classes
+from raypt.text.unicode import IDEOGRAPH, LAST_IDEOGRAPH, TABLE_SIZE, word_classes
 from tests.dedup.reference import datasketch_signature, tokens, unspaced
 
 TEXTS = [
@@ -53,7 +53,7 @@ def test_signatures_of_documents_longer_than_a_hash_block_equal_datasketch() -> 
 
 
 def test_the_characters_that_are_words_by_themselves_are_those_of_unspaced_scripts() -> None:
-    classes = character_classes()
+    classes = word_classes()
     for code in range(0x110000):
         category = unicodedata.category(chr(code))
         if category[0] in "LN" and code <= LAST_IDEOGRAPH:

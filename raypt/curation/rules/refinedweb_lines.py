@@ -15,6 +15,7 @@ from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
+from raypt.text.utf8 import decode
 
 # Why something goes; "phrase" cuts a part of a line.
 CUTS = ("upper_case", "numeric", "counter", "short", "phrase", "white_space")
@@ -132,10 +133,7 @@ def _mostly_upper(data, start, end, limit, pages, blocks):  # type: ignore[no-un
             uppers += 0x41 <= b <= 0x5A
             i += 1
         else:
-            n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
-            c = np.int64(b & (0xFF >> (n + 1)))
-            for m in range(1, n):
-                c = c << 6 | data[i + m] & 0x3F
+            c, n = decode(data, i)
             chars += 1
             uppers += (blocks[pages[c >> 8], c & 0xFF] & u.UPPER) != 0
             i += n

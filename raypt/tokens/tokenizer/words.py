@@ -3,33 +3,16 @@
 Each function takes the document's bytes and says where the word that begins at `at` ends.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from raypt.kernels import kernel
+from raypt.text.utf8 import character
 from raypt.tokens.tokenizer.byte_level import LETTER, NUMBER, SPACE
 
 U8: TypeAlias = npt.NDArray[np.uint8]
-
-
-@kernel
-def _character(data: U8, at: int) -> tuple[Any, int]:
-    """(code point, bytes) of the UTF-8 character at `at`."""
-    b = np.int64(data[at])
-    if b < 0x80:
-        return b, 1
-    if b < 0xE0:
-        return (b & 0x1F) << 6 | (np.int64(data[at + 1]) & 0x3F), 2
-    if b < 0xF0:
-        return (b & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | (np.int64(data[at + 2]) & 0x3F), 3
-    return (
-        (b & 0x07) << 18
-        | (np.int64(data[at + 1]) & 0x3F) << 12
-        | (np.int64(data[at + 2]) & 0x3F) << 6
-        | (np.int64(data[at + 3]) & 0x3F)
-    ), 4
 
 
 @kernel
@@ -37,7 +20,7 @@ def _run(data: U8, at: int, end: int, classes: U8, mask: int, wanted: int, most:
     """End of the run of at most `most` characters whose class masked by `mask` is `wanted`."""
     n = 0
     while at < end and n < most:
-        c, size = _character(data, at)
+        c, size = character(data, at)
         if classes[c] & mask != wanted:
             break
         at += size
@@ -69,7 +52,7 @@ def _spaces(data: U8, at: int, end: int, classes: U8, isolate_digits: bool) -> i
     r"""End of the match of `\s+(?!\S)|\s+` at a space."""
     stop, last = at, at
     while stop < end:
-        c, size = _character(data, stop)
+        c, size = character(data, stop)
         if not classes[c] & SPACE:
             # The piece ends where a number was cut out: no non-space follows.
             if isolate_digits and classes[c] & NUMBER:
@@ -85,7 +68,7 @@ def _spaces(data: U8, at: int, end: int, classes: U8, isolate_digits: bool) -> i
 @kernel
 def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate_digits: bool) -> int:
     r"""End of the word at `at` by `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`."""
-    first, size = _character(data, at)
+    first, size = character(data, at)
     if first == 0x27:
         stop = _contraction(data, at, end, False)
         if stop > at:
@@ -95,7 +78,7 @@ def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate
     if first == 0x20:
         if at + 1 == end:
             return end
-        following, size = _character(data, at + 1)
+        following, size = character(data, at + 1)
         kind = classes[following]
         if isolate_digits and kind & NUMBER:
             return at + 1
@@ -112,7 +95,7 @@ def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate
 @kernel
 def cl100k_word(data: U8, at: int, end: int, classes: U8, max_digits: int) -> int:
     """End of the word at `at` by the pattern of cl100k, LLaMA 3 and Qwen 2 (see `byte_level`)."""
-    first, size = _character(data, at)
+    first, size = character(data, at)
     if first == 0x27:
         stop = _contraction(data, at, end, True)
         if stop > at:
@@ -123,7 +106,7 @@ def cl100k_word(data: U8, at: int, end: int, classes: U8, max_digits: int) -> in
     if kind & NUMBER:
         return _run(data, at, end, classes, NUMBER, NUMBER, max_digits)
     if first != 0x0A and first != 0x0D and at + size < end:
-        following, width = _character(data, at + size)
+        following, width = character(data, at + size)
         if classes[following] & LETTER:
             return _run(data, at + size + width, end, classes, LETTER, LETTER, end)
     body = at + 1 if first == 0x20 else at
@@ -134,7 +117,7 @@ def cl100k_word(data: U8, at: int, end: int, classes: U8, max_digits: int) -> in
         return stop
     newline, stop = -1, at
     while stop < end:
-        c, width = _character(data, stop)
+        c, width = character(data, stop)
         if not classes[c] & SPACE:
             break
         stop += width
