@@ -18,8 +18,9 @@ _LOCK = threading.Lock()
 class Kernel:
     """A function that numba compiles at its first call; to numba, a dispatcher, so that one kernel may call another."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         self.py_func = function
+        self._options = options
         self._dispatcher: Any = None
         functools.update_wrapper(self, function)
 
@@ -32,7 +33,7 @@ class Kernel:
                     import numba
 
                     importlib.import_module("raypt.kernel_cache")
-                    self._dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(self.py_func)
+                    self._dispatcher = numba.njit(**self._options)(self.py_func)
         return self._dispatcher
 
     @property
@@ -52,4 +53,9 @@ def kernel(fn: Callable[..., Result]) -> Callable[..., Result]:
     numba finds the types from the arguments, so to its callers a kernel is a function of anything; what it returns is
     what its annotation says.
     """
-    return cast(Callable[..., Result], Kernel(fn))
+    return cast(Callable[..., Result], Kernel(fn, cache=True, nogil=True, error_model="numpy"))
+
+
+def inlined(fn: Callable[..., Result]) -> Callable[..., Result]:
+    """A piece of kernels, compiled into each of them."""
+    return cast(Callable[..., Result], Kernel(fn, inline="always"))

@@ -8,12 +8,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import ray
 
 # A stray call into Ray after a test has shut it down must fail. Ray would start a cluster for it instead, and end the
 # whole process a minute after that cluster is gone.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
+# The first example of a kernel pays for its compilation, and CI's cores are shared: time is no property of the code.
+hypothesis.settings.register_profile("raypt", deadline=None)
+hypothesis.settings.load_profile("raypt")
 
 HERE = Path(__file__).parent
 

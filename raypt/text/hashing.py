@@ -4,21 +4,11 @@ What is stored (signatures, band hashes, sample orders, the index of deduplicati
 or a format version: these never change. `hash_bytes`, `chain` and `spread` are not stored anywhere and may.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba as nb
 import numpy as np
 
-from raypt.kernels import kernel
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def inlined(function: F) -> F:
-    """A piece of a kernel, compiled into it."""
-    return cast(F, nb.njit(inline="always")(function))
-
+from raypt.kernels import inlined, kernel
 
 U32, U64 = np.uint32, np.uint64
 _U, _U32 = U64, U32

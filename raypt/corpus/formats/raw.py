@@ -87,7 +87,8 @@ class RawFile:
     def _open(self) -> IO[bytes]:
         options = {} if self._local else {"cache_type": "none"}
         try:
-            return self._fs.open(self._path, "rb", **options)
+            opened: IO[bytes] = self._fs.open(self._path, "rb", **options)
+            return opened
         except FileNotFoundError:
             raise changed(self.uri, "is gone") from None
         except OSError as e:

@@ -14,9 +14,9 @@ from raypt.text.hashing import GOLDEN, splitmix64_all
 def uniform(doc_key: np.ndarray, seed: int) -> np.ndarray:
     """A uniform float64 in [0, 1) for each key: SplitMix64 of (key, seed), the same on every retry and worker."""
     with np.errstate(over="ignore"):
-        x = doc_key.astype(np.uint64) + GOLDEN * np.uint64((2 * seed + 1) & (2**64 - 1))
-    x = splitmix64_all(x)
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        keys = doc_key.astype(np.uint64) + GOLDEN * np.uint64((2 * seed + 1) & (2**64 - 1))
+    x: np.ndarray = splitmix64_all(keys)
+    return np.asarray((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 @dataclass(frozen=True)
