@@ -15,6 +15,7 @@ BENCHES = {
     "tokens": "raypt.bench.tokens",
     "train": "raypt.bench.training",
     "checkpoint": "raypt.bench.checkpoint",
+    "scale": "raypt.run.scale",
 }
 
 

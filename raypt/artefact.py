@@ -384,16 +384,6 @@ class Collection:
         """The cards of a finished collection by number, from its index; empty if it is not finished."""
         return {n: card for n, card in self._index().items() if isinstance(card, Card)}
 
-    def gather(self, count: int) -> None:
-        """`finish` with the cards as they were written, read side by side: for makers that return less than cards."""
-        if len(self.load()) == count:
-            return
-        cards = self._read_cards(count)
-        assert len(cards) == count, f"{self.cards_uri} has {len(cards)} of {count} cards"
-        whole = [card for _, card in sorted(cards.items()) if isinstance(card, Card)]
-        if len(whole) == count:
-            self.finish(whole)
-
     def finish(self, cards: Sequence[Card]) -> None:
         """Keep all cards in one file, which the next start reads instead of theirs."""
         lines = b"\n".join(canonical(card.to_json()) for card in cards)

@@ -9,6 +9,7 @@ a directory, `read_range` fetches the bytes that are wanted and no others, `in_p
 """
 
 import contextlib
+import contextvars
 import io
 import json
 import os
@@ -155,7 +156,8 @@ def in_parallel(fn: Callable[[Item], Result], items: Iterable[Item], workers: in
     if len(items) < 2:
         return [fn(item) for item in items]
     with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="storage") as pool:
-        return list(pool.map(fn, items))
+        futures = [pool.submit(contextvars.copy_context().run, fn, item) for item in items]
+        return [future.result() for future in futures]
 
 
 @contextlib.contextmanager

@@ -3,10 +3,12 @@
 What is tagged does not depend on thresholds (contract 2: tag, then decide), so neither does its identity.
 """
 
+import functools
 import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from raypt.curation.quality.model import QualityModel
 from raypt.curation.tagger import Tagger
 from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
-from raypt.tasks import TaskProgress, cluster_cpus, user_error_in
+from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, user_error_in
 
 log = logging.getLogger("raypt")
 
@@ -128,41 +130,61 @@ def tag(
     corpus: CorpusConfig,
     curation: CurationConfig,
     quality: QualityModel | None,
-    actors: RaySection,
+    actors: RaySection | None,
     verify: Verify,
 ) -> list[Card]:
-    """Tag every shard that is not whole with an autoscaling pool of Ray Data actors; all cards, in shard order."""
+    """Tag every shard that is not whole; all cards, in shard order. `actors`: settings of the autoscaling pool of Ray
+    Data actors that does it; None: this process.
+    """
     wanted = identities(manifest, corpus, curation, quality)
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
-    if todo:
-        most = max(actors.min_actors, actors.max_actors or max(1, int(cluster_cpus() / actors.actor_cpus)))
-        # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
-        shared = [ray.put(manifest)], [ray.put(wanted)]
-        dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
-            TagShards,
-            fn_constructor_args=(
-                run.uri,
-                shared[0],
-                corpus,
-                curation,
-                {} if quality is None else {"quality": quality.uri},
-                shared[1],
-            ),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
-            num_cpus=actors.actor_cpus,
-        )
-        dataset.set_name("curate")
-        progress = TaskProgress("curate", len(todo))
-        try:
-            for row in dataset.iter_rows():
-                card = Card.from_json(json.loads(row["card"]))
-                cards[card.account["shard"]] = card
-                progress.add()
-        except ray.exceptions.RayTaskError as e:
-            raise user_error_in(e) or e from None
+    artefacts = {} if quality is None else {"quality": quality.uri}
+    if todo and actors is None:
+        tagger = Tagger(curation, artefacts)
+        work = functools.partial(_tag_one, run, manifest, corpus, tagger, wanted)
+        for shard, card in zip(todo, run_tasks(work, todo, name="curate"), strict=True):
+            cards[shard] = card
+    elif todo and actors is not None:
+        for card in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors):
+            cards[card.account["shard"]] = card
     done = [card for card in cards if card is not None]
     assert len(done) == len(wanted), "a shard was not tagged"
     collection(run).finish(done)
     return done
+
+
+def _tag_one(
+    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, wanted: list[Identity], shard: int
+) -> Card:
+    return tag_shard(run, manifest, corpus, tagger, shard, wanted[shard])
+
+
+def _on_actors(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    curation: CurationConfig,
+    artefacts: dict[str, str],
+    wanted: list[Identity],
+    todo: list[int],
+    actors: RaySection,
+) -> Iterator[Card]:
+    most = max(actors.min_actors, actors.max_actors or max(1, int(cluster_cpus() / actors.actor_cpus)))
+    # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
+    shared = [ray.put(manifest)], [ray.put(wanted)]
+    dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
+        TagShards,
+        fn_constructor_args=(run.uri, shared[0], corpus, curation, artefacts, shared[1]),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
+        num_cpus=actors.actor_cpus,
+    )
+    dataset.set_name("curate")
+    progress = TaskProgress("curate", len(todo))
+    try:
+        for row in dataset.iter_rows():
+            progress.add()
+            yield Card.from_json(json.loads(row["card"]))
+    except ray.exceptions.RayTaskError as e:
+        raise user_error_in(e) or e from None

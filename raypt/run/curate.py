@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from raypt import storage
@@ -40,6 +40,10 @@ class Curated:
     bytes: int
 
 
+observers: list[Callable[[str], AbstractContextManager[None]]] = []
+"""What else is opened around each stage, with its name: benchmarks measure there."""
+
+
 @contextmanager
 def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     """Log a stage's start and end, and keep its wall seconds and what the block reports in `work/stages/<name>.json`.
@@ -49,11 +53,14 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     log.info("== %s", name)
     start = time.time()
     figures: dict[str, float] = {}
-    yield figures
-    figures |= {"started": start, "seconds": time.time() - start}
-    uri = run.path("work", "stages", f"{name}.json")
-    if not storage.exists(uri):
-        storage.write_json(uri, figures)
+    with ExitStack() as stack:
+        for observer in observers:
+            stack.enter_context(observer(name))
+        yield figures
+        figures |= {"started": start, "seconds": time.time() - start}
+        uri = run.path("work", "stages", f"{name}.json")
+        if not storage.exists(uri):
+            storage.write_json(uri, figures)
 
 
 def resolve_builtin(config: RunConfig) -> RunConfig:
@@ -139,8 +146,9 @@ def dedup_account(result: DedupResult) -> StageAccount:
     return Ledger.from_json({"dedup": entry}).stages["dedup"]
 
 
-def curate(config: RunConfig, run: RunDir) -> Curated:
-    """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray.
+def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curated:
+    """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray, or does all of it
+    `in_process`.
 
     Raises:
         UserError: input that cannot be used, too much of it unreadable, nothing left.
@@ -156,7 +164,7 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
     verify = config.run.verify
     with timed_stage(run, "curate") as figures:
-        tagged = tag(run, manifest, config.corpus, config.curation, model, config.ray, verify)
+        tagged = tag(run, manifest, config.corpus, config.curation, model, None if in_process else config.ray, verify)
         accounts = [card.account for card in tagged]
         check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
         ledger = Ledger({"read": reading_account(accounts)})

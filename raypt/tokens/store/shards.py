@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
-from raypt.artefact import Identity, Output, make
+from raypt.artefact import Card, Identity, Output, make
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
 from raypt.tokens.parts import column, is_heldout, read_batches
 from raypt.tokens.store import files as store
@@ -146,7 +146,7 @@ def _tokenize(
     return sections
 
 
-def _make_shard(
+def make_shard(
     curated_uri: str,
     shard: int,
     tokenizer: Tokenizer,
@@ -156,7 +156,10 @@ def _make_shard(
     content: str,
     *,
     heldout: bool,
-) -> TokenAccount:
+) -> Card:
+    """Make the store shard of a curated part under `root` (see `tokenize_shard`); its card, whose account is a
+    TokenAccount.
+    """
     made_of = store_identity(tokenizer, config, seed)
     identity = shard_identity(made_of, content)
 
@@ -180,8 +183,7 @@ def _make_shard(
 
     card_uri = store.collection(root).card_uri(shard)
     refuse = "use another store directory, or delete this one"
-    card = make(identity, root, card_uri.removeprefix(f"{root.rstrip('/')}/"), maker, refuse=refuse)
-    return TokenAccount.from_json(card.account)
+    return make(identity, root, card_uri.removeprefix(f"{root.rstrip('/')}/"), maker, refuse=refuse)
 
 
 def tokenize_shard(
@@ -198,7 +200,8 @@ def tokenize_shard(
     Does nothing if the shard is there already. `content` is the part's hash, kept in the card. Raises UserError if
     the shard there was made by other settings.
     """
-    return _make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    card = make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    return TokenAccount.from_json(card.account)
 
 
 def tokenize_heldout(
@@ -212,4 +215,5 @@ def tokenize_heldout(
 ) -> TokenAccount:
     """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
     root = storage.join(store_uri, HELDOUT)
-    return _make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    card = make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    return TokenAccount.from_json(card.account)

@@ -8,18 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raypt import storage
-from raypt.artefact import Verify
+from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import collection, wanted_uri
-from raypt.tokens.store.shards import (
-    HELDOUT,
-    TokenAccount,
-    shard_identity,
-    store_identity,
-    tokenize_heldout,
-    tokenize_shard,
-)
+from raypt.tokens.store.shards import HELDOUT, TokenAccount, make_shard, shard_identity, store_identity
 from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.reader import FAILURE_FILE
 from raypt.tokens.stream.spec import StorePlan, StreamSpec
@@ -45,14 +38,13 @@ class _Task:
 
     heldout: bool = False
 
-    def __call__(self, shard: int) -> TokenAccount:
+    def __call__(self, shard: int) -> Card:
         tokenizer = load_tokenizer(self.tokenizer_uri)
-        work = tokenize_heldout if self.heldout else tokenize_shard
-        account = work(
-            self.part_uris[shard], shard, tokenizer, self.config, self.store_uri, self.seed, self.contents[shard]
-        )
-        StreamMetrics().add(shards_tokenized=1, tokens_made=account.packed_tokens)
-        return account
+        root = storage.join(self.store_uri, HELDOUT) if self.heldout else self.store_uri
+        part, content = self.part_uris[shard], self.contents[shard]
+        card = make_shard(part, shard, tokenizer, self.config, root, self.seed, content, heldout=self.heldout)
+        StreamMetrics().add(shards_tokenized=1, tokens_made=card.account["packed_tokens"])
+        return card
 
 
 class StoreWork:
@@ -74,21 +66,22 @@ class StoreWork:
         made_of = store_identity(load_tokenizer(tokenizer_uri), config, plan.seed)
         identities = [shard_identity(made_of, content) for content in contents]
         cards = collection(self.root).survey(identities, verify)
-        self.accounts = {i: TokenAccount.from_json(card.account) for i, card in enumerate(cards) if card is not None}
+        self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
 
     def make(self, shards: Sequence[int], name: str, max_in_flight: int | None = None) -> None:
         """Make those of `shards` that are not there."""
-        todo = [shard for shard in shards if shard not in self.accounts]
+        todo = [shard for shard in shards if shard not in self.cards]
         stream = self.config.stream
         cpus, labels = stream.tokenizer_cpus, stream.labels
         made = run_tasks(self.task, todo, name=name, num_cpus=cpus, labels=labels, max_in_flight=max_in_flight)
-        self.accounts |= dict(zip(todo, made, strict=True))
+        self.cards |= dict(zip(todo, made, strict=True))
 
     def finish(self) -> list[TokenAccount]:
         """Keep the cards of all shards in one file; the accounts, in shard order."""
-        collection(self.root).gather(self.shards)
-        return [self.accounts[shard] for shard in range(self.shards)]
+        cards = [self.cards[shard] for shard in range(self.shards)]
+        collection(self.root).finish(cards)
+        return [TokenAccount.from_json(card.account) for card in cards]
 
 
 def tokenize_heldout_parts(
@@ -144,7 +137,7 @@ def tokenize_parts(
     storage.remove(failure)
     try:
         work = work or StoreWork(plan, config, tokenizer_uri)
-        order = [shard for shard in shard_schedule(plan, spec) if shard not in work.accounts]
+        order = [shard for shard in shard_schedule(plan, spec) if shard not in work.cards]
         name, done = f"tokenize (of {len(order)})", 0
         while done < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
