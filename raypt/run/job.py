@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from raypt.config_io import help_text, load
+from raypt.config_help import help_text
+from raypt.config_io import load
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 
