@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from raypt.parallel.comm_clock import CLOCK
+from raypt.parallel.mesh import Group
 
 
 def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.device:
@@ -41,10 +42,10 @@ def all_reduce_floats(values: list[float], device: torch.device) -> list[float]:
     return tensor.tolist()
 
 
-def all_reduce(tensor: torch.Tensor) -> None:
-    """Sum over the ranks, in place."""
+def all_reduce(tensor: torch.Tensor, group: Group | None = None) -> None:
+    """Sum over the ranks of a group, or over all, in place."""
     with CLOCK:
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=group and group.handle)
 
 
 def barrier() -> None:

@@ -47,8 +47,7 @@ def deepspeed_config(
         UserError: an extra key that raypt sets itself, that DeepSpeed does not know, or whose value it refuses.
     """
     _check_extra(zero.deepspeed, precision)
-    bucket = zero.reduce_bucket_elements or (50_000_000 if use_gpu else 8_000_000)
-    section: dict[str, Any] = {"stage": zero.stage, "reduce_bucket_size": bucket}
+    section: dict[str, Any] = {"stage": zero.stage, "reduce_bucket_size": bucket_elements(zero, use_gpu=use_gpu)}
     if zero.overlap_comm is not None:
         section["overlap_comm"] = zero.overlap_comm
     for name, where in (("offload_optimizer", zero.offload_optimizer), ("offload_param", zero.offload_params)):
@@ -63,7 +62,11 @@ def deepspeed_config(
         "steps_per_print": 10**9,
         "zero_optimization": section,
     }
-    config["gradient_clipping"] = clip_norm or 0.0  # left out, DeepSpeed would clip to 1
+    # Left out, DeepSpeed would clip to 1. Below stage 3 raypt sums and clips (`updates`).
+    config["gradient_clipping"] = (clip_norm or 0.0) if zero.stage == 3 else 0.0
+    if zero.stage == 3:
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+        config["communication_data_type"] = zero.communication_dtype
     if precision == "bf16":
         config["bf16"] = {"enabled": True, "check_grad_overflow": True}
     merged = _merged(config, zero.deepspeed, EXTRA)
@@ -76,6 +79,11 @@ def deepspeed_config(
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
             raise UserError(f"{EXTRA}.zero_optimization: DeepSpeed refuses {problems}") from None
     return merged
+
+
+def bucket_elements(zero: ZeroConfig, *, use_gpu: bool) -> int:
+    """Gradient elements sent at once."""
+    return zero.reduce_bucket_elements or (50_000_000 if use_gpu else 8_000_000)
 
 
 def _check_extra(extra: Mapping[str, Any], precision: str) -> None:
