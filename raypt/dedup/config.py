@@ -95,8 +95,8 @@ class ContaminationConfig(Settings):
     None: off."""
     fields: tuple[str, ...] = ()
     """Fields that together make a sample, as paths: `question`, `choices.text`, `messages[].content` (a list is gone
-    through element by element). None named: all text of a row, nested too, but `id`. A field that names text in no row
-    is an error."""
+    through element by element). None named: all text of a row, nested too, but `id` and the single letters or digits
+    that number choices. A field that names text in no row is an error."""
     ngram: int = Field(8, ge=1, le=64)
     """Words in an n-gram. 8 as in PaLM (Chowdhery et al., 2022)."""
     min_coverage: float = Field(0.7, gt=0.0, le=1.0)

@@ -41,8 +41,15 @@ def _rows(uri: str) -> Iterator[dict[str, Any]]:
 
 
 def sample_texts(row: dict[str, Any], fields: Sequence[str]) -> list[list[str]]:
-    """The strings of each of `fields` of a row; of all fields but "id" if none is named."""
-    return [values_at(row, name) for name in fields or [name for name in row if name != "id"]]
+    """The strings of each of `fields` of a row; if none is named, of all but "id", without the letters and digits that
+    number choices: in a document that quotes the sample they stand elsewhere or not at all."""
+    if fields:
+        return [values_at(row, name) for name in fields]
+    return [[v for v in values_at(row, name) if not _numbers_a_choice(v)] for name in row if name != "id"]
+
+
+def _numbers_a_choice(value: str) -> bool:
+    return len(value) == 1 and value.isascii() and value.isalnum()
 
 
 def evaluation_files(config: ContaminationConfig) -> list[str]:

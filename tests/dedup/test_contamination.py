@@ -63,20 +63,20 @@ def test_samples_below_the_length_limit_are_not_looked_for() -> None:
 
 def test_samples_are_read_from_each_format_and_named_by_id_or_row(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(
-        gzip.compress(json.dumps({"id": 7, "q": "x", "choices": ["y", "z"], "n": 3}).encode())
+        gzip.compress(json.dumps({"id": 7, "q": "xx", "choices": ["yy", "zz"], "n": 3}).encode())
     )
     (tmp_path / "b.txt").write_text("one\ntwo\n")
-    storage.write_parquet(str(tmp_path / "c.parquet"), pa.table({"q": ["p"], "a": ["r"]}))
+    storage.write_parquet(str(tmp_path / "c.parquet"), pa.table({"q": ["pp"], "a": ["rr"]}))
     paths = tuple(str(tmp_path / name) for name in ("a.jsonl.gz", "b.txt", "c.parquet"))
     rows = read_samples(ContaminationConfig(paths=paths)).to_pylist()
     assert [(r["sample"], r["text"].strip()) for r in rows] == [
-        ("7", "x\ny\nz"),
+        ("7", "xx\nyy\nzz"),
         ("1", "one"),
         ("2", "two"),
-        ("1", "p\nr"),
+        ("1", "pp\nrr"),
     ]
     named = read_samples(ContaminationConfig(paths=paths[2:], fields=("a",))).to_pylist()
-    assert named[0]["text"] == "r"
+    assert named[0]["text"] == "rr"
 
 
 def test_a_broken_row_or_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -101,6 +101,15 @@ def test_a_sample_in_nested_fields_is_looked_for(tmp_path: Path, fields: tuple[s
         evaluation = build_evaluation(read_samples(config), config)
         (row,) = find_contaminated(documents([filler(1), QUESTION]), evaluation, config).to_pylist()
         assert (row["doc_key"], row["sample"]) == (1, "1")
+
+
+def test_what_numbers_the_choices_is_no_part_of_a_sample(tmp_path: Path) -> None:
+    choices = [
+        {"text": f"{word} choice", "label": label} for word, label in zip(["ab", "cd", "ef"], "A2C", strict=True)
+    ]
+    (tmp_path / "arc.jsonl").write_text(json.dumps({"id": "q", "question": {"stem": "Which one?", "choices": choices}}))
+    (row,) = read_samples(ContaminationConfig(paths=(str(tmp_path / "arc.jsonl"),))).to_pylist()
+    assert row["text"].split("\n") == ["Which one?", "ab choice", "cd choice", "ef choice"]
 
 
 @pytest.mark.parametrize(
