@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from raypt import storage
 from raypt.corpus import python_docs
-from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
+from raypt.corpus.manifest import Manifest, build_manifest
+from raypt.corpus.unchanged import check_unchanged
 from raypt.curation.config import CurationConfig
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
