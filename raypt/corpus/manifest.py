@@ -7,6 +7,7 @@ and half of a document's key. A run writes it once and checks on resume that the
 import functools
 import glob
 import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,10 +43,18 @@ class Manifest:
         """Hash of everything that decides which document has which key."""
         digest = xxhash.xxh3_128(repr((VERSION, tuple(map(_shown_source, self.sources)))).encode())
         for file in self.files:
-            digest.update(repr((file.source, redact(file.path), file.format, file.size, file.etag, file.rows)).encode())
+            digest.update(repr(_file_words(file)).encode())
         for shard in self.shards:
             digest.update(repr((shard.source, [(p.file, p.start, p.stop) for p in shard.pieces])).encode())
         return digest.hexdigest()
+
+    def shard_key(self, shard: int) -> str:
+        """Hash of everything that decides the records of one shard and their keys."""
+        part = self.shards[shard]
+        source = _shown_source(self.source(part.source)).model_dump(mode="json", exclude={"weight", "priority"})
+        pieces = [(_file_words(self.files[p.file]), p.start, p.stop) for p in part.pieces]
+        words = json.dumps([VERSION, part.index, source, pieces], sort_keys=True, ensure_ascii=False)
+        return xxhash.xxh3_128_hexdigest(words.encode())
 
     def source(self, name: str) -> SourceConfig:
         return next(s for s in self.sources if s.name == name)
@@ -81,21 +90,26 @@ class Manifest:
         }
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> "Manifest":
-        if value["version"] != VERSION:
+    def from_json(value: Any, uri: str) -> "Manifest":
+        """Inverse of `to_json`.
+
+        Raises:
+            UserError: what is at `uri` is of another version, or is not what was written.
+        """
+        version = value.get("version") if isinstance(value, dict) else None
+        if version != VERSION and isinstance(version, int):
+            raise UserError(f"{uri} has version {version}, this raypt reads {VERSION}: use a new run.dir")
+        try:
+            manifest = _parsed(value)
+            whole = value["fingerprint"] == manifest.fingerprint
+        except (KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
             raise UserError(
-                f"manifest.json has version {value['version']}, this raypt reads {VERSION}: use a new run.dir"
+                f"{uri} is damaged: it is not the list of inputs that this run began with. Document keys depend on it, "
+                "so it is not made anew: restore it, or use a new run.dir"
             )
-        files, shards, cuts = value["files"], value["shards"], value["pieces"]
-        columns = (files[k] for k in ("source", "path", "format", "size", "etag", "rows"))
-        pieces = map(FilePiece, cuts["file"], cuts["start"], cuts["stop"], cuts["size"])
-        counted = zip(itertools.count(), shards["source"], shards["pieces"], strict=False)
-        return Manifest(
-            sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
-            files=tuple(map(InputFile, *columns)),
-            shards=tuple(Shard(i, name, tuple(itertools.islice(pieces, n))) for i, name, n in counted),
-            skipped=value["skipped"],
-        )
+        return manifest
 
     def with_credentials(self, sources: Sequence[SourceConfig]) -> "Manifest":
         """This manifest with what the paths of `sources` hold and a stored one does not: users, passwords, tokens."""
@@ -117,10 +131,27 @@ class Manifest:
         return Manifest(self.sources, files, self.shards, self.skipped)
 
 
+def _parsed(value: dict[str, Any]) -> Manifest:
+    files, shards, cuts = value["files"], value["shards"], value["pieces"]
+    columns = [files[k] for k in ("source", "path", "format", "size", "etag", "rows")]
+    pieces = [FilePiece(*p) for p in zip(cuts["file"], cuts["start"], cuts["stop"], cuts["size"], strict=True)]
+    ends = [0, *itertools.accumulate(shards["pieces"])]
+    return Manifest(
+        sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
+        files=tuple(InputFile(*f) for f in zip(*columns, strict=True)),
+        shards=tuple(Shard(i, name, tuple(pieces[ends[i] : ends[i + 1]])) for i, name in enumerate(shards["source"])),
+        skipped=value["skipped"],
+    )
+
+
 def _host(uri: str) -> str:
     """`scheme://user@host` of a URI."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{rest.split('/', 1)[0]}"
+
+
+def _file_words(file: InputFile) -> list[Any]:
+    return [file.source, redact(file.path), file.format, file.size, file.etag, file.rows]
 
 
 def _shown_source(source: SourceConfig) -> SourceConfig:

@@ -47,7 +47,7 @@ def test_the_same_files_give_the_same_manifest(tmp_path: Path) -> None:
     _jsonl(tmp_path / "a.jsonl", 5)
     one = _manifest(tmp_path, paths=str(tmp_path / "a.jsonl"))
     assert one.fingerprint == _manifest(tmp_path, paths=str(tmp_path / "a.jsonl")).fingerprint
-    assert Manifest.from_json(json.loads(json.dumps(one.to_json()))) == one
+    assert Manifest.from_json(json.loads(json.dumps(one.to_json())), "manifest.json") == one
 
 
 def test_a_changed_input_is_refused_on_resume(tmp_path: Path) -> None:
