@@ -1,6 +1,7 @@
 """Names and addresses from outside, as they may be shown: in messages, logs, the ledger and the report."""
 
 import re
+from typing import Any
 
 SHOWN_CHARS = 200
 """Longer names are cut in the middle."""
@@ -36,3 +37,12 @@ def redact(text: str) -> str:
     if "://" not in text:
         return text
     return _SECRET.sub(rf"\g<name>{HIDDEN}", _USER.sub(rf"\g<scheme>{HIDDEN}@", text))
+
+
+def redacted(value: Any) -> Any:
+    """A tree of mappings and lists with every string in it redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redacted(inner) for key, inner in value.items()}
+    return [redacted(inner) for inner in value] if isinstance(value, list | tuple) else value

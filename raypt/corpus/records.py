@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from raypt.corpus.config import HtmlConfig
 from raypt.corpus.limits import UnpackLimits
 
@@ -39,6 +41,8 @@ class Fault:
     offset: int | None = None
     raw: bytes = b""
     nbytes: int = 0
+    count: int = 1
+    """Records it stands for: rows of a table that lie in one damaged part of it."""
 
     def __post_init__(self) -> None:
         _check_kind(self.kind)
@@ -56,7 +60,15 @@ class Skip:
         _check_kind(self.kind)
 
 
-Item = Record | Fault | Skip
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Records of a table, from `row` on, with the columns that were asked for and are there."""
+
+    row: int
+    batch: pa.RecordBatch
+
+
+Item = Record | Rows | Fault | Skip
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,8 @@ class ReadRequest:
     """Paths of the fields that will be looked at; a reader may leave out the others. None: all."""
     text_field: str = "text"
     """Path of the field with the text."""
-    encoding: str = "utf-8"
-    """Character set of text formats."""
+    encoding: str | None = None
+    """Character set of text formats; None: UTF-8 (HTML: what the page says)."""
     batch_bytes: int = 8 << 20
     """A reader holds about this much decoded text at a time."""
     unpack: UnpackLimits = field(default_factory=UnpackLimits)

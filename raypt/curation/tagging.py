@@ -7,7 +7,6 @@ import functools
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ import ray.data
 
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
 from raypt.corpus.reader import read_shard
@@ -32,8 +32,8 @@ log = logging.getLogger("raypt")
 
 FORMAT = 1
 """Raise it when reading or tagging gives another result."""
-READING = ("html", "batch_bytes", "max_document_bytes")
-"""Settings of `corpus` that decide what is read of a file."""
+NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", "broken_files"}
+"""Settings of `corpus` that do not decide what is read of a shard, or are part of the shard's own key."""
 
 
 def collection(run: RunDir) -> Collection:
@@ -45,7 +45,7 @@ def identities(
 ) -> list[Identity]:
     """Of each shard's tagged documents."""
     settings = {
-        "corpus": corpus.model_dump(mode="json", include=set(READING)),
+        "corpus": corpus.model_dump(mode="json", exclude=NOT_READING),
         "curation": curation.tagging_settings(),
     }
     model = {} if quality is None else {"quality": quality.card.fingerprint}
@@ -64,8 +64,7 @@ def tag_shard(
     def maker(output: Output) -> dict[str, Any]:
         start, cpu = time.time(), time.process_time()
         quarantined: list[dict[str, Any]] = []
-        lost: Counter[str] = Counter()
-        lost_bytes: Counter[str] = Counter()
+        read = ReadAccount()
         documents = source_bytes = 0
         with output.open(run.relative(run.tagged(shard))) as f:
             writer = None
@@ -77,8 +76,7 @@ def tag_shard(
                 documents += tagged.num_rows
                 source_bytes += int(pc.sum(tagged["source_bytes"]).as_py() or 0)
                 quarantined += batch.quarantined
-                lost += batch.not_documents
-                lost_bytes += batch.bytes_lost
+                read.add(batch)
             assert writer is not None
             writer.close()
         if quarantined:
@@ -89,9 +87,7 @@ def tag_shard(
             "source": manifest.shards[shard].source,
             "documents": documents,
             "bytes": source_bytes,
-            "quarantined": dict(Counter(entry["kind"] for entry in quarantined)),
-            "not_documents": dict(lost),
-            "lost_bytes": dict(lost_bytes),
+            **read.to_json(),
             "cpu_s": time.process_time() - cpu,
             "seconds": time.time() - start,
         }

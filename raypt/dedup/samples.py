@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from raypt import storage
 from raypt.corpus.fields import text_paths, values_at
 from raypt.corpus.formats.compression import open_decompressed
-from raypt.corpus.manifest import expand
+from raypt.corpus.listing import expand
 from raypt.dedup.config import ContaminationConfig
 from raypt.errors import UserError
 

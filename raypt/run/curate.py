@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from raypt import storage
 from raypt.artefact import Card
 from raypt.corpus import python_docs
-from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
+from raypt.corpus.manifest import Manifest, build_manifest
+from raypt.corpus.unchanged import check_unchanged
 from raypt.curation.config import CurationConfig
 from raypt.curation.deciding import decide_all
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
-from raypt.curation.reading import check_quarantine, reading_account
+from raypt.curation.reading import check_reading, reading_account
 from raypt.curation.tagging import tag
 from raypt.dedup.pipeline import DedupResult, deduplicate
 from raypt.dedup.plan import DedupShard
@@ -91,6 +92,7 @@ def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
     """The run's manifest: made and written the first time, read and checked against the files afterwards."""
     if storage.exists(run.manifest):
         manifest = Manifest.from_json(storage.read_json(run.manifest), run.manifest)
+        manifest = manifest.with_credentials(config.corpus.sources)
         check_unchanged(manifest, run.uri)
         return manifest
     manifest = build_manifest(config.corpus, run.uri)
@@ -166,7 +168,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     with timed_stage(run, "curate") as figures:
         tagged = tag(run, manifest, config.corpus, config.curation, model, None if in_process else config.ray, verify)
         accounts = [card.account for card in tagged]
-        check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
+        check_reading(accounts, manifest, run, config.corpus)
         ledger = Ledger({"read": reading_account(accounts)})
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
         if not ledger.stages["read"].kept.documents:

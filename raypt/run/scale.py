@@ -20,7 +20,8 @@ from typing import Any
 from raypt import storage, tasks
 from raypt.bench.latency import STATE, object_store
 from raypt.config_io import validate
-from raypt.corpus.manifest import FilePiece, Manifest, Shard, build_manifest
+from raypt.corpus.cutting import FilePiece, Shard
+from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, observers
 from raypt.run.pretrain import start_stream
@@ -71,7 +72,7 @@ def write_inputs(shards: int) -> None:
 
 def one_file_a_shard(found: Manifest) -> Manifest:
     """A run would group files as small as these."""
-    shards = tuple(Shard(i, "text", (FilePiece(i, 0, None),)) for i in range(len(found.files)))
+    shards = tuple(Shard(i, "text", (FilePiece(i, 0, None, file.size),)) for i, file in enumerate(found.files))
     return Manifest(found.sources, found.files, shards)
 
 

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raypt.corpus.config import CorpusConfig, SourceConfig
-from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged, format_of, name_sources
+from raypt.corpus.formats.table import format_of
+from raypt.corpus.manifest import Manifest, build_manifest, name_sources
+from raypt.corpus.unchanged import check_unchanged
 from raypt.errors import UserError
 
 

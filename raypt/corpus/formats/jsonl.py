@@ -79,7 +79,7 @@ def _loads(data: bytes, encoding: str, request: ReadRequest) -> Any:
     return parse_tolerant(decode(data, encoding)) if has_inexact(used) else value
 
 
-def _item(row: int, offset: int, data: bytes, length: int, encoding: str, request: ReadRequest) -> Item:
+def json_item(row: int, offset: int, data: bytes, length: int, encoding: str, request: ReadRequest) -> Item:
     """The record that a piece of JSON is, or why it is none."""
     try:
         value = _loads(data, encoding, request)
@@ -114,7 +114,7 @@ def read_jsonl(request: ReadRequest) -> Iterator[Item]:
                     message = f"the record has {length} bytes"
                     yield Fault(row, "too_long", message, offset, data[:EXCERPT_BYTES], length)
                 else:
-                    yield _item(row, offset, data, length, stream.encoding, request)
+                    yield json_item(row, offset, data, length, stream.encoding, request)
                 row += 1
         except BrokenStream as e:
             yield cut(row, e, None)

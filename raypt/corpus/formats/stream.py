@@ -30,7 +30,7 @@ class InputStream:
         self._request = request
         self._raw = RawFile(request.uri, request.size, request.etag, request.stop)
         self.codec: str | None = None
-        self.encoding = request.encoding
+        self.encoding = request.encoding or "utf-8"
         self.skipped = 0
         """Bytes of the mark that was taken off."""
 
@@ -87,7 +87,7 @@ class InputStream:
                     yield text.encode("utf-8", "surrogatepass")
             decoder.decode(b"", True)
         except UnicodeDecodeError as e:
-            raise BrokenStream(f"not {self._request.encoding}: {e.reason}", self._raw.unread) from None
+            raise BrokenStream(f"not {e.encoding}: {e.reason}", self._raw.unread) from None
 
     @property
     def unread(self) -> int:

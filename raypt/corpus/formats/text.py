@@ -8,8 +8,8 @@ from raypt.corpus.formats.stream import InputStream, broken
 from raypt.corpus.records import EXCERPT_BYTES, Fault, Item, ReadRequest, Record
 
 
-def read_whole(request: ReadRequest) -> tuple[bytes, str] | Fault | None:
-    """(bytes, their character set) of a file, None if it is empty, or why it is no document."""
+def read_whole(request: ReadRequest) -> tuple[bytes, str, bool] | Fault | None:
+    """(bytes, character set, whether a byte order mark said so) of a file, None if empty, or why it is no document."""
     limit = request.max_document_bytes
     with InputStream(request) as stream:
         if 0 in request.skip:
@@ -29,7 +29,7 @@ def read_whole(request: ReadRequest) -> tuple[bytes, str] | Fault | None:
     if limit is not None and length > limit:
         message = f"the file has {length} bytes of text, more than corpus.max_document_bytes={limit}"
         return Fault(0, "too_long", message, 0, data[:EXCERPT_BYTES], length)
-    return (data, stream.encoding) if data else None
+    return (data, stream.encoding, stream.skipped > 0) if data else None
 
 
 def read_text_file(request: ReadRequest) -> Iterator[Item]:
@@ -38,7 +38,7 @@ def read_text_file(request: ReadRequest) -> Iterator[Item]:
     if isinstance(read, Fault):
         yield read
     elif read is not None:
-        data, encoding = read
+        data, encoding, _ = read
         try:
             yield Record(0, {"text": decode(data, encoding), "id": request.uri.rsplit("/", 1)[-1]})
         except UnicodeDecodeError as e:
