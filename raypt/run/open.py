@@ -1,5 +1,6 @@
 """One directory holds one run: opened the first time, checked against what is there afterwards."""
 
+import logging
 from typing import Any
 
 import yaml
@@ -11,9 +12,13 @@ from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 
-MAY_CHANGE = ("ray", "run.dir", "train", "export", "evaluate")
-"""Keys that may differ when a run is resumed: where and on how much hardware it runs, and how training goes on. What a
-training checkpoint does not allow to change, it checks on its own."""
+log = logging.getLogger("raypt")
+
+MAY_CHANGE = ("ray", "run.dir", "run.verify", "run.record_samples", "train", "export", "evaluate")
+"""Keys that may differ whenever a run is resumed: where and on how much hardware it runs, and how training goes on.
+What a training checkpoint does not allow to change, it checks on its own."""
+BEFORE_TRAINING = ("curation", "dedup", "tokens", "model")
+"""Keys that may differ as long as there is no checkpoint: what depends on them is made anew, and no more than that."""
 
 
 def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str, Any, Any]]:
@@ -23,8 +28,15 @@ def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tup
     return [] if old == new else [(format_path(at), old, new)]
 
 
+def has_trained(run: RunDir) -> bool:
+    """Whether there is a checkpoint: from then on the samples of the run are fixed."""
+    return any(name.startswith("step-") for name in storage.listdir(run.path("checkpoints")))
+
+
 def open_run(config: RunConfig) -> RunDir:
     """The run directory of a configuration, created with its config.yaml, or checked against the one that is there.
+
+    Says in the log which settings differ from those of the last start.
 
     Raises:
         UserError: the directory holds a run with other settings in keys that decide what the data is.
@@ -33,15 +45,20 @@ def open_run(config: RunConfig) -> RunDir:
     if storage.exists(run.config):
         # Through the present schema, so that a key added to raypt since then counts as its default.
         old = validate(RunConfig, yaml.safe_load(storage.read_bytes(run.config))).model_dump(mode="json")
-        changed = [
-            f"  {key}: was {before!r}, now {after!r}"
-            for key, before, after in _differences(redacted(old), redacted(config.model_dump(mode="json")))
-            if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
-        ]
-        if changed:
+        changed = _differences(redacted(old), redacted(config.model_dump(mode="json")))
+        trained = has_trained(run)
+        free = MAY_CHANGE if trained else (*MAY_CHANGE, *BEFORE_TRAINING)
+        fixed = [c for c in changed if not any(c[0] == key or c[0].startswith(f"{key}.") for key in free)]
+        if fixed:
+            lines = "\n".join(f"  {key}: was {before!r}, now {after!r}" for key, before, after in fixed)
+            why = "the checkpoints there were trained on other samples" if trained else "its documents are others"
             raise UserError(
-                f"{run.uri} holds a run with other settings:\n" + "\n".join(changed) + "\n"
+                f"{run.uri} holds a run with other settings ({why}):\n{lines}\n"
                 "Resuming would mix two data sets: give the new run its own run.name or run.dir, or delete the old one"
             )
+        for key, before, after in changed:
+            log.info("%s: was %r, now %r", key, before, after)
+        if any(key.startswith(BEFORE_TRAINING) for key, _, _ in changed):
+            log.info("what depends on these is made anew; what does not is used as it is")
     storage.write_bytes(run.config, redact(dump_yaml(config)).encode())
     return run

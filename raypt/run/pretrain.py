@@ -16,7 +16,7 @@ from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate, resolve_builtin, timed_stage
-from raypt.run.open import open_run
+from raypt.run.open import has_trained, open_run
 from raypt.run.report import write_report
 from raypt.run_dir import RunDir
 from raypt.tokens.store.files import TokenStore
@@ -65,13 +65,16 @@ def start_stream(
     """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
     parts = [run.curated(shard.index) for shard in curated.manifest.shards]
     seed, train, verify = config.run.seed, config.train, config.run.verify
+    replace = not has_trained(run)
     with timed_stage(run, "tokenizer"):
         contents = [card.content for card in curated.cards]
         measured = Collection(run.uri, "work/measured")
         summaries = measure_parts(parts, contents, config.tokens, seed, measured, verify)
-        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify)
+        tokenizer = prepare_tokenizer(
+            parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
+        )
     global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
-    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries)
+    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace)
     weights = {s.name: s.weight for s in curated.manifest.sources}
     spec = plan_stream(
         plan,

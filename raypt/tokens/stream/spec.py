@@ -112,10 +112,13 @@ def prepare_store(
     store_uri: str,
     seed: int,
     summaries: Sequence[PartSummary] | None = None,
+    *,
+    replace: bool = False,
 ) -> StorePlan:
     """The plan of the store at `store_uri`, written there; tokenizes nothing yet.
 
-    Raises UserError, naming what differs, if the store there was made of other inputs.
+    Raises UserError, naming what differs, if the store there was made of other inputs, unless `replace`: then it is
+    given over to the new ones, and its shards are made anew.
     """
     parts = tuple(summaries if summaries is not None else summarize_parts(part_uris, config, seed))
     documents = sum(sum(p.documents.values()) for p in parts)
@@ -131,8 +134,9 @@ def prepare_store(
         raise UserError(
             "tokens: there is no document to train on (the curated text is empty, or all of it is held out)"
         )
+    refuse = "use another run.dir, or restore what differs"
     settings = Identity("token store", 1, {}, identity | {"seed": seed})
-    make(settings, store_uri, PLAN_FILE, lambda output: None, refuse="use another run.dir, or restore what differs")
+    make(settings, store_uri, PLAN_FILE, lambda output: None, refuse=None if replace else refuse)
     return plan
 
 

@@ -167,11 +167,14 @@ def prepare_tokenizer(
     seed: int,
     summaries: Sequence[PartSummary] | None = None,
     verify: Verify = "sizes",
+    *,
+    replace: bool = False,
 ) -> Tokenizer:
     """The run's tokenizer, saved in directory `out_uri`: loaded from `config.path` or trained on a sample of the parts.
 
     If `out_uri` already holds the tokenizer of the same settings, seed and text, it is loaded; one of others is refused
-    (UserError): the tokens of a run must not change under it. `summaries` saves measuring the parts again.
+    (UserError) unless `replace`: the tokens of a run must not change under it. `summaries` saves measuring the parts
+    again.
     """
     if config.path is None and summaries is None:
         summaries = run_tasks(summarize_part, curated_uris, name="measure curated text")
@@ -198,6 +201,6 @@ def prepare_tokenizer(
         return tokenizer
 
     refuse = f"choose another run.dir, or set tokens.tokenizer.path={out_uri} to keep it"
-    make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=refuse)
+    make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=None if replace else refuse)
     # What runs is what was saved: a fresh run and a resumed one must encode alike.
     return Tokenizer.load(out_uri)
