@@ -249,6 +249,17 @@ def read_card(uri: str) -> Card | None:
     return Card.from_bytes(data, uri)
 
 
+def rewrite(uri: str, data: bytes) -> None:
+    """Write a small file that every start of a run makes anew; the log names it if it did not hold what was written."""
+    try:
+        if storage.read_bytes(uri) == data:
+            return
+        log.warning("%s did not hold what the run gives: written anew", uri)
+    except FileNotFoundError:
+        pass
+    storage.write_bytes(uri, data)
+
+
 def build(identity: Identity, root: str, maker: Callable[[Output], Any], card_uri: str | None = None) -> Card:
     """Have `maker` write the artefact's files under `root`, then write the card (if it has a place of its own)."""
     output = Output(root)

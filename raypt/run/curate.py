@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from raypt import storage
-from raypt.artefact import Card
+from raypt.artefact import Card, rewrite
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
@@ -194,7 +194,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     ledger.check()
     last = list(ledger.stages.values())[-1].kept
     assert (documents, nbytes) == (last.documents, last.bytes), f"curated/ has {documents} documents, the ledger {last}"
-    storage.write_json(run.ledger, ledger.to_json())
+    rewrite(run.ledger, storage.json_bytes(ledger.to_json()))
     log.info("ledger:\n%s", ledger.table())
     if not documents:
         raise UserError(

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from raypt import storage
+from raypt.artefact import hash_of
 from raypt.config_io import dump_yaml, format_path, validate
 from raypt.errors import UserError
 from raypt.outside import redact, redacted
@@ -17,6 +18,7 @@ log = logging.getLogger("raypt")
 MAY_CHANGE = ("ray", "run.dir", "run.verify", "run.record_samples", "train", "export", "evaluate")
 """Keys that may differ whenever a run is resumed: where and on how much hardware it runs, and how training goes on.
 What a training checkpoint does not allow to change, it checks on its own."""
+SEAL = "# The settings above as they were used, and their hash: "
 BEFORE_TRAINING = ("curation", "dedup", "tokens", "model")
 """Keys that may differ as long as there is no checkpoint: what depends on them is made anew, and no more than that."""
 
@@ -43,8 +45,7 @@ def open_run(config: RunConfig) -> RunDir:
     """
     run = RunDir(config.run_uri)
     if storage.exists(run.config):
-        # Through the present schema, so that a key added to raypt since then counts as its default.
-        old = validate(RunConfig, yaml.safe_load(storage.read_bytes(run.config))).model_dump(mode="json")
+        old = _settings_of(run)
         changed = _differences(redacted(old), redacted(config.model_dump(mode="json")))
         trained = has_trained(run)
         free = MAY_CHANGE if trained else (*MAY_CHANGE, *BEFORE_TRAINING)
@@ -60,5 +61,22 @@ def open_run(config: RunConfig) -> RunDir:
             log.info("%s: was %r, now %r", key, before, after)
         if any(key.startswith(BEFORE_TRAINING) for key, _, _ in changed):
             log.info("what depends on these is made anew; what does not is used as it is")
-    storage.write_bytes(run.config, redact(dump_yaml(config)).encode())
+    text = redact(dump_yaml(config))
+    storage.write_bytes(run.config, f"{text}{SEAL}{hash_of(text)}\n".encode())
     return run
+
+
+def _settings_of(run: RunDir) -> dict[str, Any]:
+    """The settings of the run's last start, through the present schema: a key that raypt has got since then counts as
+    its default.
+
+    Raises:
+        UserError: config.yaml is not what raypt wrote. Nobody knows then what the files beside it were made with.
+    """
+    text, _, seal = storage.read_bytes(run.config).decode(errors="replace").rpartition(SEAL)
+    if seal.strip() != hash_of(text):
+        raise UserError(
+            f"{run.config} is not as raypt wrote it. It records what the run was made with, and changes nothing: give "
+            "other settings to the job (--config FILE, key=value), and restore it, or use a new run.dir"
+        )
+    return validate(RunConfig, yaml.safe_load(text)).model_dump(mode="json")
