@@ -86,10 +86,9 @@ def test_an_error_of_the_storage_is_not_an_absence(s3: S3Server, monkeypatch: py
     storage.write_bytes(s3.uri("g", "there.bin"), b"x")
     fs, _ = storage.filesystem(s3.uri("g", "there.bin"))
 
-    async def broken(*args: object, **kwargs: object) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
         raise PermissionError("Access Denied")
 
-    fs.invalidate_cache()
-    monkeypatch.setattr(type(fs), "_info", broken)
+    monkeypatch.setattr(fs, "info", broken)
     with pytest.raises(PermissionError):
         storage.exists(s3.uri("g", "there.bin"))
