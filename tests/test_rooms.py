@@ -77,6 +77,16 @@ def test_the_arrows_have_no_circle() -> None:
         done |= free
 
 
+def test_scripts_know_the_roof_alone() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in _files(ROOT / "jobs")
+        for name in _imports(file)
+        if (target := _room(name)) is not None and target != "run"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_deepspeed_is_imported_by_its_engine_alone() -> None:
     found = {
         (str(file.relative_to(ROOT)), name)

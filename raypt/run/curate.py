@@ -1,9 +1,6 @@
 """The data side of a run, in order: manifest, quality classifier, tag, decide, deduplicate, curated documents."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from raypt import storage
@@ -23,6 +20,7 @@ from raypt.dedup.plan import DedupShard
 from raypt.errors import UserError
 from raypt.ledger import Ledger, StageAccount
 from raypt.run.config import RunConfig
+from raypt.run.stages import timed_stage
 from raypt.run.write import write_curated
 from raypt.run_dir import RunDir
 
@@ -39,29 +37,6 @@ class Curated:
     """Of the curated parts, in shard order."""
     documents: int
     bytes: int
-
-
-observers: list[Callable[[str], AbstractContextManager[None]]] = []
-"""What else is opened around each stage, with its name: benchmarks measure there."""
-
-
-@contextmanager
-def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
-    """Log a stage's start and end, and keep its wall seconds and what the block reports in `work/stages/<name>.json`.
-
-    A stage that had been done already when the run was resumed is quick the second time: the first figure is kept.
-    """
-    log.info("== %s", name)
-    start = time.time()
-    figures: dict[str, float] = {}
-    with ExitStack() as stack:
-        for observer in observers:
-            stack.enter_context(observer(name))
-        yield figures
-        figures |= {"started": start, "seconds": time.time() - start}
-        uri = run.path("work", "stages", f"{name}.json")
-        if not storage.exists(uri):
-            storage.write_json(uri, figures)
 
 
 def resolve_builtin(config: RunConfig) -> RunConfig:

@@ -1,6 +1,8 @@
-"""One directory holds one run: opened the first time, checked against what is there afterwards."""
+"""One directory holds one run: opened the first time, checked against what is there afterwards, one job at a time."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import yaml
@@ -9,6 +11,7 @@ from raypt import storage
 from raypt.artefact import hash_of
 from raypt.config_io import dump_yaml, format_path, validate
 from raypt.errors import UserError
+from raypt.lease import hold
 from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
@@ -22,6 +25,10 @@ SEAL = "# The settings above as they were used, and their hash: "
 BEFORE_TRAINING = ("curation", "dedup", "tokens", "model")
 """Keys that may differ as long as there is no checkpoint: what depends on them is made anew, and no more than that."""
 
+LEASE = ("work", "lease")
+OF_THE_FRAME = {"config.yaml", "work"}
+"""What opening a run leaves in its directory; a run that has nothing else may change its settings."""
+
 
 def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
@@ -30,21 +37,43 @@ def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tup
     return [] if old == new else [(format_path(at), old, new)]
 
 
+def is_empty(run: RunDir) -> bool:
+    """Whether nothing was made in a run directory yet (two listings)."""
+    if set(storage.listdir(run.uri)) - OF_THE_FRAME:
+        return False
+    return not set(storage.listdir(run.path("work"))) - {LEASE[-1]}
+
+
 def has_trained(run: RunDir) -> bool:
     """Whether there is a checkpoint: from then on the samples of the run are fixed."""
     return any(name.startswith("step-") for name in storage.listdir(run.path("checkpoints")))
 
 
-def open_run(config: RunConfig) -> RunDir:
-    """The run directory of a configuration, created with its config.yaml, or checked against the one that is there.
+@contextmanager
+def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
+    """The run directory of a configuration, held against other jobs for the length of the block.
+
+    It is created with its config.yaml, or checked against the one that is there; a run in which nothing was made yet
+    takes the new settings. `job` names this one to others.
 
     Says in the log which settings differ from those of the last start.
 
     Raises:
-        UserError: the directory holds a run with other settings in keys that decide what the data is.
+        UserError: the directory cannot be written, or another job works in it, or it holds a run with other settings in
+            keys that decide what the data is.
     """
     run = RunDir(config.run_uri)
-    if storage.exists(run.config):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(run.path(*LEASE), job))
+        except OSError as e:
+            raise UserError(f"run.dir: {run.uri} cannot be written: {e}") from None
+        _claim(config, run)
+        yield run
+
+
+def _claim(config: RunConfig, run: RunDir) -> None:
+    if storage.exists(run.config) and not is_empty(run):
         old = _settings_of(run)
         changed = _differences(redacted(old), redacted(config.model_dump(mode="json")))
         trained = has_trained(run)
@@ -63,7 +92,6 @@ def open_run(config: RunConfig) -> RunDir:
             log.info("what depends on these is made anew; what does not is used as it is")
     text = redact(dump_yaml(config))
     storage.write_bytes(run.config, f"{text}{SEAL}{hash_of(text)}\n".encode())
-    return run
 
 
 def _settings_of(run: RunDir) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from raypt import storage
 from raypt.artefact import Collection
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
+from raypt.run.check import check
 from raypt.run.config import RunConfig
-from raypt.run.curate import Curated, curate, resolve_builtin, timed_stage
+from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
 from raypt.run.report import write_report
+from raypt.run.stages import timed_stage
 from raypt.run_dir import RunDir
 from raypt.tokens.store.files import TokenStore
 from raypt.tokens.store.shards import HELDOUT, TokenAccount
@@ -40,8 +42,8 @@ def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
     check_deepspeed(config.train.zero, config.train.precision)
-    run = open_run(config)
-    with session(config.ray):
+    check(config)
+    with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
         curated = curate(config, run)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)

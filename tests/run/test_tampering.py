@@ -94,10 +94,10 @@ def write_inputs(folder: Path) -> None:
 def make(root: Path) -> None:
     """The data side and the tokens of the run under `root`."""
     config = config_of(root)
-    run = open_run(config)
-    curated = curate(config, run, in_process=True)
-    _, _, tokenizing = start_stream(config, run, curated, [1])
-    tokenizing.wait()
+    with open_run(config, "test") as run:
+        curated = curate(config, run, in_process=True)
+        _, _, tokenizing = start_stream(config, run, curated, [1])
+        tokenizing.wait()
 
 
 def timeless(value: object) -> object:
@@ -113,7 +113,15 @@ def contents(root: Path) -> dict[str, object]:
     for path in sorted((root / "run").rglob("*")):
         name = path.relative_to(root / "run").as_posix()
         card = path.suffix == ".json" and (path.stem.isdigit() or path.stem.startswith("shard-") or ".card" in name)
-        if path.is_dir() or card or path.suffix == ".zst" or "/stages/" in name or "wanted" in name or "passes" in name:
+        if (
+            path.is_dir()
+            or card
+            or path.suffix == ".zst"
+            or "/stages/" in name
+            or "wanted" in name
+            or "passes" in name
+            or "lease" in name
+        ):
             continue
         if path.suffix == ".json":
             out[name] = timeless(json.loads(path.read_bytes()))
