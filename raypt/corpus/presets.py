@@ -102,6 +102,13 @@ def apply_preset(source: SourceConfig, key: str) -> SourceConfig:
     return source.model_copy(update={**filled, "columns": {**preset.columns, **source.columns}})
 
 
+def document_columns(sources: Iterable[SourceConfig]) -> frozenset[str]:
+    """Columns, beside the text, of the documents that are read from these sources."""
+    presets = [(source, PRESETS.get(source.preset or "")) for source in sources]
+    carried = {name for source, preset in presets for name in (*source.columns, *(preset.columns if preset else ()))}
+    return frozenset(carried | {"doc_key", "id", "source", "url"})
+
+
 def check_fields(source: SourceConfig, names: Iterable[str], uri: str, key: str) -> None:
     """UserError if a file's columns (or its first record's fields) are not those of the source's preset."""
     preset = preset_of(source, key)

@@ -3,6 +3,7 @@
 Each file is whole or absent, so an interrupted stage goes on at the shards that are missing.
 """
 
+import functools
 import json
 import logging
 import time
@@ -80,16 +81,23 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
 
 
 class TagShards:
-    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once."""
+    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once, at the first shard. What it
+    returns is the user's mistake that ended the work, or an empty string."""
 
     def __init__(self, run_uri: str, corpus: CorpusConfig, curation: CurationConfig, artefacts: dict[str, str]) -> None:
         self._run, self._corpus = RunDir(run_uri), corpus
         self._manifest = Manifest.from_json(storage.read_json(self._run.manifest))
-        self._tagger = Tagger(curation, artefacts)
+        self._make_tagger = functools.partial(Tagger, curation, artefacts)
+        self._tagger: Tagger | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        accounts = [tag_shard(self._run, self._manifest, self._corpus, self._tagger, int(s)) for s in batch["shard"]]
-        return {"account": [json.dumps(account) for account in accounts]}
+        try:
+            self._tagger = self._tagger or self._make_tagger()
+            for shard in batch["shard"].tolist():
+                tag_shard(self._run, self._manifest, self._corpus, self._tagger, shard)
+        except UserError as e:  # as a value: Ray Data wraps an exception, and the wrapped one is lost on the way
+            return {"mistake": [str(e)]}
+        return {"mistake": [""]}
 
 
 def tag(
@@ -117,7 +125,9 @@ def tag(
         dataset.set_name("curate")
         progress = TaskProgress("curate", len(todo))
         try:
-            for _ in dataset.iter_rows():
+            for row in dataset.iter_rows():
+                if row["mistake"]:
+                    raise UserError(row["mistake"])
                 progress.add()
         except ray.exceptions.RayTaskError as e:
             raise user_error_in(e) or e from None

@@ -61,6 +61,10 @@ class RuleSettings(StageSettings):
             if key.endswith(SIDES) and key not in self.edit_settings:
                 yield Bound(key, key[:-4], key.endswith("_min"), getattr(self, key))
 
+    def decides(self) -> frozenset[str]:
+        """The thresholds."""
+        return frozenset(bound.key for bound in self.bounds())
+
     def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
         """Each threshold that is on, under the values of the document's language where these differ."""
         for bound in self.bounds():
