@@ -56,6 +56,13 @@ def is_passed_over(source: SourceConfig, uri: str) -> bool:
     return preset is not None and not set(preset.beside).isdisjoint(uri.split("/")[:-1])
 
 
+def document_columns(sources: Iterable[SourceConfig]) -> frozenset[str]:
+    """Columns, beside the text, of the documents that are read from these sources."""
+    presets = [(source, PRESETS.get(source.preset or "")) for source in sources]
+    carried = {name for source, preset in presets for name in (*source.columns, *(preset.columns if preset else ()))}
+    return frozenset(carried | {"doc_key", "id", "source", "url"})
+
+
 def check_fields(source: SourceConfig, names: Iterable[str], uri: str, key: str) -> None:
     """UserError if a file's columns (or its first record's fields) are not those of the source's preset."""
     preset = preset_of(source, key)

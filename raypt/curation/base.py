@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt.curation.view import Measured, View
+from raypt.errors import UserError
 from raypt.settings import Settings
 
 CUT_PREFIX = "cut_bytes_"
@@ -45,6 +46,16 @@ class Attributes:
         column = self._tagged.column(name).combine_chunks()
         return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
 
+    def named(self, name: str) -> pa.Array:
+        """A column of the table, or a metric of a stage as `stage.metric`."""
+        stage, _, metric = name.partition(".")
+        if name in self or not metric or stage not in self:
+            return self.column(name)
+        own = self.column(stage)
+        if not pa.types.is_struct(own.type) or own.type.get_field_index(metric) < 0:
+            raise ValueError(f"curation.stages: {self.stage} asks for {name}, but {stage} has no metric {metric!r}")
+        return pc.struct_field(own, metric)
+
     @property
     def own(self) -> pa.StructArray:
         """The stage's metrics."""
@@ -73,10 +84,20 @@ class StageSettings(Settings):
     """Name in `curation.stages`, of the attribute column, and at the head of every reason."""
     repeatable: ClassVar[bool] = True
     """Whether it can be run more than once in a run, under `name@label`."""
+    adds: ClassVar[tuple[str, ...]] = ()
+    """Columns that it adds under names of their own."""
 
-    def decides(self) -> set[str]:
-        """Fields that change what is kept, and nothing that is measured: documents are not tagged anew for them."""
-        return set()
+    def asks_language(self) -> str | None:
+        """A setting that is on and does nothing to a document whose language is not known when it is measured."""
+        return None
+
+    def asks_columns(self) -> tuple[str, ...]:
+        """Columns of the documents, or metrics of other stages, that it decides on."""
+        return ()
+
+    def decides(self) -> frozenset[str]:
+        """Settings that change decisions and not what is measured."""
+        return frozenset()
 
     def load(self, artefact: str | None) -> Any:
         """What `measure` needs beside the text, once a process. `artefact`: URI of what was made for this stage in the
@@ -101,3 +122,24 @@ class StageSettings(Settings):
         own = attributes.own
         names = [f.name for f in own.type if f.name.startswith(CUT_PREFIX)]
         return {name.removeprefix(CUT_PREFIX): pc.fill_null(pc.struct_field(own, name), 0).to_numpy() for name in names}
+
+
+def numbers(values: pa.Array, key: str) -> np.ndarray:
+    """float64[n], NaN where there is no value. A string that is no number is a UserError that names the `key`."""
+    try:
+        cast: np.ndarray = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return cast
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    if not pa.types.is_string(values.type):
+        raise UserError(f"{key}: the column holds {values.type}, which has no size to compare")
+    wrong = next(text for text in pc.unique(values.drop_null()).to_pylist() if not _is_number(text))
+    raise UserError(f"{key}: the column holds {wrong[:80]!r}, which is no number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -28,6 +28,7 @@ class LanguageConfig(StageSettings):
 
     stage: ClassVar[str] = "language"
     repeatable: ClassVar[bool] = False
+    adds: ClassVar[tuple[str, ...]] = ("lang", "lang_score")
 
     model: str | None = None
     """Path of another fastText language model; None: lid.176, which comes with raypt (codes of ISO 639-1 where there is
@@ -47,8 +48,9 @@ class LanguageConfig(StageSettings):
     assume: str | None = None
     """Language of all documents when the `language` stage is off and the input has no `lang` column."""
 
-    def decides(self) -> set[str]:
-        return {"keep", "score_min", "score_min_by_language"}
+    def decides(self) -> frozenset[str]:
+        """Which languages are kept, and how surely they must be known."""
+        return frozenset(("keep", "score_min", "score_min_by_language"))
 
     def load(self, artefact: str | None) -> Any:
         """The fastText model."""
@@ -61,8 +63,9 @@ class LanguageConfig(StageSettings):
 
     def failures(self, attributes: Attributes, settled: Any = None) -> Iterator[tuple[str, np.ndarray]]:
         """`keep` (another language), `score_min` (not surely any language)."""
-        score = attributes.column("lang_score").to_numpy()
-        yield from rejections(attributes.column("lang"), score, self).items()
+        score = attributes.column("lang_score").to_numpy(zero_copy_only=False)
+        for rule, fails in rejections(attributes.column("lang"), score, self).items():
+            yield rule, fails & ~np.isnan(score)  # without a score nothing was looked at: the stage passed it
 
 
 @functools.cache

@@ -8,12 +8,16 @@ from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Rae et al. 2021 (arXiv:2112.11446), appendix A1.
-    "gopher": {"stages": ("gopher_quality", "gopher_repetition")},
+    # The stop words are those of the document's language, so it is identified first; none is dropped for it.
+    "gopher": {
+        "stages": ("language", "gopher_quality", "gopher_repetition"),
+        "language": {"score_min": None},
+    },
     # Raffel et al. 2020 (arXiv:1910.10683), section 2.2, and its TensorFlow Datasets code. langdetect's 0.99 is
     # asked of lid.176, which is another classifier. "All but one of any three-sentence span occurring more than once"
     # goes in `dedup.sentences`, since it is a rule about the corpus.
     "c4": {
-        "stages": ("c4", "bad_words", "language"),
+        "stages": ("c4", "language", "bad_words"),
         "language": {"keep": ("en",), "score_min": 0.99},
         "c4": {"terminal_punctuation": True, "line_word_count_min": 5, "sentence_count_min": 3},
     },

@@ -24,6 +24,7 @@ from raypt.corpus.reader import read_shard
 from raypt.curation.config import CurationConfig
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.tagger import Tagger
+from raypt.errors import UserError
 from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
 from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, user_error_in
@@ -96,7 +97,9 @@ def tag_shard(
 
 
 class TagShards:
-    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once."""
+    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once, at the first shard. It returns
+    the cards, or the user's mistake that ended the work.
+    """
 
     def __init__(
         self,
@@ -110,14 +113,20 @@ class TagShards:
         self._run, self._corpus = RunDir(run_uri), corpus
         self._manifest: Manifest = ray.get(manifest[0])
         self._wanted: list[Identity] = ray.get(wanted[0])
-        self._tagger = Tagger(curation, artefacts)
+        self._make_tagger = functools.partial(Tagger, curation, artefacts)
+        self._tagger: Tagger | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        cards = [
-            tag_shard(self._run, self._manifest, self._corpus, self._tagger, shard, self._wanted[shard])
-            for shard in batch["shard"].tolist()
-        ]
-        return {"card": [json.dumps(card.to_json(), ensure_ascii=False) for card in cards]}
+        try:
+            self._tagger = self._tagger or self._make_tagger()
+            cards = [
+                tag_shard(self._run, self._manifest, self._corpus, self._tagger, shard, self._wanted[shard])
+                for shard in batch["shard"].tolist()
+            ]
+        except UserError as e:  # as a value: Ray Data wraps an exception, and the wrapped one is lost on the way
+            return {"card": [""], "mistake": [str(e)]}
+        found = [json.dumps(card.to_json(), ensure_ascii=False) for card in cards]
+        return {"card": found, "mistake": [""] * len(found)}
 
 
 def tag(
@@ -180,6 +189,8 @@ def _on_actors(
     progress = TaskProgress("curate", len(todo))
     try:
         for row in dataset.iter_rows():
+            if row["mistake"]:
+                raise UserError(row["mistake"])
             progress.add()
             yield Card.from_json(json.loads(row["card"]))
     except ray.exceptions.RayTaskError as e:

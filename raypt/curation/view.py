@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from raypt.curation.features import Features
@@ -54,6 +55,12 @@ class View:
         if self._features is None:
             self._features = scan(self.text, self._buffers)
         return self._features
+
+    def rows(self, index: np.ndarray) -> "View":
+        """Some of the documents, with memory of their own for their features."""
+        taken = pa.array(index)
+        text = TextBatch.from_arrow(self.text.to_arrow().cast(pa.large_string()).take(taken))
+        return View(text, {name: column.take(taken) for name, column in self.columns.items()})
 
     def after(self, text: TextBatch | None, columns: Mapping[str, pa.Array]) -> "View":
         """The same documents with other text (None: the same, and its features) and more columns."""

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from raypt import storage
 from raypt.corpus.config import SourceConfig
-from raypt.corpus.manifest import RUN_SCHEME, default_name, expand, format_of, name_sources
+from raypt.corpus.formats.table import format_of
+from raypt.corpus.inputs import RUN_SCHEME
+from raypt.corpus.listing import expand
+from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
 from raypt.errors import UserError
 from raypt.run.config import RunConfig

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from raypt import storage
 from raypt.artefact import Verify
 from raypt.corpus.config import CorpusConfig
+from raypt.corpus.presets import document_columns
 from raypt.curation.config import CurationConfig
 from raypt.dedup.config import DedupConfig
 from raypt.model.config import ModelConfig
@@ -63,6 +64,14 @@ class RunConfig(Settings):
                 f"tokens.packing.sequence_length={length} is more than model.max_length={declared}, the context that "
                 "the exported model declares; raise model.max_length"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_curation(self) -> "RunConfig":
+        try:
+            self.curation.check_inputs(document_columns(self.corpus.sources))
+        except ValueError as e:
+            raise ValueError(f"curation.{e}") from None
         return self
 
     @property

@@ -48,6 +48,7 @@ class PiiConfig(StageSettings):
 
     stage: ClassVar[str] = "pii"
     repeatable: ClassVar[bool] = False
+    adds: ClassVar[tuple[str, ...]] = ("pii_spans",)
 
     kinds: tuple[Kind, ...] = KINDS
     """Kinds to mask; an empty list switches masking off. email; ipv4, ipv6 (public addresses only); phone (forms of

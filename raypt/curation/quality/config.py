@@ -47,6 +47,7 @@ class QualityConfig(StageSettings):
 
     stage: ClassVar[str] = "quality"
     repeatable: ClassVar[bool] = False
+    adds: ClassVar[tuple[str, ...]] = ("quality_score",)
 
     model: str | None = None
     """URI of a trained artefact (a directory written by jobs/train_quality.py) or of any fastText .bin or .ftz. None:
@@ -94,9 +95,9 @@ class QualityConfig(StageSettings):
         """Whether documents are scored at all."""
         return self.model is not None or bool(self.reference)
 
-    def decides(self) -> set[str]:
-        # All but how much is scored: the identity of the classifier itself stands for how it was trained.
-        return set(type(self).model_fields) - {"max_bytes"}
+    def decides(self) -> frozenset[str]:
+        """All but the text that is scored: how the classifier was trained is its own identity."""
+        return frozenset(type(self).model_fields) - {"max_bytes"}
 
     def load(self, artefact: str | None) -> Any:
         """The classifier: the one trained in the run, else the one that `model` names, else none."""

@@ -26,6 +26,11 @@ class BadWords(RuleSettings):
     distinct_per_line_max: float | None = None
     """Most different bad words per line (ChineseWebText: 0.5)."""
 
+    def asks_language(self) -> str | None:
+        """The lists, if there are any and they are bounded."""
+        bounded = self.match_count_max is not None or self.distinct_per_line_max is not None
+        return "lists" if self.lists and bounded else None
+
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document; null where the language has no list."""
         matches, distinct = np.full(len(view), np.nan), np.full(len(view), np.nan)

@@ -55,14 +55,15 @@ class RuleSettings(StageSettings):
                     "never be asked; name the field after a metric, or list it in edit_settings"
                 )
 
-    def decides(self) -> set[str]:
-        return {bound.key for bound in self.bounds()} & set(type(self).model_fields)
-
     def bounds(self) -> Iterator[Bound]:
         """The stage's thresholds, in the order of their fields: the first that fails gives the reason."""
         for key in type(self).model_fields:
             if key.endswith(SIDES) and key not in self.edit_settings:
                 yield Bound(key, key[:-4], key.endswith("_min"), getattr(self, key))
+
+    def decides(self) -> frozenset[str]:
+        """The thresholds."""
+        return frozenset(bound.key for bound in self.bounds()) & frozenset(type(self).model_fields)
 
     def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
         """Each threshold that is on, under the values of the document's language where these differ."""

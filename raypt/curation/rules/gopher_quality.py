@@ -57,6 +57,10 @@ class GopherQuality(RuleSettings):
     """Stop words by language code, at most 64 each; these replace the built-in list of that language, `[]` switches the
     rule off for it."""
 
+    def asks_language(self) -> str | None:
+        """The stop words."""
+        return None if self.stop_word_count_min is None else "stop_word_count_min"
+
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
         features = view.features

@@ -50,6 +50,10 @@ class Keywords(RuleSettings):
             yield Bound(f"{name}_min", name, True, rule.count_min)
             yield Bound(f"{name}_max", name, False, rule.count_max)
 
+    def asks_language(self) -> str | None:
+        """The first rule that applies to some languages only."""
+        return next((f"rules.{name}" for name, rule in self.rules.items() if rule.languages is not None), None)
+
     def measure(self, view: View, resources: Any = None) -> Measured:
         """Occurrences by rule; null where a rule does not apply to the document's language."""
         languages = view.languages.to_pylist()
