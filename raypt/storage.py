@@ -21,6 +21,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec file system of `uri` and the path inside it."""
+    if "://" not in uri:  # a local path may hold any character, "::" (fsspec's chains of URLs) too
+        return LocalFileSystem(), str(Path(uri).absolute())
     fs, path = fsspec.core.url_to_fs(uri)
     return fs, path
 

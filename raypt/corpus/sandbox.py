@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import pickle
 import resource
@@ -200,20 +201,24 @@ class Sandbox:
         return ChildDied(f"{how}: {words}" if words else how)
 
 
-_shared: dict[tuple[int, int | None], Sandbox] = {}
+_idle: dict[tuple[int, int | None], list[Sandbox]] = {}
 
 
-def shared_sandbox(memory_bytes: int | None = None) -> Sandbox:
-    """The sandbox of this process with this bound, so that its start (about half a second) is paid once."""
-    key = (os.getpid(), memory_bytes)
-    if key not in _shared:
-        _shared[key] = Sandbox(memory_bytes)
-    return _shared[key]
+@contextlib.contextmanager
+def borrowed_sandbox(memory_bytes: int | None = None) -> Iterator[Sandbox]:
+    """A sandbox with this bound for one user at a time; the next one gets the same, so that its start (some tenths of a
+    second) is paid once a process."""
+    idle = _idle.setdefault((os.getpid(), memory_bytes), [])
+    box = idle.pop() if idle else Sandbox(memory_bytes)
+    try:
+        yield box
+    finally:
+        idle.append(box)
 
 
 @atexit.register
-def _close_shared() -> None:
-    for box in _shared.values():
+def _close_idle() -> None:
+    for box in itertools.chain(*_idle.values()):
         box.close()
 
 

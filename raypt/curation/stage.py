@@ -6,7 +6,6 @@ Each file is whole or absent, so an interrupted stage goes on at the shards that
 import json
 import logging
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import ray
 import ray.data
 
 from raypt import storage
+from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
 from raypt.corpus.reader import read_shard
@@ -26,8 +26,7 @@ from raypt.curation.ledger import curation_ledger
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.threshold import QualityThreshold
 from raypt.curation.tagger import Tagger
-from raypt.errors import UserError
-from raypt.ledger import Amount, Ledger, StageAccount
+from raypt.ledger import Ledger
 from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
 from raypt.tasks import TaskProgress, run_tasks, user_error_in
@@ -46,8 +45,7 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
         return storage.read_json(run.tag_account(shard))
     start, cpu = time.time(), time.process_time()
     quarantined: list[dict[str, Any]] = []
-    lost: Counter[str] = Counter()
-    lost_bytes: Counter[str] = Counter()
+    account = ReadAccount()
     documents = source_bytes = 0
     with storage.atomic_write(run.tagged(shard)) as f:
         writer = None
@@ -59,8 +57,7 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
             documents += tagged.num_rows
             source_bytes += int(pa.compute.sum(tagged["source_bytes"]).as_py() or 0)
             quarantined += batch.quarantined
-            lost += batch.not_documents
-            lost_bytes += batch.bytes_lost
+            account.add(batch)
         assert writer is not None
         writer.close()
     if quarantined:
@@ -71,9 +68,7 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
         "source": manifest.shards[shard].source,
         "documents": documents,
         "bytes": source_bytes,
-        "quarantined": dict(Counter(entry["kind"] for entry in quarantined)),
-        "not_documents": dict(lost),
-        "lost_bytes": dict(lost_bytes),
+        **account.to_json(),
         "cpu_s": time.process_time() - cpu,
         "seconds": time.time() - start,
     }
@@ -86,7 +81,8 @@ class TagShards:
 
     def __init__(self, run_uri: str, corpus: CorpusConfig, curation: CurationConfig, quality_uri: str | None) -> None:
         self._run, self._corpus = RunDir(run_uri), corpus
-        self._manifest = Manifest.from_json(storage.read_json(self._run.manifest))
+        stored = Manifest.from_json(storage.read_json(self._run.manifest), self._run.manifest)
+        self._manifest = stored.with_credentials(corpus.sources)
         quality = QualityModel.load(quality_uri, curation.quality) if quality_uri else None
         self._tagger = Tagger(curation, quality)
 
@@ -174,40 +170,3 @@ def decide_all(run: RunDir, manifest: Manifest, config: CurationConfig, threshol
     minimum = None if threshold is None else threshold.minimum
     storage.write_json(run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum})
     return ledger
-
-
-def reading_account(accounts: list[dict[str, Any]]) -> StageAccount:
-    """The ledger's first stage: records that became documents, and by kind those that did not."""
-    stage = StageAccount()
-    for shard in accounts:
-        stage.kept.add(shard["documents"], shard["bytes"])
-        for kind, count in {**shard["not_documents"], **shard["quarantined"]}.items():
-            stage.removed.setdefault(f"read.{kind}", Amount()).add(count, shard["lost_bytes"].get(kind, 0))
-    stage.entered.add(stage.kept.documents, stage.kept.bytes)
-    for amount in stage.removed.values():
-        stage.entered.add(amount.documents, amount.bytes)
-    return stage
-
-
-def check_quarantine(accounts: list[dict[str, Any]], run: RunDir, limit: float) -> None:
-    """Warn about unreadable records; raise UserError when they are more than the share `limit` of all."""
-    bad: Counter[str] = sum((Counter(a["quarantined"]) for a in accounts), start=Counter())
-    total = sum(a["documents"] + sum(a["not_documents"].values()) for a in accounts) + bad.total()
-    if not bad:
-        return
-    first = next(a["shard"] for a in accounts if a["quarantined"])
-    example = json.loads(storage.read_bytes(run.quarantine(first)).splitlines()[0])
-    where = f"{example['file']}, " + (
-        f"record {example['row']}" if example["row"] is not None else f"byte {example['byte_offset']}"
-    )
-    kinds = ", ".join(f"{kind} {count}" for kind, count in bad.most_common())
-    message = (
-        f"{bad.total()} of {total} records could not be read ({kinds}); they are in {run.path('quarantine')}. "
-        f"The first: {where}: {example['error']}"
-    )
-    if bad.total() > limit * total:
-        raise UserError(
-            f"{message}\nThat is more than corpus.max_quarantined_fraction={limit:g}: mend the input, or raise the "
-            "limit if this much loss is expected"
-        )
-    log.warning(message)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.corpus.formats.compression import open_decompressed
-from raypt.corpus.manifest import expand
+from raypt.corpus.listing import expand
 from raypt.dedup.config import ContaminationConfig
 from raypt.dedup.kernels import U64
 from raypt.dedup.shingles import shingle

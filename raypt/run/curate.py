@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from raypt import storage
 from raypt.corpus import python_docs
-from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
+from raypt.corpus.manifest import Manifest, build_manifest
+from raypt.corpus.unchanged import check_unchanged
 from raypt.curation.config import CurationConfig
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
-from raypt.curation.stage import check_quarantine, decide_all, reading_account, tag
+from raypt.curation.reading import check_reading, reading_account
+from raypt.curation.stage import decide_all, tag
 from raypt.dedup.pipeline import DedupResult, deduplicate
 from raypt.dedup.plan import DedupShard
 from raypt.errors import UserError
@@ -79,7 +81,8 @@ def resolve_builtin(config: RunConfig) -> RunConfig:
 def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
     """The run's manifest: made and written the first time, read and checked against the files afterwards."""
     if storage.exists(run.manifest):
-        manifest = Manifest.from_json(storage.read_json(run.manifest))
+        manifest = Manifest.from_json(storage.read_json(run.manifest), run.manifest)
+        manifest = manifest.with_credentials(config.corpus.sources)
         check_unchanged(manifest, run.uri)
         return manifest
     manifest = build_manifest(config.corpus, run.uri)
@@ -153,7 +156,7 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
     with timed_stage(run, "curate") as figures:
         quality_uri = None if model is None else model.uri
         accounts = tag(run, manifest, config.corpus, config.curation, quality_uri, config.ray)
-        check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
+        check_reading(accounts, manifest, run, config.corpus)
         ledger = Ledger({"read": reading_account(accounts)})
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
         if not ledger.stages["read"].kept.documents:

@@ -7,6 +7,7 @@ import yaml
 from raypt import storage
 from raypt.config_io import dump_yaml, format_path, validate
 from raypt.errors import UserError
+from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 
@@ -34,7 +35,7 @@ def open_run(config: RunConfig) -> RunDir:
         old = validate(RunConfig, yaml.safe_load(storage.read_bytes(run.config))).model_dump(mode="json")
         changed = [
             f"  {key}: was {before!r}, now {after!r}"
-            for key, before, after in _differences(old, config.model_dump(mode="json"))
+            for key, before, after in _differences(redacted(old), redacted(config.model_dump(mode="json")))
             if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
         ]
         if changed:
@@ -42,5 +43,5 @@ def open_run(config: RunConfig) -> RunDir:
                 f"{run.uri} holds a run with other settings:\n" + "\n".join(changed) + "\n"
                 "Resuming would mix two data sets: give the new run its own run.name or run.dir, or delete the old one"
             )
-    storage.write_bytes(run.config, dump_yaml(config).encode())
+    storage.write_bytes(run.config, redact(dump_yaml(config)).encode())
     return run

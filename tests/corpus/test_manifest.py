@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raypt.corpus.config import CorpusConfig, SourceConfig
-from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged, format_of, name_sources
+from raypt.corpus.formats.table import format_of
+from raypt.corpus.manifest import Manifest, build_manifest, name_sources
+from raypt.corpus.unchanged import check_unchanged
 from raypt.errors import UserError
 
 
@@ -45,7 +47,7 @@ def test_the_same_files_give_the_same_manifest(tmp_path: Path) -> None:
     _jsonl(tmp_path / "a.jsonl", 5)
     one = _manifest(tmp_path, paths=str(tmp_path / "a.jsonl"))
     assert one.fingerprint == _manifest(tmp_path, paths=str(tmp_path / "a.jsonl")).fingerprint
-    assert Manifest.from_json(json.loads(json.dumps(one.to_json()))) == one
+    assert Manifest.from_json(json.loads(json.dumps(one.to_json())), "manifest.json") == one
 
 
 def test_a_changed_input_is_refused_on_resume(tmp_path: Path) -> None:

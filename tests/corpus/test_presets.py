@@ -35,7 +35,7 @@ SAMPLE_OF = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SAMPLE_OF)
 def test_a_sample_in_the_published_schema_is_read_with_its_metadata(preset: str, tmp_path: Path) -> None:
     if not SAMPLES.exists():
         pytest.skip("the samples of the five data sets' schemas are absent")

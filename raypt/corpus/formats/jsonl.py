@@ -1,40 +1,120 @@
-"""JSON Lines."""
+"""JSON: an object a line, an array of objects, or objects one after another."""
 
+import itertools
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 
-from raypt.corpus.formats.lines import split_lines
+from raypt.corpus.formats.json_values import one_a_line, split_values
+from raypt.corpus.formats.lines import cut, decode, request_lines, split_lines, undecodable, untouched
+from raypt.corpus.formats.raw import BrokenStream
+from raypt.corpus.formats.stream import InputStream
 from raypt.corpus.records import EXCERPT_BYTES, Fault, Item, ReadRequest, Record
+
+MAX_INT_DIGITS = 4_000
+"""Integers with more digits stay the text they are (Python turns up to 4,300 into a number)."""
+EXACT = 2.0**63
+"""orjson gives floats for integers from here on."""
+
+_ESCAPE_BYTES = 6
+"""An escape takes six bytes for as little as one of UTF-8: a longer record may still hold a text within the limit."""
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MAX_INT_DIGITS else digits
+
+
+_tolerant = json.JSONDecoder(parse_int=_integer, strict=False)
+
+
+def parse_tolerant(text: str) -> Any:
+    """JSON as Python's json writes it: NaN, Infinity, lone surrogates and integers of any size are read.
+
+    Raises:
+        ValueError: not JSON. RecursionError: nested too deep.
+    """
+    return _tolerant.decode(text.strip(" \t\r\n"))
+
+
+def has_inexact(value: Any) -> bool:
+    """Whether a value holds a float that may stand for an integer which orjson could not hold."""
+    if isinstance(value, float):
+        return not -EXACT < value < EXACT
+    if isinstance(value, dict):
+        return any(map(has_inexact, value.values()))
+    return isinstance(value, list) and any(map(has_inexact, value))
+
+
+def _encodable(fields: Any, path: str) -> bool:
+    """Whether the text of a record holds no lone surrogate."""
+    value = fields.get(path) if isinstance(fields, dict) else None
+    if value is None:
+        value = fields
+        for step in path.split("."):
+            value = value.get(step) if isinstance(value, dict) else None
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _loads(data: bytes, encoding: str, request: ReadRequest) -> Any:
+    """The value of a piece of JSON, by the quick parser where that one reads it and reads it exactly.
+
+    Raises:
+        UnicodeDecodeError: not in this character set. ValueError: not JSON. RecursionError: nested too deep.
+    """
+    text = data if encoding == "utf-8" else decode(data, encoding)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as strict:
+        value = parse_tolerant(decode(data, encoding))
+        if not _encodable(value, request.text_field):
+            raise ValueError(strict) from None
+        return value
+    names = request.names
+    used = value if names is None or not isinstance(value, dict) else [value[n] for n in names if n in value]
+    return parse_tolerant(decode(data, encoding)) if has_inexact(used) else value
+
+
+def json_item(row: int, offset: int, data: bytes, length: int, encoding: str, request: ReadRequest) -> Item:
+    """The record that a piece of JSON is, or why it is none."""
+    try:
+        value = _loads(data, encoding, request)
+    except UnicodeDecodeError as e:
+        return undecodable(row, offset, data, length, e)
+    except (ValueError, RecursionError, MemoryError) as e:
+        reason = e if isinstance(e, ValueError) else "nested too deep"
+        return Fault(row, "not_json", f"not JSON: {reason}", offset, data[:EXCERPT_BYTES], length)
+    if isinstance(value, dict):
+        return Record(row, value)
+    message = f"a JSON {type(value).__name__}, not an object; one document is one {{...}}"
+    return Fault(row, "not_object", message, offset, data[:EXCERPT_BYTES], length)
 
 
 def read_jsonl(request: ReadRequest) -> Iterator[Item]:
-    """One JSON object a line."""
-    start, limit = request.start, request.max_document_bytes
-    # An escape takes six bytes for as little as one of UTF-8: a longer line may still hold a text within the limit.
-    line_limit = None if limit is None else 6 * limit + 65536
-    for item in split_lines(request.uri, start, request.stop, line_limit):
-        if isinstance(item, Fault):
-            yield item
-            continue
-        row, offset, line, length = item
-        if line_limit is not None and length > line_limit:
-            yield Fault(row, "too_long", f"the line has {length} bytes", offset, line[:EXCERPT_BYTES], length)
-            continue
-        if row == 0 and start == 0:
-            line = line.removeprefix(b"\xef\xbb\xbf")
+    """Objects one a line; in a whole file also an array of them, or objects that take several lines."""
+    limit = None if request.max_document_bytes is None else _ESCAPE_BYTES * request.max_document_bytes + 65536
+    row = 0
+    with InputStream(request) as stream:
         try:
-            fields = orjson.loads(line)
-        except orjson.JSONDecodeError as e:
-            try:
-                line.decode()
-                kind, message = "not_json", f"not JSON: {e}"
-            except UnicodeDecodeError as u:
-                kind, message = "invalid_utf8", f"invalid UTF-8 at byte {u.start} of the line: {u.reason}"
-            yield Fault(row, kind, message, offset, line[:EXCERPT_BYTES], length)
-            continue
-        if isinstance(fields, dict):
-            yield Record(row, fields)
-        else:
-            message = f"a JSON {type(fields).__name__}, not an object; one document is one {{...}} on one line"
-            yield Fault(row, "not_object", message, offset, line[:EXCERPT_BYTES], length)
+            if request.start == 0 and request.stop is None:
+                pieces = stream.pieces()
+                first = next(pieces, b"")
+                split = split_lines if one_a_line(first) else split_values
+                records = split(itertools.chain([first], pieces), stream.skipped, None, limit)
+            else:
+                records = request_lines(request, stream, limit)
+            for row, offset, data, length, whole in records:
+                if row in request.skip:
+                    yield untouched(row, offset, length)
+                elif not whole:
+                    message = f"the record has {length} bytes"
+                    yield Fault(row, "too_long", message, offset, data[:EXCERPT_BYTES], length)
+                else:
+                    yield json_item(row, offset, data, length, stream.encoding, request)
+                row += 1
+        except BrokenStream as e:
+            yield cut(row, e, None)

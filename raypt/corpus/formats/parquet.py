@@ -1,41 +1,92 @@
-"""Parquet."""
+"""Parquet: footers and row groups, both read in a child process."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypt import storage
-from raypt.corpus.records import EXCERPT_BYTES, Fault, Item, ReadRequest, Record
+from raypt.corpus.formats.columnar import (
+    Sent,
+    asked,
+    identity_checked,
+    in_child,
+    open_table,
+    read_part,
+    rows_a_batch,
+    sendable,
+    unreadable,
+)
+from raypt.corpus.records import Fault, Item, ReadRequest
+
+MAX_LOST_ROWS = 1 << 31
+"""More rows than a damaged row group can be believed to have."""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a Parquet file says of itself. `groups`: (rows, bytes of the file, about) of each row group."""
+
+    columns: tuple[str, ...]
+    groups: tuple[tuple[int, int], ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for rows, _ in self.groups)
+
+
+def footer_of(uri: str) -> Footer:
+    """The footer of a Parquet file. For a child process: an encrypted or hostile one can abort the process.
+
+    Raises:
+        pa.ArrowInvalid, OSError: not a Parquet file.
+    """
+    with open_table(uri) as f:
+        metadata = pq.ParquetFile(f).metadata
+        size = f.size() if callable(f.size) else f.size
+        # Sizes of columns are not asked for: those of an encrypted column are secret, and asking is fatal.
+        groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+        total = max(1, sum(max(0, g.total_byte_size) for g in groups))
+        sizes = tuple((max(0, g.num_rows), int(size * max(0, g.total_byte_size) / total)) for g in groups)
+        return Footer(tuple(metadata.schema.to_arrow_schema().names), sizes)
+
+
+def decode_group(request: ReadRequest, group: int, start: int, most_rows: int) -> Iterator[Sent]:
+    """Rows of a row group from `start` on, in batches of at most `most_rows`. Runs in the child."""
+    pa.set_cpu_count(1)
+    with open_table(request.uri) as f:
+        file = pq.ParquetFile(f, page_checksum_verification=True, pre_buffer=not storage.is_local(request.uri))
+        columns = asked(file.schema_arrow.names, request)
+        metadata = file.metadata.row_group(group)
+        paths = {file.metadata.schema.column(i).path: i for i in range(file.metadata.num_columns)}
+        wanted = [i for path, i in paths.items() if any(path == c or path.startswith(f"{c}.") for c in columns)]
+        decoded = sum(metadata.column(i).total_uncompressed_size for i in wanted)
+        size = min(most_rows, rows_a_batch(metadata.num_rows, decoded, request))
+        row = 0
+        for batch in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
+            if row + batch.num_rows > start:
+                behind = batch.slice(start - row) if row < start else batch
+                yield from sendable(behind, max(row, start), request)
+            row += batch.num_rows
 
 
 def read_parquet(request: ReadRequest) -> Iterator[Item]:
     """Rows of the row groups [start, stop), numbered as in the file."""
-    uri, start, stop = request.uri, request.start, request.stop
-    if storage.size(uri) == 0:
+    identity_checked(request)
+    if request.size == 0 or (request.size is None and storage.size(request.uri) == 0):
         return
-    row = 0
-    with storage.open_read(uri) as f:
-        try:
-            file = pq.ParquetFile(f)
-            row = sum(file.metadata.row_group(group).num_rows for group in range(start))
-            groups = range(start, file.num_row_groups if stop is None else stop)
-            for batch in file.iter_batches(batch_size=1024, row_groups=list(groups)):
-                try:
-                    rows = batch.to_pylist()
-                except UnicodeDecodeError:
-                    yield from _rows_with_broken_strings(batch, row)
-                else:
-                    for i, fields in enumerate(rows):
-                        yield Record(row + i, fields)
-                row += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as e:
-            yield Fault(row, "broken_file", f"the file cannot be read on after {row} rows: {e}")
-
-
-def _rows_with_broken_strings(batch: pa.RecordBatch, row: int) -> Iterator[Item]:
-    for i in range(batch.num_rows):
-        try:
-            yield Record(row + i, batch.slice(i, 1).to_pylist()[0])
-        except UnicodeDecodeError as e:
-            yield Fault(row + i, "invalid_utf8", f"invalid UTF-8: {e.reason}", None, bytes(e.object[:EXCERPT_BYTES]))
+    footer = in_child(request, footer_of, request.uri)
+    if isinstance(footer, Exception):
+        yield unreadable(request, footer)
+        return
+    row = sum(rows for rows, _ in footer.groups[: request.start])
+    for i in range(len(footer.groups))[request.start : request.stop]:
+        rows, nbytes = footer.groups[i]
+        sending = yield from read_part(request, i, row, decode_group)
+        lost = min(rows - sending.rows, MAX_LOST_ROWS)
+        if lost > 0:
+            why = sending.failure or f"the data end after {sending.rows} of {rows} rows"
+            message = f"rows {row + sending.rows} to {row + rows - 1} cannot be decoded: {why}"
+            yield Fault(row + sending.rows, "broken_rows", message, nbytes=nbytes * lost // rows, count=lost)
+        row += rows
