@@ -1,9 +1,11 @@
 """Configuration of the inputs: which files, in which format, how they are cut into shards, and what they may cost."""
 
 import codecs
+import importlib.util
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
+from resiliparse.parse.html import HTMLTree
 
 from raypt.corpus.limits import UnpackLimits
 from raypt.settings import Settings
@@ -160,12 +162,59 @@ class BuiltinConfig(Settings):
 
 
 class HtmlConfig(Settings):
-    """How HTML in WARC records becomes text (resiliparse)."""
+    """How HTML becomes text."""
 
+    engine: Literal["raypt", "resiliparse", "trafilatura", "union"] = "raypt"
+    """Whose rules find the main content. raypt: its own. resiliparse: as DCLM and Dolma 3 were made. trafilatura: as
+    FineWeb (`pip install raypt[trafilatura]`, about 10 times slower). union: each line that one of the three finds."""
     main_content: bool = True
     """Leave out navigation, footers and other boilerplate (False: all visible text)."""
     preserve_formatting: bool = True
-    """Keep paragraphs, lists and line breaks."""
+    """Keep paragraphs, lists and line breaks (False: one line a page)."""
+    comments: bool = False
+    """Keep readers' comments below an article. A page that is mostly comments (a forum, a discussion) is kept anyway."""
+    lists: Literal["content", "all", "none"] = "content"
+    """Lists of the main content to keep. content: those that are not links for the most part. none: as resiliparse does,
+    which takes every list for navigation. Engine raypt only, as are the keys from here to `title`."""
+    tables: Literal["pipes", "text"] = "pipes"
+    """Tables of data as lines of cells between `|` (GitHub's Markdown), or as text."""
+    code_fences: bool = True
+    """Source code between fences (three backticks), with its language where the page names it."""
+    math: bool = True
+    """Formulas as LaTeX between $ or $$, once each: from MathML, its annotation, `math/tex` scripts, `alt` of images."""
+    ruby: bool = True
+    """Readings of characters in brackets after them (漢字（かんじ）), as HTML's `rp` asks; False: without readings."""
+    links: bool = False
+    """Links as `[text](address)`."""
+    title: bool = False
+    """Put the page's <title> above its text."""
+    skip: tuple[str, ...] = ()
+    """CSS selectors of elements to leave out of every page."""
+    max_page_bytes: int = Field(5 << 20, gt=0)
+    """Larger pages, after undoing compression, are quarantined: a page takes up to 60 times its size in memory. Common
+    Crawl cuts pages at 5 MiB (1 MiB before March 2025)."""
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_installed(cls, value: str) -> str:
+        if value in ("trafilatura", "union") and importlib.util.find_spec("trafilatura") is None:
+            raise ValueError(f"{value} needs trafilatura: pip install 'raypt[trafilatura]'")
+        return value
+
+    @field_validator("skip", mode="before")
+    @classmethod
+    def _one_selector_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("skip")
+    @classmethod
+    def _selectors_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for selector in value:
+            try:
+                HTMLTree.parse("").document.query_selector_all(selector)
+            except ValueError as e:
+                raise ValueError(f"{selector!r} is no CSS selector: {e}") from None
+        return value
 
 
 class CorpusConfig(Settings):
@@ -185,6 +234,9 @@ class CorpusConfig(Settings):
     """Text bytes in one in-memory batch: bounds a worker's memory."""
     max_document_bytes: int | None = Field(20_000_000, gt=0)
     """Longer documents are quarantined (None: no limit)."""
+    max_record_seconds: float | None = Field(10.0, gt=0)
+    """A page that takes longer to become text is quarantined (None: no limit, and no child process to keep it). Usual
+    pages take 2 ms."""
     max_quarantined_fraction: float = Field(0.05, ge=0, le=1)
     """The run fails when more than this share of the records cannot be read, or when the files that cannot be read to
     their end hold more than this share of the bytes (what they lost is not known)."""

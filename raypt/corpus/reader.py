@@ -119,6 +119,7 @@ def requests(
             batch_bytes=config.batch_bytes,
             unpack=config.unpack_limits,
             memory_bytes=config.max_decoder_bytes,
+            max_record_seconds=config.max_record_seconds,
             skip=poison.of(number),
         )
         out.append((info.format, request))

@@ -100,6 +100,8 @@ class ReadRequest:
     """How far compressed data are followed."""
     memory_bytes: int | None = None
     """What a child process that decodes the file may allocate; None: no bound."""
+    max_record_seconds: float | None = None
+    """A page that takes longer to become text is a fault of kind `too_slow`; None: no limit, and no child process."""
     skip: frozenset[int] = frozenset()
     """Rows (of the piece) that must not be touched: they killed or hung a process. They are faults of kind
     `killed_reader`."""
