@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import pytest
 import ray
 from pydantic import ValidationError
-from raypt.curation.stage import tag
 
 from raypt import storage
 from raypt.config_io import validate
@@ -26,6 +25,7 @@ from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.tagger import Tagger
+from raypt.curation.tagging import tag
 from raypt.curation.view import Measured, View
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
@@ -160,7 +160,7 @@ def run_of(tmp_path: Path, function: str) -> Any:
     run = RunDir(str(tmp_path / "run"))
     manifest = build_manifest(config.corpus, run.uri)
     storage.write_json(run.manifest, manifest.to_json())
-    tag(run, manifest, config.corpus, config.curation, {}, config.ray)
+    tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes")
     return decide(storage.read_parquet(run.tagged(0)), config.curation).to_pylist()
 
 

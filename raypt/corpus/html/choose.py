@@ -24,7 +24,7 @@ KEPT, NEVER_TEXT, CONTROL, HIDDEN, NAVIGATION, FOOTER, HEADER, ASIDE, BESIDE, CO
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _TAG = names.TAG_MASK
 _A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FIGCAPTION, _FOOTER, _FORM, _H1, _HEADER, _HTML, _MAIN, _NAV, _TABLE, _TH = (
-    names.TAGS[n] for n in "a article aside body dialog figcaption footer form h1 header html main nav table th".split()
+    names.TAGS[n] for n in ["a", "article", "aside", "body", "dialog", "figcaption", "footer", "form", "h1", "header", "html", "main", "nav", "table", "th"]
 )
 
 

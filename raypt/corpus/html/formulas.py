@@ -13,7 +13,7 @@ from raypt.corpus.html.mathml import latex
 from raypt.corpus.html.scan import Nodes
 
 _TAG = names.TAG_MASK
-_MATH, _SCRIPT, _IMG, _ANNOTATION = (names.TAGS[n] for n in "math script img annotation".split())
+_MATH, _SCRIPT, _IMG, _ANNOTATION = (names.TAGS[n] for n in ["math", "script", "img", "annotation"])
 
 _WRAPPER = re.compile(r"\b(?:mwe-math|katex|MathJax|mjx-|MJX_|ltx_Math)")
 """Class names of the elements around a formula that hold nothing but its renderings."""

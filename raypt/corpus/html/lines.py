@@ -202,9 +202,7 @@ def write_text(data, start, end, out, state):  # type: ignore[no-untyped-def]
             at += length
             continue
         elif c == 10 or c == 13 or c == 12:
-            if state[SPACE] == 0:
-                state[SPACE] = 2
-            elif state[SPACE] == 1:
+            if state[SPACE] == 0 or state[SPACE] == 1:
                 state[SPACE] = 2
             at += length
             continue

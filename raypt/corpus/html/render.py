@@ -40,7 +40,7 @@ _TAG = names.TAG_MASK
     _TH, _THEAD, _TR, _SAMP, _KBD, _CAPTION,
 ) = (
     names.TAGS[n]
-    for n in "a br code dd div dt h1 hr img li ol p pre q rb rp rt ruby sub sup table td th thead tr samp kbd caption".split()
+    for n in ["a", "br", "code", "dd", "div", "dt", "h1", "hr", "img", "li", "ol", "p", "pre", "q", "rb", "rp", "rt", "ruby", "sub", "sup", "table", "td", "th", "thead", "tr", "samp", "kbd", "caption"]
 )  # fmt: skip
 _TIGHT = (_LI, _DIV, _DT, _DD, _TR, _TD, _TH, _CAPTION)
 _HREF, _CLASS, _START, _VALUE = (np.uint64(names.name_hash(n)) for n in ("href", "class", "start", "value"))
