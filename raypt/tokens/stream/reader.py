@@ -17,6 +17,7 @@ from raypt.errors import UserError
 from raypt.tokens.store import files as store
 from raypt.tokens.store.files import collection
 from raypt.tokens.stream.blocks import Layout
+from raypt.tokens.stream.bookmark import open_at_bookmark
 from raypt.tokens.stream.clock import Samples
 from raypt.tokens.stream.spec import StreamSpec
 
@@ -104,6 +105,7 @@ class SampleReader:
         self.spec = spec
         self._rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
         self.clock = spec.clock(self._rows)
+        open_at_bookmark(spec, self.clock)
         # The shards of the windows under way; at the edge of two windows, of both.
         windows = sum(min(2 * (spec.config.window_shards or len(s.shards)), len(s.shards)) for s in spec.sources)
         self._store = store.TokenStore(spec.store_uri, max_open=min(max(windows, 16), _MAX_OPEN))
