@@ -150,3 +150,11 @@ def test_a_changed_setting_makes_all_anew_and_the_new_index_is_believed(tmp_path
     cards = build_all(parts, identities)
     assert parts.survey(identities) == cards
     assert all(card.key == identity.key for card, identity in zip(cards, identities, strict=True))
+
+
+def test_the_index_keeps_the_order_of_an_account(tmp_path: Path) -> None:
+    parts = Collection(str(tmp_path), "cards")
+    identity = Identity("part", 1)
+    card = parts.build(0, identity, lambda output: {"second": 1, "first": 2})
+    parts.finish([card])
+    assert list(parts.survey([identity])[0].account) == ["second", "first"]
