@@ -62,9 +62,10 @@ def parse_value(text: str, slot: Slot, key: str) -> Any:
     """The value of an override: text as it stands where the key takes text, else YAML, typed by the key."""
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     if not quoted:
-        inner = slot.holds()
-        if slot.is_text() or (inner is not None and inner.is_text() and text[:1] not in ("[", "{")):
-            return None if text in NULLS and text and slot.nullable() else text
+        if slot.is_text() or (slot.takes_texts() and not text.startswith("[")):
+            if text in NULLS and (slot.nullable() or not slot.is_text()):
+                return None if text else text
+            return text if slot.is_text() else [text]
         if not text.strip():
             return text
     return parse_yaml(text, f"{key}: cannot read the value {text!r}", slot)

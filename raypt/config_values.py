@@ -27,7 +27,8 @@ _SECONDS: dict[str, int | Decimal] = {
 UNITS_HELP = """\
 Numbers: 2k, 3M, 1.5G, 4T are powers of 1000, Ki, Mi, Gi, Ti of 1024, 1e3 and 1_000 are read too. Keys in bytes take
 64MB and 64MiB as well, keys in seconds (..._s) 500ms, 90s, 5m, 2h, 3d, 1w. Text is taken as it stands (no, 001, *.gz,
-a #b); null is nothing. A list is [a, b], a mapping {a: 1}; in both, quote what has commas, brackets or a leading *."""
+a #b); null is nothing. A list is [a, b], one text is a list of one, a mapping is {a: 1}; inside of them, quote what has
+commas, brackets or a leading *."""
 
 
 def unit_of(name: str) -> Literal["bytes", "seconds"] | None:
@@ -103,6 +104,12 @@ class Slot:
                 return Slot(arguments[1], self.name)
         return None
 
+    def takes_texts(self) -> bool:
+        """Whether a list of text stands here; one text is a list of one."""
+        inner = self.holds()
+        lists = [t for t in self.alternatives() if get_origin(t) in (tuple, list, set, frozenset)]
+        return len(lists) == len(self.alternatives()) and inner is not None and inner.is_text()
+
     def child(self, step: str | int) -> "Slot":
         """The place one step further: a key of a section or a mapping, an index of a list. Any where there is none."""
         for kind in self.alternatives():
@@ -151,6 +158,8 @@ def read_scalar(text: str, slot: Slot, *, quoted: bool = False) -> Any:
         return text if quoted else _guess(text)
     if not quoted and text in NULLS and slot.section() is not None:
         return {}  # `train:` with nothing but comments under it
+    if slot.takes_texts() and text not in NULLS:
+        return [text]
     if any(text in get_args(t) for t in types if get_origin(t) is Literal) or str in types:
         return text
     numbers = [t for t in types if t in (int, float) or (get_origin(t) is Literal and not _is_text(t))]

@@ -119,6 +119,14 @@ def test_quotes_around_all_of_it_are_yamls() -> None:
     assert load(Texts, None, ["maybe='null'"]).maybe == "null"
 
 
+def test_one_text_is_a_list_of_one(tmp_path: Path) -> None:
+    assert load(Texts, None, ["words=data/*.gz"]).words == ("data/*.gz",)
+    (tmp_path / "c.yaml").write_text("words: no\n")
+    assert load(Texts, str(tmp_path / "c.yaml"), []).words == ("no",)
+    with pytest.raises(UserError, match="words: Input should be a valid tuple"):
+        load(Texts, None, ["words=null"])
+
+
 def test_lists_and_mappings_of_text_hold_text() -> None:
     assert load(Texts, None, ["words=[no, 001, '*.gz']"]).words == ("no", "001", "*.gz")
     assert load(Texts, None, ["by_word={no: 001}"]).by_word == {"no": "001"}
