@@ -29,6 +29,7 @@ from raypt.tokens.stream.producer import Tokenizing
 from raypt.tokens.stream.spec import StreamSpec, measure_parts, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
+from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
 from raypt.training.on_ray.run import TrainResult, check_workers, run_training
@@ -75,6 +76,7 @@ def start_stream(
         tokenizer = prepare_tokenizer(
             parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
         )
+    config = config_as_used(config, tokenizer)
     global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
     plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace)
     weights = {s.name: s.weight for s in curated.manifest.sources}
@@ -90,10 +92,17 @@ def start_stream(
     return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)
 
 
+def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
+    """The configuration with BOS as a tokenizer that was brought along has it (`raypt.training.bos`)."""
+    packing = as_it_is_used(config.tokens.packing, tokenizer)
+    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"packing": packing})})
+
+
 def train(
     config: RunConfig, run: RunDir, spec: StreamSpec, tokenizer: Tokenizer, tokenizing: Tokenizing
 ) -> TrainResult:
     """Train to the configured step; logs when training began and when tokenizing ended."""
+    config = config_as_used(config, tokenizer)
     model = config.model.for_vocabulary(tokenizer.vocab_size)
     log.info("model: %s parameters, vocabulary %d", f"{model.parameters():,}", model.vocab)
     with timed_stage(run, "train"):
@@ -108,6 +117,7 @@ def train(
             tokenizer_uri=run.tokenizer,
             seed=config.run.seed,
             record_samples=config.run.record_samples,
+            add_bos=config.tokens.packing.add_bos,
             data_config=StreamDataConfig(spec),
         )
     ledgers = tokenizing.wait()
@@ -128,9 +138,12 @@ def finish(
     ledgers: list[TokenAccount],
 ) -> None:
     """Export, generated sample, summary and report."""
-    export_uri = run.path("export")
+    export = config.export
+    export_uri = storage.absolute(export.out) if export.out else run.path("export")
     with timed_stage(run, "export"):
-        export_checkpoint(result.checkpoint, run.tokenizer, export_uri)
+        export_checkpoint(
+            result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
+        )
         write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
     unigram = unigram_entropy(TokenStore(run.token_store))
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)

@@ -233,5 +233,7 @@ class EvaluateConfig(Settings):
     """Context length used; None = the model's own."""
     batch_size: int = Field(default=8, gt=0)
     """Sequences a forward pass."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Type that the model computes in; None = that its weights are stored in."""
     out: str | None = None
     """Where to write the results; None = `evaluation.json` in the run directory."""

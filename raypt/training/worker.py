@@ -55,6 +55,8 @@ class WorkerSpec:
     fingerprint: str
     seed: int
     record_samples: bool
+    add_bos: bool = False
+    """Whether documents begin with BOS, as those who use the model must begin them."""
 
     @property
     def checkpoints_uri(self) -> str:
@@ -179,6 +181,7 @@ def _meta(spec: WorkerSpec) -> dict[str, Any]:
         "precision": train.precision,
         "optimizer": train.optimizer.kind,
         "global_batch_tokens": train.global_batch_tokens,
+        "add_bos": spec.add_bos,
     }
 
 

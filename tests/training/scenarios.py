@@ -135,7 +135,7 @@ def preempted(s: Scenario, out: Path) -> list[list[int]]:
     return whole
 
 
-def spike(s: Scenario, out: Path, action: str, **train: Any) -> None:
+def spike(s: Scenario, out: Path, action: str, hooks: Hooks | None = None, **train: Any) -> None:
     """Random targets in step 14."""
     bad = range(13 * tiny_run.BATCH, 14 * tiny_run.BATCH)
 
@@ -149,7 +149,7 @@ def spike(s: Scenario, out: Path, action: str, **train: Any) -> None:
     config = tiny_run.train_config().model_copy(
         update={"spike": SpikeConfig(sigma=4.0, window=8, action=action), "workers": s.world, **train}
     )
-    run_worker(spec_for(s.data, out, config), poisoned(), Hooks())
+    run_worker(spec_for(s.data, out, config), poisoned(), hooks or Hooks())
 
 
 def other_world(data: str, root: str) -> dict[str, Any]:

@@ -61,11 +61,13 @@ class Saver:
         return (every is not None and step % every == 0) or (self._again_at is not None and step >= self._again_at)
 
     def save(self, shard: Callable[[], StateShard], progress: Progress) -> None:
-        """Begin to save; a save that is still under way is waited for."""
+        """Begin to save, or save if that is not to be done in the background. One still under way is waited for."""
         self.settle()
         name = comm.broadcast_object(self.writer.new_name(progress.step) if self.rank == 0 else None)
         self.writer.save(name, shard(), progress)
         self.last_step, self._again_at, self._pending = progress.step, None, True
+        if not self.writer.config.background:
+            self.settle()
 
     def settle(self) -> bool:
         """Wait until the save under way is whole, or has failed on some rank: False.
@@ -108,11 +110,12 @@ class Saver:
 
         Raises UserError as `settle` does.
         """
-        if self.last_step != progress.step or self._again_at is not None:
-            self.save(shard, progress)
-        while not self.settle():
+        while True:
+            if self.last_step != progress.step or self._again_at is not None:
+                self.save(shard, progress)
+            if self.settle() and self._again_at is None:
+                return
             time.sleep(min(2.0**self._failures, _LONGEST_PAUSE_S))
-            self.save(shard, progress)
 
     def _explained(self, error: BaseException | None) -> str | None:
         if error is None or isinstance(error, Abandoned):

@@ -38,7 +38,7 @@ class Abandoned(Exception):
 
 
 class CheckpointWriter:
-    """Writes one rank's part of each checkpoint, in a thread if `config.background`; rank 0's also commits and prunes.
+    """Writes one rank's part of each checkpoint, in a thread; rank 0's also commits and prunes.
 
     Ranks meet in the file system, not in a collective, so training may go on meanwhile. At most one checkpoint is being
     written: starting the next waits for it. An error is kept until `end` or `wait` is called.
@@ -79,11 +79,8 @@ class CheckpointWriter:
         self.directory = storage.join(self.uri, name)
         self._own_part.clear()
         self._give_up.clear()
-        if not self.config.background:
-            self._guarded(copied, progress)
-            return
         self._pace.resume()
-        self._thread = threading.Thread(target=self._in_background, args=(copied, progress), name="checkpoint")
+        self._thread = threading.Thread(target=self._run, args=(copied, progress), name="checkpoint")
         self._thread.start()
 
     def end_own_part(self) -> BaseException | None:
@@ -114,7 +111,7 @@ class CheckpointWriter:
 
     @property
     def writing(self) -> bool:
-        """Whether a checkpoint is being written in the background."""
+        """Whether a checkpoint is being written."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
@@ -126,11 +123,9 @@ class CheckpointWriter:
     def committed(self) -> CheckpointInfo | None:
         return self._committed
 
-    def _in_background(self, shard: StateShard, progress: Progress) -> None:
-        _yield_to_training()
-        self._guarded(shard, progress)
-
-    def _guarded(self, shard: StateShard, progress: Progress) -> None:
+    def _run(self, shard: StateShard, progress: Progress) -> None:
+        if self.config.background:
+            _yield_to_training()
         try:
             self._write(shard, progress)
         except BaseException as e:

@@ -61,12 +61,14 @@ def run_training(
     tokenizer_uri: str,
     seed: int,
     record_samples: bool = False,
+    add_bos: bool = False,
     data_config: ray.train.DataConfig | None = None,
 ) -> TrainResult:
     """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
 
     Ray must be initialised. `make_dataset(cursor)` gives the dataset factory that Ray Train evaluates at every start of
-    the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store. Writes
+    the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store.
+    `add_bos` is what the documents were packed with: checkpoints keep it for those who export them. Writes
     metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the
     configuration.
     """
@@ -82,6 +84,7 @@ def run_training(
         fingerprint=stream_fingerprint,
         seed=seed,
         record_samples=record_samples,
+        add_bos=add_bos,
     )
     newest = latest_checkpoint(checkpoints_uri)
     if newest is not None:
