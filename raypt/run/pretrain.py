@@ -39,7 +39,7 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
-    check_deepspeed(config.train.zero, config.train.precision)
+    check_deepspeed(config.train.zero)
     run = open_run(config)
     with session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)

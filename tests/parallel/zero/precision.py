@@ -122,7 +122,7 @@ def engines(count: int, stages: list[int], options: dict[str, Any]) -> dict[str,
 
 
 def measure(count: int, worlds: list[int], stages: list[int], options: dict[str, Any]) -> dict[str, float]:
-    """"reference" and, for each number of ranks and stage, "world/stage": distances from the truth."""
+    """ "reference" and, for each number of ranks and stage, "world/stage": distances from the truth."""
     reference = distance(plain(count, torch.bfloat16), plain(count, torch.float32))
     out = {"reference": reference}
     for world in worlds:
