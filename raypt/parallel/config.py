@@ -32,6 +32,8 @@ class ZeroConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "ZeroConfig":
+        if self.overlap_comm is not None and self.stage != 3:
+            raise ValueError("train.zero.overlap_comm is for train.zero.stage=3; leave it unset")
         if self.offload_params and self.stage != 3:
             raise ValueError("train.zero.offload_params needs train.zero.stage=3")
         if self.offload_optimizer == "nvme" and self.stage != 3:

@@ -42,7 +42,7 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
-    check_deepspeed(config.train.zero, config.train.precision)
+    check_deepspeed(config.train.zero)
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)

@@ -296,3 +296,27 @@ def late(delay_s: float) -> dict[str, Any]:
             engine.step(1.0)
             out[f"{part}-{stage}"] = asdict(engine.timing)
     return out
+
+
+def with_settings(path: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """For each of some `train.zero`, in bf16: two steps, a save, two steps, and the last two after a restore."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan, out = plan_for(world), {}
+    for name, zero in runs.items():
+        engine = engine_for(zero["stage"], "bf16", plan, device, **{k: v for k, v in zero.items() if k != "stage"})
+        run = train(engine, plan, rank, 0, 2)
+        uri = f"{path}/{name}"
+        writer = CheckpointWriter(uri, CheckpointConfig(background=False), rank=rank, world=world, meta={})
+        writer.save(comm.broadcast_object(writer.new_name(2)), engine.shard(), Progress(step=2))
+        run += train(engine, plan, rank, 2, 4)
+        comm.barrier()
+        info = latest_checkpoint(uri)
+        assert info is not None
+        again = engine_for(zero["stage"], "bf16", plan, device, **{k: v for k, v in zero.items() if k != "stage"})
+        again.restore(CheckpointReader(info))
+        out[name] = {"run": run, "resumed": train(again, plan, rank, 2, 4)}
+    return out
