@@ -12,12 +12,11 @@ from pathlib import Path
 
 from raypt import storage
 from raypt.corpus.config import SourceConfig
-from raypt.corpus.formats.table import format_of
-from raypt.corpus.inputs import RUN_SCHEME
-from raypt.corpus.listing import expand
+from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
 from raypt.errors import UserError
+from raypt.outside import redact
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 from raypt.schemes import check_scheme
@@ -48,7 +47,7 @@ def check(config: RunConfig) -> None:
         if not storage.exists(RunDir(config.run_uri).manifest):
             for key, sources in _inputs(config):
                 for i, source in enumerate(sources):
-                    collect(_source(source, f"{key}[{i}]"))
+                    collect(_source(source, f"{key}[{i}]", config.corpus.broken_files))
             collect(_files(config))
             collect(_evaluation_sets(config))
     if problems:
@@ -127,25 +126,17 @@ def _run_dir(config: RunConfig) -> Iterator[str]:
         yield f"run.dir: {there} cannot be written by this user"
 
 
-def _source(source: SourceConfig, key: str) -> Iterator[str]:
+def _source(source: SourceConfig, key: str, broken_files: str) -> Iterator[str]:
     """Paths of a source that match nothing, or files whose format cannot be told."""
     source = apply_preset(source, key)
-    for i, pattern in enumerate(source.paths):
-        if pattern.startswith(RUN_SCHEME):
-            continue
-        try:
-            files = expand(storage.absolute(pattern))
-        except Exception as e:  # each file system has errors of its own
-            yield f"{key}.paths[{i}]: {pattern} cannot be listed: {type(e).__name__}: {e}"
-            continue
-        if not files:
-            yield f"{key}.paths[{i}]: no file matches {pattern!r}"
-        unknown = [f for f in files if format_of(f) is None] if source.format == "auto" else []
-        if unknown:
-            yield (
-                f"{key}.format: cannot tell the format of {unknown[0]} from its name; set it to jsonl, parquet, text, "
-                "lines or warc"
-            )
+    if any(pattern.startswith(RUN_SCHEME) for pattern in source.paths):
+        return  # the run itself makes these
+    try:
+        list_source(source, key, "", broken_files, config.corpus.broken_files)
+    except UserError as e:
+        yield str(e)
+    except Exception as e:  # each file system has errors of its own
+        yield f"{key}.paths: {', '.join(map(redact, source.paths))} cannot be listed: {type(e).__name__}: {e}"
 
 
 def _files(config: RunConfig) -> Iterator[str]:

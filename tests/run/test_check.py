@@ -87,12 +87,12 @@ def test_a_mistake_is_told_with_its_key(here: Path, override: str, said: str) ->
 
 
 def test_a_file_of_no_known_format_is_named(here: Path) -> None:
-    (here / "web" / "part-1.csv").write_text("a,b")
-    assert "corpus.sources[0].format: cannot tell the format of" in told("corpus.sources[0].paths=web/*")
+    (here / "web" / "part-1.dat").write_text("a,b")
+    assert "corpus.sources[0].format: cannot tell the format of" in told("corpus.sources[0].paths=web/part-1.dat")
 
 
 def test_a_quality_set_and_a_word_list_are_looked_at_too(here: Path) -> None:
-    quality = ["curation.stages=[quality, bad_words]", "curation.bad_words.lists={no: ord.txt}"]
+    quality = ["curation.stages=[language, quality, bad_words]", "curation.bad_words.lists={no: ord.txt}"]
     said = told(*quality, "curation.quality.reference=[{name: good, paths: god/*}]")
     assert "curation.quality.reference[0].paths[0]: no file matches 'god/*'" in said
     assert "curation.bad_words.lists.no: no file ord.txt" in said
