@@ -59,8 +59,8 @@ def _measure(directory: Path, threads: int, rounds: int, quiet_steps: int) -> No
     from raypt.parallel import comm
     from raypt.parallel.mesh import Mesh
     from raypt.training.batch_plan import plan_batches
-    from raypt.training.checkpoint.files import CheckpointWriter
     from raypt.training.checkpoint.manifest import Progress
+    from raypt.training.checkpoint.writer import CheckpointWriter
     from raypt.training.engines import build_engine
     from raypt.training.worker import quiet_libraries
 

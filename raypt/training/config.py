@@ -62,6 +62,9 @@ class CheckpointConfig(Settings):
     speed. None = full speed from the start, as on GPU workers, whose host has cores to spare."""
     commit_timeout_s: float = Field(default=1800.0, gt=0)
     """How long a checkpoint waits for the slowest rank's file before it is given up."""
+    max_failed_saves: int = Field(default=8, ge=0)
+    """Saves that may fail one after the other; one more ends the run. Each is tried again after twice as many steps as
+    the one before (1, 2, 4, ...): by default an outage may last 255 steps."""
 
 
 class EvaluationConfig(Settings):

@@ -11,8 +11,9 @@ from raypt.model import ModelConfig, export_hf, load_hf
 from raypt.model.generation import generate
 from raypt.model.llama import parameter_shapes
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.training.checkpoint.files import CheckpointReader
-from raypt.training.checkpoint.manifest import CheckpointInfo, damage, latest_checkpoint, list_checkpoints
+from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
+from raypt.training.checkpoint.manifest import CheckpointInfo
+from raypt.training.checkpoint.reader import CheckpointReader
 
 log = logging.getLogger("raypt")
 
@@ -44,18 +45,15 @@ def export_checkpoint(
 
 
 def choose_checkpoint(checkpoints_uri: str, step: int | None) -> CheckpointInfo:
-    """The newest whole checkpoint, or that of one step. Raises UserError with the steps there are."""
-    found = list_checkpoints(checkpoints_uri)
+    """The newest checkpoint, or that of one step. Raises UserError with the steps there are."""
     if step is None:
         newest = latest_checkpoint(checkpoints_uri)
         if newest is None:
             raise UserError(f"{checkpoints_uri}: there is no whole checkpoint; has the run saved one yet?")
         return newest
+    found = list_checkpoints(checkpoints_uri)
     for info in reversed(found):
         if info.step == step:
-            problem = damage(info)
-            if problem is not None:
-                raise UserError(f"{info.uri} is damaged: {problem}")
             return info
     raise UserError(f"{checkpoints_uri}: no checkpoint of step {step}; there are {[info.step for info in found]}")
 

@@ -24,8 +24,10 @@ from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.waits import Waits
 from raypt.training.batch_plan import BatchPlan
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, read_info
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
+from raypt.training.checkpoint.resume import agree_on_newest, restore
+from raypt.training.checkpoint.saving import Saver
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.heldout import Heldout, HeldoutLoss
@@ -56,7 +58,6 @@ class LoopState:
     progress: Progress
     reported_step: int = 0
     """Step of the last checkpoint that `Hooks.committed` heard of."""
-    last_saved_step: int = -1
     heldout: HeldoutLoss | None = None
     spikes: int = 0
     skipped_in_a_row: int = 0
@@ -91,10 +92,11 @@ class TrainLoop:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
         self.topology = engine.topology
         self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
+        self.saver = Saver(writer, self.rank, start.step)
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops = fingerprint, peak_flops
-        self.state = LoopState(start, reported_step=start.step, last_saved_step=start.step)
+        self.state = LoopState(start, reported_step=start.step)
         self.wait_watch = WaitWatch()
 
     def run(self) -> Progress:
@@ -103,10 +105,8 @@ class TrainLoop:
         while state.progress.step < self.train.steps and not state.exhausted:
             with self.tracer.step(state.progress.step + 1):
                 self._step()
-        final = state.progress.step
-        if state.last_saved_step != final:
-            self._save()
-        self.writer.wait()
+        self._flush()
+        self.saver.finish(self.engine.shard, state.progress)
         newest = comm.broadcast_object(self.writer.committed_step)
         if newest > state.reported_step:
             self._report(newest)
@@ -156,7 +156,7 @@ class TrainLoop:
         self._write(row)
         if preempted:
             self._save_at_once()
-        elif self._saves_at(step):
+        elif self.saver.due(step):
             self._save()
 
     def _judge(self, loss: BatchLoss) -> str | None:
@@ -190,14 +190,13 @@ class TrainLoop:
         what came in between is left out. False = there is none yet.
         """
         state = self.state
-        self.writer.wait()
-        comm.barrier()
-        uri = comm.broadcast_object(self.writer.newest_uri() if self.rank == 0 else None)
-        if uri is None:
-            return False
-        info = read_info(uri)
-        assert info is not None
-        self.engine.restore(CheckpointReader(info))
+        self.saver.settle()
+        while True:
+            info = agree_on_newest(self.writer.uri, self.rank)
+            if info is None:
+                return False
+            if restore(self.engine, info, self.rank) is None:
+                break
         state.progress = replace(
             state.progress, updates=info.progress.updates, recent_losses=info.progress.recent_losses
         )
@@ -216,35 +215,35 @@ class TrainLoop:
 
     def _agree(self, micro_batches: list[MicroBatch], waited: StepWait) -> tuple[bool, StepWait]:
         """Before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint newly whole,
-        is anyone about to be preempted, who waited longest for samples. Returns the last two.
+        has a save failed, is anyone about to be preempted, who waited longest for samples. Returns the last two.
         """
         state, plan = self.state, self.plan
         enough = len(micro_batches) == plan.accumulation
-        figures = [self.writer.committed_step, self.hooks.preempted(), round(1e6 * waited.seconds)]
+        figures = [
+            self.writer.committed_step, self.saver.failed, self.hooks.preempted(), round(1e6 * waited.seconds)
+        ]  # fmt: skip
         offer = Offer(
             samples=np.concatenate([m.sample_index_B for m in micro_batches]) if enough else None,
             per_rank=plan.accumulation * plan.micro_batch_size,
             first=state.progress.cursor.next_sample,
             words=np.concatenate([np.array(figures, np.int64), waited.waits.to_ints()]),
         )
-        everyone = self.engine.agree(offer)
-        if everyone is None:
+        agreed = self.engine.agree(offer)
+        if agreed.words[:, 1].any():
+            self.saver.settle()
+        if not agreed.ready:
             state.exhausted = True
             return False, waited
-        newest = int(everyone[0, 0])
+        newest = int(agreed.words[0, 0])
         if newest > state.reported_step:
             self._report(newest)
-        slowest = everyone[int(everyone[:, 2].argmax())]
-        longest = StepWait(float(slowest[2]) / 1e6, Waits.from_ints(slowest[3:]))
-        return bool(everyone[:, 1].any()), longest
+        slowest = agreed.words[int(agreed.words[:, 3].argmax())]
+        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4:]))
+        return bool(agreed.words[:, 2].any()), longest
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
         self.state.reported_step = step
-
-    def _saves_at(self, step: int) -> bool:
-        every = self.train.checkpoint.every_steps
-        return every is not None and step % every == 0
 
     def _logs_at(self, step: int) -> bool:
         return step % self.train.log_every == 0 or step == self.train.steps
@@ -261,20 +260,21 @@ class TrainLoop:
         state = self.state
         if not state.preempted:
             self._save()
-            self.writer.wait()
+            self.saver.settle()
             state.preempted = True
-        elif state.reported_step == state.last_saved_step:
+        elif state.reported_step == self.saver.last_step or self.saver.due(state.progress.step):
             self._save()
 
     def _save(self) -> None:
-        state = self.state
+        self._flush()
+        self.saver.save(self.engine.shard, self.state.progress)
+
+    def _flush(self) -> None:
+        """What is recorded of the steps before a checkpoint must be there when it is."""
         if self.recorder is not None:
             self.recorder.flush()
         if self.metrics is not None:
             self.metrics.flush()
-        name = comm.broadcast_object(self.writer.new_name(state.progress.step) if self.rank == 0 else None)
-        self.writer.save(name, self.engine.shard(), state.progress)
-        state.last_saved_step = state.progress.step
 
     def _evaluate(self) -> None:
         state = self.state

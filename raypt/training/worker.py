@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 
 from raypt import storage
-from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
@@ -24,8 +23,10 @@ from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.batch_plan import plan_batches
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, latest_checkpoint, sweep
+from raypt.training.checkpoint.directory import sweep
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
+from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
 from raypt.training.heldout import Heldout
@@ -75,16 +76,19 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         micro_batch_size=train.micro_batch_size,
         data_size=topology.data_size,
     )
-    resumed = _agree_on_checkpoint(spec, rank)
+    resumed = agree_on_newest(spec.checkpoints_uri, rank, lambda info: mismatch(spec, info))
     engine = build_engine(spec.model, train, plan, Mesh(topology), seed=spec.seed, device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
-        engine.restore(CheckpointReader(resumed))
+        if (problem := restore(engine, resumed, rank)) is not None:
+            raise GoneBack(problem)
         start = resumed.progress
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
         log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)
+        # From here on the state is sure: only now may anything be cut or deleted.
         cut_samples(spec.run_uri, start.step)
+        sweep(spec.checkpoints_uri)
     metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
     sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
     records = spec.record_samples and topology.leads_replica
@@ -143,19 +147,6 @@ def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             row = next(rows, None)
 
     return rest()
-
-
-def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
-    """Rank 0 finds the newest whole checkpoint; everyone takes that one."""
-    found: tuple[CheckpointInfo | None, str | None] = (None, None)
-    if rank == 0:
-        info = latest_checkpoint(spec.checkpoints_uri)
-        sweep(spec.checkpoints_uri)
-        found = info, None if info is None else mismatch(spec, info)
-    info, problem = comm.broadcast_object(found)
-    if problem is not None:
-        raise UserError(problem)
-    return info
 
 
 def mismatch(spec: WorkerSpec, info: CheckpointInfo) -> str | None:

@@ -12,8 +12,9 @@ import transformers
 
 from raypt.model import Llama, ModelConfig, generate
 from raypt.model.llama import parameter_shapes
-from raypt.training.checkpoint.files import CheckpointReader
-from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import CheckpointInfo
+from raypt.training.checkpoint.reader import CheckpointReader
 from raypt.training.records import read_metrics
 from tests.jobs import trained
 from tests.jobs.helpers import run_job

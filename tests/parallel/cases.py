@@ -15,8 +15,10 @@ from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.config import ZeroConfig
 from raypt.tokens.stream.cursor import Cursor
 from raypt.training.batch_plan import BatchPlan, plan_batches
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import Progress, latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import Progress
+from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig
 from raypt.training.optim.optimizer import build_optimizer
 

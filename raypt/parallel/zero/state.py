@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from raypt.parallel.state import MASTER, Piece, ShardSource, StateShard, key
+from raypt.parallel.state import MASTER, Box, Piece, Shape, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.zero.matrices import Matrices, WantsMatrices
 
 
@@ -27,13 +27,15 @@ class Partition(ABC):
         self.optimizer = engine.optimizer
         self.inner: torch.optim.Optimizer = engine.basic_optimizer
         self.names = {id(p): name for name, p in engine.module.named_parameters()}
+        self.shapes: dict[str, Shape] = {
+            name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in engine.module.named_parameters()
+        }
         if isinstance(self.inner, WantsMatrices):
             self.inner.bind(self.matrices)
 
     def matrices(self) -> Matrices:
         """Collective."""
-        parameters = self.engine.module.named_parameters()
-        shapes = {name: torch.Size(getattr(p, "ds_shape", p.shape)) for name, p in parameters}
+        shapes = {name: torch.Size(shape) for name, shape in self.shapes.items()}
         return Matrices(shapes, self.buffers(), self.pieces(), self.engine.device)
 
     @abstractmethod
@@ -53,17 +55,22 @@ class Partition(ABC):
         """Bring the weights that the model computes with in line with the master weights."""
 
     def shard(self) -> StateShard:
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[StateKey, Tensor] = {}
+        shapes: dict[str, Shape] = {}
         scalars: dict[str, float] = {}
         for pieces in self.at_hand(writing=False):
             for piece in pieces:
-                tensors[key(piece.name, MASTER, piece.start)] = self._lasting(piece.of(piece.buffer.detach()))
+                shapes[piece.name] = piece.shape
+                states = {MASTER: piece.buffer.detach()}
                 for state, value in self.inner.state.get(piece.buffer, {}).items():
                     if not torch.is_tensor(value) or value.numel() != piece.buffer.numel() or value.dim() == 0:
                         scalars[state] = float(value)
                     else:
-                        tensors[key(piece.name, state, piece.start)] = self._lasting(piece.of(value))
-        return StateShard(tensors, scalars)
+                        states[state] = value
+                for state, value in states.items():
+                    for box, view in piece.boxes(value):
+                        tensors[StateKey(piece.name, state, box)] = self._lasting(view)
+        return StateShard(tensors, shapes, scalars)
 
     def _lasting(self, view: Tensor) -> Tensor:
         """The same values after the next pieces have taken this one's place in memory."""
@@ -76,22 +83,28 @@ class Partition(ABC):
     @torch.no_grad()
     def restore(self, source: ShardSource) -> None:
         for pieces in self.at_hand(writing=True):
-            for piece in pieces:
-                self._restore(piece, source)
+            source.read([want for piece in pieces for want in self._wants(piece, source)])
         self.publish()
 
-    def _restore(self, piece: Piece, source: ShardSource) -> None:
-        piece.of(piece.buffer).copy_(source.read(piece.name, MASTER, piece.start, piece.numel))
-        states = source.states(piece.name) - {MASTER}
-        if not states:
-            return
-        held = self.inner.state[piece.buffer]
-        for name, value in source.scalars.items():
-            held[name] = torch.tensor(value, dtype=torch.float32)
-        for state in states:
-            if state not in held:
-                held[state] = torch.zeros_like(piece.buffer)
-            piece.of(held[state]).copy_(source.read(piece.name, state, piece.start, piece.numel))
+    def _wants(self, piece: Piece, source: ShardSource) -> Iterator[Want]:
+        """What the piece takes from a saved state, into this rank's buffers; an optimizer's state is made for it."""
+        targets = {MASTER: piece.buffer}
+        if states := source.states(piece.name) - {MASTER}:
+            held = self.inner.state[piece.buffer]
+            for name, value in source.scalars.items():
+                held[name] = torch.tensor(value, dtype=torch.float32)
+            for state in states:
+                if state not in held:
+                    held[state] = torch.zeros_like(piece.buffer)
+                targets[state] = held[state]
+        for state, target in targets.items():
+            for box, view in piece.boxes(target):
+                yield Want(StateKey(piece.name, state, box), view)
+
+    def _piece(self, name: str, start: int, numel: int, buffer: Tensor, offset: int) -> Piece:
+        """A run of the whole parameter: no mesh cuts it."""
+        shape = self.shapes[name]
+        return Piece(name, shape, Box.whole(shape), start, numel, buffer, offset)
 
 
 class Replicated(Partition):
@@ -121,7 +134,8 @@ class Replicated(Partition):
             masters = [by_id[id(p)] for p in masters]
         parameters = self.engine.module.named_parameters()
         return [
-            Piece(name, 0, master.numel(), master, 0) for (name, _), master in zip(parameters, masters, strict=True)
+            self._piece(name, 0, master.numel(), master, 0)
+            for (name, _), master in zip(parameters, masters, strict=True)
         ]
 
     def owned(self) -> list[Piece]:
@@ -149,7 +163,7 @@ class FlatPartition(Partition):
                 continue
             here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
             buffer = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-            out.append(Piece(self.names[id(parameter)], there.start, here.numel, buffer, here.start))
+            out.append(self._piece(self.names[id(parameter)], there.start, here.numel, buffer, here.start))
         return out
 
     def publish(self) -> None:
@@ -194,7 +208,7 @@ class ParameterPartition(Partition):
             held = min(numel, parameter.ds_numel - start)
             if held > 0:
                 buffer = self.optimizer.fp32_partitioned_groups_flat[group]
-                out.append(Piece(self.names[id(parameter)], start, held, buffer, offset))
+                out.append(self._piece(self.names[id(parameter)], start, held, buffer, offset))
         return out
 
     def publish(self) -> None:

@@ -23,7 +23,8 @@ from raypt.model import ModelConfig
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
 from raypt.training.batch_plan import valid_data_sizes
-from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.on_ray.environment import worker_environment
