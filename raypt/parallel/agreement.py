@@ -26,8 +26,18 @@ class Offer:
     """Further figures for the other ranks; the same length everywhere."""
 
 
-def agree_in_step(topology: Topology, offer: Offer, device: torch.device) -> Ints | None:
-    """One exchange of all ranks: their `words`, (world, len); None where a rank has no samples left.
+@dataclass(frozen=True)
+class Agreed:
+    """What all that step together know."""
+
+    words: Ints
+    """A row a rank."""
+    ready: bool
+    """Every rank has its samples; otherwise they have ended."""
+
+
+def agree_in_step(topology: Topology, offer: Offer, device: torch.device) -> Agreed:
+    """One exchange of all ranks.
 
     Raises:
         RuntimeError: the replicas' samples together are not exactly those of the step, or the ranks of a replica do
@@ -42,7 +52,7 @@ def agree_in_step(topology: Topology, offer: Offer, device: torch.device) -> Int
     everyone = comm.all_gather_ints(message, device)
     words, has, samples = everyone[:, :n], everyone[:, n], everyone[:, n + 1 :]
     if not has.all():
-        return None
+        return Agreed(words, ready=False)
     members = np.array(list(topology.groups("pipeline", "context", "tensor")))  # (data, ranks of a replica)
     if (samples[members] != samples[members[:, :1]]).any():
         raise RuntimeError(f"the ranks of a replica do not train on the same samples at {offer.first}")
@@ -52,4 +62,4 @@ def agree_in_step(topology: Topology, offer: Offer, device: torch.device) -> Int
             f"this step must train on samples {offer.first} to {offer.first + got.size - 1}, but the stream gave "
             f"{int(got[0])} to {int(got[-1])}: the stream is not at the checkpoint's cursor"
         )
-    return words
+    return Agreed(words, ready=True)

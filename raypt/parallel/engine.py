@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raypt.model.batch import MicroBatch
-from raypt.parallel.agreement import Ints, Offer
+from raypt.parallel.agreement import Agreed, Offer
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.topology import Topology
 
@@ -60,9 +60,9 @@ class TrainEngine(Protocol):
     timing: Timing
     topology: Topology
 
-    def agree(self, offer: Offer) -> Ints | None:
+    def agree(self, offer: Offer) -> Agreed:
         """Before a step: does every rank that this one steps with have its samples, and are they those of the step?
-        Their `words`, a row a rank; None = the samples have ended. Raises RuntimeError for samples of another step.
+        Raises RuntimeError for samples of another step.
         """
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:

@@ -219,25 +219,27 @@ class TrainLoop:
         """
         state, plan = self.state, self.plan
         enough = len(micro_batches) == plan.accumulation
-        figures = [self.writer.committed_step, self.hooks.preempted(), round(1e6 * waited.seconds), self.saver.failed]
+        figures = [
+            self.writer.committed_step, self.saver.failed, self.hooks.preempted(), round(1e6 * waited.seconds)
+        ]  # fmt: skip
         offer = Offer(
             samples=np.concatenate([m.sample_index_B for m in micro_batches]) if enough else None,
             per_rank=plan.accumulation * plan.micro_batch_size,
             first=state.progress.cursor.next_sample,
             words=np.concatenate([np.array(figures, np.int64), waited.waits.to_ints()]),
         )
-        everyone = self.engine.agree(offer)
-        if everyone is None:
+        agreed = self.engine.agree(offer)
+        if agreed.words[:, 1].any():
+            self.saver.settle()
+        if not agreed.ready:
             state.exhausted = True
             return False, waited
-        if everyone[:, 3].any():
-            self.saver.settle()
-        newest = int(everyone[0, 0])
+        newest = int(agreed.words[0, 0])
         if newest > state.reported_step:
             self._report(newest)
-        slowest = everyone[int(everyone[:, 2].argmax())]
-        longest = StepWait(float(slowest[2]) / 1e6, Waits.from_ints(slowest[4:]))
-        return bool(everyone[:, 1].any()), longest
+        slowest = agreed.words[int(agreed.words[:, 3].argmax())]
+        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4:]))
+        return bool(agreed.words[:, 2].any()), longest
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)

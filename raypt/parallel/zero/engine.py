@@ -12,7 +12,7 @@ import torch.distributed as dist
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
-from raypt.parallel.agreement import Ints, Offer, agree_in_step
+from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
@@ -88,7 +88,7 @@ class ZeroEngine:
         bucket = bucket_elements(zero, use_gpu=use_gpu)
         return FlatUpdates(self.engine, mesh, self.clip_norm, lambda p: True, travel, bucket=bucket)
 
-    def agree(self, offer: Offer) -> Ints | None:
+    def agree(self, offer: Offer) -> Agreed:
         """See TrainEngine."""
         return agree_in_step(self.topology, offer, self.device)
 
