@@ -16,7 +16,6 @@ from raypt.tokens.tokenizer import patterns, sentencepiece, tiktoken_file
 from raypt.tokens.tokenizer.tokenizer import (
     TOKENIZER_FILE,
     Tokenizer,
-    as_used,
     backend_from_json,
     is_own,
     kept_entries,
@@ -49,11 +48,21 @@ def load_any(uri: str, config: TokenizerConfig | None = None) -> Tokenizer:
         found = [next((f for f in files if fnmatch.fnmatchcase(f, p)), None) for p in pattern]
         if all(found):
             loaded = loader(storage.join(directory, str(found[0])), config)
-            return as_used(_named(loaded, files_config, config), files_config)
+            return _as_used(_named(loaded, files_config, config), files_config, loaded)
     raise UserError(
         f"tokens.tokenizer.path: {uri} has no tokenizer.json, vocab.json + merges.txt, vocab.txt, tokenizer.model, "
         "*.tiktoken or tekken.json"
     )
+
+
+def _as_used(tokenizer: Tokenizer, files: dict[str, Any], loaded: "_Loaded") -> Tokenizer:
+    """The tokenizer that `transformers` makes of the files: where there is no tokenizer.json, whose post-processor
+    decides, `add_bos_token` and `add_eos_token` of tokenizer_config.json do.
+    """
+    if loaded.pipeline_of_file:
+        return tokenizer
+    bos, eos = (bool(files.get(f"add_{name}_token")) for name in ("bos", "eos"))
+    return tokenizer.with_added(bos=bos and tokenizer.bos is not None, eos=eos and tokenizer.eos is not None)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class _Loaded:
     backend: tokenizers.Tokenizer
     names: dict[str, str] = field(default_factory=dict)
     model: bytes | None = None
+    pipeline_of_file: bool = False
+    """The pipeline, and what it adds to a text, is the file's own."""
 
 
 def _read(uri: str) -> bytes:
@@ -92,7 +103,7 @@ def _named(loaded: _Loaded, files: dict[str, Any], config: TokenizerConfig | Non
 
 
 def _tokenizer_json(file: str, config: TokenizerConfig | None) -> _Loaded:
-    return _Loaded(backend_from_json(_read(file), file))
+    return _Loaded(backend_from_json(_read(file), file), pipeline_of_file=True)
 
 
 def _gpt2(file: str, config: TokenizerConfig | None) -> _Loaded:

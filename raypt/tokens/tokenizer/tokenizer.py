@@ -37,6 +37,7 @@ _WORTH_TABLES = 1 << 16
 """Bytes of text from which on the fast encoder is worth its tables."""
 
 Ids = npt.NDArray[np.uint32]
+UNKNOWN, BYTE = 1, 2
 
 
 class Tokenizer:
@@ -118,27 +119,42 @@ class Tokenizer:
             self.eos_id is not None and used[-1:] == [self.eos_id] != plain[-1:],
         )
 
+    @functools.cached_property
+    def token_kinds(self) -> npt.NDArray[np.uint8] | None:
+        """uint8[vocab_size]: UNKNOWN for the unknown token, BYTE for bytes of characters that the vocabulary lacks.
+
+        None where a tokenizer emits neither (byte-level BPE).
+        """
+        model = json.loads(self.backend.to_str())["model"]
+        if model["type"] == "BPE" and model.get("unk_token") is None and not model.get("byte_fallback"):
+            return None
+        kinds = np.zeros(self.vocab_size, np.uint8)
+        unknown = model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else model.get("unk_token")
+        if (unknown_id := self._id(unknown)) is not None:
+            kinds[unknown_id] = UNKNOWN
+        if model.get("byte_fallback"):
+            kinds[[i for b in range(256) if (i := self._id(f"<0x{b:02X}>")) is not None]] = BYTE
+        return kinds
+
     @property
     def adds_bos(self) -> bool:
         """Whether programs that load the files of this tokenizer put BOS before each text."""
         return self._added()[0]
 
-    @property
-    def start_id(self) -> int | None:
-        """What a text begins with for a model trained with this tokenizer; None: nothing stood before it there."""
-        return self.bos_id if self.adds_bos else None
+    def with_added(self, *, bos: bool, eos: bool | None = None) -> "Tokenizer":
+        """This tokenizer, such that programs that load it put BOS before a text, or not, and EOS after it, or not.
 
-    def with_bos(self, wanted: bool) -> "Tokenizer":
-        """This tokenizer, such that `adds_bos` is `wanted`. Raises UserError if it has no BOS token to add."""
+        `eos` None leaves it as it is. Raises UserError if the tokenizer lacks the token to add.
+        """
         adds_bos, adds_eos = self._added()
-        if adds_bos == wanted:
+        eos = adds_eos if eos is None else eos
+        if (adds_bos, adds_eos) == (bos, eos):
             return self
-        if wanted:
-            self._document_token("bos", self.bos_id)
-        tokens = {
-            t: self.backend.token_to_id(t) for t, used in ((self.bos, wanted), (self.eos, adds_eos)) if t and used
-        }
-        first, last = (f"{self.bos} " if wanted else ""), (f" {self.eos}" if adds_eos else "")
+        tokens = {}
+        for name, token, wanted in (("bos", self.bos, bos), ("eos", self.eos, eos)):
+            if wanted:
+                tokens[str(token)] = self._document_token(name, self._id(token))
+        first, last = (f"{self.bos} " if bos else ""), (f" {self.eos}" if eos else "")
         copy = tokenizers.Tokenizer.from_str(self.backend.to_str())
         copy.post_processor = processors.TemplateProcessing(
             single=f"{first}$A{last}", pair=f"{first}$A{last} {first}$B:1{last}", special_tokens=list(tokens.items())
@@ -264,8 +280,7 @@ class Tokenizer:
         if ours := config.get(_OURS):
             model, form = storage.read_bytes(storage.join(uri, ours["encoder"])), ours["form"]
         backend = backend_from_json(storage.read_bytes(file), file)
-        found = cls(backend, **named_tokens(config), model=model, form=form, kept=kept_entries(config))
-        return as_used(found, config)
+        return cls(backend, **named_tokens(config), model=model, form=form, kept=kept_entries(config))
 
 
 FORMS = {"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}
@@ -309,14 +324,6 @@ def kept_entries(config: Mapping[str, Any]) -> dict[str, Any]:
 def is_own(config: Mapping[str, Any]) -> bool:
     """Whether raypt itself wrote this tokenizer_config.json, with entries that only `Tokenizer.load` understands."""
     return _OURS in config
-
-
-def as_used(tokenizer: Tokenizer, config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that `transformers` makes of the files: an `add_bos_token` there overrides the post-processor."""
-    if "add_bos_token" in config or "add_eos_token" in config:
-        wanted = bool(config.get("add_bos_token"))
-        return tokenizer.with_bos(wanted and tokenizer.bos is not None)
-    return tokenizer
 
 
 @functools.lru_cache(maxsize=2)

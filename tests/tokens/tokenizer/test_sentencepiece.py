@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import random
 import struct
 from pathlib import Path
@@ -155,6 +156,15 @@ def test_another_tokenizer_saved_there_leaves_no_model_behind(tmp_path: Path, to
     Tokenizer.load(tokenizer_uri).save(str(tmp_path / "saved"))
     assert not (tmp_path / "saved" / "tokenizer.model").exists()
     assert Tokenizer.load(str(tmp_path / "saved")).fingerprint == Tokenizer.load(tokenizer_uri).fingerprint
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_model_file_adds_bos_where_its_configuration_says_so(tmp_path: Path, adds: bool) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": adds, "bos_token": "<s>"}))
+    theirs, ours = trained(tmp_path, model_type="bpe", **LLAMA)
+    ours.save(str(tmp_path / "saved"))
+    assert ours.adds_bos == Tokenizer.load(str(tmp_path / "saved")).adds_bos == adds
+    assert ours.encode("the") == theirs.encode("the")
 
 
 def test_document_tokens_are_the_usual_ones(tmp_path: Path) -> None:
