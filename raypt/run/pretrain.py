@@ -22,7 +22,7 @@ from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
 from raypt.run_dir import RunDir
 from raypt.tokens.store.files import TokenStore
-from raypt.tokens.store.shards import HELDOUT, TokenAccount
+from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import Tokenizing
@@ -147,7 +147,15 @@ def finish(
         write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
     unigram = unigram_entropy(TokenStore(run.token_store))
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
-    figures = summary(curated, result, ledgers, unigram) | {"samples": [asdict(account) for account in samples]}
+    for source, counts in tokens_by_source(ledgers).items():
+        if counts["unknown"]:
+            log.warning(
+                "tokens: %d of the %d tokens of %s are the unknown one", counts["unknown"], counts["text"], source
+            )
+    figures = summary(curated, result, ledgers, unigram) | {
+        "vocabulary": tokens_by_source(ledgers),
+        "samples": [asdict(account) for account in samples],
+    }
     storage.write_json(run.path("summary.json"), figures)
     report = write_report(run, config.run.name)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss

@@ -27,5 +27,4 @@ def main(config: RunConfig) -> None:
         tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
         groups = fertility.measure(parts, summaries, run.tokenizer, seed)
     print(fertility.table(groups))
-    encoder = "the fast encoder" if tokenizer.slow_because is None else f"`tokenizers` ({tokenizer.slow_because})"
-    print(f"{tokenizer.vocab_size} tokens, encoded by {encoder}, in {run.tokenizer}")
+    print(f"{tokenizer.vocab_size} tokens, encoded by {tokenizer.encoder}, in {run.tokenizer}")

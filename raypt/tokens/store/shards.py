@@ -4,7 +4,7 @@ A curated part `part-00007.parquet` and the store shard 7 are the same shard: it
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
 from raypt.tokens.parts import column, is_heldout, read_batches
 from raypt.tokens.store import files as store
 from raypt.tokens.store.packing import Packed, pack
-from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tokenizer import BYTE, UNKNOWN, Tokenizer
 
 HELDOUT = "heldout"
 FORMAT = 1
@@ -49,6 +49,9 @@ class TokenAccount:
     samples: int = 0
     padding: int = 0
     """Slots of the samples that hold padding."""
+    by_source: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Source -> its text tokens (`text`), of them the unknown token (`unknown`) and bytes of characters that the
+    vocabulary lacks (`byte_fallback`)."""
     seconds: float = 0.0
     """Wall time of making the shard."""
     sections: list[dict[str, Any]] = field(default_factory=list)
@@ -87,6 +90,32 @@ def shard_identity(made_of: Mapping[str, str], content: str) -> Identity:
     of the part's documents.
     """
     return Identity("tokens", FORMAT, {"curated": content}, made_of)
+
+
+TOKEN_COUNTS = ("text", "unknown", "byte_fallback")
+
+
+def tokens_by_source(accounts: Sequence[TokenAccount]) -> dict[str, dict[str, int]]:
+    """Source -> `TOKEN_COUNTS`, over all shards."""
+    out: dict[str, dict[str, int]] = {}
+    for account in accounts:
+        for source, counts in account.by_source.items():
+            _add(out, source, counts)
+    return dict(sorted(out.items()))
+
+
+def _add(to: dict[str, dict[str, int]], source: str, counts: Mapping[str, int]) -> None:
+    entry = to.setdefault(source, dict.fromkeys(TOKEN_COUNTS, 0))
+    for name, n in counts.items():
+        entry[name] += n
+
+
+def _count_kinds(ids: npt.NDArray[Any], kinds: npt.NDArray[np.uint8] | None) -> dict[str, int]:
+    """How many of the tokens are of the kinds that `Tokenizer.token_kinds` tells."""
+    if kinds is None:
+        return {}
+    found = np.bincount(kinds[ids], minlength=BYTE + 1)
+    return {"unknown": int(found[UNKNOWN]), "byte_fallback": int(found[BYTE])}
 
 
 class _Section:
@@ -138,6 +167,8 @@ def _tokenize(
             whole_batch = len(members) == len(lengths)
             part = ids if whole_batch else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
             sections.setdefault(key, _Section()).add(part, lengths[members])
+            text_tokens = len(part) - extra * len(members)
+            _add(ledger.by_source, key[0], {"text": text_tokens, **_count_kinds(part, tokenizer.token_kinds)})
         ledger.documents += len(lengths)
         ledger.bytes += int(np.asarray(pc.binary_length(text)).sum())
         ledger.text_tokens += int((lengths - extra).sum())
