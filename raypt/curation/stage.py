@@ -6,7 +6,9 @@ Each file is whole or absent, so an interrupted stage goes on at the shards that
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,12 @@ from raypt import storage
 from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
-from raypt.corpus.reader import read_shard
+from raypt.corpus.reader import NOTHING, read_shard
+from raypt.curation.attempts import begin, finish, watched, watched_items
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger
+from raypt.curation.poison import find_poison
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.threshold import QualityThreshold
 from raypt.curation.tagger import Tagger
@@ -36,21 +40,34 @@ log = logging.getLogger("raypt")
 SCORE_BINS = 40
 
 
-def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, shard: int) -> dict[str, Any]:
+def tag_shard(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    tagger: Tagger,
+    shard: int,
+    factory: Callable[[], Tagger] | None = None,
+) -> dict[str, Any]:
     """Read and tag one shard; write its documents, its quarantine and, last, its account, which is returned.
 
-    A shard whose account exists is done and is not read again.
+    A shard whose account exists is done and is not read again. `factory` makes the same tagger in another process: with
+    it, a worker that hangs is ended, and a shard that ended workers is looked through for the reason.
     """
     if storage.exists(run.tag_account(shard)):
         return storage.read_json(run.tag_account(shard))
     start, cpu = time.time(), time.process_time()
+    poison, seconds = NOTHING, None
+    if factory is not None:
+        poison = begin(run, shard, partial(find_poison, manifest, shard, corpus, run.uri, factory))
+        seconds = corpus.max_batch_seconds
     quarantined: list[dict[str, Any]] = []
     account = ReadAccount()
     documents = source_bytes = 0
     with storage.atomic_write(run.tagged(shard)) as f:
         writer = None
-        for batch in read_shard(manifest, shard, corpus, run.uri):
-            tagged = tagger.tag(batch.documents)
+        for batch in watched_items(read_shard(manifest, shard, corpus, run.uri, poison), seconds):
+            with watched(seconds):
+                tagged = tagger.tag(batch.documents)
             if writer is None:
                 writer = pq.ParquetWriter(f, tagged.schema, compression="zstd")
             writer.write_table(tagged.cast(writer.schema))
@@ -73,7 +90,14 @@ def tag_shard(run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tag
         "seconds": time.time() - start,
     }
     storage.write_json(run.tag_account(shard), summary)
+    if factory is not None:
+        finish(run, shard)
     return summary
+
+
+def make_tagger(curation: CurationConfig, quality_uri: str | None) -> Tagger:
+    """A tagger with its models."""
+    return Tagger(curation, QualityModel.load(quality_uri, curation.quality) if quality_uri else None)
 
 
 class TagShards:
@@ -83,11 +107,14 @@ class TagShards:
         self._run, self._corpus = RunDir(run_uri), corpus
         stored = Manifest.from_json(storage.read_json(self._run.manifest), self._run.manifest)
         self._manifest = stored.with_credentials(corpus.sources)
-        quality = QualityModel.load(quality_uri, curation.quality) if quality_uri else None
-        self._tagger = Tagger(curation, quality)
+        self._factory = partial(make_tagger, curation, quality_uri)
+        self._tagger = self._factory()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        accounts = [tag_shard(self._run, self._manifest, self._corpus, self._tagger, int(s)) for s in batch["shard"]]
+        accounts = [
+            tag_shard(self._run, self._manifest, self._corpus, self._tagger, int(s), self._factory)
+            for s in batch["shard"]
+        ]
         return {"account": [json.dumps(account) for account in accounts]}
 
 
