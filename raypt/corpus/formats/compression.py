@@ -149,10 +149,12 @@ def _unpack_streams(
                 if not data:
                     continue
             stream, first = new(), False
+        fed = len(data)
         while True:
             out, data = stream.decompress(data, PIECE_BYTES), b""
             if out:
-                unread.set(len(stream.unused_data) + getattr(stream, "held", 0))
+                # bz2 and lzma do not say how much of the input at hand they have used: none of it counts as read.
+                unread.set(len(stream.unused_data) if stream.eof else getattr(stream, "held", fed))
                 yield out
             if stream.eof or stream.needs_input:
                 break
