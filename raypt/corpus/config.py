@@ -251,6 +251,9 @@ class CorpusConfig(Settings):
     broken (text comes to 3-20, gzip cannot exceed 1,032)."""
     max_unpacked_bytes: int | None = Field(1 << 40, gt=0)
     """A compressed file is given up as broken when it unpacks to more than this."""
+    max_batch_seconds: float | None = Field(600.0, gt=0)
+    """A worker that takes longer to read or to tag a batch of `batch_bytes` hangs: it is ended, and what it hung on is
+    found in a child process and quarantined. null: it may."""
     max_decoder_bytes: int | None = Field(1 << 30, gt=0)
     """Memory of the child process that decodes Parquet and Arrow files, beyond what it starts with; what needs more is
     quarantined. null: no limit."""

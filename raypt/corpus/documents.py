@@ -52,6 +52,7 @@ class Documents:
 
     def __init__(self, source: SourceConfig, extra: dict[str, ColumnType], shard: int) -> None:
         self._source, self._extra, self._shard = source, extra, shard
+        self._first_key = int(doc_keys(shard, 0))
         self.schema = document_schema(extra)
         self._lists: dict[str, list[Any]] = {name: [] for name in self.schema.names}
         self._parts: list[pa.Table] = []
@@ -64,7 +65,7 @@ class Documents:
     def add(self, fields: dict[str, Any], hive: dict[str, str | None], text: str, row: int) -> None:
         """A record whose text has been checked; `hive`: fields that its file's path has."""
         lists, source = self._lists, self._source
-        lists["doc_key"].append(int(doc_keys(self._shard, row)))
+        lists["doc_key"].append(self._first_key | row)
         lists["id"].append(_text_at(fields, hive, source.id_field))
         lists["source"].append(source.name)
         lists["url"].append(_text_at(fields, hive, source.url_field))

@@ -318,7 +318,7 @@ def _list_remote(
                 for folder, (found, skipped) in zip(folders, pool.map(walk, folders), strict=True):
                     listing.skipped.merge(skipped)
                     for below, file in found:
-                        yield f"{folder[len(base) :].lstrip('/')}/{below}", file
+                        yield posixpath.join(folder[len(base) :].lstrip("/"), below), file
 
 
 def _walked(fs: fsspec.AbstractFileSystem, pattern: str, folder: str) -> tuple[list[tuple[str, Found]], Skipped]:

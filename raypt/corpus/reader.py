@@ -55,6 +55,8 @@ class Poison:
     """(piece, row as its reader numbers it): reading them did."""
     documents: tuple[int, ...] = ()
     """Rows in the shard: working on their text did."""
+    cuts: tuple[tuple[int, int], ...] = ()
+    """(piece, row): the piece cannot be read on from there, even without touching the row."""
 
     def of(self, piece: int) -> frozenset[int]:
         return frozenset(row for p, row in self.rows if p == piece)
@@ -81,7 +83,7 @@ def check_text(fields: dict[str, Any], path: str, limit: int | None) -> tuple[st
     if not isinstance(value, str):
         return None, "text_not_string", f"{path!r} is a {type(value).__name__}, not a string"
     try:
-        nbytes = len(value.encode())
+        nbytes = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as e:
         return None, "invalid_utf8", f"{path!r} holds a lone surrogate at character {e.start}"
     if limit is not None and nbytes > limit:
@@ -126,12 +128,26 @@ def requests(
     return out
 
 
-def shard_items(asked: list[tuple[str, ReadRequest]]) -> Iterator[tuple[int, Item | None]]:
+def shard_items(asked: list[tuple[str, ReadRequest]], poison: Poison = NOTHING) -> Iterator[tuple[int, Item | None]]:
     """(piece, item) for all that the readers of a shard's pieces yield; a piece ends with None."""
+    cuts = dict(poison.cuts)
     for number, (kind, request) in enumerate(asked):
-        for item in reader_of(kind)(request):
-            yield number, item
+        cut = cuts.get(number)
+        if cut == 0:
+            yield number, _killed(0, request)
+        else:
+            for item in reader_of(kind)(request):
+                yield number, item
+                if cut is not None and item.row + 1 >= cut:
+                    yield number, _killed(cut, request)
+                    break
         yield number, None
+
+
+def _killed(row: int, request: ReadRequest) -> Fault:
+    """The fault of a piece that cannot be read on without ending the process."""
+    message = f"the file cannot be read on after {row} records: the process that does is killed or hangs"
+    return Fault(row, BROKEN_FILE, message, nbytes=request.size or 0)
 
 
 def read_shard(
@@ -143,7 +159,7 @@ def read_shard(
         UserError: a file is not the one in the manifest, or cannot be got at.
     """
     asked = requests(manifest, shard, config, run_uri, poison)
-    yield from batches(shard_items(asked), manifest, shard, config, asked, poison)
+    yield from batches(shard_items(asked, poison), manifest, shard, config, asked, poison)
 
 
 def batches(
@@ -195,7 +211,10 @@ class _ShardReader:
         return done
 
     def take(self, number: int, item: Item | None) -> None:
-        if item is None:
+        if isinstance(item, Record):
+            self._record(item, number)
+            self._row += 1
+        elif item is None:
             self._batch.stored_bytes += self._pieces[number].size
             self._batch.unfinished_bytes += self._pieces[number].size if self._broken else 0
             self._broken = False
@@ -206,11 +225,8 @@ class _ShardReader:
         elif isinstance(item, Skip):
             self._skip(item.kind, item.nbytes)
             self._row += 1
-        elif isinstance(item, Rows):
-            self._rows(item, number)
         else:
-            self._record(item, number)
-            self._row += 1
+            self._rows(item, number)
 
     def _quarantine(self, fault: Fault, number: int) -> None:
         kind, request = self._asked[number]

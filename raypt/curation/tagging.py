@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
-from raypt.corpus.reader import read_shard
+from raypt.corpus.reader import NOTHING, read_shard
+from raypt.curation.attempts import begin, finish, watched, watched_items
 from raypt.curation.config import CurationConfig
+from raypt.curation.poison import find_poison
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
@@ -56,21 +58,33 @@ def identities(
 
 
 def tag_shard(
-    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, shard: int, identity: Identity
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    tagger: Tagger,
+    shard: int,
+    identity: Identity,
+    factory: Callable[[], Tagger] | None = None,
 ) -> Card:
     """Read and tag one shard; write its documents, its quarantine and, last, its card, whose account says what became
-    of every record.
+    of every record. `factory` makes the same tagger in another process: with it, a worker that hangs is ended, and a
+    shard that ended workers is looked through for the reason.
     """
 
     def maker(output: Output) -> dict[str, Any]:
         start, cpu = time.time(), time.process_time()
+        poison, seconds = NOTHING, None
+        if factory is not None:
+            find = functools.partial(find_poison, manifest, shard, corpus, run.uri, factory)
+            poison, seconds = begin(run, shard, find), corpus.max_batch_seconds
         quarantined: list[dict[str, Any]] = []
         read = ReadAccount()
         documents = source_bytes = 0
         with output.open(run.relative(run.tagged(shard))) as f:
             writer = None
-            for batch in read_shard(manifest, shard, corpus, run.uri):
-                tagged = tagger.tag(batch.documents)
+            for batch in watched_items(read_shard(manifest, shard, corpus, run.uri, poison), seconds):
+                with watched(seconds):
+                    tagged = tagger.tag(batch.documents)
                 if writer is None:
                     writer = storage.parquet_writer(f, tagged.schema)
                 writer.write_table(tagged.cast(writer.schema))
@@ -93,7 +107,10 @@ def tag_shard(
             "seconds": time.time() - start,
         }
 
-    return collection(run).build(shard, identity, maker)
+    card = collection(run).build(shard, identity, maker)
+    if factory is not None:
+        finish(run, shard)
+    return card
 
 
 class TagShards:
@@ -120,7 +137,15 @@ class TagShards:
         try:
             self._tagger = self._tagger or self._make_tagger()
             cards = [
-                tag_shard(self._run, self._manifest, self._corpus, self._tagger, shard, self._wanted[shard])
+                tag_shard(
+                    self._run,
+                    self._manifest,
+                    self._corpus,
+                    self._tagger,
+                    shard,
+                    self._wanted[shard],
+                    self._make_tagger,
+                )
                 for shard in batch["shard"].tolist()
             ]
         except UserError as e:  # as a value: Ray Data wraps an exception, and the wrapped one is lost on the way

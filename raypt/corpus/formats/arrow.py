@@ -21,6 +21,7 @@ from raypt.corpus.formats.columnar import (
 from raypt.corpus.records import BROKEN_FILE, Fault, Item, ReadRequest
 
 FILE_MAGIC = b"ARROW1"
+CONTINUATION = b"\xff\xff\xff\xff"
 
 
 def _options(schema: pa.Schema, request: ReadRequest) -> pa.ipc.IpcReadOptions:
@@ -41,12 +42,13 @@ def _start(uri: str) -> bytes:
         return f.read(len(FILE_MAGIC))
 
 
-def _has_end(uri: str, size: int) -> bool:
-    """Whether a stream ends with its end mark (of today, or of Arrow before 0.15)."""
+def _has_end(uri: str, size: int, start: bytes) -> bool:
+    """Whether a stream that begins with `start` ends with its end mark: four bytes of zero, behind four bytes of ones
+    since Arrow 0.15."""
     with storage.open_read(uri) as f:
         f.seek(max(0, size - 8))
         end = f.read(8)
-    return end.endswith(bytes(4))
+    return end == CONTINUATION + bytes(4) if start.startswith(CONTINUATION) else end.endswith(bytes(4))
 
 
 def batches_of(uri: str) -> int:
@@ -89,10 +91,11 @@ def read_arrow(request: ReadRequest) -> Iterator[Item]:
     size = request.size if request.size is not None else storage.size(request.uri)
     if size == 0:
         return
-    if _start(request.uri) != FILE_MAGIC:
+    start = _start(request.uri)
+    if start != FILE_MAGIC:
         sending = yield from read_part(request, 0, 0, decode_stream)
         why: object = sending.failure
-        if why is None and not _has_end(request.uri, size):
+        if why is None and not _has_end(request.uri, size, start):
             why = "there is no end mark, so it may have been cut"
         if why is not None:
             message = f"the file cannot be read on after {sending.rows} rows: {why}"

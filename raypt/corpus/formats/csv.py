@@ -99,15 +99,15 @@ def read_csv(request: ReadRequest) -> Iterator[Item]:
     row = 0
     with InputStream(request) as stream:
         try:
-            lines = ((r, o, d.removesuffix(b"\r"), n, w) for r, o, d, n, w in request_lines(request, stream, limit))
-            first = next(lines, None)
+            lines = request_lines(request, stream, limit, blank=True)
+            first = next((line for line in lines if line[2].strip()), None)
             if first is None:
                 return
             delimiter = delimiter_of(first[2], request.uri)
             records = iter(_Records(_chain(first, lines), delimiter, limit))
             (_, offset, header, length, _), wrong = next(records)
             try:
-                names = fields_of(decode(header, stream.encoding), delimiter)
+                names = fields_of(decode(header.removesuffix(b"\r"), stream.encoding), delimiter)
                 if wrong or len(names) > MAX_COLUMNS:
                     raise csv.Error(wrong or f"{len(names)} columns")
             except (csv.Error, UnicodeDecodeError) as e:
@@ -116,6 +116,9 @@ def read_csv(request: ReadRequest) -> Iterator[Item]:
                 )
                 row, names = 1, []
             for (_, offset, data, length, _), wrong in records:
+                data = data.removesuffix(b"\r")
+                if not data.strip() and not wrong:
+                    continue
                 yield _item(row, offset, data, length, wrong, names, delimiter, stream.encoding, request.skip)
                 row += 1
         except BrokenStream as e:

@@ -28,14 +28,24 @@ def one_a_line(start: bytes) -> bool:
     if not head.startswith(b"{"):
         return True
     first, newline, rest = head.partition(b"\n")
-    if not newline:
-        return True
     try:
         orjson.loads(first)
     except orjson.JSONDecodeError:
         scan = _Scan()
-        scan.feed(first)
-        return scan.depth <= 0 or scan.in_string or rest.lstrip().startswith(b"{")
+        end = scan.feed(first, 0, 0)
+        if scan.depth == 0:  # an object, and more behind it on its line
+            return not _is_json(first[:end])
+        if not newline:
+            return True
+        return scan.depth < 0 or scan.in_string or rest.lstrip().startswith(b"{")
+    return True
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
     return True
 
 

@@ -18,6 +18,7 @@ MAX_INT_DIGITS = 4_000
 EXACT = 2.0**63
 """orjson gives floats for integers from here on."""
 
+_NESTED_OR_FLOAT = frozenset((float, dict, list))
 _ESCAPE_BYTES = 6
 """An escape takes six bytes for as little as one of UTF-8: a longer record may still hold a text within the limit."""
 
@@ -60,7 +61,14 @@ def _encodable(fields: Any, path: str) -> bool:
         return False
 
 
-def _loads(data: bytes, encoding: str, request: ReadRequest) -> Any:
+def _used(value: Any, names: tuple[str, ...] | None) -> list[Any]:
+    """The values that will be looked at, but for plain strings and the like."""
+    if not isinstance(value, dict):
+        return []
+    return [v for n in (value if names is None else names) if (v := value.get(n)).__class__ in _NESTED_OR_FLOAT]
+
+
+def _loads(data: bytes, encoding: str, text_field: str, names: tuple[str, ...] | None) -> Any:
     """The value of a piece of JSON, by the quick parser where that one reads it and reads it exactly.
 
     Raises:
@@ -71,18 +79,18 @@ def _loads(data: bytes, encoding: str, request: ReadRequest) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as strict:
         value = parse_tolerant(decode(data, encoding))
-        if not _encodable(value, request.text_field):
+        if not _encodable(value, text_field):
             raise ValueError(strict) from None
         return value
-    names = request.names
-    used = value if names is None or not isinstance(value, dict) else [value[n] for n in names if n in value]
-    return parse_tolerant(decode(data, encoding)) if has_inexact(used) else value
+    return parse_tolerant(decode(data, encoding)) if has_inexact(_used(value, names)) else value
 
 
-def json_item(row: int, offset: int, data: bytes, length: int, encoding: str, request: ReadRequest) -> Item:
-    """The record that a piece of JSON is, or why it is none."""
+def json_item(
+    row: int, offset: int, data: bytes, length: int, encoding: str, request: ReadRequest, names: tuple[str, ...] | None
+) -> Item:
+    """The record that a piece of JSON is, or why it is none. `names`: `request.names`, asked for once a file."""
     try:
-        value = _loads(data, encoding, request)
+        value = _loads(data, encoding, request.text_field, names)
     except UnicodeDecodeError as e:
         return undecodable(row, offset, data, length, e)
     except (ValueError, RecursionError, MemoryError) as e:
@@ -97,7 +105,7 @@ def json_item(row: int, offset: int, data: bytes, length: int, encoding: str, re
 def read_jsonl(request: ReadRequest) -> Iterator[Item]:
     """Objects one a line; in a whole file also an array of them, or objects that take several lines."""
     limit = None if request.max_document_bytes is None else _ESCAPE_BYTES * request.max_document_bytes + 65536
-    row = 0
+    row, names = 0, request.names
     with InputStream(request) as stream:
         try:
             if request.start == 0 and request.stop is None:
@@ -114,7 +122,7 @@ def read_jsonl(request: ReadRequest) -> Iterator[Item]:
                     message = f"the record has {length} bytes"
                     yield Fault(row, "too_long", message, offset, data[:EXCERPT_BYTES], length)
                 else:
-                    yield json_item(row, offset, data, length, stream.encoding, request)
+                    yield json_item(row, offset, data, length, stream.encoding, request, names)
                 row += 1
         except BrokenStream as e:
             yield cut(row, e, None)

@@ -19,8 +19,11 @@ class CutStream(BrokenStream):
         self.start, self.length = start, length
 
 
-def split_lines(pieces: Iterable[bytes], offset: int, stop: int | None, limit: int | None) -> Iterator[Line]:
-    """The lines that begin before `stop`; `offset` is that of the first byte of `pieces`. Blank lines have no row.
+def split_lines(
+    pieces: Iterable[bytes], offset: int, stop: int | None, limit: int | None, blank: bool = False
+) -> Iterator[Line]:
+    """The lines that begin before `stop`; `offset` is that of the first byte of `pieces`. Blank lines have no row and
+    do not come, unless `blank`.
 
     A line longer than `limit` comes back cut to EXCERPT_BYTES with its whole length, so that memory stays bounded.
 
@@ -48,7 +51,7 @@ def split_lines(pieces: Iterable[bytes], offset: int, stop: int | None, limit: i
                     held.append(part)
                     part = b"".join(held)
                     held, kept = [], 0
-                if part and not part.isspace():
+                if blank or (part and not part.isspace()):
                     yield row, offset, part, length + 1, limit is None or length <= limit
                     row += 1
                 offset += length + 1
@@ -60,17 +63,17 @@ def split_lines(pieces: Iterable[bytes], offset: int, stop: int | None, limit: i
             raise CutStream(e, b"".join(held)[:EXCERPT_BYTES], length) from None
         raise
     part = b"".join(held)
-    if part and not part.isspace():
+    if part and (blank or not part.isspace()):
         yield row, offset, part, length, limit is None or length <= limit
 
 
-def request_lines(request: ReadRequest, stream: InputStream, limit: int | None) -> Iterator[Line]:
+def request_lines(request: ReadRequest, stream: InputStream, limit: int | None, blank: bool = False) -> Iterator[Line]:
     """The lines of a piece: those that begin in [start, stop)."""
     start, stop = request.start, request.stop
     if not start:
         pieces = stream.pieces()
         first = next(pieces, b"")  # after it, the length of the byte order mark is known
-        yield from split_lines(_chain(first, pieces), stream.skipped, stop, limit)
+        yield from split_lines(_chain(first, pieces), stream.skipped, stop, limit, blank)
         return
     # A line belongs to the piece it begins in: step back one byte to see whether one begins right here.
     pieces, offset = stream.pieces(start - 1), start - 1
@@ -79,7 +82,7 @@ def request_lines(request: ReadRequest, stream: InputStream, limit: int | None) 
         if at >= 0:
             offset += at + 1
             if stop is None or offset < stop:
-                yield from split_lines(_chain(piece[at + 1 :], pieces), offset, stop, limit)
+                yield from split_lines(_chain(piece[at + 1 :], pieces), offset, stop, limit, blank)
             return
         offset += len(piece)
 

@@ -179,7 +179,7 @@ def _add(sample: _Sample, suffix: str, data: bytes, row: int, offset: int, reque
     """Put a member's contents into its sample."""
     sample.has_text = True
     if suffix in JSON:
-        item = json_item(row, offset, data, len(data), encoding, request)
+        item = json_item(row, offset, data, len(data), encoding, request, request.names)
         if isinstance(item, Record):
             sample.fields = {**item.fields, **sample.fields, suffix: item.fields}
         elif isinstance(item, Fault):
@@ -202,6 +202,7 @@ def _lines(
     tar: _Tar, member: _Member, row: int, limit: int | None, encoding: str, request: ReadRequest
 ) -> Iterator[Item]:
     """The records of a member of JSON Lines."""
+    names = request.names
     for i, offset, line, length, whole in split_lines(tar.stream(member.size), member.offset, None, limit):
         if row + i in request.skip:
             yield untouched(row + i, offset, length)
@@ -209,7 +210,7 @@ def _lines(
             message = f"the record has {length} bytes"
             yield Fault(row + i, "too_long", message, offset, line[:EXCERPT_BYTES], length)
         else:
-            yield json_item(row + i, offset, line, length, encoding, request)
+            yield json_item(row + i, offset, line, length, encoding, request, names)
 
 
 def _finish(sample: _Sample, row: int, skip: frozenset[int]) -> Item:
