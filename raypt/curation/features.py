@@ -14,6 +14,7 @@ PUNCT_ONLY = 8
 UNSPACED = 16  # a character of a script written without spaces
 NO_STOPS = 32  # ... which has no sentence-final punctuation either
 AFTER_SPACE = 64  # white space or the start of the document comes before
+KEPT_STOP = 128  # a word with the full stop after it: an initial ("J."), an abbreviation ("e.g.")
 
 # Line flags.
 BULLET = 1  # starts with a bullet

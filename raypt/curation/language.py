@@ -1,7 +1,6 @@
 """Language identification with fastText's lid.176 (Joulin et al. 2016), and thresholds on its score by language."""
 
 import functools
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from pydantic import Field
 from raypt import storage
 from raypt.curation import fasttext_file
 from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.lid_text import question_lines
 from raypt.curation.view import Measured, View
 from raypt.errors import UserError
 from raypt.text.buffers import TextBatch
@@ -84,17 +84,6 @@ def load_model(config: LanguageConfig) -> Any:
     return _load(storage.filesystem(config.model)[1], expected)
 
 
-def _single_lines(text: TextBatch, max_bytes: int | None) -> list[str]:
-    """Documents with line feeds turned into spaces (fastText stops at the first one), each ended by one."""
-    start = int(text.offsets[0])
-    data = text.data[start : start + text.nbytes].copy()
-    data[data == 0x0A] = 0x20
-    raw, offsets = data.tobytes(), (text.offsets - start).tolist()
-    limit = len(raw) if max_bytes is None else max_bytes
-    spans = itertools.pairwise(offsets)
-    return [raw[a : min(b, a + limit)].decode("utf-8", "ignore") + "\n" for a, b in spans]
-
-
 def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndarray]:
     """`(string[n] code of the most probable language, float32[n] its probability)`.
 
@@ -103,7 +92,7 @@ def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndar
     predict = load_model(config).f.predict
     labels: list[str | None] = []
     scores = np.zeros(len(text), np.float32)
-    for i, line in enumerate(_single_lines(text, config.max_bytes)):
+    for i, line in enumerate(question_lines(text, config.max_bytes)):
         best = [] if line.isspace() else predict(line, 1, 0.0, "strict")
         labels.append(best[0][1].removeprefix(_PREFIX) if best else None)
         scores[i] = min(best[0][0], 1.0) if best else 0.0  # fastText's rounding can exceed 1

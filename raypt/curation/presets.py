@@ -13,12 +13,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stages": ("language", "gopher_quality", "gopher_repetition"),
         "language": {"score_min": None},
     },
-    # Raffel et al. 2020 (arXiv:1910.10683), section 2.2, and its TensorFlow Datasets code. langdetect's 0.99 is
-    # asked of lid.176, which is another classifier. "All but one of any three-sentence span occurring more than once"
-    # goes in `dedup.sentences`, since it is a rule about the corpus.
+    # Raffel et al. 2020 (arXiv:1910.10683), section 2.2, and its TensorFlow Datasets code. The paper asks langdetect
+    # for 0.99, which it says of nearly all English and lid.176 of nearly none: 0.3 is where lid.176 decides most nearly
+    # as langdetect at 0.99 (95.0 % of 3,631 web pages, documentation and e-mails; at 0.99 on 46 %). "All but one of any
+    # three-sentence span occurring more than once" goes in `dedup.sentences`, since it is a rule about the corpus.
     "c4": {
         "stages": ("c4", "language", "bad_words"),
-        "language": {"keep": ("en",), "score_min": 0.99},
+        "language": {"keep": ("en",), "score_min": 0.3},
         "c4": {"terminal_punctuation": True, "line_word_count_min": 5, "sentence_count_min": 3},
     },
     # Penedo et al. 2024 (arXiv:2406.17557), and datatrove's examples/fineweb.py.

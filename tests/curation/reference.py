@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import pairwise
 
 from raypt.curation.features import BULLETS
+from raypt.curation.rules.c4 import STARTERS
 from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.text import unicode as u
 
@@ -66,6 +67,11 @@ def _inner_split(text: str, p: int) -> int:
         numbers = run == p + 1 and has(before, u.DIGIT) and has(after, u.DIGIT)
         return run if run < end and (has(text[run], u.ALPHA) or numbers) else p
     if c == ".":
+        if has(after, u.UNSPACED) and not has(after, u.NO_STOPS):
+            number = re.search(r"\d*$", "".join(x if has(x, u.DIGIT) and x != "\n" else "_" for x in text[:p]))
+            assert number
+            first = number.start()
+            return p + (has(before, u.ALPHA) or (0 < first < p and has(text[first - 1], u.UNSPACED)))
         if after == ".":
             return p + len(text[p:]) - len(text[p:].lstrip("."))
         return p + (has(before, u.ALPHA) and not has(before, u.UPPER) and has(after, u.UPPER))
@@ -215,7 +221,9 @@ def sentences(line: str) -> int:
             no_stops = any(has(c, u.NO_STOPS) for c in token)
             if first:
                 n = 1
-            if stop:
+            if previous.endswith(".") and not is_symbol(previous) and token in STARTERS.split():
+                n, ended = n + 1, False
+            elif stop:
                 ended = True
             elif ended and not all(unicodedata.category(c)[0] == "P" for c in token):
                 n += not first
