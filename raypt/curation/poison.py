@@ -45,7 +45,7 @@ def _items(asked: list[tuple[str, ReadRequest]], poison: Poison) -> Iterator[tup
 
 def _next_row(item: Item) -> int:
     if isinstance(item, Rows):
-        return item.row + item.batch.num_rows
+        return int(item.row + item.batch.num_rows)
     return item.row + (item.count if isinstance(item, Fault) else 1)
 
 
