@@ -15,7 +15,7 @@ from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.reader import NOTHING, Poison, read_shard
 from raypt.curation.attempts import MOST_ATTEMPTS, PLAIN_ATTEMPTS, begin, finish
 from raypt.curation.poison import find_poison
-from raypt.curation.stage import tag
+from raypt.curation.tagging import tag
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
@@ -118,7 +118,8 @@ def test_the_actor_pool_outlives_a_record_that_kills_its_reader(local_ray: None,
     manifest = build_manifest(config.corpus, run.uri)
     storage.write_json(run.manifest, manifest.to_json())
     assert len(manifest.shards) == 3
-    accounts = tag(run, manifest, config.corpus, config.curation, None, config.ray)
+    cards = tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes")
+    accounts = [card.account for card in cards]
     assert [a["documents"] for a in accounts] == [20, 19, 20]
     assert accounts[1]["quarantined"] == {"killed_reader": 1}
     entry = json.loads(storage.read_bytes(run.quarantine(1)))
