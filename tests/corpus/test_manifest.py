@@ -174,8 +174,7 @@ def test_pieces_of_a_file_have_the_files_bytes(tmp_path: Path) -> None:
     for name in ("a.jsonl", "x.parquet"):
         manifest = _manifest(tmp_path, 1000, paths=str(tmp_path / name))
         total = sum(p.size for s in manifest.shards for p in s.pieces)
-        # Row groups share the file's bytes by their sizes; each share is rounded down.
-        assert 0 <= manifest.files[0].size - total <= len(manifest.shards)
+        assert total == manifest.files[0].size
 
 
 def test_where_on_a_column_that_no_parquet_file_has_is_a_mistake_at_the_start(tmp_path: Path) -> None:
