@@ -254,7 +254,7 @@ class CorpusConfig(Settings):
     max_batch_seconds: float | None = Field(600.0, gt=0)
     """A worker that takes longer to read or to tag a batch of `batch_bytes` hangs: it is ended, and what it hung on is
     found in a child process and quarantined. null: it may."""
-    max_decoder_bytes: int | None = Field(1 << 30, gt=0)
+    max_decoder_bytes: int | None = Field(512 << 20, gt=0)
     """Memory of the child process that decodes Parquet and Arrow files, beyond what it starts with; what needs more is
     quarantined. null: no limit."""
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import xxhash
 
-from raypt import storage
+from raypt import plugins, storage
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.cutting import InputFile, can_be_cut
 from raypt.corpus.footers import read_footers
 from raypt.corpus.formats.json_values import one_a_line
 from raypt.corpus.formats.parquet import Footer
-from raypt.corpus.formats.table import READERS
+from raypt.corpus.formats.table import READERS, reader_of
 from raypt.corpus.listing import DANGLING, THREADS, TWICE, Found, Skipped, data_files, list_files
 from raypt.corpus.presets import check_fields, is_passed_over
 from raypt.corpus.schema import check_columns, first_fields, resolve_text_field
@@ -47,6 +47,8 @@ class Input:
 
 def list_source(source: SourceConfig, key: str, run_uri: str, broken_files: str) -> Input:
     """The data files of a source's paths, in order, each once."""
+    if plugins.is_plugin(source.format):
+        reader_of(source.format, f"{key}.format")
     listed = Input(source, key)
     taken: set[str] = set()
     for i, pattern in enumerate(source.paths):

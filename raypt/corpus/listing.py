@@ -134,7 +134,7 @@ def _walk_local(top: str, skipped: Skipped) -> Iterator[tuple[str, Found]]:
             yield path, _local_file(full)
 
 
-def _walk_remote(fs: fsspec.AbstractFileSystem, top: str, scheme: str, skipped: Skipped) -> Iterator[tuple[str, Found]]:
+def _walk_remote(fs: fsspec.AbstractFileSystem, top: str, prefix: str, skipped: Skipped) -> Iterator[tuple[str, Found]]:
     for path, info in sorted(fs.find(top, detail=True).items(), key=lambda item: natural(item[0])):
         below = path[len(top) :].lstrip("/")
         if info.get("type") == "directory" or path.endswith("/"):
@@ -142,14 +142,19 @@ def _walk_remote(fs: fsspec.AbstractFileSystem, top: str, scheme: str, skipped: 
         if any(map(is_hidden, below.split("/"))):
             skipped.add(HIDDEN, below)
         else:
-            yield below, _remote_file(fs, path, info, scheme)
+            yield below, _remote_file(prefix, path, info)
 
 
-def _remote_file(fs: fsspec.AbstractFileSystem, path: str, info: dict[str, Any], pattern: str) -> Found:
+def _prefix(fs: fsspec.AbstractFileSystem, path: str, pattern: str) -> str:
+    """What stands before a path of `fs` to make it a URI: as the pattern has it, with server, user and password."""
+    path, pattern = path.rstrip("/"), pattern.rstrip("/")
+    whole = pattern if pattern.endswith(path) else str(fs.unstrip_protocol(path))
+    return whole[: len(whole) - len(path)]
+
+
+def _remote_file(prefix: str, path: str, info: dict[str, Any]) -> Found:
     size = info.get("size")
-    # What the pattern says of user and password is not in the listing's names.
-    uri = pattern if pattern.endswith(path) else fs.unstrip_protocol(path)
-    return Found(uri, None if size is None else int(size), etag_of(info))
+    return Found(prefix + path, None if size is None else int(size), etag_of(info))
 
 
 # --- patterns --------------------------------------------------------------------------------------------------------
@@ -289,6 +294,7 @@ def _list_remote(
     fs: fsspec.AbstractFileSystem, path: str, pattern: str, listing: Listing
 ) -> Iterator[tuple[str, Found]]:
     web = pattern.startswith(("http://", "https://"))
+    prefix = _prefix(fs, path, pattern)
     try:
         info = fs.info(path)
     except FileNotFoundError:
@@ -296,9 +302,9 @@ def _list_remote(
     # A web server's pages are no directories: what is named is a file.
     if info is not None and (web or info.get("type") != "directory"):
         listing.named = True
-        yield posixpath.basename(path), _remote_file(fs, path, info, pattern)
+        yield posixpath.basename(path), _remote_file(prefix, path, info)
     elif info is not None or (not has_magic(path) and fs.isdir(path)):
-        yield from _walk_remote(fs, path.rstrip("/"), pattern, listing.skipped)
+        yield from _walk_remote(fs, path.rstrip("/"), prefix, listing.skipped)
     elif has_magic(path):
         base, patterns = _literal_base(path, fs.isdir)
         escaped = "/".join("".join(f"[{c}]" if c in "*?[" else c for c in part) for part in base.split("/"))
@@ -311,19 +317,19 @@ def _list_remote(
             elif info.get("type") == "directory":
                 folders.append(name)
             else:
-                yield below, _remote_file(fs, name, info, pattern)
+                yield below, _remote_file(prefix, name, info)
         if folders:
             with ThreadPoolExecutor(THREADS) as pool:
-                walk = functools.partial(_walked, fs, pattern)
+                walk = functools.partial(_walked, fs, prefix)
                 for folder, (found, skipped) in zip(folders, pool.map(walk, folders), strict=True):
                     listing.skipped.merge(skipped)
                     for below, file in found:
                         yield posixpath.join(folder[len(base) :].lstrip("/"), below), file
 
 
-def _walked(fs: fsspec.AbstractFileSystem, pattern: str, folder: str) -> tuple[list[tuple[str, Found]], Skipped]:
+def _walked(fs: fsspec.AbstractFileSystem, prefix: str, folder: str) -> tuple[list[tuple[str, Found]], Skipped]:
     skipped = Skipped()
-    return list(_walk_remote(fs, folder, pattern, skipped)), skipped
+    return list(_walk_remote(fs, folder, prefix, skipped)), skipped
 
 
 def expand(pattern: str) -> list[str]:

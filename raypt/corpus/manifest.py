@@ -16,7 +16,7 @@ from typing import Any
 
 import xxhash
 
-from raypt import storage
+from raypt import plugins, storage
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.cutting import FilePiece, InputFile, Shard, cut_file, group_pieces, shard_bytes_for
 from raypt.corpus.inputs import RUN_SCHEME, Input, checked, input_files, line_files, list_source, read_all_footers
@@ -37,11 +37,13 @@ class Manifest:
     shards: tuple[Shard, ...]
     skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By source: files of its paths that are no data, `{reason: {count, first}}`."""
+    readers: dict[str, str] = field(default_factory=dict)
+    """Readers of the user's own, and the hash of the file that each comes from."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides which document has which key."""
-        digest = xxhash.xxh3_128(repr((VERSION, tuple(map(_shown_source, self.sources)))).encode())
+        digest = xxhash.xxh3_128(repr((VERSION, self.readers, tuple(map(_shown_source, self.sources)))).encode())
         for file in self.files:
             digest.update(repr(_file_words(file)).encode())
         for shard in self.shards:
@@ -53,7 +55,8 @@ class Manifest:
         part = self.shards[shard]
         source = _shown_source(self.source(part.source)).model_dump(mode="json", exclude={"weight", "priority"})
         pieces = [(_file_words(self.files[p.file]), p.start, p.stop) for p in part.pieces]
-        words = json.dumps([VERSION, part.index, source, pieces], sort_keys=True, ensure_ascii=False)
+        readers = {name: self.readers[name] for name in (self.files[p.file].format for p in part.pieces) if ":" in name}
+        words = json.dumps([VERSION, part.index, source, pieces, readers], sort_keys=True, ensure_ascii=False)
         return xxhash.xxh3_128_hexdigest(words.encode())
 
     def source(self, name: str) -> SourceConfig:
@@ -72,6 +75,7 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "sources": [_shown_source(s).model_dump(mode="json") for s in self.sources],
             "skipped": self.skipped,
+            "readers": self.readers,
             "files": {
                 "source": [f.source for f in self.files],
                 "path": [redact(f.path) for f in self.files],
@@ -128,7 +132,7 @@ class Manifest:
             InputFile(f.source, restored(f.path), f.format, f.size, f.etag, f.rows) if f.path != restored(f.path) else f
             for f in self.files
         )
-        return Manifest(self.sources, files, self.shards, self.skipped)
+        return Manifest(self.sources, files, self.shards, self.skipped, self.readers)
 
 
 def _parsed(value: dict[str, Any]) -> Manifest:
@@ -141,6 +145,7 @@ def _parsed(value: dict[str, Any]) -> Manifest:
         files=tuple(InputFile(*f) for f in zip(*columns, strict=True)),
         shards=tuple(Shard(i, name, tuple(pieces[ends[i] : ends[i + 1]])) for i, name in enumerate(shards["source"])),
         skipped=value["skipped"],
+        readers=value["readers"],
     )
 
 
@@ -218,4 +223,6 @@ def build_manifest(config: CorpusConfig, run_uri: str, key: str = "corpus.source
         for i in inputs
         if i.skipped.counts
     }
-    return Manifest(sources, tuple(files), tuple(shards), skipped)
+    own = [s.format for s in sources if plugins.is_plugin(s.format)]
+    readers = {name: plugins.fingerprint(name, f"{key}[].format") for name in own}
+    return Manifest(sources, tuple(files), tuple(shards), skipped, readers)

@@ -1,5 +1,6 @@
 """Parquet: footers and row groups, both read in a child process."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,9 +48,11 @@ def footer_of(uri: str) -> Footer:
         size = f.size() if callable(f.size) else f.size
         # Sizes of columns are not asked for: those of an encrypted column are secret, and asking is fatal.
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
-        total = max(1, sum(max(0, g.total_byte_size) for g in groups))
-        sizes = tuple((max(0, g.num_rows), int(size * max(0, g.total_byte_size) / total)) for g in groups)
-        return Footer(tuple(metadata.schema.to_arrow_schema().names), sizes)
+        ends = [0, *itertools.accumulate(max(1, g.total_byte_size) for g in groups)]
+        shares = [size * end // ends[-1] if ends[-1] else 0 for end in ends]
+        sizes = (shares[i + 1] - shares[i] for i in range(len(groups)))
+        rows = (max(0, g.num_rows) for g in groups)
+        return Footer(tuple(metadata.schema.to_arrow_schema().names), tuple(zip(rows, sizes, strict=True)))
 
 
 def decode_group(request: ReadRequest, group: int, start: int, most_rows: int) -> Iterator[Sent]:

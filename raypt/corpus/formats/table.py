@@ -57,13 +57,14 @@ SUFFIXES = {
 }
 
 
-def reader_of(kind: str) -> Reader:
-    """The reader of a format; of `package.module:name` the user's own. UserError if there is no such one."""
+def reader_of(kind: str, key: str = "corpus.sources[].format") -> Reader:
+    """The reader of a format; of `package.module:name` the user's own. UserError, naming the configuration `key`, if
+    there is no such one."""
     if kind in READERS:
         return READERS[kind]
-    reader: Reader = plugins.load(kind, "corpus.sources[].format")
+    reader: Reader = plugins.load(kind, key)
     if not callable(reader):
-        raise UserError(f"corpus.sources[].format={kind}: a reader is a function of a ReadRequest")
+        raise UserError(f"{key}={kind}: a reader is a function of a raypt.corpus.records.ReadRequest")
     return reader
 
 
