@@ -14,10 +14,10 @@ from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
 from raypt.curation.stage import check_quarantine, decide_all, reading_account, tag
-from raypt.dedup.pipeline import DedupResult, deduplicate
+from raypt.dedup.pipeline import deduplicate
 from raypt.dedup.plan import DedupShard
 from raypt.errors import UserError
-from raypt.ledger import Ledger, StageAccount
+from raypt.ledger import Ledger
 from raypt.run.config import RunConfig
 from raypt.run.write import CuratedTask, write_curated_shard
 from raypt.run_dir import RunDir
@@ -124,17 +124,6 @@ def describe_quality(model: QualityModel) -> str:
     return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
 
 
-def dedup_account(result: DedupResult) -> StageAccount:
-    ledger = result.ledger
-    entry = {
-        "in": ledger["in"],
-        "kept": ledger["kept"],
-        "removed": ledger["removed"],
-        "edited": ledger.get("edited", {}),
-    }
-    return Ledger.from_json({"dedup": entry}).stages["dedup"]
-
-
 def curate(config: RunConfig, run: RunDir) -> Curated:
     """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray.
 
@@ -166,8 +155,8 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
             shards = [DedupShard(s.index, run.tagged(s.index), run.decided(s.index)) for s in manifest.shards]
             priority = {s.name: s.priority for s in manifest.sources}
             result = deduplicate(shards, config.dedup, dedup_uri, run.path("dedup"), source_priority=priority)
-            ledger.stages["dedup"] = dedup_account(result)
-            entered = ledger.stages["dedup"].entered
+            ledger.stages["dedup"] = result.account
+            entered = result.account.entered
             figures |= {"documents": entered.documents, "bytes": entered.bytes}
     with timed_stage(run, "write") as figures:
         tasks = [CuratedTask(run.uri, s.index, dedup_uri) for s in manifest.shards]
