@@ -16,7 +16,7 @@ from raypt.dedup.documents import read_texts
 from raypt.dedup.minhash import match_probability, permutations
 from raypt.dedup.plan import Job, load_plan
 from raypt.dedup.shingles import band_hashes, shingle, sketch
-from raypt.dedup.tokenise import tokenise
+from raypt.dedup.tokenise import fuzzy_tokens
 
 SEEDS = 10
 MOST_SHINGLES = 20_000
@@ -27,7 +27,7 @@ def group_shingles(item: tuple[str, tuple[int, ...]]) -> dict[int, np.ndarray]:
     """The set of shingles of some documents, by doc_key. Item: (plan URI, doc_keys of one group)."""
     plan, keys = load_plan(item[0]), item[1]
     texts, fuzzy = read_texts(plan, keys), plan.config.fuzzy
-    hashes, offsets = shingle(tokenise(pa.array(list(texts.values()), pa.large_string()), fuzzy.unit), fuzzy.ngram)
+    hashes, offsets = shingle(fuzzy_tokens(pa.array(list(texts.values()), pa.large_string()), fuzzy), fuzzy.ngram)
     sets = {key: np.unique(hashes[offsets[i] : offsets[i + 1]]) for i, key in enumerate(texts)}
     return {key: found for key, found in sets.items() if 0 < len(found) <= MOST_SHINGLES}
 

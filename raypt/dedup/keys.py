@@ -16,6 +16,7 @@ from raypt.dedup.exchange import partition_of
 from raypt.dedup.minhash import permutations
 from raypt.dedup.plan import Kind
 from raypt.dedup.shingles import sign
+from raypt.dedup.tokenise import fuzzy_tokens
 
 
 class KeyMaker:
@@ -72,12 +73,11 @@ class FuzzyKeys(KeyMaker):
         fuzzy = config.fuzzy
         count, rows = fuzzy.layout
         perms = permutations(fuzzy.num_perm, fuzzy.seed)[:, : count * rows]
-        _, bands, tokens = sign(
-            docs["text"], unit=fuzzy.unit, ngram=fuzzy.ngram, permutations=perms, bands=count, rows=rows
-        )
+        tokens = fuzzy_tokens(docs["text"], fuzzy)
+        _, bands, counts = sign(tokens, ngram=fuzzy.ngram, permutations=perms, bands=count, rows=rows)
         if salt is not None:
             bands = bands ^ salt[:, None]
-        has_bands = tokens > 0
+        has_bands = counts > 0
         keys = np.repeat(docs["doc_key"].to_numpy()[has_bands], count)
         return pa.table([bands[has_bands].reshape(-1), keys], schema=self.kind.schema)
 

@@ -276,7 +276,10 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
     """What hash values depend on. Hashes made with other parameters never meet (design: a mix is refused)."""
     fuzzy, exact = config.fuzzy, config.exact
     bands, rows = fuzzy.layout
-    minhash = [fuzzy.unit, fuzzy.ngram, fuzzy.num_perm, bands, rows, fuzzy.seed] if fuzzy.enabled else None
+    minhash = None
+    if fuzzy.enabled:
+        normalise = fuzzy.normalise.model_dump(mode="json")
+        minhash = [fuzzy.unit, normalise, fuzzy.ngram, fuzzy.num_perm, bands, rows, fuzzy.seed]
     return {
         "format": FORMAT,
         "unicode": UNICODE_VERSION,

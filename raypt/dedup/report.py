@@ -31,6 +31,7 @@ def definition(config: DedupConfig) -> dict[str, Any]:
     if fuzzy.enabled:
         found["fuzzy"] = {
             "unit": fuzzy.unit,
+            "normalise": fuzzy.normalise.model_dump(mode="json"),
             "ngram": fuzzy.ngram,
             "num_perm": fuzzy.num_perm,
             "bands": bands,

@@ -9,6 +9,7 @@ from raypt.dedup import DedupConfig, DedupResult, DedupShard, apply_shard, dedup
 from raypt.dedup.config import ExactConfig, FuzzyConfig, SentenceConfig
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
+from raypt.dedup.tokenise import tokenise
 from raypt.errors import UserError
 from raypt.ledger import Amount
 from tests.dedup.reference import documents, removed_keys, split, write_shards
@@ -39,9 +40,7 @@ def oracle(docs: pa.Table, *, exact: bool = True, fuzzy: bool = True) -> dict[in
     """doc_key -> reason, from all pairs of documents: shared signature rows and equal normalised texts."""
     texts, keys = docs["text"].to_pylist(), docs["doc_key"].to_pylist()
     n = len(texts)
-    signatures, _, tokens = sign(
-        docs["text"], unit="word", ngram=5, permutations=permutations(112, 1), bands=14, rows=8
-    )
+    signatures, _, tokens = sign(tokenise(docs["text"]), ngram=5, permutations=permutations(112, 1), bands=14, rows=8)
     bands = signatures.reshape(n, 14, 8)
     normal = [" ".join(t.split()) for t in texts]
     label = list(range(n))
