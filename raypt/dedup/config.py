@@ -17,6 +17,25 @@ class ExactConfig(Settings):
     """What is hashed: the text as it is, or with each run of white space made one space and both ends stripped."""
 
 
+class NormaliseConfig(Settings):
+    """What of a text counts when near duplicates are looked for; the default is raypt's own normalisation. FineWeb's:
+    `{punctuation: join, diacritics: remove, numbers: zero}`."""
+
+    unicode: Literal["none", "NFC", "NFKC", "NFD", "NFKD"] = "none"
+    """Normalisation form of Unicode, before all else."""
+    case: Literal["lower", "keep"] = "lower"
+    """Whether case counts; lower case is simple, one character for one."""
+    punctuation: Literal["separate", "join"] = "separate"
+    """Punctuation, symbols and control characters end a word (`don't` is two), or are taken out (`dont`, as datatrove
+    and SlimPajama do)."""
+    diacritics: Literal["keep", "remove"] = "keep"
+    """Whether marks count; removed, a letter is its base after NFD without characters of category Mn."""
+    numbers: Literal["keep", "zero"] = "keep"
+    """Whether a run of decimal digits counts, or is one 0 whatever it is."""
+    spaces: Literal["separate", "keep"] = "separate"
+    """With `unit: character`: white space only separates, or a run of it is a character of its own."""
+
+
 class FuzzyConfig(Settings):
     """Near duplicates by MinHash-LSH; documents that share a band are duplicates, and so is what they connect."""
 
@@ -25,6 +44,7 @@ class FuzzyConfig(Settings):
     unit: Literal["word", "character"] = "word"
     """What a shingle is made of. Words: runs of letters and digits, lower-cased, each Chinese, Japanese, Thai, ...
     character a word by itself. Characters: letters and digits one by one, without what separates them."""
+    normalise: NormaliseConfig = NormaliseConfig()
     ngram: int = Field(5, ge=1, le=64)
     """Units in a shingle. 5 words as in FineWeb (Penedo et al., 2024); 5 to 9 in the literature."""
     num_perm: int = Field(112, ge=1, le=4096)
@@ -47,6 +67,8 @@ class FuzzyConfig(Settings):
 
     @model_validator(mode="after")
     def _bands_and_rows(self) -> "FuzzyConfig":
+        if self.normalise.spaces == "keep" and self.unit != "character":
+            raise ValueError("normalise.spaces: keep needs unit: character; between words a space is no unit")
         if (self.bands is None) != (self.rows is None):
             raise ValueError("bands and rows go together: give both, or neither and a threshold")
         if self.bands is not None and self.threshold is not None:

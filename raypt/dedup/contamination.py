@@ -9,13 +9,19 @@ import numpy as np
 import pyarrow as pa
 
 from raypt import storage
-from raypt.dedup.config import ContaminationConfig
+from raypt.dedup.base import Pass
+from raypt.dedup.config import ContaminationConfig, DedupConfig
+from raypt.dedup.documents import read_group
+from raypt.dedup.plan import Job, file_stamp, fingerprint, load_plan
+from raypt.dedup.samples import evaluation_files, read_samples
 from raypt.dedup.shingles import shingle
 from raypt.dedup.tokenise import tokenise
+from raypt.dedup.verdicts import alone, removed_uri
 from raypt.kernels import kernel
 from raypt.text.hashing import U64
 
 CONTAMINATION = "dedup.contamination"
+STAGE = "contamination"
 FOUND = pa.schema(
     [
         ("doc_key", pa.int64()),
@@ -28,7 +34,10 @@ FOUND = pa.schema(
     ]
 )
 """What is logged of a contaminated document: the sample it covers most of, and one of the n-grams they share."""
+EXAMPLES = 20
+"""Contaminated documents shown in the report, of each evaluation file."""
 FILTER_BITS_A_HASH = 16
+COLUMNS = ("doc_key", "id", "source", "text")
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,53 @@ def contamination_report(samples: pa.Table, found: pa.Table, config: Contaminati
                 "too_short": int((sizes[mine] == 0).sum()),
                 "found": len({row["sample"] for row in here}),
                 "documents_removed": len(here),
-                "examples": [{k: row[k] for k in ("doc_key", "sample", "coverage", "ngram")} for row in here[:20]],
+                "examples": [
+                    {k: row[k] for k in ("doc_key", "sample", "coverage", "ngram")} for row in here[:EXAMPLES]
+                ],
             }
         )
     return report
+
+
+def decontaminate_group(item: tuple[str, int]) -> int:
+    """Write which documents of a group are contaminated; their number. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    done = removed_uri(plan, STAGE, group)
+    if storage.exists(done):
+        return int(storage.read_parquet(done, ["doc_key"]).num_rows)
+    config = plan.config.contamination
+    evaluation = load_evaluation(plan.samples_uri, config)
+    parts = [find_contaminated(docs, evaluation, config) for docs in read_group(plan, group, COLUMNS, STAGE)]
+    found = pa.concat_tables([FOUND.empty_table(), *parts])
+    storage.write_parquet(plan.file("contaminated", group, "parquet"), found)
+    storage.write_parquet(done, alone(found["doc_key"], CONTAMINATION))
+    return int(found.num_rows)
+
+
+class Contamination(Pass):
+    """Documents that hold enough of a sample of an evaluation set are removed before anything else: they keep nobody
+    out."""
+
+    stage = STAGE
+    sections = (STAGE,)
+    reasons = (CONTAMINATION,)
+
+    def enabled(self, config: DedupConfig) -> bool:
+        return bool(config.contamination.paths)
+
+    def identity(self, config: DedupConfig) -> dict[str, Any]:
+        stamps = [file_stamp(uri) for uri in evaluation_files(config.contamination)]
+        return {STAGE: [config.contamination.model_dump(mode="json"), fingerprint(stamps)]}
+
+    def reduce_bytes(self, config: DedupConfig, rows: int, text_bytes: int) -> int:
+        return 0
+
+    def run(self, job: Job) -> dict[str, Any]:
+        plan = job.plan
+        if not storage.exists(plan.samples_uri):
+            storage.write_parquet(plan.samples_uri, read_samples(plan.config.contamination))
+        job.groups(decontaminate_group, "decontaminate")
+        files = [plan.file("contaminated", group, "parquet") for group in range(plan.groups)]
+        found = pa.concat_tables([storage.read_parquet(uri) for uri in files])
+        samples = storage.read_parquet(plan.samples_uri)
+        return {"contamination": contamination_report(samples, found, plan.config.contamination)}

@@ -7,9 +7,8 @@ tokens has no shingle, so it never shares a band.
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from raypt.dedup.tokenise import Tokens, tokenise
+from raypt.dedup.tokenise import Tokens
 from raypt.kernels import kernel
 from raypt.text.hashing import GOLDEN, U32, U64, murmur32, murmur64, power
 
@@ -97,13 +96,12 @@ def band_hashes(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
 
 
 def sign(
-    text: pa.Array | pa.ChunkedArray, *, unit: str, ngram: int, permutations: np.ndarray, bands: int, rows: int
+    tokens: Tokens, *, ngram: int, permutations: np.ndarray, bands: int, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Signatures uint32[n, P], band hashes uint64[n, bands] and token counts int64[n] of n documents.
+    """Signatures uint32[n, P], band hashes uint64[n, bands] and token counts int64[n] of the tokens of n documents.
 
     `permutations` is uint32[2, P] as `raypt.dedup.minhash.permutations` makes it, P >= bands * rows. Where the token
     count is 0, signature and bands mean nothing.
     """
-    tokens = tokenise(text, unit)
     signatures = sketch(*shingle(tokens, ngram), permutations)
     return signatures, band_hashes(signatures, bands, rows), tokens.counts

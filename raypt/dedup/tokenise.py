@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raypt.dedup.config import FuzzyConfig, NormaliseConfig
+from raypt.dedup.normalise import tokenise_normalised
 from raypt.kernels import kernel
 from raypt.text.buffers import string_buffers
 from raypt.text.hashing import FNV_BASIS, FNV_PRIME, U32, U64, murmur64
@@ -85,6 +87,14 @@ def _tokenise(
                 stops[n] = i - start
             n += 1
         bounds[doc + 1] = n
+
+
+def fuzzy_tokens(text: pa.Array | pa.ChunkedArray, fuzzy: FuzzyConfig) -> Tokens:
+    """The tokens of which near duplicates are made: those of `tokenise`, unless another normalisation is asked for."""
+    if fuzzy.normalise == NormaliseConfig():
+        return tokenise(text, fuzzy.unit)
+    hashes, offsets = tokenise_normalised(text, fuzzy.unit, fuzzy.normalise)
+    return Tokens(hashes, np.empty(0, np.int64), offsets)
 
 
 def tokenise(text: pa.Array | pa.ChunkedArray, unit: str = "word", *, stops: bool = False) -> Tokens:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from raypt import storage
-from raypt.artefact import Card, rewrite
+from raypt.artefact import Card, hash_of, rewrite
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
@@ -15,10 +15,10 @@ from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
 from raypt.curation.reading import check_reading, reading_account
 from raypt.curation.tagging import tag
-from raypt.dedup.pipeline import DedupResult, deduplicate
-from raypt.dedup.plan import DedupShard
+from raypt.dedup.pipeline import deduplicate
+from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
-from raypt.ledger import Ledger, StageAccount
+from raypt.ledger import Ledger
 from raypt.run.config import RunConfig
 from raypt.run.stages import timed_stage
 from raypt.run.write import write_curated
@@ -112,17 +112,6 @@ def describe_quality(model: QualityModel) -> str:
     return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
 
 
-def dedup_account(result: DedupResult) -> StageAccount:
-    ledger = result.ledger
-    entry = {
-        "in": ledger["in"],
-        "kept": ledger["kept"],
-        "removed": ledger["removed"],
-        "edited": ledger.get("edited", {}),
-    }
-    return Ledger.from_json({"dedup": entry}).stages["dedup"]
-
-
 def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curated:
     """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray, or does all of it
     `in_process`.
@@ -155,11 +144,22 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     if config.dedup.enabled:
         with timed_stage(run, "dedup") as figures:
             dedup_uri = run.path("work", "dedup")
-            shards = [DedupShard(s.index, run.tagged(s.index), run.decided(s.index)) for s in manifest.shards]
+            shards = [
+                PlannedShard(
+                    index=i,
+                    docs_uri=run.tagged(i),
+                    decisions_uri=run.decided(i),
+                    rows=documents.account["documents"],
+                    text_bytes=documents.account["bytes"],
+                    stamp=hash_of([documents.content, decisions_of.content]),
+                )
+                for i, (documents, decisions_of) in enumerate(zip(tagged, decided, strict=True))
+            ]
             priority = {s.name: s.priority for s in manifest.sources}
-            result = deduplicate(shards, config.dedup, dedup_uri, run.path("dedup"), source_priority=priority)
-            ledger.stages["dedup"] = dedup_account(result)
-            entered = ledger.stages["dedup"].entered
+            out_uri = run.path("dedup")
+            result = deduplicate(shards, config.dedup, dedup_uri, out_uri, source_priority=priority, verify=verify)
+            ledger.stages["dedup"] = result.account
+            entered = result.account.entered
             figures |= {"documents": entered.documents, "bytes": entered.bytes}
             dedup = dedup_uri, result.key
     with timed_stage(run, "write") as figures:

@@ -15,5 +15,5 @@ def main(config: RunConfig) -> None:
     priority = {source.name: source.priority for source in config.corpus.sources if source.name}
     with open_run(config, "rebuild-index") as run, session(config.ray):
         result = rebuild_index(config.dedup, run.path("work", "rebuild"), run.path("dedup"), source_priority=priority)
-    kept = result.ledger["kept"]["documents"]
+    kept = result.account.kept.documents
     print(f"{kept} of {result.documents} documents kept, clusters in {run.path('dedup')}/clusters.parquet")

@@ -119,7 +119,10 @@ def _iso_2022_jp(data: bytes) -> str:
             mode = part
         elif mode.startswith(b"\x1b$"):
             lines = re.split(rb"([\r\n])", part)  # a line ends the set
-            out += [decode_as(bytes(b | 0x80 for b in piece) if j % 2 == 0 else piece, "euc-jp") for j, piece in enumerate(lines)]
+            out += [
+                decode_as(bytes(b | 0x80 for b in piece) if j % 2 == 0 else piece, "euc-jp")
+                for j, piece in enumerate(lines)
+            ]
         elif mode == b"\x1b(I":
             out.append(decode_as(bytes(b | 0x80 for b in part), "shift_jis"))
         else:

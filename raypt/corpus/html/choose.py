@@ -24,7 +24,24 @@ KEPT, NEVER_TEXT, CONTROL, HIDDEN, NAVIGATION, FOOTER, HEADER, ASIDE, BESIDE, CO
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _TAG = names.TAG_MASK
 _A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FIGCAPTION, _FOOTER, _FORM, _H1, _HEADER, _HTML, _MAIN, _NAV, _TABLE, _TH = (
-    names.TAGS[n] for n in ["a", "article", "aside", "body", "dialog", "figcaption", "footer", "form", "h1", "header", "html", "main", "nav", "table", "th"]
+    names.TAGS[n]
+    for n in [
+        "a",
+        "article",
+        "aside",
+        "body",
+        "dialog",
+        "figcaption",
+        "footer",
+        "form",
+        "h1",
+        "header",
+        "html",
+        "main",
+        "nav",
+        "table",
+        "th",
+    ]
 )
 
 
@@ -80,7 +97,9 @@ class Choice:
         root = int(_root(n, kind, parent, stop, self.flags, self.drop, self.chars, self.links, self.good))
         title = int(_title(kind, stop, root, self.drop))
         root = int(_with_title(parent, stop, root, title, self.chars, self.links))
-        _leave_out_boxes_of_links(kind, parent, stop, root, self.drop, self.chars, self.links, self.good, lists, self.inside)
+        _leave_out_boxes_of_links(
+            kind, parent, stop, root, self.drop, self.chars, self.links, self.good, lists, self.inside
+        )
         _leave_out_bare_headings(kind, stop, root, self.drop, self.chars, self.spent)
         return root, -1 if root <= title else title
 

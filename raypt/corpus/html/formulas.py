@@ -101,7 +101,14 @@ def _source_of_math(nodes: Nodes, node: int) -> str:
 def _trim(source: str) -> str:
     """Without the delimiters and the wrapper that sites put around their sources, on one line."""
     source = " ".join(source.split())
-    for begin, end in (("{\\displaystyle", "}"), ("{\\textstyle", "}"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+    for begin, end in (
+        ("{\\displaystyle", "}"),
+        ("{\\textstyle", "}"),
+        ("$$", "$$"),
+        ("$", "$"),
+        ("\\(", "\\)"),
+        ("\\[", "\\]"),
+    ):
         if source.startswith(begin) and source.endswith(end) and len(source) >= len(begin) + len(end):
             source = source[len(begin) : len(source) - len(end)].strip()
     return source

@@ -161,7 +161,13 @@ def write_text(data, start, end, out, state):  # type: ignore[no-untyped-def]
     at = start
     while at < end:
         # Most bytes: a letter or a Chinese character right after another.
-        if state[SPACE] == 0 and state[BREAKS] == 0 and state[MARKER] == 0 and state[BRACKET] == 0 and state[RAISED] == 0:
+        if (
+            state[SPACE] == 0
+            and state[BREAKS] == 0
+            and state[MARKER] == 0
+            and state[BRACKET] == 0
+            and state[RAISED] == 0
+        ):
             pos = state[POS]
             wide = state[WIDE]
             while at < end:

@@ -33,7 +33,7 @@ ROLES = names.name_table(
         "dialog": names.OVERLAY,
         "alertdialog": names.OVERLAY,
         "main": ROLE_MAIN,
-            "doc-toc": names.NAVIGATION,
+        "doc-toc": names.NAVIGATION,
     }
 )
 

@@ -85,7 +85,9 @@ class Renderer:
     state: np.ndarray = field(default_factory=lambda: np.zeros(STATE, np.int64))
     row: np.ndarray = field(default_factory=lambda: np.zeros(tables.ROW_STATE, np.int64))
 
-    def read(self, data: np.ndarray, nodes: Nodes, choice: Choice, replaced: Replacements, roots: list[int], how: int) -> str:
+    def read(
+        self, data: np.ndarray, nodes: Nodes, choice: Choice, replaced: Replacements, roots: list[int], how: int
+    ) -> str:
         """The text of what `choice` keeps of a page at and below each of the `roots`."""
         n = nodes.count
         if len(self.stack) < n:
@@ -306,7 +308,11 @@ def _render(
         elif tag == _A:
             if how & KEEP_LINKS and state[BRACKET] == 0 and state[PRE] == 0:
                 first, last = marks.attribute(data, lo[node], hi[node], _HREF)
-                if last > first and data[first] != 35 and not (data[first] == 106 and last > first + 10 and data[first + 10] == 58):
+                if (
+                    last > first
+                    and data[first] != 35
+                    and not (data[first] == 106 and last > first + 10 and data[first + 10] == 58)
+                ):
                     state[BRACKET] = 91
             state[BRACKETED] = 0
         elif tag == _RP:

@@ -18,7 +18,9 @@ ROW_STATE = ROWS_LEFT + MAX_SPAN
 underlined, columns of the cell; then, a column, the rows that a cell above still spans."""
 
 _TAG = names.TAG_MASK
-_TABLE, _TR, _TH, _TD, _THEAD, _PRE, _FORM = (names.TAGS[n] for n in ["table", "tr", "th", "td", "thead", "pre", "form"])
+_TABLE, _TR, _TH, _TD, _THEAD, _PRE, _FORM = (
+    names.TAGS[n] for n in ["table", "tr", "th", "td", "thead", "pre", "form"]
+)
 _COLSPAN, _ROWSPAN = (np.uint64(names.name_hash(n)) for n in ("colspan", "rowspan"))
 
 
