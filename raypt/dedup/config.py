@@ -7,6 +7,37 @@ from pydantic import Field, model_validator
 from raypt.dedup.minhash import choose_bands
 from raypt.settings import Settings
 
+TRACKING = (
+    "utm_*", "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid", "twclid", "ttclid",
+    "li_fat_id", "igshid", "igsh", "mc_cid", "mc_eid", "mkt_tok", "_ga", "_gl", "_hsenc", "_hsmi", "hsctatracking",
+    "vero_id", "vero_conv", "oly_anon_id", "oly_enc_id", "wickedid", "ref_src", "ref_url", "spm", "scm", "cmpid", "icid",
+    "s_cid", "wt.mc_id", "__twitter_impression", "phpsessid", "jsessionid", "aspsessionid*", "sessionid",
+)  # fmt: skip
+"""Query parameters that say where a visitor came from or who it is, not which page is meant: those that browsers and
+their extensions strip (Firefox's and Brave's query stripping, ClearURLs), and session identifiers."""
+
+
+class UrlConfig(Settings):
+    """Versions of one page, by its address. Runs before texts are compared."""
+
+    enabled: bool = False
+    """Keep one document of each address."""
+    keep: Literal["latest", "best", "first"] = "latest"
+    """The version that stays: by `date_column`, by source priority and quality, or the first in manifest order."""
+    date_column: str | None = "date"
+    """Column of the documents with the date of the version: timestamps, numbers (20240131, seconds), or ISO 8601. A
+    document without a date is older than any with one. Carry it with `columns` of a source."""
+    url_column: str = "url"
+    """Column of the documents with the address. A document without one takes no part."""
+    tracking: tuple[str, ...] = TRACKING
+    """Query parameters that do not count, in any case; `*` at the end stands for any ending."""
+
+    @model_validator(mode="after")
+    def _needs_a_date(self) -> "UrlConfig":
+        if self.enabled and self.keep == "latest" and self.date_column is None:
+            raise ValueError("keep: latest needs date_column; without dates take keep: best or first")
+        return self
+
 
 class ExactConfig(Settings):
     """Documents whose normalised text has the same xxh3-128 hash."""
@@ -18,8 +49,9 @@ class ExactConfig(Settings):
 
 
 class NormaliseConfig(Settings):
-    """What of a text counts when near duplicates are looked for; the default is raypt's own normalisation. FineWeb's:
-    `{punctuation: join, diacritics: remove, numbers: zero}`."""
+    """What of a text counts when near duplicates are looked for; the default is raypt's declared normalisation.
+
+    FineWeb's is `{punctuation: join, diacritics: remove, numbers: zero}`."""
 
     unicode: Literal["none", "NFC", "NFKC", "NFD", "NFKD"] = "none"
     """Normalisation form of Unicode, before all else."""
@@ -133,6 +165,7 @@ class DedupConfig(Settings):
 
     enabled: bool = True
     """Deduplicate at all."""
+    url: UrlConfig = UrlConfig()
     exact: ExactConfig = ExactConfig()
     fuzzy: FuzzyConfig = FuzzyConfig()
     sentences: SentenceConfig = SentenceConfig()

@@ -61,8 +61,8 @@ def read_group(plan: Plan, group: int, columns: Sequence[str], stage: str) -> It
             yield docs.filter(pa.array(~np.isin(docs["doc_key"].to_numpy(), lost))) if len(lost) else docs
 
 
-def read_some(docs_uri: str, doc_keys: Collection[int]) -> dict[int, str]:
-    """The texts of a few documents of a file, by doc_key; row groups without any of them are not read."""
+def read_some(docs_uri: str, doc_keys: Collection[int], name: str = "text") -> dict[int, str]:
+    """A column (the text) of a few documents of a file, by doc_key; row groups without any of them are not read."""
     wanted = np.array(sorted(doc_keys), np.int64)
     texts: dict[int, str] = {}
     with storage.open_read(docs_uri) as f:
@@ -74,14 +74,14 @@ def read_some(docs_uri: str, doc_keys: Collection[int]) -> dict[int, str]:
                 first, end = np.searchsorted(wanted, bounds.min), np.searchsorted(wanted, bounds.max, "right")
                 if first == end:
                     continue
-            table = file.read_row_group(group, columns=["doc_key", "text"])
+            table = file.read_row_group(group, columns=["doc_key", name])
             found = table.filter(pa.array(np.isin(table["doc_key"].to_numpy(), wanted)))
-            texts.update(zip(found["doc_key"].to_pylist(), found["text"].to_pylist(), strict=True))
+            texts.update(zip(found["doc_key"].to_pylist(), found[name].to_pylist(), strict=True))
     return texts
 
 
-def read_texts(plan: Plan, doc_keys: Collection[int]) -> dict[int, str]:
-    """The texts of a few documents of any shards, by doc_key."""
+def read_texts(plan: Plan, doc_keys: Collection[int], name: str = "text") -> dict[int, str]:
+    """A column (the text) of a few documents of any shards, by doc_key."""
     keys = np.array(sorted(set(doc_keys)), np.int64)
     groups = plan.groups_of(keys)
     texts: dict[int, str] = {}
@@ -90,5 +90,5 @@ def read_texts(plan: Plan, doc_keys: Collection[int]) -> dict[int, str]:
         for shard in plan.group(group):
             here = mine[mine >> 32 == shard.index]
             if len(here):
-                texts |= read_some(shard.docs_uri, here.tolist())
+                texts |= read_some(shard.docs_uri, here.tolist(), name)
     return texts

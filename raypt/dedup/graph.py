@@ -36,7 +36,7 @@ def connect_partition(item: tuple[str, int]) -> int:
     edges = [np.empty((0, 2), np.int64)]
     for maker in key_makers(plan.config):
         rows = stored_rows(plan, maker, partition) if plan.rebuild else _new_rows(plan, maker, partition)
-        edges.append(star_edges(tuple(column(rows, name) for name in maker.columns()), column(rows, "doc_key")))
+        edges.append(star_edges(tuple(column(rows, name) for name in maker.columns), column(rows, "doc_key")))
     return _write_edges(done, spanning_forest(np.concatenate(edges)))
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.exchange import Layout, column, read_partition, write_partitioned
-from raypt.dedup.keys import KeyMaker, key_makers
+from raypt.dedup.keys import Keyed, indexed_keys
 from raypt.dedup.plan import Generation, Job, Plan, fingerprint, hash_parameters, load_plan
 from raypt.errors import UserError
 
@@ -55,14 +55,14 @@ def generation_file(plan: Plan, generation: str, kind: str, number: int, suffix:
     return storage.join(plan.config.index, generation, kind, f"{number:05d}.{suffix}")
 
 
-def _layout(plan: Plan, maker: KeyMaker) -> Layout:
+def _layout(plan: Plan, maker: Keyed) -> Layout:
     return Layout(maker.kind.schema, 1, plan.parameters)
 
 
-def _rows(plan: Plan, maker: KeyMaker, partition: int, wanted: np.ndarray | None) -> list[pa.Table]:
+def _rows(plan: Plan, maker: Keyed, partition: int, wanted: np.ndarray | None) -> list[pa.Table]:
     """The rows of a partition in each generation; with `wanted` (sorted) only those whose first hash is in it."""
     parts = []
-    first = maker.columns()[0]
+    first = maker.columns[0]
     for generation in plan.generations:
         step = plan.partitions // generation.partitions
         uri = generation_file(plan, generation.name, maker.kind.name, partition // step)
@@ -83,13 +83,13 @@ def _rows(plan: Plan, maker: KeyMaker, partition: int, wanted: np.ndarray | None
     return parts
 
 
-def with_indexed(plan: Plan, maker: KeyMaker, partition: int, rows: pa.Table) -> pa.Table:
+def with_indexed(plan: Plan, maker: Keyed, partition: int, rows: pa.Table) -> pa.Table:
     """`rows` of a partition, and the rows of the index that have a hash of theirs."""
-    wanted = np.unique(column(rows, maker.columns()[0]))
+    wanted = np.unique(column(rows, maker.columns[0]))
     return pa.concat_tables([rows, *_rows(plan, maker, partition, wanted)]).combine_chunks()
 
 
-def stored_rows(plan: Plan, maker: KeyMaker, partition: int) -> pa.Table:
+def stored_rows(plan: Plan, maker: Keyed, partition: int) -> pa.Table:
     """All rows of a partition of the index, keyed (shard of the index << 32 | row) as if they were documents."""
     rows = pa.concat_tables(_rows(plan, maker, partition, None)).combine_chunks()
     at = rows.column_names.index("doc_key")
@@ -100,7 +100,7 @@ def _write_partition(item: tuple[str, int]) -> int:
     """Sort a partition of this run's hashes into its generation. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
     total = 0
-    for maker in key_makers(plan.config):
+    for maker in indexed_keys(plan.config):
         done = generation_file(plan, plan.generation, maker.kind.name, partition)
         if storage.exists(done):
             continue
@@ -108,7 +108,7 @@ def _write_partition(item: tuple[str, int]) -> int:
         keys = column(rows, "doc_key")
         shard = plan.positions(keys) + plan.indexed_shards
         keys = ~((shard << 32) | (keys & 0xFFFFFFFF))
-        order = np.lexsort((keys, *(column(rows, name) for name in reversed(maker.columns()))))
+        order = np.lexsort((keys, *(column(rows, name) for name in reversed(maker.columns))))
         at = rows.column_names.index("doc_key")
         rows = rows.set_column(at, "doc_key", pa.array(keys)).take(pa.array(order))
         write_partitioned(done, rows, np.zeros(len(keys), np.int64), _layout(plan, maker))

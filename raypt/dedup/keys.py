@@ -19,21 +19,27 @@ from raypt.dedup.shingles import sign
 from raypt.dedup.tokenise import fuzzy_tokens
 
 
-class KeyMaker:
-    """A kind of key: documents that share one belong together."""
+class Keyed:
+    """Rows of documents by a key: documents that share one belong together."""
 
     section: ClassVar[str]
-    reason: ClassVar[str]
     kind: ClassVar[Kind]
-    """Its exchange: the columns that together are a key, uint64, the first of which chooses the partition; doc_key."""
+    """Its exchange: the columns of `columns`, doc_key, and what else there is."""
+    columns: ClassVar[tuple[str, ...]]
+    """The uint64 columns that together are a key; the first chooses the partition."""
 
     def enabled(self, config: DedupConfig) -> bool:
         return bool(getattr(config, self.section).enabled)
 
-    @classmethod
-    def columns(cls) -> list[str]:
-        """The columns that together are a key."""
-        return [name for name in cls.kind.schema.names if name != "doc_key"]
+    def partition(self, rows: pa.Table, partitions: int) -> np.ndarray:
+        return partition_of(rows[self.columns[0]].to_numpy(), partitions)
+
+
+class KeyMaker(Keyed):
+    """A key made from the text of a document."""
+
+    reason: ClassVar[str]
+    """Of a document that is removed because another shares such a key."""
 
     @abstractmethod
     def rows(self, docs: pa.Table, salt: np.ndarray | None, config: DedupConfig) -> pa.Table:
@@ -42,14 +48,11 @@ class KeyMaker:
         `salt` (uint64[n]) is mixed into the keys of each document, so that those of different salts never meet.
         """
 
-    def partition(self, rows: pa.Table, partitions: int) -> np.ndarray:
-        return partition_of(rows[self.columns()[0]].to_numpy(), partitions)
-
 
 class ExactKeys(KeyMaker):
     """xxh3-128 of the normalised text."""
 
-    section, reason = "exact", "dedup.exact"
+    section, reason, columns = "exact", "dedup.exact", ("hash_high", "hash_low")
     kind = Kind(
         "exact",
         pa.schema([("hash_high", pa.uint64()), ("hash_low", pa.uint64()), ("doc_key", pa.int64())]),
@@ -66,7 +69,7 @@ class ExactKeys(KeyMaker):
 class FuzzyKeys(KeyMaker):
     """Bands of a MinHash signature."""
 
-    section, reason = "fuzzy", "dedup.fuzzy"
+    section, reason, columns = "fuzzy", "dedup.fuzzy", ("hash",)
     kind = Kind("bands", pa.schema([("hash", pa.uint64()), ("doc_key", pa.int64())]), "partitions")
 
     def rows(self, docs: pa.Table, salt: np.ndarray | None, config: DedupConfig) -> pa.Table:
@@ -82,6 +85,27 @@ class FuzzyKeys(KeyMaker):
         return pa.table([bands[has_bands].reshape(-1), keys], schema=self.kind.schema)
 
 
+class UrlKeys(Keyed):
+    """xxh3-128 of the normalised address, and what chooses among its versions."""
+
+    section, columns = "url", ("hash_high", "hash_low")
+    kind = Kind(
+        "urls",
+        pa.schema(
+            [
+                ("hash_high", pa.uint64()),
+                ("hash_low", pa.uint64()),
+                ("doc_key", pa.int64()),
+                ("date", pa.int64()),
+                ("priority", pa.int64()),
+                ("quality", pa.float64()),
+            ]
+        ),
+        "partitions",
+    )
+
+
+URL_KEYS = UrlKeys()
 KEYS: tuple[KeyMaker, ...] = (ExactKeys(), FuzzyKeys())
 """In this order a removed document gets its reason: an exact copy is one, however near it is besides."""
 
@@ -89,6 +113,11 @@ KEYS: tuple[KeyMaker, ...] = (ExactKeys(), FuzzyKeys())
 def key_makers(config: DedupConfig) -> Sequence[KeyMaker]:
     """Those that are switched on."""
     return [maker for maker in KEYS if maker.enabled(config)]
+
+
+def indexed_keys(config: DedupConfig) -> Sequence[Keyed]:
+    """All keys that a run leaves in an index."""
+    return [keyed for keyed in (URL_KEYS, *KEYS) if keyed.enabled(config)]
 
 
 def source_salt(source: pa.ChunkedArray) -> np.ndarray:

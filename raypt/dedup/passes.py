@@ -7,8 +7,9 @@ from raypt.dedup.clusters import Clusters
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.contamination import Contamination
 from raypt.dedup.spans import Sentences
+from raypt.dedup.versions import Url
 
-PASSES: tuple[Pass, ...] = (Contamination(), Clusters(), Sentences())
+PASSES: tuple[Pass, ...] = (Contamination(), Url(), Clusters(), Sentences())
 MAX_PARTITIONS = 65536
 
 

@@ -285,6 +285,7 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
         "unicode": UNICODE_VERSION,
         "fuzzy": minhash,
         "exact": exact.normalise if exact.enabled else None,
+        "url": list(config.url.tracking) if config.url.enabled else None,
         "scope": config.scope,
     }
 
