@@ -19,6 +19,8 @@ from raypt.curation.rules.c4 import C4
 from raypt.curation.rules.character_repetition import CharacterRepetition
 from raypt.curation.rules.characters import Characters
 from raypt.curation.rules.columns import Columns
+from raypt.curation.rules.dclm_quality import DclmQuality
+from raypt.curation.rules.dclm_repetition import DclmRepetition
 from raypt.curation.rules.fineweb import FineWeb
 from raypt.curation.rules.gopher_quality import GopherQuality
 from raypt.curation.rules.gopher_repetition import GopherRepetition
@@ -57,9 +59,9 @@ class CurationConfig(Settings):
     repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that is not named is
     off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one of your own; or
     a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the documents that
-    meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: url, language, length, characters,
-    gopher_repetition, gopher_quality, character_repetition, c4, refinedweb_lines, repeated_phrases, fineweb, bad_words,
-    keywords, columns, quality, pii."""
+    meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, language, length, characters,
+    gopher_repetition, gopher_quality, dclm_repetition, dclm_quality, character_repetition, c4, refinedweb_lines,
+    repeated_phrases, fineweb, bad_words, keywords, quality, pii."""
     custom: tuple[Entry, ...] = ()
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
     A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
@@ -79,6 +81,10 @@ class CurationConfig(Settings):
     """Repeated lines, paragraphs and n-grams."""
     gopher_quality: GopherQuality = GopherQuality()
     """Length, words, symbols, stop words."""
+    dclm_quality: DclmQuality = DclmQuality()
+    """Gopher's quality rules as DCLM reads them."""
+    dclm_repetition: DclmRepetition = DclmRepetition()
+    """Gopher's repetition rules as DCLM reads them."""
     character_repetition: CharacterRepetition = CharacterRepetition()
     """Repeated character n-grams."""
     c4: C4 = C4()

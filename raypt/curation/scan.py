@@ -8,8 +8,6 @@ import numpy as np
 from raypt.curation.features import (
     ALPHAS,
     BREAKS,
-    BULLET,
-    BULLETS,
     CHARS,
     COUNTS,
     DIGITS,
@@ -97,19 +95,6 @@ def end_flags(data, start, end, pages, blocks):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _starts_with_bullet(data, start, end, bullets):  # type: ignore[no-untyped-def]
-    for bullet in bullets:
-        n = 1 if bullet < 0x100 else 3
-        if start + n <= end:
-            first = np.int64(0)
-            for i in range(start, start + n):
-                first = first << 8 | data[i]
-            if first == bullet:
-                return True
-    return False
-
-
-@kernel
 def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def]
     """Class counts of one document; the loops are simple so that the compiler makes vector code of them."""
     spaces = breaks = alphas = digits = uppers = symbols = unspaced = np.int32(0)
@@ -149,7 +134,7 @@ def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def
 
 @kernel
 def _scan(  # type: ignore[no-untyped-def]
-    data, offsets, pages, blocks, bullets, cls, pos, counts, token_offsets, t_hash, t_chars, t_start, t_flags,
+    data, offsets, pages, blocks, cls, pos, counts, token_offsets, t_hash, t_chars, t_start, t_flags,
     line_offsets, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens,
 ):  # fmt: skip
     n = lines = 0
@@ -217,8 +202,6 @@ def _scan(  # type: ignore[no-untyped-def]
             else:
                 l_bytes[lines, 2], l_bytes[lines, 3] = pos[strip_start], pos[strip_end]
                 l_flags[lines] = end_flags(data, pos[strip_start], pos[strip_end], pages, blocks)
-                if _starts_with_bullet(data, pos[strip_start], pos[strip_end], bullets):
-                    l_flags[lines] |= BULLET
             lines += 1
             if b < chars and data[pos[b]] == 0x0D and b + 1 < chars and data[pos[b + 1]] == 0x0A:
                 b += 1
@@ -277,7 +260,7 @@ def scan(text: TextBatch, buffers: Buffers | None = None) -> Features:
         t_hash, t_chars, t_start, t_flags, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens
     ) = (buffers or Buffers(0)).arrays(text.nbytes)  # fmt: skip
     tokens, lines = _scan(
-        data, offsets, pages, blocks, _bullet_bytes(), np.empty(longest, np.uint16), np.empty(longest + 1, np.int32),
+        data, offsets, pages, blocks, np.empty(longest, np.uint16), np.empty(longest + 1, np.int32),
         counts, token_offsets, t_hash, t_chars, t_start, t_flags,
         line_offsets, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens,
     )  # fmt: skip
@@ -286,8 +269,3 @@ def scan(text: TextBatch, buffers: Buffers | None = None) -> Features:
         t_flags[:tokens], line_offsets, l_bytes[:lines], l_chars[:lines], l_words[:lines], l_longest[:lines],
         l_hash[:lines], l_flags[:lines], l_tokens[: lines + 1],
     )  # fmt: skip
-
-
-def _bullet_bytes() -> np.ndarray:
-    """Each bullet's UTF-8 bytes as one big-endian integer."""
-    return np.array([int.from_bytes(b.encode(), "big") for b in BULLETS], np.int64)

@@ -29,6 +29,9 @@ class FineWeb(RuleSettings):
 
     ended_line_fraction_min: float | None = 0.12
     """Smallest share of lines (not blank) that end with a sentence-final mark (FineWeb)."""
+    quote_after_stop: bool = True
+    """A quotation mark may stand after the sentence-final mark, as in dialogue (datatrove and preset `fineweb`: no).
+    Changing it means tagging again."""
     short_line_chars: int = 30
     """Lines of at most this many characters are short (FineWeb); a character of a script without spaces counts as two,
     as it is as wide. Changing it means tagging again."""
@@ -46,7 +49,7 @@ class FineWeb(RuleSettings):
         keys, stamps = hash_table(most_in_a_document(f.line_offsets))
         _measure(
             f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, f.line_tokens, f.token_flags,
-            self.short_line_chars, keys, stamps, m,
+            self.quote_after_stop, self.short_line_chars, keys, stamps, m,
         )  # fmt: skip
         lines, ended, short, duplicate = m.T
         breaks = f.counts[:, s.BREAKS]
@@ -64,7 +67,8 @@ class FineWeb(RuleSettings):
 
 @kernel
 def _measure(  # type: ignore[no-untyped-def]
-    line_offsets, line_hash, line_chars, line_words, line_flags, line_tokens, token_flags, short, keys, stamps, out
+    line_offsets, line_hash, line_chars, line_words, line_flags, line_tokens, token_flags, quoted, short, keys, stamps,
+    out,
 ):  # fmt: skip
     """Into out[D, 4]: lines that are not blank, ended ones, short ones, characters of duplicate ones."""
     for d in range(len(line_offsets) - 1):
@@ -74,7 +78,8 @@ def _measure(  # type: ignore[no-untyped-def]
             if line_words[i] == 0:
                 continue
             out[d, 0] += 1
-            out[d, 1] += line_flags[i] & (s.STOP_END | s.NO_STOPS_END) != 0
+            stopped = line_flags[i] & s.STOP_END != 0 and (quoted or line_flags[i] & s.QUOTE_END == 0)
+            out[d, 1] += stopped or line_flags[i] & s.NO_STOPS_END != 0
             width = line_chars[i]
             t = line_tokens[i]
             while width <= short and t < line_tokens[i + 1]:

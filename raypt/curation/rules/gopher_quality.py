@@ -13,6 +13,7 @@ from pydantic import Field
 
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
+from raypt.curation.rules.words import spelled, starts_with
 from raypt.curation.stopwords import STOP_WORDS, StopWordTable
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
@@ -47,6 +48,8 @@ class GopherQuality(RuleSettings):
     """Most ellipses ('...' or '…') per token (Gopher)."""
     bullet_line_fraction_max: float | None = 0.9
     """Largest share of lines that start with a bullet (Gopher)."""
+    bullets: str = "•-"
+    """Characters that are bullets (datatrove: • and -). Changing them means tagging again."""
     ellipsis_line_fraction_max: float | None = 0.3
     """Largest share of lines that end with an ellipsis (Gopher)."""
     alpha_word_fraction_min: float | None = 0.8
@@ -71,7 +74,10 @@ class GopherQuality(RuleSettings):
             features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
             of_doc, table.starts, table.masks, table.hashes, table.bits, m,
         )  # fmt: skip
-        _count_lines(features.line_offsets, features.line_flags, marked)
+        bullets = spelled(self.bullets)
+        _count_lines(
+            features.text.data, features.line_offsets, features.line_bytes, features.line_flags, bullets, marked
+        )
         words, chars, alpha, stop_words, unspaced = m.T
         tokens = np.diff(features.token_offsets)
         lines = np.diff(features.line_offsets)
@@ -119,9 +125,9 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, 
 
 
 @kernel
-def _count_lines(line_offsets, line_flags, out):  # type: ignore[no-untyped-def]
+def _count_lines(data, line_offsets, line_bytes, line_flags, bullets, out):  # type: ignore[no-untyped-def]
     """Into out[D, 2]: lines that start with a bullet, lines that end with an ellipsis."""
     for d in range(len(line_offsets) - 1):
         for i in range(line_offsets[d], line_offsets[d + 1]):
-            out[d, 0] += line_flags[i] & s.BULLET != 0
+            out[d, 0] += starts_with(data, line_bytes[i, 2], line_bytes[i, 3], bullets)
             out[d, 1] += line_flags[i] & s.ELLIPSIS_END != 0

@@ -1,7 +1,8 @@
 """RefinedWeb's line-wise corrections (Penedo et al. 2023, arXiv:2306.01116, appendix G.2), as DCLM reads them.
 
 Navigation, counters and headings in capitals go line by line; a document that loses too many words to this is not worth
-mending and goes as a whole. Blank lines and the indentation of lines that stay are kept.
+mending and goes as a whole. Blank lines and the indentation of lines that stay are kept. A line is short by what stands
+between blanks; what it costs counts the words that begin with a letter or digit.
 """
 
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from raypt.curation.base import CUT_PREFIX
 from raypt.curation.phrases import PhraseTable
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, ratio, struct
+from raypt.curation.rules.words import begins_with_alnum, count_spoken
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
@@ -64,7 +66,7 @@ class RefinedWebLines(RuleSettings):
         f = view.features
         pages, blocks = u.tables()
         spans, before, offsets, m = _filter(
-            f.text.data, f.token_flags, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
+            f.text.data, f.token_flags, f.token_start, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
             -1.0 if self.line_upper_fraction_max is None else self.line_upper_fraction_max, self.numeric,
             _table(self.counter_words), self.line_word_count_min or 0,
             self.phrase_line_words_max, _table(self.anywhere), _table(self.at_start),
@@ -101,9 +103,20 @@ def _may_start(byte, table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_counter(data, start, end, words):  # type: ignore[no-untyped-def]
-    """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list."""
+def _is_counter(data, start, end, words, pages, blocks):  # type: ignore[no-untyped-def]
+    """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list; signs around it allowed."""
     p = start
+    while p < end and not begins_with_alnum(data, p, pages, blocks):
+        p += 1
+        while p < end and data[p] & 0xC0 == 0x80:
+            p += 1
+    while end > p:
+        last = end - 1
+        while last > p and data[last] & 0xC0 == 0x80:
+            last -= 1
+        if begins_with_alnum(data, last, pages, blocks):
+            break
+        end = last
     digits = 0
     while p < end and (0x30 <= data[p] <= 0x39 or data[p] in (0x2C, 0x2E)):
         digits += data[p] not in (0x2C, 0x2E)
@@ -150,10 +163,11 @@ def _all_digits(data, start, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def _filter(  # type: ignore[no-untyped-def]
-    data, token_flags, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter, words_min,
-    phrase_words, anywhere, at_start, at_end, pages, blocks, most,
+    data, token_flags, token_start, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter,
+    words_min, phrase_words, anywhere, at_start, at_end, pages, blocks, most,
 ):  # fmt: skip
-    """Pieces that are kept, and int64[D, 2 + CUTS]: words, words cut, bytes cut by reason."""
+    """Pieces that are kept, and int64[D, 2 + CUTS]: words that begin with a letter or digit, those cut, bytes cut by
+    reason."""
     n = len(line_offsets) - 1
     spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(n + 1, np.int64)
     out = np.zeros((n, 2 + 6), np.int64)
@@ -162,7 +176,8 @@ def _filter(  # type: ignore[no-untyped-def]
         offsets[d] = pieces
         for i in range(line_offsets[d], line_offsets[d + 1]):
             words = line_words[i]
-            out[d, 0] += words
+            spoken = count_spoken(data, token_flags, token_start, line_tokens[i], line_tokens[i + 1], pages, blocks)
+            out[d, 0] += spoken
             a, b = line_bytes[i, 2], line_bytes[i, 3]
             cut = -1
             if words > 0:
@@ -170,12 +185,12 @@ def _filter(  # type: ignore[no-untyped-def]
                     cut = _UPPER
                 elif numeric and _all_digits(data, a, b):
                     cut = _NUMERIC
-                elif _is_counter(data, a, b, counter):
+                elif _is_counter(data, a, b, counter, pages, blocks):
                     cut = _COUNTER
                 elif words < words_min:
                     cut = _SHORT
             if cut >= 0:
-                out[d, 1] += words
+                out[d, 1] += spoken
                 out[d, 2 + cut] += b - a
                 continue
             newline = np.uint8(_NEWLINE)
@@ -206,7 +221,7 @@ def _filter(  # type: ignore[no-untyped-def]
                     first = p = q
                 if gone:
                     out[d, 2 + _PHRASE] += gone
-                    out[d, 1] += max(1, words * gone // (b - a))
+                    out[d, 1] += max(1, spoken * gone // (b - a))
                     rest = False
                     for p in range(first, last):
                         rest = rest or data[p] > 0x20
