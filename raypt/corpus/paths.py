@@ -1,8 +1,20 @@
-"""What the path of a file says of its records."""
+"""What the path of a file says of it and of its records."""
 
 from urllib.parse import unquote
 
+from raypt.outside import redact
+
 NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def plain_path(uri: str) -> str:
+    """A URI without the query that a web server gets (signatures, mostly); file names elsewhere may hold any sign."""
+    return uri.partition("?")[0].partition("#")[0] if uri.startswith(("http://", "https://")) else uri
+
+
+def file_name(uri: str) -> str:
+    """The last component of a URI, as it may be shown."""
+    return plain_path(redact(uri)).rsplit("/", 1)[-1]
 
 
 def partitions(uri: str) -> dict[str, str | None]:

@@ -84,8 +84,11 @@ class Sandbox:
             ChildTimeout: no answer within `seconds`. ChildDied: the child ended. Whatever `fn` raised.
         """
         self._send((fn, args))
-        result: Result = self._receive(seconds)[1]
-        return result
+        kind, result = self._receive(seconds)
+        if kind == _ERROR:
+            raise result
+        value: Result = result
+        return value
 
     def stream(self, fn: Callable[..., Iterator[Result]], *args: Any, seconds: float | None = None) -> Iterator[Result]:
         """The items of the generator `fn(*args)`, which runs ahead by what a pipe holds. `seconds` bounds each wait.
@@ -97,15 +100,12 @@ class Sandbox:
         try:
             while True:
                 kind, item = self._receive(seconds)
+                whole = kind != _ITEM
+                if kind == _ERROR:
+                    raise item
                 if kind == _RESULT:
-                    whole = True
                     return
                 yield item
-        except (ChildDied, GeneratorExit):
-            raise
-        except BaseException:
-            whole = True  # what the generator raised in the child: it stands at its next call
-            raise
         finally:
             if not whole:
                 self.close()
@@ -163,8 +163,6 @@ class Sandbox:
         payload = self._read(size, deadline, seconds)
         buffers = [self._read(n, deadline, seconds) for n in lengths]
         kind, value = pickle.loads(payload, buffers=buffers)
-        if kind == _ERROR:
-            raise value
         return kind, value
 
     def _read(self, n: int, deadline: float | None, seconds: float | None) -> bytearray:

@@ -9,6 +9,7 @@ import importlib
 import sys
 
 BENCHES = {
+    "read": "raypt.bench.reading",
     "curate": "raypt.bench.curation",
     "pii": "raypt.bench.pii",
     "quality": "raypt.bench.quality",

@@ -74,6 +74,14 @@ def test_a_changed_input_is_refused_on_resume(tmp_path: Path) -> None:
         ("x.txt.gz", "text"),
         ("x.pdf", None),
         ("x.gz", None),
+        ("http://h/x.jsonl.gz?X-Amz-Signature=a.b", "jsonl"),
+        ("s3://b/x?y.csv", "csv"),
+        ("x.TSV.ZSTD", "csv"),
+        ("x.arrow", "arrow"),
+        ("x.tgz", "tar"),
+        ("x.htm", "html"),
+        ("Makefile", "code"),
+        ("x.py.bz2", "code"),
     ],
 )
 def test_the_format_is_told_by_the_name(name: str, expected: str | None) -> None:

@@ -112,6 +112,24 @@ def test_a_stream_that_is_left_early_leaves_no_rest_for_the_next_call(box: Sandb
     assert box.call(add, 2, 3) == 5
 
 
+class Unreadable:
+    """Can be pickled, and not read again."""
+
+    def __reduce__(self) -> tuple:
+        return mistake, ()
+
+
+def unreadable(n: int) -> Iterator[object]:
+    for i in range(n):
+        yield Unreadable() if i == 1 else i
+
+
+def test_an_item_that_cannot_be_read_here_leaves_no_rest_for_the_next_call(box: Sandbox) -> None:
+    with pytest.raises(UserError):
+        list(box.stream(unreadable, 5))
+    assert box.call(add, 2, 3) == 5
+
+
 def test_no_child_outlives_its_sandbox() -> None:
     with Sandbox() as sandbox:
         child = sandbox.call(pid)

@@ -69,7 +69,7 @@ def check(seed: int, formats: tuple[str, ...] = tuple(FORMATS)) -> Result:
     for step in damage:
         data = step(data, rng) if data else data
     unchanged = data == (plain if inside or not packed else PACK[packed](plain))
-    empty = not data
+    empty = data in (b"", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")  # nothing, or a byte order mark alone
     data = PACK[packed](data) if inside else data
     case = Case(seed, name, packed, tuple(d.__name__ for d in damage), len(data))
     folder = Path(tempfile.mkdtemp(prefix="raypt-fuzz-"))

@@ -8,6 +8,6 @@ from tests.fuzz.run import fuzz
 
 
 def test_damaged_files_are_read_bounded_and_accounted_for() -> None:
-    problems, results = fuzz(1_000_000, 250)
+    problems, results = fuzz(1_000_000, 1_000)
     assert problems == []
     assert {r.case.format for r in results} == set(FORMATS)

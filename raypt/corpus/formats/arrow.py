@@ -83,6 +83,8 @@ def decode_stream(request: ReadRequest, _: int, start: int, most_rows: int) -> I
                 yield from _slices(batch, behind, row + behind, most_rows, request)
             row += batch.num_rows
             yield Unread(size - f.tell())
+        if left := size - f.tell():
+            raise ValueError(f"{left} bytes stand behind the end of the stream")
 
 
 def read_arrow(request: ReadRequest) -> Iterator[Item]:

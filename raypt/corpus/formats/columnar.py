@@ -63,7 +63,7 @@ def asked(names: list[str], request: ReadRequest) -> list[str]:
 
 def sendable(batch: pa.RecordBatch, row: int, request: ReadRequest) -> Iterator[Sent]:
     """A decoded batch, checked to be what it claims, without texts over the limit."""
-    batch.validate()
+    _check(batch)
     limit = request.max_document_bytes
     text = batch.schema.get_field_index(request.text_field)
     if limit is not None and text >= 0 and _has_lengths(batch.column(text).type):
@@ -83,6 +83,19 @@ def sendable(batch: pa.RecordBatch, row: int, request: ReadRequest) -> Iterator[
                 yield batch.slice(start)
             return
     yield batch
+
+
+def _check(batch: pa.RecordBatch) -> None:
+    """Raise pa.ArrowInvalid if offsets or lengths of a batch lead out of its memory. That a string is not UTF-8 is left
+    to those who read it."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        for column in batch.columns:
+            kind = column.type
+            if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+                column = column.view(pa.large_binary() if pa.types.is_large_string(kind) else pa.binary())
+            column.validate(full=True)
 
 
 def _has_lengths(kind: pa.DataType) -> bool:

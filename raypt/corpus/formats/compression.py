@@ -18,6 +18,7 @@ import zstandard
 
 from raypt.corpus.formats.raw import BrokenStream, RawFile
 from raypt.corpus.limits import UnpackLimits
+from raypt.corpus.paths import plain_path
 
 PIECE_BYTES = 1 << 18
 """Most bytes of a piece: more than a processor's nearest caches hold is slower."""
@@ -40,11 +41,12 @@ _MAGIC_BYTES = 10
 
 def codec_of(path: str) -> str | None:
     """The compression that a file name's last suffix stands for, in any case; None if it stands for none."""
-    return SUFFIXES.get(posixpath.splitext(path.lower())[1])
+    return SUFFIXES.get(posixpath.splitext(plain_path(path).lower())[1])
 
 
 def without_compression(path: str) -> str:
     """A file name without the suffix of its compression; `.tgz` becomes `.tar`."""
+    path = plain_path(path)
     if codec_of(path) is None:
         return path
     stem, suffix = posixpath.splitext(path)

@@ -4,6 +4,7 @@ import csv
 from collections import deque
 from collections.abc import Iterator
 
+from raypt.corpus.formats.compression import without_compression
 from raypt.corpus.formats.lines import Line, cut, decode, request_lines, undecodable, untouched
 from raypt.corpus.formats.raw import BrokenStream
 from raypt.corpus.formats.stream import InputStream
@@ -17,7 +18,7 @@ MAX_COLUMNS = 10_000
 
 def delimiter_of(header: bytes, uri: str) -> str:
     """The delimiter that a header line uses: tab in .tsv files, else the most frequent one."""
-    if ".tsv" in uri.lower().rsplit("/", 1)[-1]:
+    if without_compression(uri).lower().endswith(".tsv"):
         return "\t"
     return chr(max(DELIMITERS, key=lambda d: header.count(bytes([d]))))
 

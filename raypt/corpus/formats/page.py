@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from raypt.corpus.formats.html import html_to_text
 from raypt.corpus.formats.text import read_whole
+from raypt.corpus.paths import file_name
 from raypt.corpus.records import EXCERPT_BYTES, Fault, Item, ReadRequest, Record
 
 
@@ -20,4 +21,4 @@ def read_html_file(request: ReadRequest) -> Iterator[Item]:
         except (ValueError, UnicodeError, RuntimeError) as e:
             yield Fault(0, "bad_record", f"{type(e).__name__}: {e}", 0, data[:EXCERPT_BYTES], len(data))
         else:
-            yield Record(0, {"text": text, "id": request.uri.rsplit("/", 1)[-1]})
+            yield Record(0, {"text": text, "id": file_name(request.uri)})

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from raypt.corpus.formats.lines import decode, undecodable, untouched
 from raypt.corpus.formats.raw import BrokenStream
 from raypt.corpus.formats.stream import InputStream, broken
+from raypt.corpus.paths import file_name
 from raypt.corpus.records import EXCERPT_BYTES, Fault, Item, ReadRequest, Record
 
 
@@ -22,7 +23,7 @@ def read_whole(request: ReadRequest) -> tuple[bytes, str, bool] | Fault | None:
                 if limit is None or length <= limit:
                     held.append(piece)
                 else:  # read on for the length, so that what is lost is counted
-                    held = [b"".join(held)[:EXCERPT_BYTES]]
+                    held = [b"".join([*held, piece])[:EXCERPT_BYTES]] if length - len(piece) <= limit else held
         except BrokenStream as e:
             return broken(0, e)
     data = b"".join(held)
@@ -40,6 +41,6 @@ def read_text_file(request: ReadRequest) -> Iterator[Item]:
     elif read is not None:
         data, encoding, _ = read
         try:
-            yield Record(0, {"text": decode(data, encoding), "id": request.uri.rsplit("/", 1)[-1]})
+            yield Record(0, {"text": decode(data, encoding), "id": file_name(request.uri)})
         except UnicodeDecodeError as e:
             yield undecodable(0, e.start, data, len(data), e)

@@ -265,6 +265,16 @@ def test_a_stream_cut_between_two_batches_lacks_its_end_mark(tmp_path: Path) -> 
     assert [kind for kind, _, _ in faults(items)] == ["broken_file"]
 
 
+def test_what_stands_behind_the_end_of_a_stream_is_said_to_be_unread(tmp_path: Path) -> None:
+    write_arrow(tmp_path / "x.arrow", pa.table(rows(200)), stream=True)
+    data = (tmp_path / "x.arrow").read_bytes()
+    (tmp_path / "x.arrow").write_bytes(data + data)
+    items = read(tmp_path / "x.arrow")
+    assert texts(items) == rows(200)["text"]
+    # The end mark counts as unread too: what was read ends with the last batch.
+    assert [(i.kind, i.nbytes) for i in items if isinstance(i, Fault)] == [("broken_file", len(data) + 8)]
+
+
 def test_what_save_to_disk_writes_beside_its_data_is_no_data(tmp_path: Path) -> None:
     (tmp_path / "set" / "train").mkdir(parents=True)
     write_arrow(tmp_path / "set" / "train" / "data-00000-of-00001.arrow", pa.table(rows(5)), stream=True)
