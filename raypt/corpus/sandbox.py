@@ -110,6 +110,11 @@ class Sandbox:
             if not whole:
                 self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is a child: the next call does not start one."""
+        return self._process is not None and os.getpid() == self._owner and self._process.poll() is None
+
     def close(self) -> None:
         """End the child, if there is one; a later call starts another."""
         process, self._process = self._process, None

@@ -37,14 +37,14 @@ def encoding_name(label: str | None) -> str | None:
     return LABELS.get(label.strip(_SPACE).lower()) if label else None
 
 
-def decode(data: bytes, declared: str | None = None) -> str:
-    """Text of a page or of a text file. `declared`: the charset of the HTTP header, if it has one."""
+def decode(data: bytes, declared: str | None = None, page: bool = True) -> str:
+    """Text of a page, or of plain text. `declared`: the charset of the HTTP header, if it has one."""
     for mark, name in _BOMS:
         if data.startswith(mark):
             return decode_as(data[len(mark) :], name)
     best: str | None = None
     fewest = 0
-    for name in (encoding_name(declared), declared_in_page(data)):
+    for name in (encoding_name(declared), declared_in_page(data) if page else None):
         if name is None:
             continue
         text = decode_as(data, name)
@@ -65,6 +65,10 @@ def decode(data: bytes, declared: str | None = None) -> str:
 def declared_in_page(data: bytes) -> str | None:
     """The encoding that a page names in its first bytes: HTML Standard, 13.2.3.2 (prescan)."""
     head = data[:PRESCAN_BYTES]
+    last = max(head.lower().rfind(b"charset"), head.rfind(b"encoding", 0, 256))
+    if last < 0:
+        return None
+    head = head[: last + 1024]
     xml = _XML.match(head)
     if xml and (name := encoding_name(xml[1].decode("latin-1"))):
         return _in_ascii(name)

@@ -276,7 +276,7 @@ def unpack(raw: RawFile, codec: str, limits: UnpackLimits) -> Iterator[bytes]:
     try:
         for piece in pieces:
             produced += len(piece)
-            _check_limits(produced, raw.position - start, limits, unread.bytes)
+            check_limits(produced, raw.position - start, limits, unread.bytes)
             if piece:
                 yield piece
     except _DAMAGE as e:
@@ -286,7 +286,7 @@ def unpack(raw: RawFile, codec: str, limits: UnpackLimits) -> Iterator[bytes]:
         raise BrokenStream(f"damaged {codec} data: {what}", unread.bytes) from None
 
 
-def _check_limits(produced: int, consumed: int, limits: UnpackLimits, unread: int) -> None:
+def check_limits(produced: int, consumed: int, limits: UnpackLimits, unread: int) -> None:
     most, ratio = limits.max_unpacked_bytes, limits.max_unpack_ratio
     if most is not None and produced > most:
         raise BrokenStream(f"the file unpacks to more than corpus.max_unpacked_bytes={most}", unread)

@@ -71,7 +71,7 @@ class Choice:
         if len(self.drop) <= nodes:
             size = nodes + (nodes >> 1) + 1
             self.drop, self.reason, self.inside = (np.empty(size, np.uint8) for _ in range(3))
-            self.flags, self.word = (np.empty(size, np.uint32) for _ in range(2))
+            self.word = np.empty(size, np.uint32)
             self.chars, self.links, self.good, self.block, self.own, self.own_links, self.titles = (
                 np.empty(size, np.int32) for _ in range(7)
             )
@@ -80,10 +80,7 @@ class Choice:
         """Decide for the nodes of a page; (the node below which the main content lies, its title before it or -1)."""
         n, kind, parent, stop = nodes.count, nodes.kind, nodes.parent, nodes.stop
         self.reserve(n)
-        marks.mark(
-            data, n, kind, nodes.lo, nodes.hi, names.WORDS.keys, names.WORDS.values, marks.ROLES.keys,
-            marks.ROLES.values, self.flags,
-        )  # fmt: skip
+        self.flags = nodes.flags
         _leave_out_what_is_no_text(data, n, kind, parent, nodes.lo, nodes.hi, self.flags, self.drop, self.chars)
         self._weigh(nodes)
         _reasons(

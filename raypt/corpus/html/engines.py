@@ -35,9 +35,8 @@ def resiliparse_text(html: str, config: HtmlConfig) -> str:
     """Text by resiliparse's own rules, as DCLM and Dolma 3 took it, but for what they lose by mistake: its search for main
     content takes any text of one three-byte character (是, —, €) for an icon, so a word joiner is put after it meanwhile.
     """
-    page = parse(html, config.skip)
-    depth = _depth(page)
-    main = config.main_content and depth <= MAX_DEPTH
+    page, title = parse(html, config.skip)
+    main = config.main_content and _depth(page) <= MAX_DEPTH
     if main:
         page = _ALONE.sub(rf">\1\2{_JOINER}\3", page)
     text = extract_plain_text(
@@ -49,14 +48,14 @@ def resiliparse_text(html: str, config: HtmlConfig) -> str:
         comments=config.comments,
     )
     text = text.replace(_JOINER, "") if main else text
-    return with_title(text, _title(page)) if config.title else text
+    return with_title(text, title) if config.title else text
 
 
 def trafilatura_text(html: str, config: HtmlConfig) -> str:
     """Text by trafilatura's rules (extra `trafilatura`)."""
     import trafilatura
 
-    page = parse(html, config.skip)
+    page, title = parse(html, config.skip)
     options: dict[str, Any] = {
         "include_comments": config.comments,
         "include_tables": config.tables == "pipes",
@@ -64,7 +63,7 @@ def trafilatura_text(html: str, config: HtmlConfig) -> str:
         "deduplicate": False,
     }
     text = trafilatura.extract(page, **options) or ""
-    return with_title(text, _title(page)) if config.title else text
+    return with_title(text, title) if config.title else text
 
 
 def union(texts: list[str]) -> str:
@@ -103,11 +102,3 @@ def _depth(page: str) -> int:
     nodes = Nodes()
     nodes.read(page.encode("utf-8", "replace"))
     return nodes.depth()
-
-
-def _title(page: str) -> str:
-    from raypt.corpus.html.extract import title_of
-
-    nodes = Nodes()
-    nodes.read(page.encode("utf-8", "replace"))
-    return title_of(nodes)

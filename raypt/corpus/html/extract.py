@@ -8,20 +8,16 @@ resiliparse's extractor, which drops lists, single Chinese characters and formul
 import threading
 from dataclasses import dataclass, field
 
-import numpy as np
 from resiliparse.parse.html import HTMLTree
 
 from raypt.corpus.config import HtmlConfig
-from raypt.corpus.html import names, render
+from raypt.corpus.html import render
 from raypt.corpus.html.choose import Choice
 from raypt.corpus.html.formulas import formulas
 from raypt.corpus.html.render import Renderer, Replacements
 from raypt.corpus.html.scan import Nodes
-from raypt.corpus.html.tame import tame
 
 LISTS = {"none": 0, "content": 1, "all": 2}
-_TITLE = names.TAGS["title"]
-_HEAD = names.TAGS["head"]
 
 
 @dataclass
@@ -37,20 +33,23 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def parse(html: str, skip: tuple[str, ...] = ()) -> str:
-    """The page as its parser understands it, serialised, without what the CSS selectors in `skip` match."""
-    tree = HTMLTree.parse(tame(html))
+def parse(html: str, skip: tuple[str, ...] = ()) -> tuple[str, str]:
+    """(body of the page as its parser understands it, serialised, without what the CSS selectors in `skip` match; the
+    text of its <title>)."""
+    tree = HTMLTree.parse(html)
     document = tree.document
     for selector in skip:
         for element in list(document.query_selector_all(selector)):
             element.decompose()
-    return str(document.html)
+    body = tree.body
+    return (document if body is None else body).html, " ".join((tree.title or "").split())
 
 
 def extract(html: str, config: HtmlConfig) -> str:
     """Text of a page by raypt's own rules."""
     nodes, choice, replaced = _scratch.nodes, _scratch.choice, _scratch.replaced
-    data = nodes.read(parse(html, config.skip).encode("utf-8", "replace"))
+    page, title = parse(html, config.skip)
+    data = nodes.read(page.encode("utf-8", "replace"))
     if nodes.count == 0:
         return ""
     root, heading = choice.read(data, nodes, config.main_content, config.comments, LISTS[config.lists])
@@ -67,17 +66,7 @@ def extract(html: str, config: HtmlConfig) -> str:
     )
     roots = [root] if heading < 0 else [heading, root]
     text = _scratch.renderer.read(data, nodes, choice, replaced, roots, how)
-    return with_title(text, title_of(nodes)) if config.title else text
-
-
-def title_of(nodes: Nodes) -> str:
-    """The text of <title>."""
-    tags = nodes.kind[: nodes.count] & names.TAG_MASK
-    for node in np.flatnonzero(tags == _TITLE):
-        up = int(nodes.parent[node])
-        if up >= 0 and tags[up] == _HEAD:
-            return " ".join(nodes.text(int(node)).split())
-    return ""
+    return with_title(text, title) if config.title else text
 
 
 def with_title(text: str, title: str) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from raypt.corpus.html import names
-from raypt.corpus.html.scan import hash_range, look_up, next_attribute
+from raypt.corpus.html.tokens import hash_range, look_up, next_attribute
 from raypt.kernels import kernel
 
 # Beside the flags of names.WORDS:
@@ -100,36 +100,36 @@ def _style_hides(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def mark(data, count, kind, lo, hi, word_keys, word_values, role_keys, role_values, flags):  # type: ignore[no-untyped-def]
-    """flags uint32[count]: what the attributes of each node say; 0 for text."""
-    for node in range(count):
-        flags[node] = 0
-        if kind[node] == 0:
+def flags_of(data, at, end, word_keys, word_values, role_keys, role_values):  # type: ignore[no-untyped-def]
+    """(what the attributes that begin at `at` say, position of the ">" that ends their tag)."""
+    found = np.uint32(0)
+    while True:
+        begin, name_end, first, last, at = next_attribute(data, at, end)
+        length = name_end - begin
+        if length == 0:
+            return found, min(at, end)
+        # The names that matter have 2 (id), 4, 5, 6, 8 or 11 letters.
+        if length > 11 or length < 2 or length == 3 or length == 7:
             continue
-        at, end = lo[node], hi[node]
-        found = np.uint32(0)
-        while at < end:
-            begin, name_end, first, last, at = next_attribute(data, at, end)
-            name = hash_range(data, begin, name_end)
-            if name == _CLASS or name == _ID:
-                found |= _words(data, first, last, word_keys, word_values)
-            elif name == _ROLE:
-                found |= look_up(hash_range(data, first, last), role_keys, role_values)
-            elif name == _ITEMPROP:
-                if hash_range(data, first, last) == _BODY:
-                    found |= np.uint32(ARTICLE_BODY)
-            elif name == _STYLE:
-                if _style_hides(data, first, last):
-                    found |= np.uint32(names.HIDDEN)
-            elif name == _HIDDEN:
-                if hash_range(data, first, last) != _UNTIL_FOUND:
-                    found |= np.uint32(names.HIDDEN)
-            elif name == _ARIA_HIDDEN:
-                if hash_range(data, first, last) == _TRUE:
-                    found |= np.uint32(names.HIDDEN)
-            elif name == _HREF and last > first:
-                found |= np.uint32(LINK)
-        flags[node] = found
+        name = hash_range(data, begin, name_end)
+        if name == _CLASS or name == _ID:
+            found |= _words(data, first, last, word_keys, word_values)
+        elif name == _ROLE:
+            found |= look_up(hash_range(data, first, last), role_keys, role_values)
+        elif name == _ITEMPROP:
+            if hash_range(data, first, last) == _BODY:
+                found |= np.uint32(ARTICLE_BODY)
+        elif name == _STYLE:
+            if _style_hides(data, first, last):
+                found |= np.uint32(names.HIDDEN)
+        elif name == _HIDDEN:
+            if hash_range(data, first, last) != _UNTIL_FOUND:
+                found |= np.uint32(names.HIDDEN)
+        elif name == _ARIA_HIDDEN:
+            if hash_range(data, first, last) == _TRUE:
+                found |= np.uint32(names.HIDDEN)
+        elif name == _HREF and last > first:
+            found |= np.uint32(LINK)
 
 
 @kernel

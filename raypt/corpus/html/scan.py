@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raypt.corpus.html.names import ELEMENTS, FNV_OFFSET, FNV_PRIME, OTHER, RAW, TAG_MASK, TEXT, VOID
+from raypt.corpus.html.marks import ROLES, flags_of
+from raypt.corpus.html.names import ELEMENTS, OTHER, RAW, TAG_MASK, TEXT, VOID, WORDS
+from raypt.corpus.html.tokens import hash_range, look_up
 from raypt.kernels import kernel
-
-_OFFSET, _PRIME = np.uint64(FNV_OFFSET), np.uint64(FNV_PRIME)
-_EMPTY = np.uint64(0)
 
 
 @dataclass
@@ -24,12 +23,13 @@ class Nodes:
     """Nodes of the page that was read last. Shapes: all [capacity]; the first `count` entries are the page's.
 
     `kind`: number of the element with its kind (names.ELEMENTS), 0 = text. `lo`, `hi`: bytes of the text, or of the
-    attributes. `parent` of the root is -1.
+    attributes. `flags`: what an element's attributes say about it (marks), 0 for text. `parent` of the root is -1.
     """
 
     count: int = 0
     source: bytes = b""
     kind: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))
+    flags: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))
     parent: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     stop: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     lo: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
@@ -38,7 +38,7 @@ class Nodes:
     def reserve(self, nodes: int) -> None:
         if len(self.kind) < nodes:
             size = nodes + (nodes >> 1)
-            self.kind = np.empty(size, np.uint32)
+            self.kind, self.flags = np.empty(size, np.uint32), np.empty(size, np.uint32)
             self.parent, self.stop, self.lo, self.hi = (np.empty(size, np.int32) for _ in range(4))
 
     def read(self, source: bytes) -> np.ndarray:
@@ -48,7 +48,10 @@ class Nodes:
         # Every node but a text begins with "<", and between two texts there is one.
         self.reserve(2 * int(np.count_nonzero(data == ord("<"))) + 2)
         self.count = int(
-            _scan(data, ELEMENTS.keys, ELEMENTS.values, self.kind, self.parent, self.stop, self.lo, self.hi)
+            _scan(
+                data, ELEMENTS.keys, ELEMENTS.values, WORDS.keys, WORDS.values, ROLES.keys, ROLES.values, self.kind,
+                self.flags, self.parent, self.stop, self.lo, self.hi,
+            )  # fmt: skip
         )
         return data
 
@@ -82,60 +85,6 @@ class Nodes:
 
 
 @kernel
-def look_up(h, keys, values):  # type: ignore[no-untyped-def]
-    """The value of a name's hash in a NameTable, 0 if it has none."""
-    mask = np.int64(len(keys) - 1)
-    slot = np.int64(h & np.uint64(mask))
-    while keys[slot] != _EMPTY:
-        if keys[slot] == h:
-            return np.uint32(values[slot])
-        slot = (slot + 1) & mask
-    return np.uint32(0)
-
-
-@kernel
-def hash_range(data, start, end):  # type: ignore[no-untyped-def]
-    """names.name_hash of the bytes [start, end)."""
-    h = _OFFSET
-    for i in range(start, end):
-        c = data[i]
-        if 65 <= c <= 90:
-            c += 32
-        h = (h ^ np.uint64(c)) * _PRIME
-    return h
-
-
-@kernel
-def next_attribute(data, at, end):  # type: ignore[no-untyped-def]
-    """(name start, name end, value start, value end, where to go on) of the attribute that begins at or after `at`, in
-    the form `name="value"`; an empty name at the end of the tag. Names can hold quotation marks and begin with "="."""
-    while at < end and (data[at] <= 32 or data[at] == 47):
-        at += 1
-    name = at
-    if at < end and data[at] != 62:
-        at += 1
-    while at < end and data[at] > 32 and data[at] != 61 and data[at] != 62 and data[at] != 47:
-        at += 1
-    name_end = value = value_end = at
-    if at + 1 < end and name_end > name and data[at] == 61 and data[at + 1] == 34:
-        value = value_end = at + 2
-        while value_end < end and data[value_end] != 34:
-            value_end += 1
-        at = value_end + 1
-    return name, name_end, value, value_end, at
-
-
-@kernel
-def _tag_end(data, at):  # type: ignore[no-untyped-def]
-    """Position of the ">" of the tag whose name ends at `at`."""
-    n = len(data)
-    while True:
-        name, name_end, _, _, at = next_attribute(data, at, n)
-        if name == name_end:
-            return min(at, n)
-
-
-@kernel
 def _find(data, at, a, b, c):  # type: ignore[no-untyped-def]
     """Position of the bytes a, b, c (0: any) from `at` on, else the end."""
     n = len(data)
@@ -148,7 +97,9 @@ def _find(data, at, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _scan(data, keys, values, kind, parent, stop, lo, hi):  # type: ignore[no-untyped-def]
+def _scan(
+    data, keys, values, word_keys, word_values, role_keys, role_values, kind, flags, parent, stop, lo, hi
+):  # type: ignore[no-untyped-def]  # fmt: skip
     n = len(data)
     count = 0
     top = -1  # the open element
@@ -158,7 +109,7 @@ def _scan(data, keys, values, kind, parent, stop, lo, hi):  # type: ignore[no-un
             begin = at
             while at < n and data[at] != 60:
                 at += 1
-            kind[count], parent[count], lo[count], hi[count] = 0, top, begin, at
+            kind[count], flags[count], parent[count], lo[count], hi[count] = 0, 0, top, begin, at
             count += 1
             stop[count - 1] = count
             continue
@@ -180,9 +131,8 @@ def _scan(data, keys, values, kind, parent, stop, lo, hi):  # type: ignore[no-un
         value = look_up(hash_range(data, begin, end), keys, values)
         if value == 0:
             value = np.uint32(OTHER)
-        close = _tag_end(data, end)
-        at = close + 1
         if closing:
+            at = _find(data, end, 62, 0, 0) + 1
             node = top
             while node >= 0 and kind[node] & TAG_MASK != value & TAG_MASK:
                 node = parent[node]
@@ -193,8 +143,10 @@ def _scan(data, keys, values, kind, parent, stop, lo, hi):  # type: ignore[no-un
                 stop[top] = count
                 top = parent[top]
             continue
+        flag, close = flags_of(data, end, n, word_keys, word_values, role_keys, role_values)
+        at = close + 1
         node = count
-        kind[node], parent[node], lo[node], hi[node] = value, top, end, close
+        kind[node], flags[node], parent[node], lo[node], hi[node] = value, flag, top, end, close
         count += 1
         stop[node] = count
         if value & VOID:
@@ -215,7 +167,7 @@ def _scan(data, keys, values, kind, parent, stop, lo, hi):  # type: ignore[no-un
                     break
                 at += 1
             if at > begin_raw:
-                kind[count], parent[count], lo[count], hi[count] = 0, node, begin_raw, at
+                kind[count], flags[count], parent[count], lo[count], hi[count] = 0, 0, node, begin_raw, at
                 count += 1
                 stop[count - 1] = count
     while top >= 0:
