@@ -35,7 +35,7 @@ TEXT = "The {} ferry crossed the bay at noon, and the people on the pier waved t
 SETTINGS: dict[str, Any] = {
     "run": {"dir": "latency://bucket/run", "name": "scale"},
     "corpus": {"sources": [{"name": "text", "paths": ["latency://bucket/in/*.jsonl"]}]},
-    "curation": {"stages": ["gopher_quality"], "gopher_quality": {"word_count_min": 5}},
+    "curation": {"stages": ["gopher_quality"], "gopher_quality": {"word_count_min": 5, "stop_word_count_min": None}},
     "dedup": {"max_removed_fraction": None},
     "tokens": {
         "tokenizer": {"vocab_size": 400, "sample_bytes": 100_000},

@@ -49,8 +49,19 @@ class Nodes:
         self.reserve(2 * int(np.count_nonzero(data == ord("<"))) + 2)
         self.count = int(
             _scan(
-                data, ELEMENTS.keys, ELEMENTS.values, WORDS.keys, WORDS.values, ROLES.keys, ROLES.values, self.kind,
-                self.flags, self.parent, self.stop, self.lo, self.hi,
+                data,
+                ELEMENTS.keys,
+                ELEMENTS.values,
+                WORDS.keys,
+                WORDS.values,
+                ROLES.keys,
+                ROLES.values,
+                self.kind,
+                self.flags,
+                self.parent,
+                self.stop,
+                self.lo,
+                self.hi,
             )  # fmt: skip
         )
         return data

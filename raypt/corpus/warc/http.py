@@ -76,7 +76,9 @@ def undo(message: HttpMessage, limit: int) -> bytes:
         return body
     if "chunked" in _codings(message.fields.get("transfer-encoding", "")):
         body = unchunked(body)
-    codings = [c for c in _codings(message.fields.get("content-encoding", "")) if c not in ("identity", "utf-8", "none")]
+    codings = [
+        c for c in _codings(message.fields.get("content-encoding", "")) if c not in ("identity", "utf-8", "none")
+    ]
     if len(codings) > _MAX_CODINGS:
         raise BadBody(f"{len(codings)} content codings")
     for coding in reversed(codings):

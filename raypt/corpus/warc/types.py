@@ -71,7 +71,13 @@ _SIGNATURES = (
 )
 _TEXT_BOMS = (b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe")
 KINDS = frozenset(
-    (*_KINDS.values(), *(kind for _, kind in (*_PREFIXES, *_SIGNATURES)), "warc_xml", "warc_other_text", "warc_other_media")
+    (
+        *_KINDS.values(),
+        *(kind for _, kind in (*_PREFIXES, *_SIGNATURES)),
+        "warc_xml",
+        "warc_other_text",
+        "warc_other_media",
+    )
 )
 """All kinds of bodies that are not read."""
 
