@@ -27,7 +27,6 @@ ENTRY = struct.Struct("<8sQQQQQ")
 xxh3-64 of the entry up to here and the number of the partition."""
 MAGIC = b"raypt-x2"
 
-"""Range requests under way at a time."""
 SPILL_BYTES = 256 << 20
 """Rows kept in memory by a writer before they go to a temporary file of the machine."""
 
