@@ -99,6 +99,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     names = [s.name for s in name_sources(sources)]
     derived = Counter(default_name(s) for s in sources if not s.name)
     mixture = config.tokens.mixture
+    if mixture.by != ("source",):
+        return  # the groups are known once the text is curated
     named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
     named += [(f"curriculum[{i}].weights", list(step.weights)) for i, step in enumerate(mixture.curriculum)]
     for where, said in named:

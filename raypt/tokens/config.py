@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raypt.settings import Settings
 
@@ -97,10 +97,15 @@ class SourceLimit(Settings):
 
 
 class MixtureConfig(Settings):
-    """How samples of the sources interleave. Realised shares follow the target within one sample at every prefix."""
+    """How samples of the groups (sources, if not said otherwise) interleave. Realised shares follow the target within
+    one sample at every prefix."""
 
+    by: tuple[str, ...] = ("source",)
+    """Columns of the curated documents whose values name the groups: `[source]`, `[topic]`, `[source, lang]`. Several
+    values are joined by `/` (`web/zh`); a null is an empty string. `corpus.sources[].columns` carries a data set's own
+    columns along."""
     weights: dict[str, float] | None = None
-    """Source name -> relative share of the samples. None = by size of the curated text."""
+    """Group -> relative share of the samples. None = by size of the curated text (by source: by its `weight`)."""
     temperature: float = Field(1.0, gt=0)
     """Shares are raised to 1/temperature and renormalised: above 1 flattens them (mT5 uses 1/0.3)."""
     limits: dict[str, SourceLimit] = Field(default_factory=dict)
@@ -108,6 +113,18 @@ class MixtureConfig(Settings):
     sets the source's share (epochs * size, or its token budget), so that all end together."""
     curriculum: tuple[CurriculumStep, ...] = ()
     """Weights that change during the run."""
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_column_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("by")
+    @classmethod
+    def _distinct_columns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError("name at least one column, each once")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> "MixtureConfig":

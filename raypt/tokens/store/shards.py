@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.artefact import Card, Identity, Output, make
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
-from raypt.tokens.parts import column, is_heldout, read_batches
+from raypt.tokens.parts import BY_SOURCE, column, group_names, is_heldout, read_batches, wanted_columns
 from raypt.tokens.store import files as store
 from raypt.tokens.store.packing import Packed, pack
 from raypt.tokens.tokenizer.tokenizer import BYTE, UNKNOWN, Tokenizer
@@ -82,7 +82,13 @@ def store_identity(tokenizer: Tokenizer, config: TokensConfig, seed: int) -> dic
         "tokenizer": tokenizer.fingerprint,
         "packing": packing_identity(config.packing),
         "heldout": heldout_identity(config.heldout, seed),
+        **groups_identity(config.mixture.by),
     }
+
+
+def groups_identity(by: Sequence[str]) -> dict[str, str]:
+    """What names the groups of samples, where it is not the source alone."""
+    return {} if tuple(by) == BY_SOURCE else {"groups": "/".join(by)}
 
 
 def shard_identity(made_of: Mapping[str, str], content: str) -> Identity:
@@ -141,7 +147,7 @@ class _Section:
 
 
 _Key = tuple[str, str | None]
-"""(source, lang); lang only where documents are held out."""
+"""(group of the mixture, None), and of held-out documents (source, lang)."""
 
 
 def _tokenize(
@@ -151,17 +157,19 @@ def _tokenize(
     packing = config.packing
     extra = int(packing.add_bos) + int(packing.add_eos)
     sections: dict[_Key, _Section] = {}
-    for whole in read_batches(uri, ["doc_key", "source", "lang", "text"]):
+    by = config.mixture.by
+    for whole in read_batches(uri, wanted_columns(by)):
         held = is_heldout(np.asarray(whole.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
         ledger.heldout_documents += int(held.sum())
         batch = whole.filter(pa.array(held if heldout else ~held))
         if not batch.num_rows:
             continue
-        source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
+        lang, text = (column(batch, c) for c in ("lang", "text"))
+        group = column(batch, "source") if heldout else group_names(batch, by, uri)
         ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
         groups: dict[_Key, list[int]] = {}
-        for i, (s, code) in enumerate(zip(source.to_pylist(), lang.to_pylist(), strict=True)):
+        for i, (s, code) in enumerate(zip(group.to_pylist(), lang.to_pylist(), strict=True)):
             groups.setdefault((s, (code or None) if heldout else None), []).append(i)
         for key, members in groups.items():
             whole_batch = len(members) == len(lengths)
