@@ -1,7 +1,7 @@
 """Bytes to text: which character set a page is in, and what its name means (WHATWG Encoding and HTML Standards).
 
-In order: a byte order mark, the label of the HTTP header, the label in the page (`<meta>`, an XML declaration), what the
-bytes look like. A label that the bytes contradict is set aside.
+In order: a byte order mark, the label of the HTTP header, the label in the page (`<meta>`, an XML declaration), what
+the bytes look like. A label that the bytes contradict is set aside.
 """
 
 import codecs
@@ -44,10 +44,10 @@ def decode(data: bytes, declared: str | None = None, page: bool = True) -> str:
             return decode_as(data[len(mark) :], name)
     best: str | None = None
     fewest = 0
-    for name in (encoding_name(declared), declared_in_page(data) if page else None):
-        if name is None:
+    for label in (encoding_name(declared), declared_in_page(data) if page else None):
+        if label is None:
             continue
-        text = decode_as(data, name)
+        text = decode_as(data, label)
         wrong = text.count("\ufffd")
         if not wrong or wrong <= CONTRADICTED * (len(text) - len(text.encode("ascii", "ignore"))):
             return text
@@ -162,7 +162,7 @@ def _handler(codec: str) -> Callable[[UnicodeError], tuple[str, int]]:
 
 
 def _vendor_character(pair: bytes) -> str | None:
-    """NEC's and IBM's characters in EUC-JP (①, ㈱, 髙), which have the place in JIS X 0208 that code page 932 gives them."""
+    """NEC's and IBM's characters in EUC-JP (①, ㈱, 髙), at the place in JIS X 0208 that code page 932 gives them."""
     if len(pair) < 2 or min(pair) < 0xA1 or max(pair) > 0xFE:
         return None
     lead, trail = divmod((pair[0] - 0xA1) * 94 + pair[1] - 0xA1, 188)
