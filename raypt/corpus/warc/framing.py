@@ -1,8 +1,8 @@
 """Records of an archive: lengths are checked, and what makes no sense costs no more than itself.
 
 A record's length is believed if the end of a record follows (WARC 1.1, 4: two line ends) or the next record. If not,
-reading goes on at the next record header, also one that the wrong length would have swallowed, and the bytes between are
-counted as unread. Line ends may be line feeds alone, as some tools write them.
+reading goes on at the next record header, also one that the wrong length would have swallowed, and the bytes between
+are counted as unread. Line ends may be line feeds alone, as some tools write them.
 """
 
 import re
@@ -92,7 +92,7 @@ def records(pieces: Iterator[Piece | Gap], plain: bool, hold: int) -> Iterator[A
 
 
 def _next(buffer: Buffer, hold: int) -> ArchiveRecord | Unread | None:
-    """What begins at the buffer's place, which goes behind it; None if the archive ends, or has a gap, before its end."""
+    """What begins at the buffer's place, which goes behind it; None if the archive ends or has a gap within it."""
     buffer.find(_LINE_END, 0, _LONGEST)
     if _WARC_LINE.match(buffer.data, buffer.at):
         end = buffer.find(_HEADER_END, 0, MAX_HEADER_BYTES)

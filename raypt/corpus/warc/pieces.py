@@ -4,11 +4,11 @@ Archives are compressed record by record, so a damaged record need not cost the 
 goes on at the next member that begins a record.
 """
 
-import itertools
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
 import zstandard
 from fastwarc.stream_io import Lz4Reader
@@ -176,14 +176,19 @@ def _zstd_with_dictionary(raw: RawFile, limits: UnpackLimits) -> Iterator[bytes]
     size = int.from_bytes(raw.read(8)[4:], "little")
     if size > _MAX_DICTIONARY:
         raise BrokenStream(f"a zstd dictionary of {size} bytes", raw.unread)
-    dictionary = b"".join(itertools.takewhile(len, (raw.read(min(_FEED, size - n)) for n in range(0, size, _FEED))))
+    dictionary = b""
+    while len(dictionary) < size:
+        more = raw.read(min(_FEED, size - len(dictionary)))
+        if not more:
+            raise BrokenStream("the file ends within its zstd dictionary", 0)
+        dictionary += more
     try:
         if dictionary.startswith(b"\x28\xb5\x2f\xfd"):
             dictionary = zstandard.ZstdDecompressor().decompress(dictionary, max_output_size=_MAX_DICTIONARY)
         unpacker = zstandard.ZstdDecompressor(
             dict_data=zstandard.ZstdCompressionDict(dictionary), max_window_size=limits.max_window_bytes
         )
-        with unpacker.stream_reader(_AsFile(raw), read_across_frames=True, closefd=False) as reader:
+        with unpacker.stream_reader(cast(IO[bytes], _AsFile(raw)), read_across_frames=True, closefd=False) as reader:
             produced = 0
             while data := reader.read(_FEED):
                 produced += len(data)
