@@ -13,21 +13,20 @@ from raypt.training.optim.optimizer import build_optimizer
 
 
 def build_engine(
-    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, *, seed: int, device: torch.device
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, *, device: torch.device
 ) -> TrainEngine:
-    """A freshly initialised engine of `train.strategy`; the process group must exist."""
-    return STRATEGIES[train.strategy](model, train, plan, mesh, seed, device)
+    """An engine of `train.strategy`, without values (see `TrainEngine.restore`); the process group must exist."""
+    return STRATEGIES[train.strategy](model, train, plan, mesh, device)
 
 
 def _collective(
-    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, seed: int, device: torch.device
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
 ) -> TrainEngine:
     from raypt.parallel.zero.engine import ZeroEngine  # DeepSpeed is loaded for the strategy that needs it
 
     return ZeroEngine(
         lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
         mesh=mesh,
-        seed=seed,
         compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,
@@ -41,7 +40,7 @@ def _collective(
     )
 
 
-STRATEGIES: dict[str, Callable[[ModelConfig, TrainConfig, BatchPlan, Mesh, int, torch.device], TrainEngine]] = {
+STRATEGIES: dict[str, Callable[[ModelConfig, TrainConfig, BatchPlan, Mesh, torch.device], TrainEngine]] = {
     "collective": _collective,
 }
 """By `train.strategy`."""
