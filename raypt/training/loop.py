@@ -20,6 +20,7 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
+from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.waits import WORDS, Waits
 from raypt.training.batch_plan import BatchPlan
@@ -46,6 +47,8 @@ class Hooks:
     """After all ranks know that a checkpoint is whole; `info` on rank 0 only. May be a barrier."""
     preempted: Callable[[], bool] = lambda: False
     """Whether this worker is about to lose its machine: a checkpoint is made at once."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the run has been asked to end: a checkpoint is made at once, and the loop returns."""
     waits: Callable[[], Waits] = Waits
     """How long this rank has waited for blocks of samples so far, and why."""
 
@@ -63,6 +66,8 @@ class LoopState:
     preempted: bool = False
     """A checkpoint has been made because a machine is about to go."""
     exhausted: bool = False
+    stopping: bool = False
+    """Somebody has asked the run to end: it does after this step."""
 
 
 class TrainLoop:
@@ -101,9 +106,13 @@ class TrainLoop:
     def run(self) -> Progress:
         """Train until the last step, or until the samples end (which is said)."""
         state = self.state
-        while state.progress.step < self.train.steps and not state.exhausted:
+        first = state.progress.step + 1
+        while state.progress.step < self.train.steps and not state.exhausted and not state.stopping:
             with self.tracer.step(state.progress.step + 1):
                 self._step()
+            if state.progress.step == first:
+                # Whatever takes its time once, compiling above all, is done.
+                comm.set_timeout(self.train.collective_timeout_s)
         self._flush()
         self.saver.finish(self.engine.shard, state.progress)
         newest = comm.broadcast_object(self.writer.committed_step)
@@ -114,7 +123,9 @@ class TrainLoop:
     def _step(self) -> None:
         state, train = self.state, self.train
         started, waits = time.perf_counter(), self.hooks.waits()
+        PULSE.at("waiting for samples", state.progress.step + 1)
         micro_batches = self._take()
+        PULSE.at("agreeing on the step")
         waited = StepWait(time.perf_counter() - started, self.hooks.waits().since(waits))
         preempted, waited = self._agree(micro_batches, waited)
         if state.exhausted:
@@ -153,6 +164,8 @@ class TrainLoop:
             if state.heldout is not None:
                 row |= heldout_row(state.heldout)
         self._write(row)
+        if state.stopping:
+            return  # `run` saves
         if preempted:
             self._save_at_once()
         elif self.saver.due(step):
@@ -189,13 +202,16 @@ class TrainLoop:
         what came in between is left out. False = there is none yet.
         """
         state = self.state
+        PULSE.at("rewinding")
         self.saver.settle()
+        comm.set_timeout(self.train.first_step_timeout_s)
         while True:
             info = agree_on_newest(self.writer.uri, self.rank)
-            if info is None:
-                return False
-            if restore(self.engine, info, self.rank) is None:
+            if info is None or restore(self.engine, info, self.rank) is None:
                 break
+        comm.set_timeout(self.train.collective_timeout_s)
+        if info is None:
+            return False
         state.progress = replace(
             state.progress, updates=info.progress.updates, recent_losses=info.progress.recent_losses
         )
@@ -220,7 +236,8 @@ class TrainLoop:
         state, plan = self.state, self.plan
         per_rank = plan.accumulation * plan.micro_batch_size
         message = np.full(5 + WORDS + per_rank, -1, np.int64)
-        message[:4] = len(micro_batches), self.writer.committed_step, self.hooks.preempted(), 1e6 * waited.seconds
+        notice = self.hooks.preempted() + 2 * self.hooks.stopping()
+        message[:4] = len(micro_batches), self.writer.committed_step, notice, 1e6 * waited.seconds
         message[4 : 4 + WORDS] = waited.waits.to_ints()
         message[4 + WORDS] = self.saver.failed
         if len(micro_batches) == plan.accumulation:
@@ -228,6 +245,7 @@ class TrainLoop:
         everyone = comm.all_gather_ints(message, self.device)
         if everyone[:, 4 + WORDS].any():
             self.saver.settle()
+        state.stopping = bool((everyone[:, 2] & 2).any())
         if int(everyone[:, 0].min()) < plan.accumulation:
             state.exhausted = True
             return False, waited
@@ -243,7 +261,7 @@ class TrainLoop:
             self._report(newest)
         slowest = everyone[int(everyone[:, 3].argmax())]
         longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4 : 4 + WORDS]))
-        return bool(everyone[:, 2].any()), longest
+        return bool((everyone[:, 2] & 1).any()), longest
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
@@ -270,6 +288,7 @@ class TrainLoop:
             self._save()
 
     def _save(self) -> None:
+        PULSE.at("saving")
         self._flush()
         self.saver.save(self.engine.shard, self.state.progress)
 
@@ -282,6 +301,7 @@ class TrainLoop:
 
     def _evaluate(self) -> None:
         state = self.state
+        PULSE.at("evaluating")
         state.heldout = self.heldout.evaluate(self.engine, self.device, self.rank, self.plan.world_size)
         if state.heldout is not None:
             state.progress = replace(state.progress, heldout_loss=state.heldout.loss)

@@ -68,7 +68,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
-    device = comm.init_process_group(use_gpu=train.use_gpu)
+    device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
+    comm.set_timeout(train.first_step_timeout_s)
     _spare_the_compiler()
     rank, world = dist.get_rank(), dist.get_world_size()
     plan = plan_batches(
