@@ -9,6 +9,7 @@ a directory, `read_range` fetches the bytes that are wanted and no others, `in_p
 """
 
 import contextlib
+import contextvars
 import io
 import json
 import os
@@ -39,6 +40,8 @@ _TEMPORARY = ".tmp-"
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec file system of `uri` and the path inside it."""
+    if "://" not in uri:  # a local path may hold any character, "::" (fsspec's chains of URLs) too
+        return LocalFileSystem(), str(Path(uri).absolute())
     fs, path = fsspec.core.url_to_fs(uri)
     return fs, path
 
@@ -155,7 +158,8 @@ def in_parallel(fn: Callable[[Item], Result], items: Iterable[Item], workers: in
     if len(items) < 2:
         return [fn(item) for item in items]
     with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="storage") as pool:
-        return list(pool.map(fn, items))
+        futures = [pool.submit(contextvars.copy_context().run, fn, item) for item in items]
+        return [future.result() for future in futures]
 
 
 @contextlib.contextmanager

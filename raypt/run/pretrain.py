@@ -11,20 +11,22 @@ from datetime import datetime
 from typing import Any
 
 from raypt import storage
+from raypt.artefact import Collection
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
+from raypt.run.check import check
 from raypt.run.config import RunConfig
-from raypt.run.curate import Curated, curate, resolve_builtin, timed_stage
-from raypt.run.open import open_run
+from raypt.run.curate import Curated, curate, resolve_builtin
+from raypt.run.open import has_trained, open_run
 from raypt.run.report import write_report
+from raypt.run.stages import timed_stage
 from raypt.run_dir import RunDir
-from raypt.tokens.parts import part_uris
 from raypt.tokens.store.files import TokenStore
-from raypt.tokens.store.shards import HELDOUT, TokenAccount
+from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import Tokenizing
-from raypt.tokens.stream.spec import StreamSpec, plan_stream, prepare_store, summarize_parts
+from raypt.tokens.stream.spec import StreamSpec, measure_parts, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
@@ -40,9 +42,9 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
-    check_deepspeed(config.train.zero, config.train.precision)
-    run = open_run(config)
-    with session(config.ray):
+    check_deepspeed(config.train.zero)
+    check(config)
+    with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
         curated = curate(config, run)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
@@ -64,13 +66,19 @@ def start_stream(
     config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
 ) -> tuple[StreamSpec, Tokenizer, Tokenizing]:
     """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
-    parts, seed, train = part_uris(run.path("curated")), config.run.seed, config.train
+    parts = [run.curated(shard.index) for shard in curated.manifest.shards]
+    seed, train, verify = config.run.seed, config.train, config.run.verify
+    replace = not has_trained(run)
     with timed_stage(run, "tokenizer"):
-        summaries = summarize_parts(parts, config.tokens, seed)
-        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
+        contents = [card.content for card in curated.cards]
+        measured = Collection(run.uri, "work/measured")
+        summaries = measure_parts(parts, contents, config.tokens, seed, measured, verify)
+        tokenizer = prepare_tokenizer(
+            parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
+        )
     config = config_as_used(config, tokenizer)
     global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
-    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries)
+    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace)
     weights = {s.name: s.weight for s in curated.manifest.sources}
     spec = plan_stream(
         plan,
@@ -81,7 +89,7 @@ def start_stream(
         weights=weights if len(set(weights.values())) > 1 else None,
         micro_batch=train.micro_batch_size,
     )
-    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec)
+    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)
 
 
 def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
@@ -139,7 +147,15 @@ def finish(
         write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
     unigram = unigram_entropy(TokenStore(run.token_store))
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
-    figures = summary(curated, result, ledgers, unigram) | {"samples": [asdict(account) for account in samples]}
+    for source, counts in tokens_by_source(ledgers).items():
+        if counts["unknown"]:
+            log.warning(
+                "tokens: %d of the %d tokens of %s are the unknown one", counts["unknown"], counts["text"], source
+            )
+    figures = summary(curated, result, ledgers, unigram) | {
+        "vocabulary": tokens_by_source(ledgers),
+        "samples": [asdict(account) for account in samples],
+    }
     storage.write_json(run.path("summary.json"), figures)
     report = write_report(run, config.run.name)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss

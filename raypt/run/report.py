@@ -15,7 +15,7 @@ from raypt.dedup.page import dedup_section
 from raypt.html import STYLE, cards, table, text
 from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
-from raypt.tokens.page import samples_section
+from raypt.tokens.page import samples_section, vocabulary_section
 from raypt.training.page import throughput_section, training_section
 from raypt.training.records import read_metrics
 
@@ -68,6 +68,8 @@ def build_report(run: RunDir, name: str) -> str:
             "<h2>Tokens</h2>"
             + table(["", ""], [(k, number(v) if isinstance(v, int | float) else v) for k, v in entries], (1,))
         )
+    if summary.get("vocabulary"):
+        parts.append("<h2>Text outside the vocabulary</h2>" + vocabulary_section(summary["vocabulary"]))
     if summary.get("samples"):
         parts.append("<h2>Samples</h2>" + samples_section(summary["samples"]))
     stages = {

@@ -5,6 +5,17 @@ from typing import Any
 from raypt.html import table
 
 
+def vocabulary_section(by_source: dict[str, dict[str, int]]) -> str:
+    """By source: text tokens, and how many of them are unknown or bytes that stand for characters without a token."""
+    rows = []
+    for source, counts in by_source.items():
+        text, rest = counts["text"], (counts["unknown"], counts["byte_fallback"])
+        shares = [cell for n in rest for cell in (f"{n:,}", f"{n / max(text, 1):.3%}")]
+        rows.append((source, f"{text:,}", *shares))
+    names = ["source", "text tokens", "unknown", "share", "byte fallback", "share"]
+    return table(names, rows, numeric=(1, 2, 3, 4, 5))
+
+
 def samples_section(accounts: list[dict[str, Any]]) -> str:
     """By source: samples in the token store, trained on, met again, and left out by which rule."""
     rows = [

@@ -110,6 +110,9 @@ class TrainConfig(Settings):
 
     steps: int = Field(default=180, gt=0)
     """Optimizer steps of the whole run."""
+    strategy: Literal["collective"] = "collective"
+    """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
+    (section `zero`)."""
     workers: int | tuple[int, int] = 2
     """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
     use_gpu: bool = False

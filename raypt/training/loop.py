@@ -19,10 +19,11 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
+from raypt.parallel.agreement import Offer
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
 from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
-from raypt.tokens.stream.waits import WORDS, Waits
+from raypt.tokens.stream.waits import Waits
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
 from raypt.training.checkpoint.resume import agree_on_newest, restore
@@ -86,7 +87,6 @@ class TrainLoop:
         writer: CheckpointWriter,
         heldout: Heldout,
         device: torch.device,
-        rank: int,
         metrics: MetricsFile | None,
         recorder: SampleRecorder | None,
         sinks: Sequence[Sink],
@@ -95,8 +95,9 @@ class TrainLoop:
         peak_flops: float | None = None,
     ) -> None:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
-        self.saver = Saver(writer, rank, start.step)
-        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, rank
+        self.topology = engine.topology
+        self.saver = Saver(writer, self.topology.rank, start.step)
+        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops = fingerprint, peak_flops
@@ -114,10 +115,9 @@ class TrainLoop:
                 # Whatever takes its time once, compiling above all, is done.
                 comm.set_timeout(self.train.collective_timeout_s)
         self._flush()
+        self._settle()
         self.saver.finish(self.engine.shard, state.progress)
-        newest = comm.broadcast_object(self.writer.committed_step)
-        if newest > state.reported_step:
-            self._report(newest)
+        self._report_newest()
         return state.progress
 
     def _step(self) -> None:
@@ -229,39 +229,42 @@ class TrainLoop:
         return out
 
     def _agree(self, micro_batches: list[MicroBatch], waited: StepWait) -> tuple[bool, StepWait]:
-        """One exchange before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint
-        newly whole, has a save failed, is anyone about to be preempted, who waited longest for samples. Returns the
-        last two.
+        """Before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint newly whole,
+        has a save failed, is anyone about to be preempted, who waited longest for samples. Returns the last two.
         """
         state, plan = self.state, self.plan
-        per_rank = plan.accumulation * plan.micro_batch_size
-        message = np.full(5 + WORDS + per_rank, -1, np.int64)
+        enough = len(micro_batches) == plan.accumulation
         notice = self.hooks.preempted() + 2 * self.hooks.stopping()
-        message[:4] = len(micro_batches), self.writer.committed_step, notice, 1e6 * waited.seconds
-        message[4 : 4 + WORDS] = waited.waits.to_ints()
-        message[4 + WORDS] = self.saver.failed
-        if len(micro_batches) == plan.accumulation:
-            message[5 + WORDS :] = np.concatenate([m.sample_index_B for m in micro_batches])
-        everyone = comm.all_gather_ints(message, self.device)
-        if everyone[:, 4 + WORDS].any():
+        figures = [self.writer.committed_step, self.saver.failed, notice, round(1e6 * waited.seconds)]
+        offer = Offer(
+            samples=np.concatenate([m.sample_index_B for m in micro_batches]) if enough else None,
+            per_rank=plan.accumulation * plan.micro_batch_size,
+            first=state.progress.cursor.next_sample,
+            words=np.concatenate([np.array(figures, np.int64), waited.waits.to_ints()]),
+        )
+        agreed = self.engine.agree(offer)
+        if agreed.words[:, 1].any():
             self.saver.settle()
-        state.stopping = bool((everyone[:, 2] & 2).any())
-        if int(everyone[:, 0].min()) < plan.accumulation:
+        state.stopping = bool((agreed.words[:, 2] & 2).any())
+        if not agreed.ready:
             state.exhausted = True
             return False, waited
-        first = state.progress.cursor.next_sample
-        got = np.sort(everyone[:, 5 + WORDS :].ravel())
-        if not np.array_equal(got, np.arange(first, first + plan.samples_per_step)):
-            raise RuntimeError(
-                f"step {state.progress.step + 1} must train on samples {first} to {first + plan.samples_per_step - 1}, "
-                f"but the stream gave {int(got[0])} to {int(got[-1])}: the stream is not at the checkpoint's cursor"
-            )
-        newest = int(everyone[0, 1])
+        newest = int(agreed.words[0, 0])
         if newest > state.reported_step:
             self._report(newest)
-        slowest = everyone[int(everyone[:, 3].argmax())]
-        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4 : 4 + WORDS]))
-        return bool((everyone[:, 2] & 1).any()), longest
+        slowest = agreed.words[int(agreed.words[:, 3].argmax())]
+        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4:]))
+        return bool((agreed.words[:, 2] & 1).any()), longest
+
+    def _settle(self) -> None:
+        """Wait for the save under way; a checkpoint is reported before another is begun."""
+        self.saver.settle()
+        self._report_newest()
+
+    def _report_newest(self) -> None:
+        newest = comm.broadcast_object(self.writer.committed_step)
+        if newest > self.state.reported_step:
+            self._report(newest)
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
@@ -282,7 +285,7 @@ class TrainLoop:
         state = self.state
         if not state.preempted:
             self._save()
-            self.saver.settle()
+            self._settle()
             state.preempted = True
         elif state.reported_step == self.saver.last_step or self.saver.due(state.progress.step):
             self._save()
@@ -290,6 +293,7 @@ class TrainLoop:
     def _save(self) -> None:
         PULSE.at("saving")
         self._flush()
+        self._settle()
         self.saver.save(self.engine.shard, self.state.progress)
 
     def _flush(self) -> None:
@@ -302,7 +306,7 @@ class TrainLoop:
     def _evaluate(self) -> None:
         state = self.state
         PULSE.at("evaluating")
-        state.heldout = self.heldout.evaluate(self.engine, self.device, self.rank, self.plan.world_size)
+        state.heldout = self.heldout.evaluate(self.engine, self.device)
         if state.heldout is not None:
             state.progress = replace(state.progress, heldout_loss=state.heldout.loss)
             if self.rank == 0:
@@ -332,13 +336,13 @@ class TrainLoop:
             "update_s": timing.step,
             "communication_s": timing.communication,
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
-            "workers": self.plan.world_size,
+            "workers": self.topology.world_size,
         }
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         if self.peak_flops:
             flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
-            row["mfu"] = flops / (self.peak_flops * self.plan.world_size)
+            row["mfu"] = flops / (self.peak_flops * self.topology.world_size)
         if self.device.type == "cuda":
             row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
         return row

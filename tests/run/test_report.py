@@ -107,3 +107,12 @@ def test_what_training_waited_for_is_shown_with_the_reasons(tmp_path: Path) -> N
     assert "shards being tokenized 0.75 s, reading the store 0.25 s" in page
     assert f"<td class=n>2</td><td>{html.escape(reason)}</td>" in page
     assert "the producer is behind: raise tokens.stream.tokenizers" in page
+
+
+def test_text_outside_the_vocabulary_has_a_row_a_source(tmp_path: Path) -> None:
+    counts = {"web": {"text": 2000, "unknown": 7, "byte_fallback": 40}}
+    (tmp_path / "summary.json").write_text(json.dumps({"vocabulary": counts}))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "Text outside the vocabulary" in page
+    cells = "</td><td class=n>".join(["2,000", "7", "0.350%", "40", "2.000%"])
+    assert f"web</td><td class=n>{cells}" in page

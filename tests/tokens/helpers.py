@@ -1,5 +1,7 @@
 """A small curated corpus of random words, and a configuration to match."""
 
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.parts import part_uris
 
+CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora"
 WORDS = [
     *("the", "of", "sea", "ship", "engine", "water", "light", "cold", "house", "river", "don't", "naïve"),
     *("中文", "文本", "распознавание", "2024", ",", ".", "\n", ""),
@@ -41,3 +44,11 @@ def small_config(**overrides: Any) -> TokensConfig:
         "heldout": {"fraction": 0.05},
     }
     return TokensConfig.model_validate({k: {**base.get(k, {}), **overrides.get(k, {})} for k in {*base, *overrides}})
+
+
+def corpus_texts(every: int = 10) -> list[str]:
+    """Real documents in many languages from the shared corpora; none where they are absent."""
+    files = ("multilingual/udhr.jsonl.gz", "reference/speeches_en.dev.jsonl.gz", "multilingual/xquad_parallel.jsonl.gz")
+    present = [CORPORA / f for f in (*files, "web/pages_text.dev.jsonl.gz") if (CORPORA / f).exists()]
+    rows = [line for f in present for line in gzip.decompress(f.read_bytes()).decode().split("\n")[::every]]
+    return [json.loads(line)["text"] for line in rows if line.strip()]

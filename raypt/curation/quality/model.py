@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fasttext
 import numpy as np
 import pyarrow as pa
 
 from raypt import storage
+from raypt.curation import fasttext_file
 from raypt.curation.quality.config import Normalisation, QualityConfig, ThresholdConfig
 from raypt.curation.quality.linear import LinearScorer
 from raypt.curation.quality.metrics import Percentiles
@@ -63,11 +63,6 @@ def _local_copy(uri: str) -> Iterator[str]:
         yield str(path)
 
 
-def _sha256(path: str) -> str:
-    with Path(path).open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
 class QualityModel:
     """Scores text: the probability that it is reference text. Pickles as its URI."""
 
@@ -110,26 +105,25 @@ class QualityModel:
     def _open(cls, uri: str, model_uri: str, card: QualityCard | None, config: QualityConfig | None) -> "QualityModel":
         if not storage.exists(model_uri):
             raise UserError(f"curation.quality.model: {model_uri} does not exist")
+        expected = None
+        if card is not None:
+            expected = fasttext_file.Expected(card.model_sha256, f"{CARD_FILE} describes")
+        elif config is not None and config.model_sha256 is not None:
+            expected = fasttext_file.Expected(config.model_sha256, "curation.quality.model_sha256 names")
         with _local_copy(model_uri) as path:
-            digest = _sha256(path)
-            if card is None:
-                assert config is not None
-                card = QualityCard(config.label, config.normalisation, config.max_bytes, digest)
-            elif card.model_sha256 != digest:
-                raise UserError(
-                    f"curation.quality.model: {model_uri} is not the file that {CARD_FILE} describes "
-                    f"(sha256 {digest[:12]}, expected {card.model_sha256[:12]}); copy or train it again"
-                )
-            try:
-                model = fasttext.load_model(path)
-            except ValueError as e:
-                raise UserError(f"curation.quality.model: {model_uri} is not a fastText model ({e})") from e
+            model, found = fasttext_file.load(path, "curation.quality.model", shown=model_uri, expected=expected)
+        if card is None:
+            assert config is not None
+            card = QualityCard(config.label, config.normalisation, config.max_bytes, found.sha256)
         return cls(uri, card, model)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.uri.endswith((".bin", ".ftz")):
             config = QualityConfig(
-                label=self.card.label, normalisation=self.card.normalisation, max_bytes=self.card.max_bytes
+                label=self.card.label,
+                normalisation=self.card.normalisation,
+                max_bytes=self.card.max_bytes,
+                model_sha256=self.card.model_sha256,
             )
             return (QualityModel.load, (self.uri, config))
         return (QualityModel.load, (self.uri,))
@@ -141,7 +135,8 @@ class QualityModel:
     def score_normalised(self, lines: pa.Array) -> np.ndarray:
         """`score` of text that went through this model's normalisation already."""
         if self._linear is not None:
-            return np.clip(self._linear.score(lines), 0.0, 1.0)
+            scores: np.ndarray = self._linear.score(lines)
+            return scores.clip(0.0, 1.0)
         predict, label = self.fasttext.f.predict, self._label
         out = np.zeros(len(lines), np.float32)
         for i, line in enumerate(lines.to_pylist()):

@@ -1,8 +1,8 @@
 """Train the quality classifier: reference text against raw pages, balanced, without duplicates, measured on held-out
 text.
 
-Everything is chosen by seeded hashes of the normalised text, and fastText runs on one thread with a fixed seed, so the
-same inputs give the same model, byte for byte, in whatever order they come.
+Everything is chosen by seeded hashes of the normalised text, and fastText runs on one thread with a fixed seed in a
+process of its own (see `fit`), so the same inputs give the same model, byte for byte, in whatever order they come.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ import pyarrow.compute as pc
 import xxhash
 
 from raypt import storage
-from raypt.curation.quality import metrics
+from raypt.curation.quality import fit, metrics
 from raypt.curation.quality.config import Normalisation, QualityConfig
 from raypt.curation.quality.model import CARD_FILE, MODEL_FILE, QualityCard, QualityModel
 from raypt.curation.quality.normalise import normalise
 from raypt.errors import UserError
+from raypt.text.hashing import degski64_all
 
 log = logging.getLogger("raypt")
 
@@ -35,10 +37,6 @@ MIN_TRAINING_DOCUMENTS = 20
 MAX_ATTEMPTS = 6
 TARGET_WORDS = 60_000_000
 """Words that training sees over all its passes, if the number of passes is not set."""
-MIN_MATRIX_BYTES = (32 << 20) + 1
-"""On one thread fastText 0.9.3 initialises only the first tenth of its input matrix and uses the rest as the allocator
-left it. Above malloc's largest mmap threshold (32 MiB) that is fresh zero pages, which train well and reproducibly;
-below, it is whatever was freed before: NaN at any learning rate, or another model at each run."""
 _HELDOUT_SALT, _PICK_SALT = 0x7E57, 0x51C4
 
 
@@ -66,10 +64,7 @@ class _Side:
 def _mix(hashes: np.ndarray, seed: int, salt: int) -> np.ndarray:
     """Pseudo-random uint64 for each hash, one sequence for each (seed, salt)."""
     key = np.uint64(xxhash.xxh3_64_intdigest(f"{seed}:{salt}".encode()))
-    with np.errstate(over="ignore"):
-        x = (hashes ^ key) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    return x ^ (x >> np.uint64(32))
+    return np.asarray(degski64_all(hashes ^ key), np.uint64)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -144,28 +139,25 @@ def epochs_for(words: int, config: QualityConfig) -> int:
     return config.epochs or min(max(round(TARGET_WORDS / max(words, 1)), 5), 25)
 
 
-def _fit(path: str, config: QualityConfig, epochs: int, seed: int) -> tuple[Any, float]:
-    """A fastText model and the learning rate that worked: fastText gives up when it meets a NaN, so halve and retry."""
+def _fit(text_file: str, model_file: str, config: QualityConfig, epochs: int, seed: int) -> float:
+    """Train into `model_file`; the learning rate that worked: fastText gives up at a NaN, so halve and retry."""
     rate = config.learning_rate
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            model = fasttext.train_supervised(
-                input=path,
+            fit.fit(
+                text_file,
+                model_file,
                 lr=rate,
                 dim=config.dimension,
                 epoch=epochs,
                 wordNgrams=config.word_ngrams,
-                bucket=max(config.buckets, -(-MIN_MATRIX_BYTES // (4 * config.dimension))),
+                bucket=config.buckets,
                 minCount=config.min_count,
                 loss="softmax",
-                thread=1,
                 seed=seed & 0x7FFFFFFF,
-                verbose=0,
             )
-            return model, rate
-        except RuntimeError as e:
-            if "NaN" not in str(e):
-                raise
+            return rate
+        except fit.MetNaN:
             log.warning("quality classifier: NaN at learning rate %g (attempt %d of %d)", rate, attempt, MAX_ATTEMPTS)
             rate /= 2
     raise UserError(
@@ -176,9 +168,9 @@ def _fit(path: str, config: QualityConfig, epochs: int, seed: int) -> tuple[Any,
 
 def _inputs_fingerprint(reference: _Side, raw: _Side, config: QualityConfig, seed: int) -> str:
     settings = config.model_dump(
-        mode="json", exclude={"model", "label", "normalisation", "reference", "raw", "threshold"}
+        mode="json", exclude={"model", "model_sha256", "label", "normalisation", "reference", "raw", "threshold"}
     )
-    h = hashlib.sha256(repr((sorted(settings.items()), seed, fasttext.FastText.__name__)).encode())
+    h = hashlib.sha256(repr((sorted(settings.items()), seed, metadata.version("fasttext"))).encode())
     for side in (reference, raw):
         h.update(side.hash.tobytes())
         h.update(repr((side.lang.to_pylist(), side.source.to_pylist())).encode())
@@ -239,9 +231,9 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
         lines = _training_lines(reference_windows, raw_windows, seed)
         train_file.write_bytes(lines)
         epochs = epochs_for(lines.count(b" "), config)
-        model, rate = _fit(str(train_file), config, epochs, seed)
-        model.save_model(str(model_file))
+        rate = _fit(str(train_file), str(model_file), config, epochs, seed)
         data = model_file.read_bytes()
+        model = fasttext.load_model(str(model_file))
 
     card = QualityCard(
         label=LABELS[True],

@@ -1,10 +1,9 @@
 """Where DeepSpeed keeps the training state at each ZeRO stage, as pieces of globally named parameters.
 
-Everything here reads or writes DeepSpeed's own buffers; it was written against version 0.19 and is the only module that
-reaches into them.
+Everything here reads or writes DeepSpeed's own buffers; it was written against version 0.19 and, with `updates`, is all
+that reaches into them.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from raypt.parallel import comm
 from raypt.parallel.state import MASTER, Box, Piece, Shape, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.zero.matrices import Matrices, WantsMatrices
-from raypt.parallel.zero.update import Cut, adamw, adamw_state, divisor, square_sum
 
 
 class Partition(ABC):
@@ -35,27 +32,6 @@ class Partition(ABC):
         }
         if isinstance(self.inner, WantsMatrices):
             self.inner.bind(self.matrices)
-        offloaded = getattr(self.optimizer, "cpu_offload", False)
-        if type(self.inner) is torch.optim.AdamW and self.engine.device.type == "cpu" and not offloaded:
-            self.update_in_blocks()
-
-    @abstractmethod
-    def update_in_blocks(self) -> None:
-        """Have DeepSpeed update the weights by `raypt.parallel.zero.update`."""
-
-    def _begin_update(self, norm: float) -> bool:
-        """What DeepSpeed's optimizer notes of an update; False = the gradients are not finite, and there is none."""
-        self.optimizer.overflow = not math.isfinite(norm)
-        self.optimizer._global_grad_norm = torch.tensor(norm if math.isfinite(norm) else float("inf"))
-        self.optimizer._update_scale(self.optimizer.overflow)
-        return not self.optimizer.overflow
-
-    def _cut(self, master: Tensor, at: int, grad: Tensor, low: Tensor | None) -> Cut:
-        """The elements of `master` from `at` on to which the gradient belongs."""
-        state, part = adamw_state(self.inner, master), slice(at, at + grad.numel())
-        low = None if low is None else low.view(-1)[part]
-        moments = (state[name].view(-1)[part] for name in ("exp_avg", "exp_avg_sq"))
-        return Cut(master.detach().view(-1)[part], grad.reshape(-1), low, *moments)
 
     def matrices(self) -> Matrices:
         """Collective."""
@@ -77,10 +53,6 @@ class Partition(ABC):
     @abstractmethod
     def publish(self) -> None:
         """Bring the weights that the model computes with in line with the master weights."""
-
-    @abstractmethod
-    def discard(self) -> None:
-        """Forget the accumulated gradients."""
 
     def shard(self) -> StateShard:
         tensors: dict[StateKey, Tensor] = {}
@@ -147,25 +119,6 @@ class Replicated(Partition):
             for low, high in self._copies():
                 high.data.copy_(low.data)
 
-    def update_in_blocks(self) -> None:
-        if self.engine.dp_world_size == 1:
-            self.engine.enable_backward_allreduce = False  # there is nobody to add up with
-        if self.optimizer is not self.inner:
-            self.optimizer.step = self._step
-
-    @torch.no_grad()
-    def _step(self) -> None:
-        outer = self.optimizer
-        norm = square_sum(low.grad for low, _ in self._copies() if low.grad is not None) ** 0.5
-        if not self._begin_update(norm):
-            return
-        scale = divisor(norm, outer.clip_grad or None)
-        for group, lows, highs in zip(self.inner.param_groups, outer.fp16_groups, outer.fp32_groups, strict=True):
-            for low, high in zip(lows, highs, strict=True):
-                if low.grad is not None:
-                    step = adamw_state(self.inner, high)["step"].add_(1)
-                    adamw(group, step, [self._cut(high, 0, low.grad, low.data)], scale)
-
     def _copies(self) -> list[tuple[Tensor, Tensor]]:
         """bf16: (weight computed with, fp32 master), in the optimizer's group order."""
         groups = zip(self.optimizer.fp16_groups, self.optimizer.fp32_groups, strict=True)
@@ -195,47 +148,9 @@ class Replicated(Partition):
         for low, high in self._copies():
             low.data.copy_(high.data)
 
-    def discard(self) -> None:
-        self.engine.zero_grad()
-
 
 class FlatPartition(Partition):
     """Stages 1 and 2: all parameters of a group in one flat buffer, cut evenly over the ranks."""
-
-    def update_in_blocks(self) -> None:
-        self.optimizer.step = self._step
-
-    @torch.no_grad()
-    def _step(self) -> None:
-        """What DeepSpeed's own step does where there is neither offloading nor loss scaling nor experts."""
-        from deepspeed.runtime.utils import all_gather_dp_groups
-
-        outer, rank = self.optimizer, dist.get_rank()
-        outer.micro_step_id = -1
-        grads: list[list[Tensor]] = [outer.averaged_gradients[i] for i in range(len(outer.bit16_groups))]
-        square = torch.tensor(square_sum(grad for of_group in grads for grad in of_group), dtype=torch.float64)
-        comm.all_reduce(square)
-        if not self._begin_update(norm := float(square) ** 0.5):
-            self.discard()
-            return
-        scale = divisor(norm, outer.clip_grad or None)
-        for i, (group, of_group) in enumerate(zip(self.inner.param_groups, grads, strict=True)):
-            master, low = outer.single_partition_of_fp32_groups[i], outer.parallel_partitioned_bit16_groups[i][rank]
-            step, at = adamw_state(self.inner, master)["step"].add_(1), 0
-            for grad in of_group:
-                adamw(group, step, [self._cut(master, at, grad, low.data)], scale)
-                at += grad.numel()
-            assert at == master.numel(), "DeepSpeed pads the gradients to the length of the cut"
-            outer.averaged_gradients[i] = outer.all_grad_tensors[i] = None
-        outer.zero_grad(set_to_none=True)
-        outer._lazy_init_hp_params_optimizer_state()
-        all_gather_dp_groups(
-            groups_flat=outer.bit16_groups_flat,
-            partitioned_param_groups=outer.parallel_partitioned_bit16_groups,
-            dp_process_group=outer.real_dp_process_group,
-            start_alignment_factor=outer.nccl_start_alignment_factor,
-            allgather_bucket_size=outer.allgather_bucket_size,
-        )
 
     def buffers(self) -> list[Tensor]:
         return list(self.optimizer.single_partition_of_fp32_groups)
@@ -253,16 +168,6 @@ class FlatPartition(Partition):
 
     def publish(self) -> None:
         self.optimizer.update_lp_params()
-
-    def discard(self) -> None:
-        self.optimizer.micro_step_id = -1
-        self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer._release_preflattened_grad_buffers()
-        if self.optimizer.cpu_offload:
-            self.optimizer.reset_cpu_buffers()
-        for group in self.optimizer.averaged_gradients:
-            self.optimizer.averaged_gradients[group] = None
-            self.optimizer.all_grad_tensors[group] = None
 
 
 class ParameterPartition(Partition):
@@ -291,9 +196,6 @@ class ParameterPartition(Partition):
             elif swapped:
                 outer._release_swap_buffers(i)
 
-    def update_in_blocks(self) -> None:
-        pass
-
     def buffers(self) -> list[Tensor]:
         return list(self.optimizer.fp32_partitioned_groups_flat)
 
@@ -311,11 +213,6 @@ class ParameterPartition(Partition):
 
     def publish(self) -> None:
         self.optimizer.checkpoint_event_epilogue()
-
-    def discard(self) -> None:
-        self.optimizer._pre_step()
-        self.optimizer._partition_all_parameters()
-        self.optimizer._overflow_clean_up(self.optimizer.loss_scale)
 
 
 PARTITIONS: dict[int, type[Partition]] = {0: Replicated, 1: FlatPartition, 2: FlatPartition, 3: ParameterPartition}

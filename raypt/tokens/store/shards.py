@@ -4,6 +4,7 @@ A curated part `part-00007.parquet` and the store shard 7 are the same shard: it
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,14 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
-from raypt.errors import UserError
+from raypt.artefact import Card, Identity, Output, make
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
 from raypt.tokens.parts import column, is_heldout, read_batches
 from raypt.tokens.store import files as store
 from raypt.tokens.store.packing import Packed, pack
-from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tokenizer import BYTE, UNKNOWN, Tokenizer
 
 HELDOUT = "heldout"
+FORMAT = 1
+"""Raise it when the same text and settings give other samples."""
 
 
 @dataclass
@@ -46,11 +49,12 @@ class TokenAccount:
     samples: int = 0
     padding: int = 0
     """Slots of the samples that hold padding."""
+    by_source: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Source -> its text tokens (`text`), of them the unknown token (`unknown`) and bytes of characters that the
+    vocabulary lacks (`byte_fallback`)."""
     seconds: float = 0.0
     """Wall time of making the shard."""
     sections: list[dict[str, Any]] = field(default_factory=list)
-    identity: dict[str, str] = field(default_factory=dict)
-    """What made the shard: tokenizer, packing, held-out rule, content of the curated part."""
 
     def check(self) -> None:
         assert self.text_tokens + self.document_tokens == self.packed_tokens + sum(self.dropped_tokens.values()), self
@@ -70,6 +74,48 @@ def packing_identity(packing: PackingConfig) -> str:
 
 def heldout_identity(heldout: HeldoutConfig, seed: int) -> str:
     return f"fraction={heldout.fraction} seed={seed}" if heldout.fraction else "none"
+
+
+def store_identity(tokenizer: Tokenizer, config: TokensConfig, seed: int) -> dict[str, str]:
+    """What all shards of a store are made with."""
+    return {
+        "tokenizer": tokenizer.fingerprint,
+        "packing": packing_identity(config.packing),
+        "heldout": heldout_identity(config.heldout, seed),
+    }
+
+
+def shard_identity(made_of: Mapping[str, str], content: str) -> Identity:
+    """Of the store shard of one curated part: `made_of` names tokenizer, packing and held-out rule, `content` the hash
+    of the part's documents.
+    """
+    return Identity("tokens", FORMAT, {"curated": content}, made_of)
+
+
+TOKEN_COUNTS = ("text", "unknown", "byte_fallback")
+
+
+def tokens_by_source(accounts: Sequence[TokenAccount]) -> dict[str, dict[str, int]]:
+    """Source -> `TOKEN_COUNTS`, over all shards."""
+    out: dict[str, dict[str, int]] = {}
+    for account in accounts:
+        for source, counts in account.by_source.items():
+            _add(out, source, counts)
+    return dict(sorted(out.items()))
+
+
+def _add(to: dict[str, dict[str, int]], source: str, counts: Mapping[str, int]) -> None:
+    entry = to.setdefault(source, dict.fromkeys(TOKEN_COUNTS, 0))
+    for name, n in counts.items():
+        entry[name] += n
+
+
+def _count_kinds(ids: npt.NDArray[Any], kinds: npt.NDArray[np.uint8] | None) -> dict[str, int]:
+    """How many of the tokens are of the kinds that `Tokenizer.token_kinds` tells."""
+    if kinds is None:
+        return {}
+    found = np.bincount(kinds[ids], minlength=BYTE + 1)
+    return {"unknown": int(found[UNKNOWN]), "byte_fallback": int(found[BYTE])}
 
 
 class _Section:
@@ -121,6 +167,8 @@ def _tokenize(
             whole_batch = len(members) == len(lengths)
             part = ids if whole_batch else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
             sections.setdefault(key, _Section()).add(part, lengths[members])
+            text_tokens = len(part) - extra * len(members)
+            _add(ledger.by_source, key[0], {"text": text_tokens, **_count_kinds(part, tokenizer.token_kinds)})
         ledger.documents += len(lengths)
         ledger.bytes += int(np.asarray(pc.binary_length(text)).sum())
         ledger.text_tokens += int((lengths - extra).sum())
@@ -129,7 +177,7 @@ def _tokenize(
     return sections
 
 
-def _make_shard(
+def make_shard(
     curated_uri: str,
     shard: int,
     tokenizer: Tokenizer,
@@ -139,40 +187,34 @@ def _make_shard(
     content: str,
     *,
     heldout: bool,
-) -> TokenAccount:
-    identity = {
-        "tokenizer": tokenizer.fingerprint,
-        "packing": packing_identity(config.packing),
-        "heldout": heldout_identity(config.heldout, seed),
-        "content": content,
-    }
-    done = store.ledger_uri(root, shard)
-    if storage.exists(done):
-        ledger = TokenAccount.from_json(storage.read_json(done))
-        differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
-        if differing:
-            raise UserError(
-                f"{done}: the shard was made with another {', '.join(differing)} ("
-                + "; ".join(f"{k}: {ledger.identity.get(k)} there, {identity[k]} now" for k in differing)
-                + "); use another store directory or delete this one"
-            )
-        return ledger
-    began = time.monotonic()
-    ledger = TokenAccount(shard, identity=identity)
-    by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
-    keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
-    packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
-    width = config.packing.sequence_length + 1
-    placed = store.write_shard(store.shard_uri(root, shard), packed, width=width, **identity)
-    ledger.sections = [vars(s) for s in placed]
-    ledger.samples = sum(p.rows for _, _, p in packed)
-    ledger.padding = sum(p.padding for _, _, p in packed)
-    ledger.split_documents = sum(p.split_documents for _, _, p in packed)
-    ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
-    ledger.check()
-    ledger.seconds = round(time.monotonic() - began, 4)
-    storage.write_json(done, ledger.to_json())
-    return ledger
+) -> Card:
+    """Make the store shard of a curated part under `root` (see `tokenize_shard`); its card, whose account is a
+    TokenAccount.
+    """
+    made_of = store_identity(tokenizer, config, seed)
+    identity = shard_identity(made_of, content)
+
+    def maker(output: Output) -> dict[str, Any]:
+        began = time.monotonic()
+        account = TokenAccount(shard)
+        by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
+        keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
+        packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
+        width = config.packing.sequence_length + 1
+        with output.open(store.shard_name(shard)) as f:
+            placed = store.write_shard(f, packed, width=width, **made_of, content=content)
+        account.sections = [vars(s) for s in placed]
+        account.samples = sum(p.rows for _, _, p in packed)
+        account.padding = sum(p.padding for _, _, p in packed)
+        account.split_documents = sum(p.split_documents for _, _, p in packed)
+        account.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
+        account.check()
+        account.seconds = round(time.monotonic() - began, 4)
+        return account.to_json()
+
+    card_uri = store.collection(root).card_uri(shard)
+    refuse = "use another store directory, or delete this one"
+    return make(identity, root, card_uri.removeprefix(f"{root.rstrip('/')}/"), maker, refuse=refuse)
 
 
 def tokenize_shard(
@@ -186,10 +228,11 @@ def tokenize_shard(
 ) -> TokenAccount:
     """Tokenize and pack the training documents of a curated part into store shard `shard_index`.
 
-    Does nothing if the shard is there already. `content` is the part's hash, kept in the ledger. Raises UserError if
+    Does nothing if the shard is there already. `content` is the part's hash, kept in the card. Raises UserError if
     the shard there was made by other settings.
     """
-    return _make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    card = make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    return TokenAccount.from_json(card.account)
 
 
 def tokenize_heldout(
@@ -203,4 +246,5 @@ def tokenize_heldout(
 ) -> TokenAccount:
     """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
     root = storage.join(store_uri, HELDOUT)
-    return _make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    card = make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    return TokenAccount.from_json(card.account)

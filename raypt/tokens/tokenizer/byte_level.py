@@ -10,17 +10,16 @@ import numpy.typing as npt
 from tokenizers import Regex, normalizers
 
 from raypt.kernels import kernel
+from raypt.text.hashing import spread
+from raypt.tokens.tokenizer import patterns
 
-GPT2, CL100K = 0, 1
-"""Families of patterns that split text into words: GPT-2's, and that of cl100k, LLaMA 3 and Qwen 2."""
-LETTER, NUMBER, SPACE = 1, 2, 4
-"""Bits of a character's class."""
+GPT2, CL100K, O200K = 0, 1, 2
+"""Families of patterns that split text into words: GPT-2's, that of cl100k, LLaMA 3 and Qwen, that of o200k, LLaMA 4
+and tekken."""
+LETTER, NUMBER, SPACE, UPPER, LOWER = 1, 2, 4, 8, 16
+"""Bits of a character's class. UPPER and LOWER are o200k's two kinds: both hold letters without case and marks."""
 UNBOUNDED = 1 << 30
 
-_CL100K_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_CL100K_NUMBERS = {r"\p{N}": 1, r"\p{N}{1,3}": 3}
 _N_CHARACTERS = 0x110000
 _PLANES = (*range(0, 0x40000, 2048), *range(0xE0000, 0xF0000, 2048))
 """Where Unicode has (or may get) letters, numbers and spaces: the other planes are empty or private."""
@@ -38,8 +37,12 @@ class Splitting:
     family: int
     max_digits: int
     """Digits of a word of numbers at most."""
-    isolate_digits: bool
-    """Numbers are cut out before the pattern applies, so that it sees the pieces between them one by one."""
+    isolate_digits: bool = False
+    """Numbers are cut out before the pattern applies, so that it sees the pieces between them one by one (GPT-2)."""
+    end_spaces: bool = False
+    """White space at the end of a text is one word, whatever it holds (cl100k)."""
+    contractions: bool = True
+    """An 's, 'll, ... belongs to the word before it (o200k)."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,19 @@ def characters_of_bytes() -> list[str]:
 
 @functools.cache
 def character_classes() -> npt.NDArray[np.uint8]:
-    """uint8[0x110000]: LETTER, NUMBER, SPACE bits of every code point, as the pattern engine of `tokenizers` has them.
+    """uint8[0x110000]: the bits of every code point, as the pattern engine of `tokenizers` has them.
 
     Asked of the engine itself: its Unicode version is not that of Python.
     """
     classes = np.zeros(_N_CHARACTERS, np.uint8)
-    for pattern, bit in ((r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)):
+    kinds = {
+        r"\p{L}": LETTER,
+        r"\p{N}": NUMBER,
+        r"\s": SPACE,
+        r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]": UPPER,
+        r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]": LOWER,
+    }
+    for pattern, bit in kinds.items():
         members = normalizers.Replace(Regex(pattern), "")
         for first in _PLANES:
             if 0xD800 <= first < 0xE000:
@@ -120,20 +130,13 @@ def _merge_table(merges: list[Any], vocab: dict[str, int]) -> tuple[npt.NDArray[
 
 
 @kernel
-def slot_of(key: np.uint64) -> np.uint64:
-    """Where a merge key hashes to (before masking)."""
-    key = key * np.uint64(0x9E3779B97F4A7C15)
-    return key ^ (key >> np.uint64(29))
-
-
-@kernel
 def _hash_table(
     keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], size: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     table, stored = np.full(size, _EMPTY, np.uint64), np.zeros(size, np.uint64)
     mask = np.uint64(size - 1)
     for i in range(keys.size):
-        at = slot_of(keys[i]) & mask
+        at = spread(keys[i]) & mask
         while table[at] != _EMPTY and table[at] != keys[i]:
             at = (at + np.uint64(1)) & mask
         table[at], stored[at] = keys[i], values[i]
@@ -149,16 +152,27 @@ def _splitting(pre: dict[str, Any] | None) -> Splitting:
         raise Unsupported("it adds a space before the text")
     if last.get("use_regex", True):
         if not before:
-            return Splitting(GPT2, UNBOUNDED, False)
+            return Splitting(GPT2, UNBOUNDED)
         if len(before) == 1 and before[0]["type"] == "Digits" and before[0]["individual_digits"]:
-            return Splitting(GPT2, 1, True)
-        if len(before) == 1 and (pattern := _isolating(before[0])) in _CL100K_NUMBERS:
-            return Splitting(GPT2, _CL100K_NUMBERS[pattern], True)
-    elif len(before) == 1 and (pattern := _isolating(before[0])) is not None:
-        for numbers, most in _CL100K_NUMBERS.items():
-            if pattern == _CL100K_PATTERN % numbers:
-                return Splitting(CL100K, most, False)
+            return Splitting(GPT2, 1, isolate_digits=True)
+        if len(before) == 1:
+            pattern = _isolating(before[0])
+            for most, digits in patterns.DIGITS.items():
+                if pattern == digits:
+                    return Splitting(GPT2, most, isolate_digits=True)
+    elif len(before) == 1 and (found := _known_patterns().get(_isolating(before[0]) or "")) is not None:
+        return found
     raise Unsupported("its pre-tokenizer splits by another pattern")
+
+
+@functools.cache
+def _known_patterns() -> dict[str, Splitting]:
+    known = {patterns.GPT2: Splitting(GPT2, UNBOUNDED)}
+    for most in patterns.DIGITS:
+        for flag in (False, True):
+            known[patterns.llama3(most, end_spaces=flag)] = Splitting(CL100K, most, end_spaces=flag)
+            known[patterns.o200k(most, contractions=flag)] = Splitting(O200K, most, contractions=flag)
+    return known
 
 
 def _isolating(step: dict[str, Any]) -> str | None:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt.kernels import kernel
-from raypt.tokens.tokenizer.byte_level import CL100K, ByteLevelBPE, character_classes, slot_of
-from raypt.tokens.tokenizer.words import U8, cl100k_word, gpt2_word
+from raypt.text.hashing import FNV_BASIS, FNV_PRIME, spread
+from raypt.tokens.tokenizer.byte_level import CL100K, O200K, ByteLevelBPE, Unsupported, character_classes
+from raypt.tokens.tokenizer.words import U8, cl100k_word, gpt2_word, o200k_word
 
 _TABLE = 1 << 20
 _MAX_WORDS = _TABLE // 2
@@ -32,11 +33,11 @@ def _merged(left: np.uint32, right: np.uint32, keys: U64, values: U64) -> np.uin
     """rank << 32 | merged id of a pair; its high half is _NO_RANK if the pair does not merge."""
     key = np.uint64(left) << np.uint64(32) | np.uint64(right)
     mask = np.uint64(keys.size - 1)
-    at = slot_of(key) & mask
+    at = spread(key) & mask
     while True:
         found = keys[at]
         if found == key:
-            return values[at]
+            return np.uint64(values[at])
         if found == _EMPTY:
             return _EMPTY
         at = (at + np.uint64(1)) & mask
@@ -141,9 +142,9 @@ def _merge_long(ids: U32, n: int, keys: U64, values: U64) -> int:
 
 @kernel
 def _hash(data: U8, at: int, end: int) -> np.uint64:
-    h = np.uint64(0xCBF29CE484222325)
+    h = FNV_BASIS
     for i in range(at, end):
-        h = (h ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
+        h = (h ^ np.uint64(data[i])) * FNV_PRIME
     return h ^ (h >> np.uint64(32))
 
 
@@ -201,6 +202,8 @@ def _encode(
     family: int,
     max_digits: int,
     isolate_digits: bool,
+    end_spaces: bool,
+    contractions: bool,
     byte_ids: U32,
     keys: U64,
     values: U64,
@@ -225,7 +228,9 @@ def _encode(
             n_out += 1
         while at < end:
             if family == CL100K:
-                stop = cl100k_word(data, at, end, classes, max_digits)
+                stop = cl100k_word(data, at, end, classes, max_digits, end_spaces)
+            elif family == O200K:
+                stop = o200k_word(data, at, end, classes, max_digits, contractions)
             else:
                 stop = gpt2_word(data, at, end, classes, max_digits, isolate_digits)
             length = stop - at
@@ -266,6 +271,17 @@ def _encode(
     return n_out
 
 
+@kernel
+def _preload_words(
+    data: U8, bounds: I64, ids: U32, slots: I64, words: I64, key_pool: U8, value_pool: U32, used: I64
+) -> None:
+    for i in range(bounds.size - 1):
+        at, end = bounds[i], bounds[i + 1]
+        if end - at > 1:  # a single byte is looked up elsewhere
+            slot = _find(data, at, end, _hash(data, at, end), slots, words, key_pool)
+            _keep(data, at, end, ids[i : i + 1], 1, slot, slots, words, key_pool, value_pool, used)
+
+
 class FastBPE:
     """An encoder for one tokenizer. Not thread-safe: its table of words grows as it encodes."""
 
@@ -277,17 +293,17 @@ class FastBPE:
         self._key_pool = np.empty(_KEY_POOL, np.uint8)
         self._value_pool = np.empty(_VALUE_POOL, np.uint32)
         self._used = np.zeros(3, np.int64)
-        for word, token in model.whole_words:
-            self._preload(np.frombuffer(word, np.uint8), token)
+        if model.whole_words:
+            self._preload([word for word, _ in model.whole_words], [token for _, token in model.whole_words])
 
-    def _preload(self, word: U8, token: int) -> None:
-        if word.size > 1:
-            h = np.uint64(_hash(word, 0, word.size))
-            slot = _find(word, 0, word.size, h, self._slots, self._words, self._key_pool)
-            ids = np.array([token], np.uint32)
-            _keep(
-                word, 0, word.size, ids, 1, slot, self._slots, self._words, self._key_pool, self._value_pool, self._used
-            )
+    def _preload(self, words: list[bytes], tokens: list[int]) -> None:
+        """Words that are tokens as they are stand in the table from the start: all of them must have room there."""
+        bounds = np.cumsum([0, *map(len, words)])
+        if len(words) > _MAX_WORDS or bounds[-1] > _KEY_POOL or max(map(len, words)) > _LONGEST_KEPT:
+            raise Unsupported("its vocabulary of whole words is larger than the table of words")
+        data = np.frombuffer(b"".join(words), np.uint8)
+        ids = np.array(tokens, np.uint32)
+        _preload_words(data, bounds, ids, self._slots, self._words, self._key_pool, self._value_pool, self._used)
 
     def encode(self, data: U8, offsets: I64, bos: int | None, eos: int | None) -> tuple[U32, I64]:
         """(ids uint32[total], ends int64[n + 1]) of the UTF-8 documents `data[offsets[i]:offsets[i + 1]]`."""
@@ -298,9 +314,12 @@ class FastBPE:
         size = int(offsets[-1] - offsets[0]) + n * ((bos is not None) + (eos is not None))
         out, ends = np.empty(size, np.uint32), np.zeros(n + 1, np.int64)
         split: Any = self._model.splitting
+        model = self._model
         total = _encode(
-            data, offsets, self._classes, split.family, split.max_digits, split.isolate_digits, self._model.byte_ids,
-            self._model.merge_keys, self._model.merge_values, self._slots, self._words, self._key_pool,
-            self._value_pool, self._used, -1 if bos is None else bos, -1 if eos is None else eos, out, ends,
+            data, offsets, self._classes,
+            split.family, split.max_digits, split.isolate_digits, split.end_spaces, split.contractions,
+            model.byte_ids, model.merge_keys, model.merge_values,
+            self._slots, self._words, self._key_pool, self._value_pool, self._used,
+            -1 if bos is None else bos, -1 if eos is None else eos, out, ends,
         )  # fmt: skip
         return out[:total], ends

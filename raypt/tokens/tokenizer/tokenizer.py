@@ -1,36 +1,52 @@
 """A tokenizer: text to ids and back, with explicit document tokens and a fingerprint.
 
-It wraps a Hugging Face `tokenizers.Tokenizer`. Text from outside is data: a special token's string inside it is encoded
-as text, never as the control token. No template adds tokens behind one's back: `bos`/`eos` are arguments.
+It wraps a Hugging Face `tokenizers.Tokenizer`, and for SentencePiece models that library's own encoder. Text from
+outside is data: a special token's string inside it is encoded as text, never as the control token. No template adds
+tokens behind one's back: `bos`/`eos` are arguments. What its users' programs add (the post-processor of the file) is
+`adds_bos`, so that training can do the same.
 """
 
 import functools
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import tokenizers
 import xxhash
+from tokenizers import normalizers, processors
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.text.buffers import string_buffers
 from raypt.tokens.tokenizer.byte_level import Unsupported, parse
 from raypt.tokens.tokenizer.fast_bpe import FastBPE
+from raypt.tokens.tokenizer.sentencepiece import SentencePieceEncoder
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+MODEL_FILE = "tokenizer.model"
+TEMPLATE_FILE = "chat_template.jinja"
+_OURS = "raypt"
+"""Key of tokenizer_config.json under which raypt keeps what only it reads."""
+_KEPT = ("chat_template", "model_max_length", "padding_side", "truncation_side", "additional_special_tokens")
+"""Keys of a hub's tokenizer_config.json that a tokenizer made from it keeps. `auto_map`, for one, names code to run."""
 
 _WORTH_TABLES = 1 << 16
 """Bytes of text from which on the fast encoder is worth its tables."""
 
 Ids = npt.NDArray[np.uint32]
+UNKNOWN, BYTE = 1, 2
 
 
 class Tokenizer:
-    """`bos`, `eos`, `pad` and `unk` are the strings of those tokens, None where there is none."""
+    """`bos`, `eos`, `pad` and `unk` are the strings of those tokens, None where there is none.
+
+    `model` is the SentencePiece file that encodes (None: the backend does), `form` the Unicode form a text gets before
+    it. `kept` are entries of the tokenizer_config.json it came with that go into every file saved from it.
+    """
 
     def __init__(
         self,
@@ -40,12 +56,18 @@ class Tokenizer:
         eos: str | None = None,
         pad: str | None = None,
         unk: str | None = None,
+        model: bytes | None = None,
+        form: Literal["nfc", "nfkc"] | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> None:
         self.backend = backend
         self.backend.no_padding()
         self.backend.no_truncation()
         self.backend.encode_special_tokens = True
         self.bos, self.eos, self.pad, self.unk = bos, eos, pad, unk
+        self.kept = dict(kept or {})
+        self._model, self._form = model, form
+        self._sentencepiece = None if model is None else SentencePieceEncoder(model, MODEL_FILE)
         for name, token in (("bos", bos), ("eos", eos), ("pad", pad), ("unk", unk)):
             if token is not None and backend.token_to_id(token) is None:
                 raise UserError(f"tokenizer: the {name} token {token!r} is not in the vocabulary")
@@ -83,13 +105,69 @@ class Tokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes whenever any text could be encoded differently."""
-        # Parsed and dumped again: the order of keys in the file says nothing.
-        model = json.dumps(json.loads(self.backend.to_str()), sort_keys=True, ensure_ascii=False)
-        return xxhash.xxh3_64_hexdigest("\x1f".join([model, str(self.bos), str(self.eos), str(self.pad)]).encode())
+        if self._model is not None:
+            what = f"{xxhash.xxh3_64_hexdigest(self._model)} {self._form} {self._added()}"
+        else:
+            # Parsed and dumped again: the order of keys in the file says nothing.
+            what = json.dumps(json.loads(self.backend.to_str()), sort_keys=True, ensure_ascii=False)
+        return xxhash.xxh3_64_hexdigest("\x1f".join([what, str(self.bos), str(self.eos), str(self.pad)]).encode())
+
+    def _added(self) -> tuple[bool, bool]:
+        """Whether the backend's post-processor puts BOS before a text, EOS after it."""
+        plain, used = (self.backend.encode("a", add_special_tokens=special).ids for special in (False, True))
+        return (
+            self.bos_id is not None and used[:1] == [self.bos_id] != plain[:1],
+            self.eos_id is not None and used[-1:] == [self.eos_id] != plain[-1:],
+        )
+
+    @functools.cached_property
+    def token_kinds(self) -> npt.NDArray[np.uint8] | None:
+        """uint8[vocab_size]: UNKNOWN for the unknown token, BYTE for bytes of characters that the vocabulary lacks.
+
+        None where a tokenizer emits neither (byte-level BPE).
+        """
+        model = json.loads(self.backend.to_str())["model"]
+        if model["type"] == "BPE" and model.get("unk_token") is None and not model.get("byte_fallback"):
+            return None
+        kinds = np.zeros(self.vocab_size, np.uint8)
+        unknown = model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else model.get("unk_token")
+        if (unknown_id := self._id(unknown)) is not None:
+            kinds[unknown_id] = UNKNOWN
+        if model.get("byte_fallback"):
+            kinds[[i for b in range(256) if (i := self._id(f"<0x{b:02X}>")) is not None]] = BYTE
+        return kinds
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether programs that load the files of this tokenizer put BOS before each text."""
+        return self._added()[0]
+
+    def with_added(self, *, bos: bool, eos: bool | None = None) -> "Tokenizer":
+        """This tokenizer, such that programs that load it put BOS before a text, or not, and EOS after it, or not.
+
+        `eos` None leaves it as it is. Raises UserError if the tokenizer lacks the token to add.
+        """
+        adds_bos, adds_eos = self._added()
+        eos = adds_eos if eos is None else eos
+        if (adds_bos, adds_eos) == (bos, eos):
+            return self
+        tokens = {}
+        for name, token, wanted in (("bos", self.bos, bos), ("eos", self.eos, eos)):
+            if wanted:
+                tokens[str(token)] = self._document_token(name, self._id(token))
+        first, last = (f"{self.bos} " if bos else ""), (f" {self.eos}" if eos else "")
+        copy = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        copy.post_processor = processors.TemplateProcessing(
+            single=f"{first}$A{last}", pair=f"{first}$A{last} {first}$B:1{last}", special_tokens=list(tokens.items())
+        )
+        names = {n: getattr(self, n) for n in ("bos", "eos", "pad", "unk")}
+        return Tokenizer(copy, **names, model=self._model, form=self._form, kept=self.kept)
 
     @functools.cached_property
     def _fast(self) -> FastBPE | str:
         """The fast encoder, or why this tokenizer has none."""
+        if self._model is not None:
+            return "SentencePiece encodes its own models"
         try:
             return FastBPE(parse(self.backend.to_str()))
         except Unsupported as e:
@@ -97,8 +175,15 @@ class Tokenizer:
 
     @property
     def slow_because(self) -> str | None:
-        """Why `tokenizers` itself has to encode, None if the fast encoder serves. The ids are the same either way."""
+        """Why the fast encoder does not serve, None if it does. The ids are the same either way."""
         return self._fast if isinstance(self._fast, str) else None
+
+    @property
+    def encoder(self) -> str:
+        """Who encodes, for messages."""
+        if self._model is not None:
+            return "SentencePiece"
+        return "the fast encoder" if self.slow_because is None else f"`tokenizers` ({self.slow_because})"
 
     def encode_batch(
         self, texts: Sequence[str] | pa.Array, *, bos: bool = False, eos: bool = False
@@ -114,18 +199,25 @@ class Tokenizer:
         known = "_fast" in self.__dict__
         if (known or _size(texts) >= _WORTH_TABLES) and isinstance(self._fast, FastBPE):
             return self._fast.encode(*self._utf8(texts), before, after)
-        strings = texts.to_pylist() if isinstance(texts, pa.Array) else list(texts)
-        encoded = self.backend.encode_batch_fast(strings, add_special_tokens=False)
+        encoded = self._encode_each(texts.to_pylist() if isinstance(texts, pa.Array) else list(texts))
         offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(e.ids) + int(bos) + int(eos) for e in encoded], out=offsets[1:])
+        np.cumsum([len(e) + int(bos) + int(eos) for e in encoded], out=offsets[1:])
         ids = np.empty(offsets[-1], np.uint32)
         for e, first, end in zip(encoded, offsets, offsets[1:], strict=False):
-            ids[first + int(bos) : end - int(eos)] = e.ids
+            ids[first + int(bos) : end - int(eos)] = e
         if bos:
             ids[offsets[:-1]] = before
         if eos:
             ids[offsets[1:] - 1] = after
         return ids, offsets
+
+    def _encode_each(self, texts: list[str]) -> Sequence[Sequence[int] | Ids]:
+        if self._sentencepiece is None:
+            return [e.ids for e in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        if self._form is not None:
+            form = FORMS[self._form]()
+            texts = [form.normalize_str(t) for t in texts]
+        return self._sentencepiece.encode(texts)
 
     def _utf8(self, texts: Sequence[str] | pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """(UTF-8 bytes, offsets int64[n + 1]) of the normalised texts; no copy where they are in Arrow already."""
@@ -133,11 +225,7 @@ class Tokenizer:
             normalizer = self.backend.normalizer
             texts = [normalizer.normalize_str(t) for t in (texts.to_pylist() if isinstance(texts, pa.Array) else texts)]
         array = pa.array(texts, pa.large_string()) if not isinstance(texts, pa.Array) else texts.cast(pa.large_string())
-        if not len(array):
-            return np.empty(0, np.uint8), np.zeros(1, np.int64)
-        _, offsets, data = array.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        return (np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)), bounds
+        return string_buffers(array)
 
     def _document_token(self, name: str, token_id: int | None) -> int:
         if token_id is None:
@@ -148,15 +236,33 @@ class Tokenizer:
         return [int(i) for i in self.encode_batch([text], bos=bos, eos=eos)[0]]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        return str(self.backend.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens))
+        plain = [int(i) for i in ids]
+        if self._sentencepiece is not None and skip_special_tokens:
+            return self._sentencepiece.decode(plain)
+        return str(self.backend.decode(plain, skip_special_tokens=skip_special_tokens))
 
-    def save(self, uri: str) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json` into a directory, for `transformers.AutoTokenizer`."""
+    def save(self, uri: str, *, max_length: int | None = None) -> None:
+        """Write the tokenizer's files into a directory, for `Tokenizer.load` and for `transformers.AutoTokenizer`.
+
+        `tokenizer.json`, `tokenizer_config.json` and, for a SentencePiece model, `tokenizer.model`. `max_length` is the
+        most tokens that the model takes (None: what the files said that it came from).
+        """
         storage.write_bytes(storage.join(uri, TOKENIZER_FILE), self.backend.to_str(pretty=True).encode())
-        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            **self.kept,
+        }
+        if max_length is not None:
+            config["model_max_length"] = max_length
         for name in ("bos", "eos", "pad", "unk"):
             if getattr(self, name) is not None:
                 config[f"{name}_token"] = getattr(self, name)
+        if self._model is None:
+            storage.remove(storage.join(uri, MODEL_FILE))  # another tokenizer's
+        else:
+            storage.write_bytes(storage.join(uri, MODEL_FILE), self._model)
+            config[_OURS] = {"encoder": MODEL_FILE, "form": self._form}
         # Last: a directory with it is whole.
         storage.write_json(storage.join(uri, CONFIG_FILE), config)
 
@@ -166,9 +272,15 @@ class Tokenizer:
         file = storage.join(uri, TOKENIZER_FILE)
         if not storage.exists(file):
             raise UserError(f"{file}: there is no tokenizer here")
-        config_file = storage.join(uri, CONFIG_FILE)
-        config = storage.read_json(config_file) if storage.exists(config_file) else {}
-        return cls(backend_from_json(storage.read_bytes(file), file), **named_tokens(config))
+        config = read_config(uri)
+        model, form = None, None
+        if ours := config.get(_OURS):
+            model, form = storage.read_bytes(storage.join(uri, ours["encoder"])), ours["form"]
+        backend = backend_from_json(storage.read_bytes(file), file)
+        return cls(backend, **named_tokens(config), model=model, form=form, kept=kept_entries(config))
+
+
+FORMS = {"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}
 
 
 def _size(texts: Sequence[str] | pa.Array) -> int:
@@ -191,6 +303,24 @@ def named_tokens(config: dict[str, Any]) -> dict[str, str | None]:
         token = config.get(f"{name}_token")
         out[name] = token.get("content") if isinstance(token, dict) else token
     return out
+
+
+def read_config(directory: str) -> dict[str, Any]:
+    """tokenizer_config.json of a directory, with the chat template that may lie beside it; {} if there is none."""
+    file, template = (storage.join(directory, name) for name in (CONFIG_FILE, TEMPLATE_FILE))
+    config = dict(storage.read_json(file)) if storage.exists(file) else {}
+    if "chat_template" not in config and storage.exists(template):
+        config["chat_template"] = storage.read_bytes(template).decode()
+    return config
+
+
+def kept_entries(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in _KEPT if key in config}
+
+
+def is_own(config: Mapping[str, Any]) -> bool:
+    """Whether raypt itself wrote this tokenizer_config.json, with entries that only `Tokenizer.load` understands."""
+    return _OURS in config
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,29 +1,35 @@
 """Train a tokenizer on a seeded sample of the curated text, or load one from any of the usual files."""
 
 import functools
-import json
+import io
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+import sentencepiece as library
 import tokenizers
 import xxhash
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from raypt import storage
+from raypt.artefact import Identity, Output, Verify, make
 from raypt.errors import UserError
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, summarize_part
+from raypt.tokens.tokenizer import patterns, sentencepiece
 from raypt.tokens.tokenizer.loaders import load_any
 from raypt.tokens.tokenizer.sample import sample_part, sample_rates
-from raypt.tokens.tokenizer.sentencepiece import control_guard
-from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tiktoken_file import byte_level
+from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, FORMS, TOKENIZER_FILE, Tokenizer
 
 log = logging.getLogger("raypt")
 
 UNKNOWN_TOKEN = "<|unknown|>"
-_ORIGIN_FILE = "origin.json"
+CARD_FILE = "tokenizer.card.json"
+FORMAT = 1
+"""Raise it when the same text and settings train another tokenizer."""
+DEFAULT_SPLIT: patterns.Split = "llama3"
+_SENTENCEPIECE_THREADS = 8
 
 
 def special_tokens(config: TokenizerConfig) -> list[str]:
@@ -51,30 +57,29 @@ def _digits(config: TokenizerConfig) -> list[Any]:
     return []
 
 
-def _pieces_pipeline(config: TokenizerConfig, model: Any) -> tokenizers.Tokenizer:
-    """A tokenizer of whole words around a WordPiece or Unigram model."""
+def _word_pieces(config: TokenizerConfig, model: Any) -> tokenizers.Tokenizer:
+    """A tokenizer of whole words around a WordPiece model."""
     backend = tokenizers.Tokenizer(model)
-    if config.algorithm == "wordpiece":
-        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), *_digits(config)])
-        backend.decoder = decoders.WordPiece()
-    else:
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [*_digits(config), pre_tokenizers.Metaspace(prepend_scheme="first")]
-        )
-        backend.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-        )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), *_digits(config)])
+    backend.decoder = decoders.WordPiece()
     normalizer = _normalizer(config)
     if normalizer is not None:
         backend.normalizer = normalizer
     return backend
 
 
-def _train_bpe(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.BPE())
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+def _byte_level(config: TokenizerConfig) -> Any:
+    split = config.split or DEFAULT_SPLIT
     steps = _digits(config)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, byte_level]) if steps else byte_level
+    if split == "gpt2" and steps:
+        return pre_tokenizers.Sequence([*steps, byte_level(patterns.GPT2)])
+    digits = {None: None, "individual": 1, "triples": 3}[config.split_digits]
+    return byte_level(patterns.pattern(split, digits))
+
+
+def _train_bpe(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = _byte_level(config)
     backend.decoder = decoders.ByteLevel()
     normalizer = _normalizer(config)
     if normalizer is not None:
@@ -87,17 +92,17 @@ def _train_bpe(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Toke
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer, length=len(texts))
-    return backend
+    return _named(backend, config)
 
 
-def _train_wordpiece(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
+def _train_wordpiece(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
     """Twice: `tokenizers` numbers the "##x" characters in the order of a hash map, and breaks ties by number. The first
     training only collects them; the second is given them in order, so that it is reproducible.
     """
     special = special_tokens(config)
 
     def vocabulary(size: int, first: list[str]) -> dict[str, int]:
-        backend = _pieces_pipeline(config, models.WordPiece(unk_token=UNKNOWN_TOKEN))
+        backend = _word_pieces(config, models.WordPiece(unk_token=UNKNOWN_TOKEN))
         trainer = trainers.WordPieceTrainer(
             vocab_size=size, min_frequency=config.min_frequency, special_tokens=first, show_progress=False
         )
@@ -107,37 +112,55 @@ def _train_wordpiece(texts: Sequence[str], config: TokenizerConfig) -> tokenizer
     characters = sorted(set(vocabulary(1, special)) - set(special))
     vocab = vocabulary(config.vocab_size, special + characters)
     model = models.WordPiece(vocab, unk_token=UNKNOWN_TOKEN, max_input_chars_per_word=100)
-    return _pieces_pipeline(config, model)
+    return _named(_word_pieces(config, model), config, unk=UNKNOWN_TOKEN)
 
 
-def _train_unigram(texts: Sequence[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
-    special = special_tokens(config)
-    if config.byte_fallback:
-        special += [f"<0x{b:02X}>" for b in range(256)]
-    backend = _pieces_pipeline(config, models.Unigram())
-    trainer = trainers.UnigramTrainer(
-        vocab_size=config.vocab_size, special_tokens=special, unk_token=UNKNOWN_TOKEN, show_progress=False
-    )
-    backend.train_from_iterator(texts, trainer, length=len(texts))
-    pieces = [(p, s) for p, s in json.loads(backend.to_str())["model"]["vocab"] if p not in special]
-    vocab = [(t, 0.0) for t in special] + _reproducible(pieces)
-    backend = _pieces_pipeline(config, models.Unigram(vocab, special.index(UNKNOWN_TOKEN), config.byte_fallback))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([backend.pre_tokenizer, control_guard(special)])
-    return backend
+def _train_unigram(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
+    """By SentencePiece itself, on text kept as it is (no white space removed, identity normalisation).
 
-
-def _reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Unigram pieces with what depends on the order of `tokenizers`' hash maps taken out.
-
-    The last digits of the scores (sums in another order) are rounded off. Characters that must be kept without a score
-    of their own get the lowest score plus 0, 1, 2, ... times 0.0001, in hash order: they get them in character order.
+    Its sums are added up thread by thread, in a fixed number of threads: the same model on any machine.
     """
-    lowest = min(score for _, score in pieces)
-    steps = {p: (score - lowest) / 1e-4 for p, score in pieces if len(p) == 1}
-    required = sorted(p for p, n in steps.items() if abs(n - round(n)) < 1e-4 and n < len(pieces))
-    given = dict(zip(required, sorted(steps[p] * 1e-4 + lowest for p in required), strict=True))
-    rounded = [(p, round(given.get(p, score), 6)) for p, score in pieces]
-    return sorted(rounded, key=lambda x: (-x[1], x[0]))
+    special = special_tokens(config)
+    if config.normalization is not None:
+        form = FORMS[config.normalization]()
+        texts = [form.normalize_str(text) for text in texts]
+    out = io.BytesIO()
+    try:
+        library.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=out,
+            model_type="unigram",
+            vocab_size=config.vocab_size,
+            hard_vocab_limit=False,
+            byte_fallback=config.byte_fallback,
+            split_digits=config.split_digits == "individual",
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            max_sentence_length=1 << 30,
+            train_extremely_large_corpus=sum(map(len, texts)) > 1 << 28,
+            unk_id=special.index(UNKNOWN_TOKEN),
+            unk_piece=UNKNOWN_TOKEN,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            control_symbols=[t for t in special if t != UNKNOWN_TOKEN],
+            num_threads=_SENTENCEPIECE_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as e:
+        raise UserError(f"tokens.tokenizer: SentencePiece cannot train a unigram model: {e}") from None
+    data = out.getvalue()
+    backend = sentencepiece.to_backend(sentencepiece.parse(data, "the trained model"), "the trained model")
+    if config.normalization is not None:
+        form = FORMS[config.normalization]()
+        backend.normalizer = normalizers.Sequence([form, backend.normalizer])
+    unk = None if config.byte_fallback else UNKNOWN_TOKEN
+    return _named(backend, config, unk=unk, model=data, form=config.normalization)
+
+
+def _named(backend: tokenizers.Tokenizer, config: TokenizerConfig, **more: Any) -> Tokenizer:
+    backend.add_special_tokens(special_tokens(config))
+    return Tokenizer(backend, bos=config.bos_token, eos=config.eos_token, pad=config.pad_token, **more)
 
 
 _ALGORITHMS = {"bpe": _train_bpe, "wordpiece": _train_wordpiece, "unigram": _train_unigram}
@@ -145,16 +168,13 @@ _ALGORITHMS = {"bpe": _train_bpe, "wordpiece": _train_wordpiece, "unigram": _tra
 
 def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
     """Train on these texts. The same texts in the same order give the same tokenizer."""
-    backend = _ALGORITHMS[config.algorithm](texts, config)
-    backend.add_special_tokens(special_tokens(config))
-    emits_unknown = config.algorithm == "wordpiece" or (config.algorithm == "unigram" and not config.byte_fallback)
-    unk = UNKNOWN_TOKEN if emits_unknown else None
-    return Tokenizer(backend, bos=config.bos_token, eos=config.eos_token, pad=config.pad_token, unk=unk)
+    return _ALGORITHMS[config.algorithm](texts, config)
 
 
-def _origin(curated: Sequence[PartSummary], config: TokenizerConfig, seed: int) -> dict[str, Any]:
+def _identity(curated: Sequence[PartSummary], config: TokenizerConfig, seed: int) -> Identity:
     content = xxhash.xxh3_64_hexdigest("".join(s.content for s in curated).encode())
-    return {"config": config.model_dump(mode="json"), "seed": seed, "content": content}
+    settings = {"config": config.model_dump(mode="json"), "seed": seed}
+    return Identity("tokenizer", FORMAT, {"content": content}, settings)
 
 
 def prepare_tokenizer(
@@ -163,30 +183,29 @@ def prepare_tokenizer(
     out_uri: str,
     seed: int,
     summaries: Sequence[PartSummary] | None = None,
+    verify: Verify = "sizes",
+    *,
+    replace: bool = False,
 ) -> Tokenizer:
     """The run's tokenizer, saved in directory `out_uri`: loaded from `config.path` or trained on a sample of the parts.
 
     If `out_uri` already holds the tokenizer of the same settings, seed and text, it is loaded; one of others is refused
-    (UserError): the tokens of a run must not change under it. `summaries` saves measuring the parts again.
+    (UserError) unless `replace`: the tokens of a run must not change under it. `summaries` saves measuring the parts
+    again.
     """
     if config.path is None and summaries is None:
         summaries = run_tasks(summarize_part, curated_uris, name="measure curated text")
-    origin = _origin(summaries or () if config.path is None else (), config, seed)
-    origin_file = storage.join(out_uri, _ORIGIN_FILE)
-    if storage.exists(origin_file):
-        was = storage.read_json(origin_file)
-        if was != origin:
-            differing = [k for k in origin if was.get(k) != origin[k]]
-            raise UserError(
-                f"{out_uri}: the tokenizer there was made with another {', '.join(differing)}; choose another run.dir, "
-                f"or set tokens.tokenizer.path={out_uri} to keep it"
-            )
-        return Tokenizer.load(out_uri)
-    if config.path is not None:
-        tokenizer = load_any(config.path, config)
-        log.info("tokenizer: loaded %s, %d tokens", config.path, tokenizer.vocab_size)
-    else:
-        assert summaries is not None
+    identity = _identity(summaries or () if config.path is None else (), config, seed)
+
+    def maker(output: Output) -> None:
+        tokenizer = load_any(config.path, config) if config.path is not None else _train(curated_uris, summaries or ())
+        if tokenizer.slow_because is not None:
+            log.info("tokenizer: encoding by %s, not by the fast encoder", tokenizer.encoder)
+        tokenizer.save(out_uri)
+        for name in (TOKENIZER_FILE, CONFIG_FILE):
+            output.add(name)
+
+    def _train(curated_uris: Sequence[str], summaries: Sequence[PartSummary]) -> Tokenizer:
         rates = sample_rates(summaries, config)
         parts = run_tasks(
             functools.partial(sample_part, rates=rates, seed=seed), curated_uris, name="sample for the tokenizer"
@@ -196,9 +215,9 @@ def prepare_tokenizer(
             raise UserError("tokens.tokenizer: the curated text is empty; there is nothing to train a tokenizer on")
         tokenizer = train(texts, config)
         log.info("tokenizer: trained %s on %d documents, %d tokens", config.algorithm, len(texts), tokenizer.vocab_size)
-    if tokenizer.slow_because is not None:
-        log.info("tokenizer: encoding by `tokenizers`, not by the fast encoder: %s", tokenizer.slow_because)
-    tokenizer.save(out_uri)
-    storage.write_json(origin_file, origin)
+        return tokenizer
+
+    refuse = f"choose another run.dir, or set tokens.tokenizer.path={out_uri} to keep it"
+    make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=None if replace else refuse)
     # What runs is what was saved: a fresh run and a resumed one must encode alike.
     return Tokenizer.load(out_uri)

@@ -5,6 +5,13 @@ from typing import Any
 
 from ray.experimental import internal_kv
 
+BEATS = "beat/"
+"""Beginning of the names of the ranks' heartbeats."""
+STOP = "stop"
+"""Name of the driver's word that the run is to end."""
+STOPPED = "stopped"
+"""Name of rank 0's word that it has: the step of the last checkpoint, which is whole."""
+
 
 class Board:
     """Words of one run, by name. Each call is a request to the head node, of a millisecond or less."""

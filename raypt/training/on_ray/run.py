@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,21 +20,22 @@ from ray.train.v2.api.report_config import CheckpointUploadMode
 from ray.train.v2.api.train_fn_utils import report
 
 from raypt import storage
-from raypt.errors import Terminated, UserError
+from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
-from raypt.training.batch_plan import valid_world_sizes
+from raypt.training.batch_plan import valid_data_sizes
 from raypt.training.checkpoint.directory import latest_checkpoint, newest_step
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
-from raypt.training.on_ray.board import Board
+from raypt.training.on_ray.board import STOPPED, Board
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.scaling import BatchTrainer
-from raypt.training.on_ray.watch import BEATS, STOP, STOPPED, Beating, Watch, new_name
+from raypt.training.on_ray.stop import stoppable
+from raypt.training.on_ray.watch import Beating, Watch, new_name
 from raypt.training.records import merge_samples, read_metrics
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
@@ -109,7 +109,7 @@ def run_training(
 def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
     """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
     low, high = train.worker_range
-    sizes = valid_world_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    sizes = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
     fitting = [n for n in sizes if low <= n <= high]
     if not fitting:
         raise UserError(
@@ -160,34 +160,13 @@ def _fit(
             _environment(train, elastic=len(sizes) > 1),
             Watch(board, after_s=train.stall_warning_s, timeout_s=train.collective_timeout_s),
         ):
-            trainer.fit()
+            stoppable(trainer.fit, board, train.stop_timeout_s)
     except TrainingFailedError as e:
         if mistake := user_error(e):
             raise mistake from None
         raise
-    except Terminated:
-        # The controller lives as long as the frames of this exception: the workers go on until their checkpoint is
-        # whole.
-        await_last_checkpoint(board, train.stop_timeout_s)
-        raise
     finally:
         board.clear()
-
-
-def await_last_checkpoint(board: Board, timeout_s: float) -> None:
-    """Ask the workers to save and stop, and wait until they have; not at all where none has begun to train."""
-    if not board.names(BEATS):
-        log.warning("terminated before training began: there is nothing to save")
-        return
-    log.warning("terminated: saving a last checkpoint, for at most train.stop_timeout_s=%g s", timeout_s)
-    board.put(STOP, True)
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if (step := board.get(STOPPED)) is not None:
-            log.warning("the checkpoint of step %d is whole; the same command resumes there", step)
-            return
-        time.sleep(0.1)
-    log.error("no checkpoint within train.stop_timeout_s=%g s: the last one before stays the newest", timeout_s)
 
 
 def _cursor(checkpoints_uri: str) -> Cursor | None:

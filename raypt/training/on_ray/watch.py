@@ -10,19 +10,13 @@ from types import TracebackType
 from typing import Any
 
 from raypt.parallel.pulse import PULSE
-from raypt.training.on_ray.board import Board
+from raypt.training.on_ray.board import BEATS, STOP, Board
 from raypt.training.stall import Sighting, explain
 
 log = logging.getLogger("raypt")
 
 BEAT_S = 2.0
 """Seconds between two beats of a rank: 512 of them are some 250 requests a second to the head node."""
-BEATS = "beat/"
-"""Beginning of the names of the ranks' beats."""
-STOP = "stop"
-"""Name of the driver's word that the run is to end."""
-STOPPED = "stopped"
-"""Name of rank 0's word that the last checkpoint is whole."""
 
 
 class Beating:

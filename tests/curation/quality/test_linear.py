@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raypt.curation.quality.config import QualityConfig
+from raypt.curation.quality.fit import fit
 from raypt.curation.quality.linear import LinearScorer
 from raypt.curation.quality.model import QualityModel
 
@@ -31,15 +32,13 @@ def expected(model: Any, text: str, label: str) -> float:
     return {name: p for p, name in model.f.predict(text + "\n", -1, 0.0, "strict")}.get(label, 0.0)
 
 
-@pytest.fixture(scope="module", params=[(1, 1), (2, 1_000_003), (3, 1_100_000)], ids=["words", "2-grams", "3-grams"])
+@pytest.fixture(scope="module", params=[(1, 1), (2, 10_007), (3, 20_000)], ids=["words", "2-grams", "3-grams"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     ngrams, buckets = request.param
-    path = tmp_path_factory.mktemp("linear") / "train.txt"
-    path.write_text("\n".join(LINES) + "\n")
-    dim = 8 if ngrams > 1 else 150_000  # a matrix that fastText gets as zero pages: see train.MIN_MATRIX_BYTES
-    return fasttext.train_supervised(
-        str(path), dim=dim, epoch=2, wordNgrams=ngrams, bucket=buckets, thread=1, verbose=0, minCount=1
-    )
+    where = tmp_path_factory.mktemp("linear")
+    (where / "train.txt").write_text("\n".join(LINES) + "\n")
+    fit(str(where / "train.txt"), str(where / "m.bin"), dim=8, epoch=2, wordNgrams=ngrams, bucket=buckets, minCount=1)
+    return fasttext.load_model(str(where / "m.bin"))
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +66,17 @@ def test_a_slice_is_scored_where_it_lies(scorers: dict[str, LinearScorer]) -> No
 def test_models_with_subwords_or_quantised_go_through_fasttext_itself(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_text("\n".join(LINES) + "\n")
-    options = {"dim": 8, "epoch": 2, "bucket": 1_100_000, "thread": 1, "verbose": 0, "minCount": 1}
-    subwords = fasttext.train_supervised(str(path), minn=2, maxn=3, **options)
-    hierarchical = fasttext.train_supervised(str(path), loss="hs", wordNgrams=2, **options)
-    quantised = fasttext.train_supervised(str(path), wordNgrams=2, **options)
-    quantised.quantize(input=str(path), cutoff=2000, retrain=False)
-    for i, model in enumerate((subwords, hierarchical, quantised)):
-        assert not LinearScorer.supports(model)
-        file = str(tmp_path / f"m{i}.ftz")
-        model.save_model(file)
-        loaded = QualityModel.load(file, QualityConfig(label="a"))
-        again, text = fasttext.load_model(file), ["x1 é2", "中3"]
-        scores = loaded.score(pa.array(text))
-        np.testing.assert_allclose(scores, [min(expected(again, v, "__label__a"), 1) for v in text], atol=1e-6)
+    options: dict[str, Any] = {"dim": 8, "epoch": 2, "bucket": 20_000, "minCount": 1}
+    kinds: dict[str, dict[str, Any]] = {
+        "subwords": {"minn": 2, "maxn": 3},
+        "hierarchical": {"loss": "hs", "wordNgrams": 2},
+        "quantised": {"wordNgrams": 2, "quantize": {"cutoff": 2000, "retrain": False}},
+    }
+    for name, kind in kinds.items():
+        file = str(tmp_path / f"{name}.ftz")
+        fit(str(path), file, **options, **kind)
+        bare = fasttext.load_model(file)
+        assert not LinearScorer.supports(bare)
+        text = ["x1 é2", "中3"]
+        scores = QualityModel.load(file, QualityConfig(label="a")).score(pa.array(text))
+        np.testing.assert_allclose(scores, [min(expected(bare, v, "__label__a"), 1) for v in text], atol=1e-6)

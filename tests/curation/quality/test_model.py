@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from raypt.curation.quality.config import QualityConfig, ThresholdConfig
+from raypt.curation.quality.fit import fit
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.train import train_quality
 from raypt.errors import UserError
@@ -33,10 +34,7 @@ def bare_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("bare")
     lines = [f"__label__hq {t}" for t in GOOD] + [f"__label__cc {t}" for t in BAD] * 2
     (where / "train.txt").write_text("\n".join(lines))
-    model = fasttext.train_supervised(
-        str(where / "train.txt"), lr=0.5, dim=8, epoch=5, thread=1, wordNgrams=2, bucket=1_100_000, verbose=0
-    )
-    model.save_model(str(where / "published.bin"))
+    fit(str(where / "train.txt"), str(where / "published.bin"), lr=0.5, dim=8, epoch=5, wordNgrams=2, bucket=20_000)
     return where / "published.bin"
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,30 +112,25 @@ def test_too_little_text_is_the_users_mistake_and_is_named(tmp_path: Path) -> No
 
 
 def test_a_nan_is_answered_with_half_the_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = []
-    real = train.fasttext.train_supervised
+    rates: list[float] = []
+    real = train.fit.fit
 
-    def sometimes(**kwargs: object) -> object:
-        rates.append(kwargs["lr"])
+    def sometimes(text_file: str, model_file: str, **options: Any) -> None:
+        rates.append(options["lr"])
         if len(rates) < 3:
-            raise RuntimeError("Encountered NaN.")
-        return real(**kwargs)
+            raise train.fit.MetNaN
+        real(text_file, model_file, **options)
 
-    monkeypatch.setattr(train.fasttext, "train_supervised", sometimes)
+    monkeypatch.setattr(train.fit, "fit", sometimes)
     model = train.train_quality(prose(100), menus(100), SMALL, str(tmp_path / "m"), 3)
     assert rates == [0.3, 0.15, 0.075]
     assert model.card.metrics["training"]["learning_rate"] == 0.075
 
 
-def test_a_nan_at_every_rate_is_reported_with_the_key_to_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(**kwargs: object) -> object:
-        raise RuntimeError("Encountered NaN.")
-
-    monkeypatch.setattr(train.fasttext, "train_supervised", never)
+def test_a_nan_at_every_rate_is_reported_with_the_key_to_change(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"learning_rate": 1e20})  # every half of it overflows too
     with pytest.raises(UserError, match=r"curation\.quality\.learning_rate"):
-        train.train_quality(prose(100), menus(100), SMALL, str(tmp_path / "m"), 3)
+        train.train_quality(prose(100), menus(100), config, str(tmp_path / "m"), 3)
     assert not (tmp_path / "m" / "quality.json").exists()
 
 

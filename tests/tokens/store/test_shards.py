@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -9,6 +10,7 @@ from raypt.tokens.store.files import TokenStore
 from raypt.tokens.store.shards import (
     tokenize_heldout,
     tokenize_shard,
+    tokens_by_source,
 )
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
@@ -76,7 +78,7 @@ def test_a_shard_made_with_another_packing_is_refused_by_name(
     curated: list[str], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path))
-    with pytest.raises(UserError, match=r"shard-00000\.json: .*another packing .*strategy=greedy .*now"):
+    with pytest.raises(UserError, match=r"(?s)shard-00000\.json: .*settings.packing: .*strategy=greedy"):
         tokenize_shard(curated[0], 0, tokenizer, small_config(packing={"strategy": "greedy"}), str(tmp_path))
 
 
@@ -86,8 +88,8 @@ def test_a_shard_made_with_another_tokenizer_is_refused_by_name(
     tokenize_shard(curated[0], 0, tokenizer, small_config(), str(tmp_path / "store"))
     prepare_tokenizer(curated, small_config(tokenizer={"vocab_size": 300}).tokenizer, str(tmp_path / "other"), seed=0)
     other = Tokenizer.load(str(tmp_path / "other"))
-    both = rf"tokenizer: {tokenizer.fingerprint} there, {other.fingerprint} now"
-    with pytest.raises(UserError, match=rf"shard-00000\.json: .*another tokenizer \({both}\)"):
+    both = rf"settings.tokenizer: was '{tokenizer.fingerprint}', is '{other.fingerprint}'"
+    with pytest.raises(UserError, match=rf"(?s)shard-00000\.json: .*{both}"):
         tokenize_shard(curated[0], 0, other, small_config(), str(tmp_path / "store"))
 
 
@@ -106,3 +108,35 @@ def test_a_broken_part_is_an_error_naming_it(tokenizer: Tokenizer, tmp_path: Pat
     path.write_bytes(b"PAR1 this is not parquet")
     with pytest.raises(UserError, match=r"part-00000\.parquet: cannot read"):
         tokenize_shard(str(path), 0, tokenizer, small_config(), str(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("values", "counted"),
+    [({"algorithm": "wordpiece"}, "unknown"), ({"algorithm": "unigram"}, "byte_fallback"), ({}, "")],
+)
+def test_text_outside_the_vocabulary_is_counted_by_source(
+    curated: list[str], tmp_path: Path, values: dict[str, str], counted: str
+) -> None:
+    config = small_config(tokenizer={"vocab_size": 420, **values}, heldout={"fraction": 0.0})
+    tokenizer = prepare_tokenizer(curated, config.tokenizer, str(tmp_path / "tokenizer"), seed=0)
+    texts = {"plain": ["the ship"] * 3, "foreign": ["the \u0e5b ship", "\u0e5b \u0e5b", ""]}
+    rows = [(source, text) for source, group in texts.items() for text in group]
+    part = pa.table(
+        {
+            "doc_key": pa.array(range(len(rows)), pa.int64()),
+            "source": [source for source, _ in rows],
+            "text": [text for _, text in rows],
+        }
+    )
+    pq.write_table(part, tmp_path / "part-00000.parquet")
+    ledger = tokenize_shard(str(tmp_path / "part-00000.parquet"), 0, tokenizer, config, str(tmp_path / "store"))
+    by_source = tokens_by_source([ledger, ledger])
+    assert sum(c["text"] for c in by_source.values()) == 2 * ledger.text_tokens
+    assert by_source["plain"] == {"text": 2 * 3 * len(tokenizer.encode("the ship")), "unknown": 0, "byte_fallback": 0}
+    per_character = {"unknown": 1, "byte_fallback": 3}
+    expected = {name: 2 * 3 * per_character[name] * (name == counted) for name in per_character}
+    assert {name: by_source["foreign"][name] for name in per_character} == expected
+    assert (
+        tokenize_shard(str(tmp_path / "part-00000.parquet"), 0, tokenizer, config, str(tmp_path / "store")).by_source
+        == ledger.by_source
+    )  # read back from the file

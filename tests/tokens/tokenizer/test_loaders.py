@@ -5,8 +5,9 @@ import pytest
 
 from raypt.errors import UserError
 from raypt.tokens.tokenizer.loaders import load_any
+from tests.tokens.helpers import CORPORA
 
-TOKENIZERS = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "tokenizers"
+TOKENIZERS = CORPORA / "tokenizers"
 VECTORS = TOKENIZERS / "llama_cpp_vectors"
 needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="shared/corpora/tokenizers is absent: parity vectors")
 

@@ -1,11 +1,13 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tokenizers
-from tokenizers import models
+from tokenizers import models, processors
 
 from raypt.errors import UserError
+from raypt.tokens.tokenizer.loaders import load_any
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -94,3 +96,80 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
         Tokenizer.load(str(tmp_path))
     with pytest.raises(UserError, match="there is no tokenizer here"):
         Tokenizer.load(str(tmp_path / "nowhere"))
+
+
+def hub(tokenizer: Tokenizer, directory: Path, config: dict[str, object], template: str | None) -> Tokenizer:
+    """What is loaded from a hub's files: the tokenizer with a post-processor and a tokenizer_config.json."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
+    if template is not None:
+        special = [(t, backend.token_to_id(t)) for t in ("<|begin_of_text|>", "<|end_of_text|>")]
+        backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
+    directory.mkdir(exist_ok=True)
+    backend.save(str(directory / "tokenizer.json"))
+    names = {"bos_token": "<|begin_of_text|>", "eos_token": {"__type": "AddedToken", "content": "<|end_of_text|>"}}
+    (directory / "tokenizer_config.json").write_text(json.dumps({**names, **config}))
+    return load_any(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("config", "template", "adds"),
+    [
+        ({}, None, False),
+        ({}, "<|begin_of_text|> $A", True),
+        ({}, "$A <|end_of_text|>", False),
+        ({"add_bos_token": True}, None, False),  # transformers 5: the post-processor alone decides
+        ({"add_bos_token": False}, "<|begin_of_text|> $A", True),
+    ],
+)
+def test_a_tokenizer_adds_bos_where_transformers_does(
+    tokenizer: Tokenizer, tmp_path: Path, config: dict[str, object], template: str | None, adds: bool
+) -> None:
+    from transformers import AutoTokenizer
+
+    ours = hub(tokenizer, tmp_path / "hub", config, template)
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "hub"))
+    assert ours.adds_bos == (theirs("the")["input_ids"][0] == ours.bos_id) == adds
+    assert ours.encode("the") == tokenizer.encode("the")  # arguments alone add tokens here
+    ours.save(str(tmp_path / "saved"))
+    again = AutoTokenizer.from_pretrained(str(tmp_path / "saved"))
+    assert again("the ship")["input_ids"] == theirs("the ship")["input_ids"]
+    assert Tokenizer.load(str(tmp_path / "saved")).adds_bos == adds
+
+
+@pytest.mark.parametrize("template", [None, "<|begin_of_text|> $A", "<|begin_of_text|> $A <|end_of_text|>"])
+@pytest.mark.parametrize("bos", [True, False])
+def test_what_programs_add_can_be_set(tokenizer: Tokenizer, tmp_path: Path, template: str | None, bos: bool) -> None:
+    from transformers import AutoTokenizer
+
+    loaded = hub(tokenizer, tmp_path / "hub", {}, template)
+    loaded.with_added(bos=bos).save(str(tmp_path / "saved"), max_length=77)
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "saved"))
+    ends = template is not None and template.endswith("<|end_of_text|>")
+    plain = tokenizer.encode("the ship")
+    assert theirs("the ship")["input_ids"] == [tokenizer.bos_id] * bos + plain + [tokenizer.eos_id] * ends
+    assert theirs.model_max_length == 77
+    assert loaded.with_added(bos=loaded.adds_bos) is loaded
+
+
+def test_bos_that_is_not_there_cannot_be_added(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match="no BOS token"):
+        Tokenizer(tokenizer.backend, eos=tokenizer.eos).with_added(bos=True)
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_a_hubs_chat_template_and_maximum_length_are_kept(tokenizer: Tokenizer, tmp_path: Path, separate: bool) -> None:
+    from transformers import AutoTokenizer
+
+    template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+    config: dict[str, object] = {"model_max_length": 4096, "padding_side": "left", "auto_map": {"AutoTokenizer": "x.Y"}}
+    (tmp_path / "hub").mkdir()
+    if separate:
+        (tmp_path / "hub" / "chat_template.jinja").write_text(template)
+    else:
+        config["chat_template"] = template
+    hub(tokenizer, tmp_path / "hub", config, None).save(str(tmp_path / "once"))
+    Tokenizer.load(str(tmp_path / "once")).save(str(tmp_path / "twice"))
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "twice"))
+    assert theirs.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "[user] hi"
+    assert (theirs.model_max_length, theirs.padding_side) == (4096, "left")
+    assert "auto_map" not in (tmp_path / "twice" / "tokenizer_config.json").read_text()  # it names code to run

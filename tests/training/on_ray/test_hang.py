@@ -18,6 +18,7 @@ from tests.training.drivers import Driver, train_workers
 
 STEPS = 2000
 TIMEOUT_S, WARNING_S = 8.0, 2.0
+HANGS = "its process hangs"
 
 
 @dataclass
@@ -42,9 +43,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         str(root / "data"), str(root / "out"), steps=STEPS, every=5,
         collective_timeout_s=TIMEOUT_S, stall_warning_s=WARNING_S,
     )  # fmt: skip
-    os.environ["TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S"] = (
-        "3"  # how long Ray waits for a stopped process to say goodbye
-    )
+    # How long Ray waits for a stopped process to say goodbye.
+    os.environ["TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S"] = "3"
     driver = Driver(job)
     del os.environ["TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S"]
     try:
@@ -52,7 +52,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         victim = train_workers(driver.process.pid)[1]
         began = time.monotonic()
         victim.send_signal(signal.SIGSTOP)
-        driver.wait_for(lambda: "no step for" in driver.log.read_text(), timeout_s=60)
+        driver.wait_for(lambda: HANGS in driver.log.read_text(), timeout_s=60)
         named = time.monotonic() - began
         driver.wait_for(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, timeout_s=120)
         replaced = time.monotonic() - began
@@ -66,9 +66,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 
 def test_the_rank_that_hangs_is_named_with_its_node_and_what_it_was_at(ran: Ran) -> None:
-    line = next(line for line in ran.log.splitlines() if "no step for" in line)
-    assert f"on node {os.uname().nodename} last seen in" in line
-    assert "not heard of for" in line and "its process hangs" in line
+    line = next(line for line in ran.log.splitlines() if HANGS in line)
+    assert "no step for" in line and f"on node {os.uname().nodename} last seen in" in line
+    assert "not heard of for" in line
     assert "the other 1 in" in line
     # Silent for three beats of two seconds, seen by the driver's next look.
     assert ran.named_after_s < 12
