@@ -164,7 +164,20 @@ class TrainConfig(Settings):
     peak_tflops: float | None = Field(default=None, gt=0)
     """Peak TFLOP/s of one worker, for MFU; None = measured by a matrix product at the start."""
     max_failures: int = Field(default=3, ge=-1)
-    """Worker-group restarts before the run fails; -1 = no limit."""
+    """Restarts of the worker group in a row, without a newer checkpoint in between, before the run fails; -1 = 20. What
+    a person has to mend ends the run at once."""
+    collective_timeout_s: float = Field(default=600.0, gt=0)
+    """How long a rank waits for the others in a collective before the group is restarted. A rank that hangs is named
+    long before (`stall_warning_s`)."""
+    first_step_timeout_s: float = Field(default=1800.0, gt=0)
+    """The same until the first step after a start is done, and while a checkpoint is read."""
+    stall_warning_s: float = Field(default=60.0, gt=0)
+    """Seconds without a step after which the log says which rank was last seen where; more where steps are longer
+    (three times the longest so far)."""
+    stop_timeout_s: float = Field(default=120.0, gt=0)
+    """After SIGTERM, how long the job waits for a last checkpoint before it ends (exit 143). Let whoever sends the
+    signal wait longer before it kills (Slurm: --signal=B:TERM@180; Kubernetes: terminationGracePeriodSeconds; Ray jobs:
+    RAY_JOB_STOP_WAIT_TIME_S, 3 seconds by default)."""
     start_timeout_s: float = Field(default=600.0, gt=0)
     """How long to wait for all workers' resources (Ray Train's own default, 60 s, is short of a node's start)."""
     resize_check_s: float = Field(default=60.0, gt=0)

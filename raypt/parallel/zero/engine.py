@@ -16,6 +16,7 @@ from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
 from raypt.parallel.zero.load import load_deepspeed
@@ -123,6 +124,7 @@ class ZeroEngine:
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
         """Add the time of the block to a part, and what it stood in collectives to communication instead."""
+        PULSE.at(part)
         started, communicated = time.perf_counter(), CLOCK.seconds
         yield
         communication = CLOCK.seconds - communicated
