@@ -100,7 +100,7 @@ def unchunked(body: bytes) -> bytes:
     while found := _CHUNK.match(body, at):
         size = int(found[1], 16)
         end = found.end() + size
-        if not out and (size == 0 or (end < len(body) and body[end : end + 1] not in b"\r\n")):
+        if not out and (found.end() == len(body) or (end < len(body) and body[end : end + 1] not in b"\r\n")):
             return body if size else b""
         if size == 0:
             return b"".join(out)
@@ -162,6 +162,8 @@ def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
         produced += len(data)
         if produced > limit:
             raise LongBody(f"the page has more than {limit} bytes")
+        if not produced and not inflate.eof:
+            raise BadBody(f"{'gzip' if wbits == 31 else 'deflate'} data that end before their first byte")
         body = inflate.unused_data if wbits == 31 else b""
     return b"".join(out)
 

@@ -13,7 +13,7 @@ from typing import IO, cast
 import zstandard
 from fastwarc.stream_io import Lz4Reader
 
-from raypt.corpus.formats.compression import PIECE_BYTES, check_limits, codec_of, plain, sniff, unpack
+from raypt.corpus.formats.compression import PIECE_BYTES, Unread, check_limits, codec_of, plain, sniff, unpack
 from raypt.corpus.formats.raw import BrokenStream, RawFile
 from raypt.corpus.limits import UnpackLimits
 
@@ -54,7 +54,8 @@ def pieces(raw: RawFile, limits: UnpackLimits) -> Iterator[Piece | Gap]:
     elif codec == "gzip":
         yield from _members(raw, limits)
     elif codec is not None:
-        yield from _until_broken(unpack(raw, codec, limits), raw)
+        unread = Unread(raw)
+        yield from _until_broken(unpack(raw, codec, limits, unread), raw, unread)
     elif first and codec_of(raw.uri) == "gzip" and not _RECORD.match(first):
         yield from _resynchronised(raw, 0, "no gzip member begins here")
         yield from _members(raw, limits)
@@ -69,10 +70,11 @@ def is_plain(raw: RawFile) -> bool:
     return sniff(first) is None and not first.startswith((*_LZ4, _ZSTD_DICTIONARY))
 
 
-def _until_broken(data: Iterator[bytes], raw: RawFile) -> Iterator[Piece | Gap]:
+def _until_broken(data: Iterator[bytes], raw: RawFile, unread: Unread | None = None) -> Iterator[Piece | Gap]:
     try:
         for piece in data:
-            yield Piece(piece, raw.position)
+            ahead = 0 if unread is None else unread.bytes - raw.unread
+            yield Piece(piece, raw.position - ahead)
     except BrokenStream as e:
         yield Gap(str(e), raw.position + raw.unread, last=True)
 
