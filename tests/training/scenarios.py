@@ -167,7 +167,7 @@ def move_back(data: str, root: str) -> dict[str, Any]:
 
 
 def foreign_engine(data: str, root: str) -> None:
-    """On two ranks: whole runs of raypt's engine and of a user's, and runs that change from one to the other half-way."""
+    """On two ranks: whole runs of raypt's engine and of a user's, and runs that change over half-way."""
     s, base = Scenario(data), Path(root)
     every = CheckpointConfig(every_steps=6, keep_last=9)
     foreign, half = "tests.training.plain_engine:build", tiny_run.STEPS // 2 * tiny_run.BATCH
