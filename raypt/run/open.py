@@ -10,7 +10,7 @@ from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 
-MAY_CHANGE = ("ray", "run.dir", "train", "export", "evaluate")
+MAY_CHANGE = ("ray", "run.dir", "tokens.export", "train", "export", "evaluate")
 """Keys that may differ when a run is resumed: where and on how much hardware it runs, and how training goes on. What a
 training checkpoint does not allow to change, it checks on its own."""
 

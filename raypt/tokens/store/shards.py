@@ -4,7 +4,7 @@ A curated part `part-00007.parquet` and the store shard 7 are the same shard: it
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -102,7 +102,7 @@ def _count_kinds(ids: npt.NDArray[Any], kinds: npt.NDArray[np.uint8] | None) -> 
     return {"unknown": int(found[UNKNOWN]), "byte_fallback": int(found[BYTE])}
 
 
-class _Section:
+class SectionIds:
     """Ids of the documents of one (source, lang), collected batch by batch."""
 
     def __init__(self) -> None:
@@ -124,17 +124,19 @@ class _Section:
         )
 
 
-_Key = tuple[str, str | None]
+SectionKey = tuple[str, str | None]
 """(source, lang); lang only where documents are held out."""
+Reader = Callable[..., dict[SectionKey, SectionIds]]
+"""What `_tokenize` is, for documents that come from elsewhere."""
 
 
 def _tokenize(
     uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: TokenAccount
-) -> dict[_Key, _Section]:
+) -> dict[SectionKey, SectionIds]:
     """The ids of the documents that are held out, or of those that are not; counts documents and tokens."""
     packing = config.packing
     extra = int(packing.add_bos) + int(packing.add_eos)
-    sections: dict[_Key, _Section] = {}
+    sections: dict[SectionKey, SectionIds] = {}
     for whole in read_batches(uri, ["doc_key", "source", "lang", "text"]):
         held = is_heldout(np.asarray(whole.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
         ledger.heldout_documents += int(held.sum())
@@ -144,13 +146,13 @@ def _tokenize(
         source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
         ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
-        groups: dict[_Key, list[int]] = {}
+        groups: dict[SectionKey, list[int]] = {}
         for i, (s, code) in enumerate(zip(source.to_pylist(), lang.to_pylist(), strict=True)):
             groups.setdefault((s, (code or None) if heldout else None), []).append(i)
         for key, members in groups.items():
             whole_batch = len(members) == len(lengths)
             part = ids if whole_batch else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
-            sections.setdefault(key, _Section()).add(part, lengths[members])
+            sections.setdefault(key, SectionIds()).add(part, lengths[members])
             text_tokens = len(part) - extra * len(members)
             _add(ledger.by_source, key[0], {"text": text_tokens, **_count_kinds(part, tokenizer.token_kinds)})
         ledger.documents += len(lengths)
@@ -161,7 +163,7 @@ def _tokenize(
     return sections
 
 
-def _make_shard(
+def make_shard(
     curated_uri: str,
     shard: int,
     tokenizer: Tokenizer,
@@ -171,7 +173,9 @@ def _make_shard(
     content: str,
     *,
     heldout: bool,
+    read: Reader | None = None,
 ) -> TokenAccount:
+    """Make a store shard under `root` of a curated part, or of what `read` finds at `curated_uri`."""
     identity = {
         "tokenizer": tokenizer.fingerprint,
         "packing": packing_identity(config.packing),
@@ -191,7 +195,7 @@ def _make_shard(
         return ledger
     began = time.monotonic()
     ledger = TokenAccount(shard, identity=identity)
-    by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
+    by_key = (read or _tokenize)(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
     keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
     packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
     width = config.packing.sequence_length + 1
@@ -221,7 +225,7 @@ def tokenize_shard(
     Does nothing if the shard is there already. `content` is the part's hash, kept in the ledger. Raises UserError if
     the shard there was made by other settings.
     """
-    return _make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    return make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
 
 
 def tokenize_heldout(
@@ -235,4 +239,4 @@ def tokenize_heldout(
 ) -> TokenAccount:
     """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
     root = storage.join(store_uri, HELDOUT)
-    return _make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    return make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
