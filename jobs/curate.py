@@ -1,24 +1,8 @@
-"""The data side alone: raw text in, curated Parquet out.
+"""`raypt curate` as a script, for `ray job submit -- python jobs/curate.py ...`; see --help."""
 
-Reads the sources, scores, filters, masks and deduplicates them, and leaves `curated/*.parquet` in the run directory for
-any tool that reads Parquet, with `removed/`, `quarantine/` and `ledger.json` to account for the rest.
-"""
+import sys
 
-from raypt.ray_session import check_capacity, session
-from raypt.run.config import RunConfig
-from raypt.run.curate import curate, resolve_builtin
-from raypt.run.job import job
-from raypt.run.open import open_run
-
-
-def main(config: RunConfig) -> None:
-    config = resolve_builtin(config)
-    run = open_run(config)
-    with session(config.ray):
-        check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
-        curated = curate(config, run)
-    print(f"{curated.documents} documents, {curated.bytes / 1e6:.1f} MB in {run.path('curated')}")
-
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["curate", *sys.argv[1:]]))

@@ -1,19 +1,8 @@
-"""Evaluate a model: perplexity and bits per byte on files, and tasks of lm-evaluation-harness.
+"""`raypt evaluate` as a script, for `ray job submit -- python jobs/evaluate.py ...`; see --help."""
 
-By default the model is the run's own export (`run.dir=...`); `evaluate.model` names any Hugging Face LLaMA directory.
-Results are printed and written to `evaluation.json` in the run directory (or `evaluate.out`).
-"""
+import sys
 
-import json
-
-from raypt.run.config import RunConfig
-from raypt.run.job import job
-from raypt.training.evaluate import evaluate_model
-
-
-def main(config: RunConfig) -> None:
-    print(json.dumps(evaluate_model(config.evaluate, config.corpus, config.run_uri), indent=1, ensure_ascii=False))
-
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["evaluate", *sys.argv[1:]]))

@@ -1,26 +1,8 @@
-"""Export a training checkpoint as a Hugging Face directory: safetensors, config.json and the tokenizer's files.
+"""`raypt export` as a script, for `ray job submit -- python jobs/export.py ...`; see --help."""
 
-By default the newest whole checkpoint of the run (`run.dir=...`) goes to its `export/`; see the `export` keys. Needs
-neither Ray nor the number of workers that trained it.
-"""
+import sys
 
-from raypt import storage
-from raypt.run.config import RunConfig
-from raypt.run.job import job
-from raypt.run_dir import RunDir
-from raypt.training.export import choose_checkpoint, export_checkpoint
-from raypt.training.worker import CHECKPOINTS
-
-
-def main(config: RunConfig) -> None:
-    run = RunDir(config.run_uri)
-    info = choose_checkpoint(run.path(CHECKPOINTS), config.export.step)
-    out = storage.absolute(config.export.out) if config.export.out else run.path("export")
-    export_checkpoint(
-        info, run.tokenizer, out, precision=config.export.precision, shard_bytes=config.export.shard_bytes
-    )
-    print(f"step {info.step} of {run.uri} exported to {out}")
-
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["export", *sys.argv[1:]]))

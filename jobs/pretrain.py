@@ -1,11 +1,8 @@
-"""Raw text to a trained LLaMA, in one job.
+"""`raypt pretrain` as a script, for `ray job submit -- python jobs/pretrain.py ...`; see --help."""
 
-Reads the sources, curates and deduplicates them, trains a tokenizer, and trains a LLaMA on the packed stream while the
-rest of the text is still being tokenized. Everything is under one run directory; the same command resumes.
-"""
+import sys
 
-from raypt.run.job import job
-from raypt.run.pretrain import main
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["pretrain", *sys.argv[1:]]))

@@ -1,25 +1,8 @@
-"""Deduplicate all documents of an index together, from its stored hashes, without their text.
+"""`raypt rebuild-index` as a script, for `ray job submit -- python jobs/rebuild_index.py ...`; see --help."""
 
-`dedup.index` names the index. What earlier runs kept one after the other is compared as one batch:
-`dedup/clusters.parquet` and `dedup/report.json` in the run directory say what it would keep, `dedup/shards.json` what
-generation and shard a doc_key stands for by its shard (doc_key >> 32). The index itself stays as it is.
-"""
+import sys
 
-from raypt.dedup.rebuild import rebuild_index
-from raypt.ray_session import session
-from raypt.run.config import RunConfig
-from raypt.run.job import job
-from raypt.run.open import open_run
-
-
-def main(config: RunConfig) -> None:
-    run = open_run(config)
-    priority = {source.name: source.priority for source in config.corpus.sources if source.name}
-    with session(config.ray):
-        result = rebuild_index(config.dedup, run.path("work", "rebuild"), run.path("dedup"), source_priority=priority)
-    kept = result.ledger["kept"]["documents"]
-    print(f"{kept} of {result.documents} documents kept, clusters in {run.path('dedup')}/clusters.parquet")
-
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["rebuild-index", *sys.argv[1:]]))

@@ -1,19 +1,13 @@
-"""Text to a token store, without training; also as files of other programs.
-
-Curates the sources first, unless the run directory holds the curated text already, then tokenizes and packs it into
-`tokens/` there. `tokens.export.formats` writes the same tokens for Megatron-LM, nanoGPT, MosaicML streaming, datatrove
-or LitData; `tokens.megatron` makes the store of Megatron-LM's .bin/.idx instead of text.
-"""
+"""`raypt tokenize` as a script, for `ray job submit -- python jobs/tokenize.py ...`; see --help."""
 
 import importlib.util
 import os
 import sys
 
 if __name__ == "__main__":
-    from raypt.run.job import job
-    from raypt.run.tokenize import main
+    from raypt.run.cli import run
 
-    job(main, __doc__)
+    sys.exit(run(["tokenize", *sys.argv[1:]]))
 else:
     # The directory of a script comes first on the path: there `import tokenize` finds this file. Stand aside.
     _library = os.path.dirname(os.__file__)

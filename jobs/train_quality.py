@@ -1,37 +1,8 @@
-"""Train a quality classifier: reference text against raw pages.
+"""`raypt train-quality` as a script, for `ray job submit -- python jobs/train_quality.py ...`; see --help."""
 
-`curation.quality.reference` names sources of good text, `curation.quality.raw` (or `corpus.sources`) the raw pages.
-Leaves a model with its metrics and a calibration plot in `<run.dir>/quality`. Any later run uses it by
-`curation.quality.model=<run.dir>/quality`.
-"""
+import sys
 
-from raypt.corpus import python_docs
-from raypt.curation.quality.report import summary, write_report
-from raypt.errors import UserError
-from raypt.ray_session import session
-from raypt.run.config import RunConfig
-from raypt.run.curate import freeze_inputs, prepare_quality, resolve_builtin
-from raypt.run.job import job
-from raypt.run.open import open_run
-
-
-def main(config: RunConfig) -> None:
-    config = resolve_builtin(config)
-    quality = config.curation.quality
-    if quality.model is not None:
-        raise UserError(f"curation.quality.model: {quality.model} is trained already; leave the key out to train one")
-    if not quality.reference:
-        raise UserError("curation.quality.reference: name the sources of good text to train on")
-    run = open_run(config)
-    with session(config.ray):
-        if any(python_docs.is_embedded(s) for s in (*config.corpus.sources, *quality.reference)):
-            python_docs.materialize(config.corpus.builtin, run.uri)
-        model = prepare_quality(config, run, freeze_inputs(config, run))
-    if model is None:
-        raise UserError('curation.stages: name "quality" among the stages to train its classifier')
-    print(summary(model.card))
-    print(f"model in {model.uri}, calibration plot in {write_report(model.card, model.uri)}")
-
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["train-quality", *sys.argv[1:]]))

@@ -1,34 +1,8 @@
-"""Train a tokenizer on the curated text, and report how well it fits.
+"""`raypt train-tokenizer` as a script, for `ray job submit -- python jobs/train_tokenizer.py ...`; see --help."""
 
-Curates the sources first, unless the run directory holds the curated text already. Leaves `tokenizer/` there (for
-`tokens.tokenizer.path` of any later run, and for `transformers`), with `fertility.json`: tokens a word and a character,
-bytes a token and unknown tokens, by source and language.
-"""
+import sys
 
-from raypt.ray_session import check_capacity, session
-from raypt.run.config import RunConfig
-from raypt.run.curate import curate, resolve_builtin
-from raypt.run.job import job
-from raypt.run.open import open_run
-from raypt.tokens.parts import part_uris
-from raypt.tokens.stream.spec import summarize_parts
-from raypt.tokens.tokenizer import fertility
-from raypt.tokens.tokenizer.trainer import prepare_tokenizer
-
-
-def main(config: RunConfig) -> None:
-    config = resolve_builtin(config)
-    run = open_run(config)
-    with session(config.ray):
-        check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
-        curate(config, run)
-        parts, seed = part_uris(run.path("curated")), config.run.seed
-        summaries = summarize_parts(parts, config.tokens, seed)
-        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
-        groups = fertility.measure(parts, summaries, run.tokenizer, seed)
-    print(fertility.table(groups))
-    print(f"{tokenizer.vocab_size} tokens, encoded by {tokenizer.encoder}, in {run.tokenizer}")
-
+from raypt.run.cli import run
 
 if __name__ == "__main__":
-    job(main, __doc__)
+    sys.exit(run(["train-tokenizer", *sys.argv[1:]]))

@@ -1,22 +1,37 @@
-"""From a command line to a validated configuration: YAML file, dotted overrides, help text, precise error messages."""
+"""From a command line to a validated configuration: YAML file, dotted overrides, precise error messages."""
 
 import copy
 import difflib
 import re
-import textwrap
-from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from raypt import storage
+from raypt.config_values import NULLS, Slot
+from raypt.config_yaml import Steps, parse_yaml
 from raypt.errors import UserError
 
 Config = TypeVar("Config", bound=BaseModel)
 
+COMMAND_LINE = "command line"
+
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Config]):
+    """A configuration, and where what was said of it was said."""
+
+    config: Config
+    tree: dict[str, Any]
+    """What was said, without defaults and presets."""
+    origins: dict[Steps, str]
+    """`FILE:line` or `command line` of every key of the tree, by its steps."""
 
 
 def parse_path(dotted: str) -> list[str | int]:
@@ -43,19 +58,40 @@ def format_path(steps: tuple[str | int, ...] | list[str | int]) -> str:
     return out
 
 
-def apply_override(tree: dict[str, Any], text: str, defaults: dict[str, Any] | None = None) -> None:
-    """Set `dotted.key=value` in `tree`; the value is read as YAML. The index one past a list's end appends.
+def parse_value(text: str, slot: Slot, key: str) -> Any:
+    """The value of an override: text as it stands where the key takes text, else YAML, typed by the key."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if not quoted:
+        if slot.is_text() or (slot.takes_texts() and not text.startswith("[")):
+            if text in NULLS and (slot.nullable() or not slot.is_text()):
+                return None if text else text
+            return text if slot.is_text() else [text]
+        if not text.strip():
+            return text
+    return parse_yaml(text, f"{key}: cannot read the value {text!r}", slot)
 
-    `tree` holds only what was set; a list that is indexed into and not set yet is taken from `defaults`.
+
+def apply_override(
+    tree: dict[str, Any],
+    text: str,
+    defaults: dict[str, Any] | None = None,
+    *,
+    cls: type[BaseModel] | None = None,
+    origins: dict[Steps, str] | None = None,
+) -> None:
+    """Set `dotted.key=value` in `tree`, the value read as `cls` has it. The index one past a list's end appends.
+
+    `tree` holds only what was set; a list that is indexed into and not set yet is taken from `defaults`. `origins` gets
+    the key as said on the command line.
     """
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"{text!r} is not an override: write section.key=value (or --config FILE)")
     steps = parse_path(key.strip())
-    try:
-        parsed = yaml.safe_load(value) if value.strip() else value
-    except yaml.YAMLError as e:
-        raise UserError(f"{key}: cannot read the value {value!r} as YAML: {e}") from None
+    slot = Slot(Any if cls is None else cls)
+    for step in steps:
+        slot = slot.child(step)
+    parsed = parse_value(value, slot, key.strip())
     node: Any = tree
     default: Any = defaults
     for i, step in enumerate(steps):
@@ -77,15 +113,22 @@ def apply_override(tree: dict[str, Any], text: str, defaults: dict[str, Any] | N
             node[step] = parsed
         else:
             node = node[step]
+    if origins is not None:
+        place = tuple(steps)
+        for known_place in [p for p in origins if p[: len(place)] == place]:
+            del origins[known_place]
+        origins[place] = COMMAND_LINE
 
 
-def read_yaml(uri: str) -> dict[str, Any]:
-    if not storage.exists(uri):
-        raise UserError(f"--config {uri}: no such file")
+def read_yaml(uri: str, cls: type[BaseModel], origins: dict[Steps, str] | None = None) -> dict[str, Any]:
+    """What a configuration file says, typed by the keys of `cls`; `origins` gets the line of every key."""
     try:
-        value = yaml.safe_load(storage.read_bytes(uri))
-    except yaml.YAMLError as e:
-        raise UserError(f"--config {uri}: not valid YAML: {e}") from None
+        text = storage.read_bytes(uri).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"--config {uri}: no such file") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"--config {uri}: cannot be read as text: {e}") from None
+    value = parse_yaml(text, uri, Slot(cls), origins)
     if value is not None and not isinstance(value, dict):
         raise UserError(f"--config {uri}: the top level must be a mapping of sections")
     return value or {}
@@ -112,72 +155,63 @@ def _class_at(cls: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseMode
 
 def all_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every dotted key of a configuration class, depth first, sections included."""
-    for name, field in cls.model_fields.items():
+    for name, info in cls.model_fields.items():
         key = f"{prefix}{name}"
-        yield key, field
-        inner = submodel(field.annotation)
+        yield key, info
+        inner = submodel(info.annotation)
         if inner is not None:
-            many = "tuple[" in str(field.annotation) or "list[" in str(field.annotation)
+            many = "tuple[" in str(info.annotation) or "list[" in str(info.annotation)
             yield from all_keys(inner, f"{key}[]." if many else f"{key}.")
 
 
-def _describe(cls: type[BaseModel], error: Any) -> str:
+def _describe(cls: type[BaseModel], error: Any, origins: Mapping[Steps, str]) -> str:
     loc = tuple(step for step in error["loc"] if not str(step).startswith("function-"))
     key = format_path(loc) or "the configuration"
+    origin = origins.get(loc, COMMAND_LINE)
+    said = "" if origin == COMMAND_LINE else f" ({origin})"
     if error["type"] != "extra_forbidden":
         message = error["msg"].removeprefix("Value error, ")
         got = error.get("input")
         shown = "" if isinstance(got, dict | BaseModel) or error["type"] == "missing" else f" (got {got!r})"
-        return f"{key}: {message}{shown}"
+        return f"{key}: {message}{shown}{said}"
     wrong = str(loc[-1])
     holder = _class_at(cls, loc)
     near = difflib.get_close_matches(wrong, list(holder.model_fields), 1, 0.5) if holder else []
     if near:
-        return f"{key}: unknown key; did you mean {format_path([*loc[:-1], near[0]])}?"
+        return f"{key}: unknown key; did you mean {format_path([*loc[:-1], near[0]])}?{said}"
     same = [k for k, _ in all_keys(cls) if k.rsplit(".", 1)[-1] == wrong]
     if same:
-        return f"{key}: unknown key; did you mean {same[0]}?"
+        return f"{key}: unknown key; did you mean {same[0]}?{said}"
     known = f"; known here: {', '.join(holder.model_fields)}" if holder else ""
-    return f"{key}: unknown key{known}"
+    return f"{key}: unknown key{known}{said}"
 
 
-def validate(cls: type[Config], tree: dict[str, Any]) -> Config:
-    """`tree` as a `cls`. Raises UserError with one line a mistake, each naming its key."""
+def validate(cls: type[Config], tree: dict[str, Any], origins: Mapping[Steps, str] | None = None) -> Config:
+    """`tree` as a `cls`. Raises UserError with one line a mistake, each naming its key, and where a file says it."""
     try:
         return cls.model_validate(tree)
     except ValidationError as e:
-        lines = list(dict.fromkeys(_describe(cls, error) for error in e.errors()))
+        lines = list(dict.fromkeys(_describe(cls, error, origins or {}) for error in e.errors()))
         raise UserError("\n".join(lines)) from None
 
 
-def load(cls: type[Config], config_uri: str | None, overrides: list[str]) -> Config:
-    """Defaults, then the YAML file, then the overrides in order.
+def read(cls: type[Config], config_uri: str | None, overrides: list[str]) -> Loaded[Config]:
+    """Defaults, then the YAML file, then the overrides in order, with where each was said.
 
     What is not set stays out of the tree: a section's `preset` fills in for what was not said, not for what was.
     """
-    tree = read_yaml(config_uri) if config_uri else {}
+    origins: dict[Steps, str] = {}
+    tree = read_yaml(config_uri, cls, origins) if config_uri else {}
     defaults = cls().model_dump(mode="json")
     for text in overrides:
-        apply_override(tree, text, defaults)
-    return validate(cls, tree)
+        apply_override(tree, text, defaults, cls=cls, origins=origins)
+    return Loaded(validate(cls, tree, origins), tree, origins)
+
+
+def load(cls: type[Config], config_uri: str | None, overrides: list[str]) -> Config:
+    """The configuration alone that `read` gives."""
+    return read(cls, config_uri, overrides).config
 
 
 def dump_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def help_text(cls: type[BaseModel]) -> str:
-    """Every key with its default and its documentation."""
-    lines = []
-    for key, field in all_keys(cls):
-        doc = textwrap.fill(
-            " ".join((field.description or "").split()), 100, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
-        if submodel(field.annotation) is not None:
-            lines.append(f"\n{key}:" if "." not in key else f"  {key}:")
-        else:
-            default = "(required)" if field.is_required() else f"= {field.get_default(call_default_factory=True)!r}"
-            lines.append(f"  {key} {default}")
-        if doc.strip():
-            lines.append(doc)
-    return "\n".join(lines)

@@ -1,163 +1,61 @@
-"""The decorator of every compiled function, and a cache of what was compiled that outlives checkouts and uploads.
+"""The decorator of every compiled function.
 
-numba keys its cache by the path and the time of a source file, so each `ray job submit`, which unpacks the working
-directory under a new name, would compile everything again, a minute a node; and it looks only at the file of a
-function, so a change in a kernel that another file's kernel inlines would go unseen. Here the key of a kernel is the
-code of what it uses: itself, and the kernels, functions and constants of this package that it names, and those that
-they name. A comment, a docstring or another kernel of the same file changes nothing.
+numba is imported at the first call of a kernel, not where one is defined: reading a configuration, whose sections name
+the classes of rules, needs no compiler.
 """
 
-import ast
 import functools
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+import importlib
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-import numba
-import xxhash
-from numba.core import caching
+Result = TypeVar("Result")
 
-from raypt.errors import UserError
-
-PACKAGE = Path(__file__).parent
+_LOCK = threading.Lock()
 
 
-@dataclass(frozen=True)
-class _Module:
-    """The top level of one module: what each name is bound by, and what it imports from this package."""
+class Kernel:
+    """A function that numba compiles at its first call; to numba, a dispatcher, so that one kernel may call another."""
 
-    definitions: dict[str, list[ast.stmt]]
-    imported: dict[str, tuple[str, str | None]]
-    """Name -> (module, name in it), or (module, None) where the name is the module itself."""
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self.py_func = function
+        self._options = options
+        self._dispatcher: Any = None
+        functools.update_wrapper(self, function)
 
+    @property
+    def dispatcher(self) -> Any:
+        """numba's own object: its `signatures`, `inspect_llvm()` and so on."""
+        if self._dispatcher is None:
+            with _LOCK:
+                if self._dispatcher is None:
+                    import numba
 
-def _path(module: str) -> Path:
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+                    importlib.import_module("raypt.kernel_cache")
+                    self._dispatcher = numba.njit(**self._options)(self.py_func)
+        return self._dispatcher
 
+    @property
+    def _numba_type_(self) -> Any:
+        return self.dispatcher._numba_type_
 
-def _is_module(module: str) -> bool:
-    return module.split(".")[0] == PACKAGE.name and _path(module).is_file()
+    def __call__(self, *args: Any) -> Any:
+        return self.dispatcher(*args)
 
-
-@functools.cache
-def _parse(module: str) -> _Module:
-    definitions: dict[str, list[ast.stmt]] = {}
-    imported: dict[str, tuple[str, str | None]] = {}
-    tree = ast.parse(_path(module).read_bytes())
-    for inner in ast.walk(tree):
-        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner, clean=False) is not None:
-            inner.body = inner.body[1:] or [ast.Pass()]
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module and _is_module(node.module):
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                target = (submodule, None) if _is_module(submodule) else (node.module, alias.name)
-                imported[alias.asname or alias.name] = target
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            definitions.setdefault(node.name, []).append(node)
-        elif not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
-            for target_name in _bound(node):
-                definitions.setdefault(target_name, []).append(node)
-    return _Module(definitions, imported)
+    def __reduce__(self) -> str:
+        return self.py_func.__qualname__  # by name, as a function is pickled
 
 
-def _bound(node: ast.AST) -> Iterator[str]:
-    return (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-
-
-def _used(module: str, name: str, seen: dict[tuple[str, str], str]) -> None:
-    """Add to `seen` the code of a name of a module, and of every name of this package that it leads to."""
-    if (module, name) in seen:
-        return
-    parsed = _parse(module)
-    if name in parsed.imported:
-        inner, original = parsed.imported[name]
-        if original is not None:
-            _used(inner, original, seen)
-        return
-    nodes = parsed.definitions.get(name)
-    if nodes is None:
-        return  # a builtin, a local variable, or another package's
-    seen[module, name] = "\n".join(ast.dump(node) for node in nodes)
-    for node in nodes:
-        for inner_node in ast.walk(node):
-            if isinstance(inner_node, ast.Name):
-                _used(module, inner_node.id, seen)
-            elif isinstance(inner_node, ast.Attribute) and isinstance(inner_node.value, ast.Name):
-                target = parsed.imported.get(inner_node.value.id)
-                if target is not None and target[1] is None:
-                    _used(target[0], inner_node.attr, seen)
-
-
-@functools.cache
-def uses_hash(module: str, name: str) -> str:
-    """Hash of the code of a top-level function `raypt.module.name` and of all of this package that it uses."""
-    seen: dict[tuple[str, str], str] = {}
-    _used(module, name, seen)
-    digest = xxhash.xxh3_128()
-    for (where, what), code in sorted(seen.items()):
-        digest.update(f"{where}:{what}\n{code}\n".encode())
-    return digest.hexdigest()
-
-
-@functools.cache
-def cache_root() -> Path:
-    """`~/.cache/raypt/kernels`, or RAYPT_KERNEL_CACHE. What is in it is executed, so it must be one's own.
-
-    Raises:
-        UserError: the directory belongs to, or can be written by, somebody else.
-    """
-    chosen = os.environ.get("RAYPT_KERNEL_CACHE")
-    root = Path(chosen) if chosen else Path.home() / ".cache" / "raypt" / "kernels"
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = root.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UserError(
-            f"{root}: compiled kernels in it would be executed, but other users can write to it; set "
-            "RAYPT_KERNEL_CACHE to a directory of your own (chmod go-w)"
-        )
-    return root
-
-
-class ContentLocator(caching._CacheLocator):
-    """Keeps compiled kernels under `cache_root()`, by the code that each uses."""
-
-    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
-        relative = Path(py_file).relative_to(PACKAGE).with_suffix("")
-        self._module = ".".join((PACKAGE.name, *relative.parts))
-        self._hash = uses_hash(self._module, py_func.__qualname__.split(".")[0])
-
-    def get_cache_path(self) -> str:
-        return str(cache_root() / self._module)
-
-    def get_source_stamp(self) -> str:
-        return self._hash
-
-    def get_disambiguator(self) -> str:
-        return self._hash[:16]
-
-    @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "ContentLocator | None":
-        if not Path(py_file).is_relative_to(PACKAGE):
-            return None
-        locator = cls(py_func, py_file)
-        try:
-            locator.ensure_cache_path()
-        except OSError:
-            return None  # no home to write to: numba's own places come next
-        return locator
-
-
-caching.CacheImpl._locator_classes.insert(0, ContentLocator)
-
-
-def kernel(fn: Callable[..., Any]) -> Callable[..., Any]:
+def kernel(fn: Callable[..., Result]) -> Callable[..., Result]:
     """Compile `fn` with numba at its first call: cached on disk, the GIL released, C semantics for division by zero.
 
-    numba finds the types from the arguments, so a kernel needs no annotations, and to its callers it is a function of
-    anything.
+    numba finds the types from the arguments, so to its callers a kernel is a function of anything; what it returns is
+    what its annotation says.
     """
-    return cast(Callable[..., Any], numba.njit(cache=True, nogil=True, error_model="numpy")(fn))
+    return cast(Callable[..., Result], Kernel(fn, cache=True, nogil=True, error_model="numpy"))
+
+
+def inlined(fn: Callable[..., Result]) -> Callable[..., Result]:
+    """A piece of kernels, compiled into each of them."""
+    return cast(Callable[..., Result], Kernel(fn, inline="always"))

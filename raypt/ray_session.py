@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
-import ray
-import ray.data
 from pydantic import Field
 
-from raypt.errors import UserError
+from raypt.errors import Terminated, UserError
 from raypt.settings import Settings
 
 log = logging.getLogger("raypt")
@@ -38,7 +38,9 @@ class RaySection(Settings):
 
 @contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
-    """Ray for the length of a job."""
+    """Ray for the length of a job. SIGTERM does what it did before, though Ray would have it end the process."""
+    import ray.data  # here: a configuration is read without it
+
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     # Its progress tables repeat what raypt's own progress lines say.
@@ -46,6 +48,7 @@ def session(config: RaySection) -> Iterator[None]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
             context = ray.init(
@@ -63,6 +66,11 @@ def session(config: RaySection) -> Iterator[None]:
             f"ray.address={address}: no Ray cluster answers there ({e}); start one with `ray start --head`, "
             "or leave ray.address unset to use this machine"
         ) from None
+    except SystemExit as e:  # Ray's own handler, while it starts
+        raise Terminated("SIGTERM") from e
+    finally:
+        if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
+            signal.signal(signal.SIGTERM, on_sigterm)
     if context.dashboard_url:
         log.info("Ray dashboard: http://%s", context.dashboard_url)
     try:
@@ -82,6 +90,8 @@ def check_capacity(needs: dict[str, float], gpus: float, *, autoscaling: bool) -
     Raises:
         UserError: the cluster's CPUs or GPUs are fewer than that.
     """
+    import ray
+
     have = ray.cluster_resources()
     total = sum(needs.values())
     log.info("cluster: %g CPUs, %g GPUs", have.get("CPU", 0), have.get("GPU", 0))

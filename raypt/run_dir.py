@@ -12,6 +12,11 @@ class RunDir:
     def path(self, *parts: str) -> str:
         return storage.join(self.uri, *parts)
 
+    def relative(self, uri: str) -> str:
+        """The path of a file of this run, relative to the run directory."""
+        assert uri.startswith(f"{self.uri}/"), uri
+        return uri[len(self.uri) + 1 :]
+
     @property
     def config(self) -> str:
         return self.path("config.yaml")
@@ -43,20 +48,11 @@ class RunDir:
     def tagged(self, shard: int) -> str:
         return self.path("work", "tagged", f"shard-{shard:05d}.parquet")
 
-    def tag_account(self, shard: int) -> str:
-        return self.path("work", "tagged", f"shard-{shard:05d}.json")
-
     def decided(self, shard: int) -> str:
         return self.path("work", "decided", f"shard-{shard:05d}.parquet")
 
-    def decide_account(self, shard: int) -> str:
-        return self.path("work", "decided", f"shard-{shard:05d}.json")
-
     def curated(self, shard: int) -> str:
         return self.path("curated", f"part-{shard:05d}.parquet")
-
-    def curated_account(self, shard: int) -> str:
-        return self.path("work", "curated", f"part-{shard:05d}.json")
 
     def removed(self, shard: int) -> str:
         return self.path("removed", f"part-{shard:05d}.parquet")

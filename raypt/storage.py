@@ -1,26 +1,47 @@
 """Files on any fsspec URI (local path, s3://, gs://, memory://), written so that a reader never sees half a file.
 
-Every output is written to a temporary name, made durable, then renamed: a file that exists under its final name is
-whole. That is what makes a task idempotent and a run resumable: "is it done" is "does the file exist".
+Local files are written to a temporary name, made durable, then renamed. On object stores the whole object is put at
+once, in one request (several from 100 MB on): nothing appears before the last byte is there. Absence is only what the
+storage says is absent: any other answer is an error, since what "is not there" may be made anew over what is.
+
+A request costs some 30 ms on an object store, so what many files need is asked for once: `list_sizes` is one listing of
+a directory, `read_range` fetches the bytes that are wanted and no others, `in_parallel` overlaps what must be many.
 """
 
 import contextlib
+import contextvars
+import io
 import json
 import os
 import posixpath
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from raypt.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PARALLEL_REQUESTS = 32
+"""Requests under way at a time where many small ones are made: a second for 1,000 at 30 ms."""
+_IN_MEMORY = 64 << 20
+"""Bytes of an object that are kept in memory until it is put; more go through a temporary file."""
+_TEMPORARY = ".tmp-"
+
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec file system of `uri` and the path inside it."""
+    if "://" not in uri:  # a local path may hold any character, "::" (fsspec's chains of URLs) too
+        return LocalFileSystem(), str(Path(uri).absolute())
     fs, path = fsspec.core.url_to_fs(uri)
     return fs, path
 
@@ -38,93 +59,235 @@ def join(uri: str, *parts: str) -> str:
     return posixpath.join(uri.rstrip("/"), *parts)
 
 
-def exists(uri: str) -> bool:
+def info(uri: str) -> dict[str, Any] | None:
+    """What the storage knows of a file or directory (size, type, ...); None only if it says that there is none."""
     fs, path = filesystem(uri)
-    return bool(fs.exists(path))
+    try:
+        return dict(fs.info(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a directory. An error of the storage is raised: it does not mean "no"."""
+    return info(uri) is not None
 
 
 def size(uri: str) -> int:
+    """Bytes of a file; FileNotFoundError if there is none."""
     fs, path = filesystem(uri)
-    return int(fs.size(path))
+    return int(fs.info(path)["size"])
 
 
 def makedirs(uri: str) -> None:
+    """Make a local directory. Object stores have none, and a bucket that does not exist is not made."""
     fs, path = filesystem(uri)
-    fs.makedirs(path, exist_ok=True)
+    if isinstance(fs, LocalFileSystem):
+        fs.makedirs(path, exist_ok=True)
+
+
+def _entries(uri: str) -> list[dict[str, Any]]:
+    fs, path = filesystem(uri)
+    try:
+        found = fs.ls(path, detail=True, refresh=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [e for e in found if not posixpath.basename(e["name"].rstrip("/")).startswith(_TEMPORARY)]
 
 
 def listdir(uri: str) -> list[str]:
     """Sorted names (not paths) of the entries of a directory; empty if there is none. Temporary files are left out."""
-    fs, path = filesystem(uri)
-    if not fs.exists(path):
-        return []
-    names = (posixpath.basename(p.rstrip("/")) for p in fs.ls(path, detail=False, refresh=True))
-    return sorted(n for n in names if not n.startswith(".tmp-"))
+    return sorted(posixpath.basename(e["name"].rstrip("/")) for e in _entries(uri))
+
+
+def list_sizes(uri: str) -> dict[str, int]:
+    """Name -> bytes of the files of a directory, by one listing; empty if there is none."""
+    files = (e for e in _entries(uri) if e["type"] == "file")
+    return {posixpath.basename(e["name"]): int(e["size"]) for e in files}
 
 
 def remove(uri: str) -> None:
     """Delete a file or a directory tree; nothing happens if it is not there."""
     fs, path = filesystem(uri)
-    if fs.exists(path):
+    with contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
 
 
-def open_read(uri: str) -> IO[bytes]:
+def move(uri: str, target: str) -> None:
+    """Rename a file or a directory within one file system."""
     fs, path = filesystem(uri)
-    return fs.open(path, "rb")
+    fs.mv(path, filesystem(target)[1], recursive=True)
+
+
+def open_read(uri: str) -> IO[bytes]:
+    """A file to be read from its beginning to its end."""
+    fs, path = filesystem(uri)
+    return cast(IO[bytes], fs.open(path, "rb"))
+
+
+def open_ranges(uri: str) -> IO[bytes]:
+    """A file of which parts are read: nothing is fetched ahead of what is asked for."""
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        return cast(IO[bytes], fs.open(path, "rb"))
+    return cast(IO[bytes], fs.open(path, "rb", cache_type="none"))
+
+
+def read_range(uri: str, start: int, length: int) -> bytes:
+    """`length` bytes from `start` on; fewer where the file ends."""
+    fs, path = filesystem(uri)
+    if length <= 0:
+        return b""
+    if isinstance(fs, LocalFileSystem):
+        with Path(path).open("rb") as f:
+            f.seek(start)
+            return f.read(length)
+    return bytes(fs.cat_file(path, start=start, end=start + length))
+
+
+def read_ranges(uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """The bytes of several (start, length) of one file, fetched side by side."""
+    if is_local(uri):
+        return [read_range(uri, start, length) for start, length in ranges]
+    return in_parallel(lambda r: read_range(uri, *r), ranges)
+
+
+def in_parallel(fn: Callable[[Item], Result], items: Iterable[Item], workers: int = PARALLEL_REQUESTS) -> list[Result]:
+    """`[fn(x) for x in items]` in threads: for requests, whose time is waiting. The first exception is raised."""
+    items = list(items)
+    if len(items) < 2:
+        return [fn(item) for item in items]
+    with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="storage") as pool:
+        futures = [pool.submit(contextvars.copy_context().run, fn, item) for item in items]
+        return [future.result() for future in futures]
 
 
 @contextlib.contextmanager
 def atomic_write(uri: str) -> Iterator[IO[bytes]]:
     """Open `uri` for writing bytes; it appears whole when the block ends without an exception, else not at all.
 
-    Local files: temporary name in the same directory, fsync, rename. Object stores: the store's own put is atomic, so
-    the temporary object is moved.
+    Local files: temporary name in the same directory, fsync, rename. Object stores: kept in memory or in a temporary
+    file, then put.
     """
     fs, path = filesystem(uri)
+    if not isinstance(fs, LocalFileSystem):
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="raypt-put-") as spool:
+            yield cast(IO[bytes], spool)
+            _put(fs, path, spool)
+        return
     parent, name = posixpath.split(path)
     fs.makedirs(parent, exist_ok=True)
-    tmp = posixpath.join(parent, f".tmp-{uuid.uuid4().hex[:12]}-{name}")
+    temporary = posixpath.join(parent, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}-{name}")
     try:
-        with fs.open(tmp, "wb") as f:
+        with Path(temporary).open("wb") as f:
             yield f
             f.flush()
-            if isinstance(fs, LocalFileSystem):
-                os.fsync(f.fileno())
-        if isinstance(fs, LocalFileSystem):
-            os.replace(tmp, path)
-        else:
-            fs.mv(tmp, path)
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(Exception):
-            fs.rm(tmp)
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
         raise
 
 
+def _put(fs: fsspec.AbstractFileSystem, path: str, spool: "tempfile.SpooledTemporaryFile[bytes]") -> None:
+    spool.flush()
+    if isinstance(spool._file, io.BytesIO):
+        fs.pipe_file(path, spool._file.getvalue())
+    else:
+        fs.put_file(f"/proc/self/fd/{spool.fileno()}", path)
+    fs.invalidate_cache()
+
+
 def write_bytes(uri: str, data: bytes) -> None:
-    with atomic_write(uri) as f:
-        f.write(data)
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        with atomic_write(uri) as f:
+            f.write(data)
+    else:
+        fs.pipe_file(path, data)
 
 
 def read_bytes(uri: str) -> bytes:
-    with open_read(uri) as f:
-        return f.read()
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        return Path(path).read_bytes()
+    return bytes(fs.cat_file(path))
+
+
+def json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def write_json(uri: str, value: Any) -> None:
-    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
+    write_bytes(uri, json_bytes(value))
 
 
 def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
+    """The JSON value of a file. UserError, naming the file, if it is not JSON."""
+    data = read_bytes(uri)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{uri}: damaged: not JSON ({e}); delete it to have it made again") from None
 
 
 def write_parquet(uri: str, table: pa.Table, **options: Any) -> None:
-    """One Parquet file, zstd by default; `options` go to pyarrow.parquet.write_table."""
+    """One Parquet file, zstd and with page checksums by default; `options` go to pyarrow.parquet.write_table."""
     with atomic_write(uri) as f:
-        pq.write_table(table, f, **{"compression": "zstd", **options})
+        pq.write_table(table, f, **{"compression": "zstd", "write_page_checksum": True, **options})
+
+
+def parquet_writer(f: IO[bytes], schema: pa.Schema, **options: Any) -> pq.ParquetWriter:
+    """A writer of row groups as `write_parquet` would write them."""
+    return pq.ParquetWriter(f, schema, **{"compression": "zstd", "write_page_checksum": True, **options})
+
+
+class ParquetReader:
+    """A Parquet file of ours: only what is asked for is fetched, and what is read is checked against its checksums.
+
+    Every method raises UserError, naming the file, where its bytes are not those that were written.
+    """
+
+    def __init__(self, uri: str, f: IO[bytes]) -> None:
+        self.uri = uri
+        options = {"page_checksum_verification": True, "pre_buffer": not is_local(uri)}
+        self._file: pq.ParquetFile = self._checked(lambda: pq.ParquetFile(f, **options))
+
+    def _checked(self, read: Callable[[], Result]) -> Result:
+        try:
+            return read()
+        except (pa.ArrowException, OSError) as e:
+            if isinstance(e, OSError) and e.errno is not None:
+                raise  # the storage's, not the file's
+            raise UserError(f"{self.uri}: damaged Parquet file ({e}); delete it to have it made again") from None
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._file.schema_arrow
+
+    @property
+    def num_rows(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    @property
+    def num_row_groups(self) -> int:
+        return int(self._file.num_row_groups)
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        return self._checked(lambda: self._file.read(columns))
+
+    def read_row_group(self, group: int, columns: list[str] | None = None) -> pa.Table:
+        return self._checked(lambda: self._file.read_row_group(group, columns))
+
+
+@contextlib.contextmanager
+def open_parquet(uri: str) -> Iterator[ParquetReader]:
+    with open_ranges(uri) as f:
+        yield ParquetReader(uri, f)
 
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    with open_read(uri) as f:
-        return pq.read_table(f, columns=columns)
+    """A table, or some of its columns, of a Parquet file of ours (see `ParquetReader`)."""
+    with open_parquet(uri) as file:
+        return file.read(columns)

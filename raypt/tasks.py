@@ -6,7 +6,10 @@ so nothing downstream can depend on the order in which tasks happened to finish.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
@@ -29,6 +32,12 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     return None
 
 
+def cluster_cpus() -> float:
+    """CPUs of the cluster as it is now."""
+    resources: dict[str, float] = ray.cluster_resources()
+    return float(resources.get("CPU", 1))
+
+
 class TaskProgress:
     """Logs `name: done/total, rate, ETA` at most every `every_s` seconds, and once at the end."""
 
@@ -49,8 +58,37 @@ class TaskProgress:
         log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
 
 
+_IN_TASK: ContextVar[bool] = ContextVar("raypt-task", default=False)
+
+
+@dataclass
+class Inline:
+    """What tasks cost that ran in this process, one after the other, for want of a Ray."""
+
+    seconds: float = 0.0
+
+
+INLINE = Inline()
+
+
+def in_task() -> bool:
+    """Whether this code runs as one of many tasks, and not in the one driver."""
+    return _IN_TASK.get()
+
+
+@contextmanager
+def as_task() -> Iterator[None]:
+    """Mark what the block runs as the work of a task."""
+    token = _IN_TASK.set(True)
+    try:
+        yield
+    finally:
+        _IN_TASK.reset(token)
+
+
 def _call(fn: Callable[[Item], Result], item: Item) -> Result:
-    return fn(item)
+    with as_task():
+        return fn(item)
 
 
 def run_tasks(
@@ -74,7 +112,9 @@ def run_tasks(
     if not ray.is_initialized():
         out = []
         for item in items:
-            out.append(fn(item))
+            start = time.perf_counter()
+            out.append(_call(fn, item))
+            INLINE.seconds += time.perf_counter() - start
             progress.add()
         return out
     options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}
@@ -84,7 +124,7 @@ def run_tasks(
         options["label_selector"] = labels
     remote: Any = ray.remote(_call).options(**options)
     function = ray.put(fn)  # pickled once, and any callable will do
-    limit = max_in_flight or max(2, int(2 * ray.cluster_resources().get("CPU", 1) / max(num_cpus, 1e-3)))
+    limit = max_in_flight or max(2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
     results: list[Any] = [None] * len(items)
     pending: dict[Any, int] = {}
     nxt = 0

@@ -1,7 +1,78 @@
-"""For all tests."""
+"""For all tests: what Ray may do, and the markers, which follow from where a test lies and what it starts.
+
+`fast` is what has no other mark: without Ray, all of it in under three minutes on two idle cores. A new test is fast
+until it is named here; one that starts Ray in its own process without being named fails.
+"""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import ray
 
 # A stray call into Ray after a test has shut it down must fail. Ray would start a cluster for it instead, and end the
 # whole process a minute after that cluster is gone.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
+# The first example of a kernel pays for its compilation, and CI's cores are shared: time is no property of the code.
+hypothesis.settings.register_profile("raypt", deadline=None)
+hypothesis.settings.load_profile("raypt")
+
+HERE = Path(__file__).parent
+
+STARTS_RAY = {"local_ray", "cluster", "connected"}
+"""Fixtures that start Ray or join it, wherever they are defined."""
+
+PLACES = {
+    # Drivers, jobs and clusters in processes of their own.
+    "ray": ("jobs/", "training/on_ray/", "tokens/stream/test_dataset_cluster.py"),
+    # Processes are killed, or a raylet goes, while others work.
+    "chaos": (
+        "training/on_ray/test_chaos.py",
+        "training/on_ray/test_elastic.py",
+        "tokens/stream/test_dataset_cluster.py",
+        "tokens/stream/test_order_on_cluster.py",
+        "jobs/test_pretrain.py",
+    ),
+    # Tens of seconds without Ray: process groups under DeepSpeed, studies over thousands of documents.
+    "slow": (
+        "parallel/zero/test_engine.py",
+        "parallel/zero/test_muon.py",
+        "parallel/zero/test_options.py",
+        "parallel/test_comm_clock.py",
+        "training/test_worker.py",
+        "training/checkpoint/test_reshard.py",
+    ),
+}
+"""Files and folders of tests by mark."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.path.relative_to(HERE).as_posix()
+        marks = {mark for mark, places in PLACES.items() if place.startswith(places)}
+        if STARTS_RAY & set(getattr(item, "fixturenames", ())):
+            marks.add("ray")
+            if place == "dedup/test_faults.py":
+                marks.add("chaos")
+        own = {mark.name for mark in item.iter_markers()}
+        for mark in sorted(marks or ({"fast"} if not own & {"ray", "chaos", "slow"} else set())):
+            item.add_marker(mark)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """No fast test starts Ray in this process."""
+    real = ray.init
+    if item.get_closest_marker("fast"):
+
+        def refuse(*args: object, **options: object) -> None:
+            raise AssertionError("a fast test starts Ray: name its fixture or its file in tests/conftest.py")
+
+        ray.init = refuse
+    try:
+        return (yield)
+    finally:
+        ray.init = real

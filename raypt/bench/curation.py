@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 
 from raypt.bench.measure import PeakMemory, Timing, measured, report_line
-from raypt.curation.config import CurationConfig, Stage
+from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.language import LanguageConfig, identify, load_model
 from raypt.curation.tagger import Tagger
 from raypt.text.buffers import TextBatch, byte_lengths, slices
 
-CASCADE: tuple[Stage, ...] = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
+CASCADE: tuple[str, ...] = ("gopher_repetition", "gopher_quality", "c4", "fineweb")
 
 
 def load(corpus: Path, limit: int) -> pa.Table:

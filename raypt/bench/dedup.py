@@ -22,10 +22,11 @@ import ray
 
 from raypt import storage
 from raypt.bench.measure import PeakMemory, Timing, report_line
+from raypt.dedup.clusters import BAND_ROW_BYTES, SORT_FACTOR
 from raypt.dedup.components import star_edges
 from raypt.dedup.config import DedupConfig, ExactConfig, FuzzyConfig
 from raypt.dedup.pipeline import DedupResult, deduplicate
-from raypt.dedup.plan import BAND_ROW_BYTES, SORT_FACTOR, DedupShard
+from raypt.dedup.plan import DedupShard
 from raypt.dedup.scale import Costs, needs, table
 from raypt.dedup.stars import both_ways, large_star, small_star
 from raypt.tasks import run_tasks
@@ -168,7 +169,7 @@ def main(argv: list[str]) -> int:
             )
             files = intermediate_bytes(directory / "work")
             if scale == 1:
-                kept = result.ledger["kept"]["documents"]
+                kept = result.account.kept.documents
                 first = {"clusters": result.report["clusters"], "kept": kept, "peak_rss_mb": round(peak / 1e6)}
                 line = {"section": section, "stages": {k: round(v, 4) for k, v in passes.items()}, **first}
         rows = (args.memory_mb << 20) // (BAND_ROW_BYTES * SORT_FACTOR)

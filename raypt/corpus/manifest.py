@@ -4,74 +4,28 @@ Everything downstream is a function of it: one shard is one row of the curation 
 and half of a document's key. A run writes it once and checks on resume that the files are still the same.
 """
 
+import functools
 import glob
 import itertools
-import posixpath
+import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
-from raypt import storage
-from raypt.corpus.config import CorpusConfig, HtmlConfig, SourceConfig
-from raypt.corpus.formats import read_jsonl
-from raypt.corpus.presets import apply_preset, check_fields
-from raypt.corpus.records import Record
+from raypt import plugins, storage
+from raypt.corpus.config import CorpusConfig, SourceConfig
+from raypt.corpus.cutting import FilePiece, InputFile, Shard, cut_file, group_pieces, shard_bytes_for
+from raypt.corpus.inputs import RUN_SCHEME, Input, checked, input_files, line_files, list_source, read_all_footers
+from raypt.corpus.listing import THREADS
+from raypt.corpus.presets import apply_preset
 from raypt.errors import UserError
+from raypt.outside import redact
 
-VERSION = 1
-RUN_SCHEME = "run:"
-FIRST_RECORD_BYTES = 20_000_000
-"""Longer first records are not read to check a preset's schema."""
-
-COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".rst": "text",
-    ".warc": "warc",
-    ".wet": "warc",
-    ".arc": "warc",
-}
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One input file as the manifest found it; `path` is absolute, or `run:...` for one inside the run directory."""
-
-    source: str
-    path: str
-    format: str
-    size: int
-    etag: str
-    rows: int | None
-
-
-@dataclass(frozen=True)
-class FilePiece:
-    """Part of a file: bytes [start, stop) of lines, row groups [start, stop) of Parquet, or all of it (0, None)."""
-
-    file: int
-    start: int
-    stop: int | None
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A unit of work: pieces of one source, read in order."""
-
-    index: int
-    source: str
-    pieces: tuple[FilePiece, ...]
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -81,11 +35,29 @@ class Manifest:
     sources: tuple[SourceConfig, ...]
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
+    skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By source: files of its paths that are no data, `{reason: {count, first}}`."""
+    readers: dict[str, str] = field(default_factory=dict)
+    """Readers of the user's own, and the hash of the file that each comes from."""
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides which document has which key."""
-        return xxhash.xxh3_128_hexdigest(repr((VERSION, self.sources, self.files, self.shards)).encode())
+        digest = xxhash.xxh3_128(repr((VERSION, self.readers, tuple(map(_shown_source, self.sources)))).encode())
+        for file in self.files:
+            digest.update(repr(_file_words(file)).encode())
+        for shard in self.shards:
+            digest.update(repr((shard.source, [(p.file, p.start, p.stop) for p in shard.pieces])).encode())
+        return digest.hexdigest()
+
+    def shard_key(self, shard: int) -> str:
+        """Hash of everything that decides the records of one shard and their keys."""
+        part = self.shards[shard]
+        source = _shown_source(self.source(part.source)).model_dump(mode="json", exclude={"weight", "priority"})
+        pieces = [(_file_words(self.files[p.file]), p.start, p.stop) for p in part.pieces]
+        readers = {name: self.readers[name] for name in (self.files[p.file].format for p in part.pieces) if ":" in name}
+        words = json.dumps([VERSION, part.index, source, pieces, readers], sort_keys=True, ensure_ascii=False)
+        return xxhash.xxh3_128_hexdigest(words.encode())
 
     def source(self, name: str) -> SourceConfig:
         return next(s for s in self.sources if s.name == name)
@@ -95,52 +67,105 @@ class Manifest:
         return storage.join(run_uri, path.removeprefix(RUN_SCHEME)) if path.startswith(RUN_SCHEME) else path
 
     def to_json(self) -> dict[str, Any]:
+        """A column a list, so that 10^5 files are some megabytes. Without what gives access to the files: see
+        `with_credentials`."""
+        pieces = [p for s in self.shards for p in s.pieces]
         return {
             "version": VERSION,
             "fingerprint": self.fingerprint,
-            "sources": [s.model_dump(mode="json") for s in self.sources],
-            "files": [asdict(f) for f in self.files],
-            "shards": [asdict(s) for s in self.shards],
+            "sources": [_shown_source(s).model_dump(mode="json") for s in self.sources],
+            "skipped": self.skipped,
+            "readers": self.readers,
+            "files": {
+                "source": [f.source for f in self.files],
+                "path": [redact(f.path) for f in self.files],
+                "format": [f.format for f in self.files],
+                "size": [f.size for f in self.files],
+                "etag": [f.etag for f in self.files],
+                "rows": [f.rows for f in self.files],
+            },
+            "shards": {"source": [s.source for s in self.shards], "pieces": [len(s.pieces) for s in self.shards]},
+            "pieces": {
+                "file": [p.file for p in pieces],
+                "start": [p.start for p in pieces],
+                "stop": [p.stop for p in pieces],
+                "size": [p.size for p in pieces],
+            },
         }
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> "Manifest":
-        if value["version"] != VERSION:
+    def from_json(value: Any, uri: str) -> "Manifest":
+        """Inverse of `to_json`.
+
+        Raises:
+            UserError: what is at `uri` is of another version, or is not what was written.
+        """
+        version = value.get("version") if isinstance(value, dict) else None
+        if version != VERSION and isinstance(version, int):
+            raise UserError(f"{uri} has version {version}, this raypt reads {VERSION}: use a new run.dir")
+        try:
+            manifest = _parsed(value)
+            whole = value["fingerprint"] == manifest.fingerprint
+        except (KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
             raise UserError(
-                f"manifest.json has version {value['version']}, this raypt reads {VERSION}: use a new run.dir"
+                f"{uri} is damaged: it is not the list of inputs that this run began with. Document keys depend on it, "
+                "so it is not made anew: restore it, or use a new run.dir"
             )
-        return Manifest(
-            sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
-            files=tuple(InputFile(**f) for f in value["files"]),
-            shards=tuple(
-                Shard(s["index"], s["source"], tuple(FilePiece(**p) for p in s["pieces"])) for s in value["shards"]
-            ),
+        return manifest
+
+    def with_credentials(self, sources: Sequence[SourceConfig]) -> "Manifest":
+        """This manifest with what the paths of `sources` hold and a stored one does not: users, passwords, tokens."""
+        secret = {redact(p): p for s in sources for p in s.paths if redact(p) != p}
+        if not secret:
+            return self
+        by_host = {_host(shown_path): _host(path) for shown_path, path in secret.items()}
+
+        def restored(path: str) -> str:
+            if path in secret:
+                return secret[path]
+            host = _host(path)
+            return by_host[host] + path[len(host) :] if host in by_host else path
+
+        files = tuple(
+            InputFile(f.source, restored(f.path), f.format, f.size, f.etag, f.rows) if f.path != restored(f.path) else f
+            for f in self.files
         )
+        return Manifest(self.sources, files, self.shards, self.skipped, self.readers)
 
 
-def format_of(path: str) -> str | None:
-    """The format a file name stands for, seen through its compression suffix; None if it says nothing."""
-    stem, suffix = posixpath.splitext(path.lower())
-    if suffix in COMPRESSED:
-        stem, suffix = posixpath.splitext(stem)
-    return SUFFIXES.get(suffix)
+def _parsed(value: dict[str, Any]) -> Manifest:
+    files, shards, cuts = value["files"], value["shards"], value["pieces"]
+    columns = [files[k] for k in ("source", "path", "format", "size", "etag", "rows")]
+    pieces = [FilePiece(*p) for p in zip(cuts["file"], cuts["start"], cuts["stop"], cuts["size"], strict=True)]
+    ends = [0, *itertools.accumulate(shards["pieces"])]
+    return Manifest(
+        sources=tuple(SourceConfig.model_validate(s) for s in value["sources"]),
+        files=tuple(InputFile(*f) for f in zip(*columns, strict=True)),
+        shards=tuple(Shard(i, name, tuple(pieces[ends[i] : ends[i + 1]])) for i, name in enumerate(shards["source"])),
+        skipped=value["skipped"],
+        readers=value["readers"],
+    )
 
 
-def expand(pattern: str) -> list[str]:
-    """Files of a path, directory, glob or URI, sorted; scheme kept."""
-    fs, path = storage.filesystem(pattern)
-    if any(c in path for c in "*?[") and not fs.exists(path):
-        found = sorted(p for p in fs.glob(path) if fs.isfile(p))
-    elif fs.isdir(path):
-        found = sorted(p for p in fs.find(path) if format_of(p))
-    else:
-        found = [path] if fs.exists(path) else []
-    return [fs.unstrip_protocol(p) if "://" in pattern else p for p in found]
+def _host(uri: str) -> str:
+    """`scheme://user@host` of a URI."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.split('/', 1)[0]}"
+
+
+def _file_words(file: InputFile) -> list[Any]:
+    return [file.source, redact(file.path), file.format, file.size, file.etag, file.rows]
+
+
+def _shown_source(source: SourceConfig) -> SourceConfig:
+    return source.model_copy(update={"paths": tuple(map(redact, source.paths))})
 
 
 def default_name(source: SourceConfig) -> str:
     """A source's name from its first path: the last component without wildcards and suffixes."""
-    for part in reversed(source.paths[0].removeprefix("builtin:").split("/")):
+    for part in reversed(redact(source.paths[0]).removeprefix("builtin:").split("?")[0].split("/")):
         stem = part.split(".")[0]
         if stem and not glob.has_magic(stem):
             return "".join(c if c.isalnum() or c in "_-." else "-" for c in stem)
@@ -164,150 +189,40 @@ def name_sources(sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
     return tuple(out)
 
 
-def _etag(uri: str, info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"):
-        if info.get(key) is not None:
-            return f"{key.lower()}:{info[key]}"
-    return ""
-
-
-def _content_hash(uri: str) -> str:
-    digest = xxhash.xxh3_128()
-    with storage.open_read(uri) as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return f"xxh3:{digest.hexdigest()}"
-
-
-def check_parquet_columns(schema: pa.Schema, source: SourceConfig, uri: str, key: str) -> None:
-    column = source.text_field.split(".")[0]
-    if column not in schema.names:
-        raise UserError(
-            f"{key}.text_field: {uri} has no column {source.text_field!r}; its columns are {', '.join(schema.names)}"
-        )
-
-
-def _first_record(uri: str, limit: int | None) -> dict[str, Any] | None:
-    for item in itertools.islice(read_jsonl(uri, 0, None, limit=limit, html=HtmlConfig()), 100):
-        if isinstance(item, Record):
-            return item.fields
-    return None
-
-
-def _list_files(source: SourceConfig, key: str, run_uri: str) -> Iterator[tuple[InputFile, str]]:
-    listed = 0
-    for i, pattern in enumerate(source.paths):
-        inside_run = pattern.startswith(RUN_SCHEME)
-        where = storage.join(run_uri, pattern.removeprefix(RUN_SCHEME)) if inside_run else storage.absolute(pattern)
-        uris = expand(where)
-        if not uris:
-            raise UserError(f"{key}.paths[{i}]: no file matches {pattern!r}")
-        for uri in uris:
-            kind = source.format if source.format != "auto" else format_of(uri)
-            if kind is None:
-                raise UserError(
-                    f"{key}.format: cannot tell the format of {uri} from its name; "
-                    "set it to jsonl, parquet, text, lines or warc"
-                )
-            fs, path = storage.filesystem(uri)
-            info = fs.info(path)
-            rows = None
-            if kind == "parquet" and info["size"]:
-                try:
-                    with storage.open_read(uri) as f:
-                        metadata = pq.read_metadata(f)
-                except (pa.ArrowInvalid, OSError) as e:
-                    raise UserError(f"{key}.paths[{i}]: {uri} is not a readable Parquet file: {e}") from None
-                check_fields(source, metadata.schema.to_arrow_schema().names, uri, key)
-                check_parquet_columns(metadata.schema.to_arrow_schema(), source, uri, key)
-                rows = metadata.num_rows
-            elif kind == "jsonl" and source.preset and not listed:
-                first = _first_record(uri, FIRST_RECORD_BYTES)
-                if first is not None:
-                    check_fields(source, first, uri, key)
-            listed += 1
-            etag = _content_hash(uri) if inside_run else _etag(uri, info)
-            name = RUN_SCHEME + uri.removeprefix(run_uri).lstrip("/") if inside_run else uri
-            yield InputFile(source.name, name, kind, int(info["size"]), etag, rows), uri
-
-
-def _cut(file: int, info: InputFile, uri: str, target: int) -> Iterator[tuple[FilePiece, int]]:
-    """Pieces of one file with their sizes in stored bytes."""
-    if info.format == "parquet" and info.size:
-        with storage.open_read(uri) as f:
-            metadata = pq.read_metadata(f)
-        start = size = 0
-        for group in range(metadata.num_row_groups):
-            row_group = metadata.row_group(group)
-            stored = sum(row_group.column(c).total_compressed_size for c in range(row_group.num_columns))
-            if size and size + stored > target:
-                yield FilePiece(file, start, group), size
-                start, size = group, 0
-            size += stored
-        yield FilePiece(file, start, metadata.num_row_groups), size
-    elif info.format in ("jsonl", "lines") and not uri.endswith(COMPRESSED) and info.size > target:
-        cuts = max(1, round(info.size / target))
-        edges = [info.size * i // cuts for i in range(cuts + 1)]
-        for start, stop in itertools.pairwise(edges):
-            yield FilePiece(file, start, stop), stop - start
-    else:
-        yield FilePiece(file, 0, None), info.size
-
-
-def _default_shard_bytes(total: int) -> int:
-    """Enough shards to keep a small machine busy and to let training begin early, none so large that a retry hurts."""
-    return min(max(total // 64, 128 << 10), 64 << 20)
-
-
 def build_manifest(config: CorpusConfig, run_uri: str, key: str = "corpus.sources") -> Manifest:
     """List, check and cut the inputs. `key` is where the sources stand in the configuration, for messages.
+
+    One listing a directory, and two requests a Parquet file, many at a time.
 
     Raises:
         UserError: a path that matches nothing, a format that cannot be told, a Parquet file without the text column,
             files that are not the data set their preset names.
     """
     sources = name_sources(tuple(apply_preset(s, f"corpus.sources[{n}]") for n, s in enumerate(config.sources)))
-    listed = [list(_list_files(s, f"{key}[{n}]", run_uri)) for n, s in enumerate(sources)]
-    target = config.shard_bytes or _default_shard_bytes(sum(info.size for found in listed for info, _ in found))
+    keys = [f"{key}[{n}]" for n in range(len(sources))]
+    with ThreadPoolExecutor(THREADS) as pool:
+        run_uris, broken = itertools.repeat(run_uri), itertools.repeat(config.broken_files)
+        inputs: list[Input] = list(pool.map(list_source, sources, keys, run_uris, broken))
+    footers = read_all_footers(inputs, config)
+    sources = tuple(checked(listed, footers, config) for listed in inputs)
+    found = [list(input_files(listed, footers, run_uri)) for listed in inputs]
+    target = shard_bytes_for(sum(f.size for part in found for f in part), config.shard_bytes)
     files: list[InputFile] = []
     shards: list[Shard] = []
-    for source, found in zip(sources, listed, strict=True):
-        group: list[FilePiece] = []
-        size = 0
-
-        def flush(name: str = source.name) -> None:
-            nonlocal group, size
-            if group:
-                shards.append(Shard(len(shards), name, tuple(group)))
-            group, size = [], 0
-
-        for info, uri in found:
-            files.append(info)
-            for piece, stored in _cut(len(files) - 1, info, uri, target):
-                if group and size + stored > target:
-                    flush()
-                group.append(piece)
-                size += stored
-        flush()
-    return Manifest(sources, tuple(files), tuple(shards))
-
-
-def check_unchanged(manifest: Manifest, run_uri: str) -> None:
-    """Raise UserError if an input file is gone or differs from what the manifest recorded."""
-    for i, known in enumerate(manifest.files):
-        uri = manifest.file_uri(i, run_uri)
-        fs, path = storage.filesystem(uri)
-        what = None
-        if not fs.exists(path):
-            what = "is gone"
-        else:
-            info = fs.info(path)
-            if int(info["size"]) != known.size:
-                what = f"had {known.size} bytes, now has {info['size']}"
-            elif not known.path.startswith(RUN_SCHEME) and _etag(uri, info) != known.etag:
-                what = f"was changed ({known.etag} is now {_etag(uri, info)})"
-        if what:
-            raise UserError(
-                f"{uri} {what} since this run started: a resumed run must see the same input. Restore the file, or "
-                "start a new run with another run.name or run.dir"
-            )
+    for source, listed, part in zip(sources, inputs, found, strict=True):
+        by_bytes = line_files(listed, part, source, target)
+        pieces = (
+            piece
+            for n, (info, (place, _)) in enumerate(zip(part, listed.files, strict=True), start=len(files))
+            for piece in cut_file(n, info, footers.get(place.uri), place.uri in by_bytes, target)
+        )
+        shards += group_pieces(pieces, source.name, len(shards), target)
+        files += part
+    skipped = {
+        i.source.name: {r: {"count": n, "first": i.skipped.examples[r]} for r, n in i.skipped.counts.items()}
+        for i in inputs
+        if i.skipped.counts
+    }
+    own = [s.format for s in sources if plugins.is_plugin(s.format)]
+    readers = {name: plugins.fingerprint(name, f"{key}[].format") for name in own}
+    return Manifest(sources, tuple(files), tuple(shards), skipped, readers)

@@ -7,74 +7,15 @@ source that were left at their defaults and adds the data set's metadata as colu
 import ast
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from raypt.corpus.config import SourceConfig
+from raypt.corpus.data_sets import PRESETS, Preset
 from raypt.errors import UserError
+from raypt.outside import redact, shown
 
 MAX_LITERAL_CHARS = 65_536
 """Longest Python literal that is parsed; parsing costs memory and stack in proportion to it."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Where a data set keeps what (dotted paths), and the top-level fields by which it is recognised."""
-
-    data_set: str
-    text_field: str
-    fields: tuple[str, ...]
-    """Top-level fields that every record has."""
-    id_field: str | None = None
-    url_field: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
-    """Columns to carry, as `name: path`."""
-    literals: tuple[str, ...] = ()
-    """Top-level fields that hold a Python literal as a string."""
-
-
-PRESETS: dict[str, Preset] = {
-    # Gao et al. 2020. meta is an object with the name of the component.
-    "pile": Preset(
-        "The Pile",
-        text_field="text",
-        fields=("text", "meta"),
-        columns={"pile_set_name": "meta.pile_set_name"},
-    ),
-    # Soboleva et al. 2023.
-    "slimpajama": Preset(
-        "SlimPajama",
-        text_field="text",
-        fields=("text", "meta"),
-        columns={"redpajama_set_name": "meta.redpajama_set_name"},
-    ),
-    # Penedo et al. 2023, tiiuae/falcon-refinedweb. The text is in `content`.
-    "refinedweb": Preset(
-        "RefinedWeb",
-        text_field="content",
-        fields=("content", "url", "timestamp", "dump", "segment"),
-        url_field="url",
-        columns={"timestamp": "timestamp", "dump": "dump", "segment": "segment"},
-    ),
-    # Nguyen et al. 2023. `source` (mC4 or an OSCAR release) would collide with the name of the source.
-    "culturax": Preset(
-        "CulturaX",
-        text_field="text",
-        fields=("text", "timestamp", "url", "source"),
-        url_field="url",
-        columns={"timestamp": "timestamp", "culturax_source": "source"},
-    ),
-    # Laurençon et al. 2022. meta is str() of a Python dict, whose keys depend on the component.
-    "roots": Preset(
-        "ROOTS",
-        text_field="text",
-        fields=("text", "meta"),
-        id_field="meta.id",
-        url_field="meta.url",
-        columns={"source_dataset": "meta.source_dataset", "title": "meta.title", "type": "meta.type"},
-        literals=("meta",),
-    ),
-}
 
 
 def preset_of(source: SourceConfig, key: str) -> Preset | None:
@@ -99,7 +40,27 @@ def apply_preset(source: SourceConfig, key: str) -> SourceConfig:
         for name in ("text_field", "id_field", "url_field")
         if getattr(source, name) == defaults[name]
     }
-    return source.model_copy(update={**filled, "columns": {**preset.columns, **source.columns}})
+    types = {name: kind for name, kind in preset.types.items() if name not in source.columns}
+    return source.model_copy(
+        update={
+            **filled,
+            "columns": {**preset.columns, **source.columns},
+            "column_types": {**types, **source.column_types},
+        }
+    )
+
+
+def is_passed_over(source: SourceConfig, uri: str) -> bool:
+    """Whether a file lies in a directory of its data set that holds something else than documents."""
+    preset = PRESETS.get(source.preset or "")
+    return preset is not None and not set(preset.beside).isdisjoint(uri.split("/")[:-1])
+
+
+def document_columns(sources: Iterable[SourceConfig]) -> frozenset[str]:
+    """Columns, beside the text, of the documents that are read from these sources."""
+    presets = [(source, PRESETS.get(source.preset or "")) for source in sources]
+    carried = {name for source, preset in presets for name in (*source.columns, *(preset.columns if preset else ()))}
+    return frozenset(carried | {"doc_key", "id", "source", "url"})
 
 
 def check_fields(source: SourceConfig, names: Iterable[str], uri: str, key: str) -> None:
@@ -111,13 +72,18 @@ def check_fields(source: SourceConfig, names: Iterable[str], uri: str, key: str)
     missing = [name for name in preset.fields if name not in present]
     if not missing:
         return
-    fits = [name for name, other in PRESETS.items() if all(f in present for f in other.fields)]
-    hint = (
-        f"; these are the fields of preset {' or '.join(fits)}" if fits else "; leave `preset` out and set text_field"
-    )
+    # Of the presets that fit, those that ask for most: nearly every file has what the others ask for.
+    fitting = {name: len(other.fields) for name, other in PRESETS.items() if all(f in present for f in other.fields)}
+    most = max(fitting.values(), default=0)
+    fits = [name for name, count in fitting.items() if count == most > 1]
+    hint = "; leave `preset` out and set text_field"
+    if fits:
+        hint = f"; these are the fields of preset {' or '.join(fits)}"
+    elif preset.note:
+        hint = f"; {preset.note}"
     raise UserError(
-        f"{key}.preset: {uri} is not {preset.data_set}: "
-        f"it lacks {', '.join(missing)} and has {', '.join(present)}{hint}"
+        f"{key}.preset: {redact(uri)} is not {preset.data_set}: "
+        f"it lacks {', '.join(missing)} and has {', '.join(shown(str(n), 60) for n in present[:50])}{hint}"
     )
 
 
@@ -129,6 +95,11 @@ def parse_literal(value: str) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def has_literals(source: SourceConfig) -> bool:
+    """Whether fields of the source's records hold Python literals."""
+    return source.preset in PRESETS and bool(PRESETS[source.preset].literals)
 
 
 def decode_fields(source: SourceConfig, fields: dict[str, Any]) -> dict[str, Any]:

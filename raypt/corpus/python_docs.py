@@ -20,7 +20,7 @@ import xxhash
 
 from raypt import storage
 from raypt.corpus.config import BuiltinConfig, SourceConfig
-from raypt.corpus.manifest import RUN_SCHEME
+from raypt.corpus.inputs import RUN_SCHEME
 from raypt.tasks import run_tasks
 
 NAME = "python-docs"

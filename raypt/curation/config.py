@@ -1,11 +1,16 @@
 """Configuration of the curation stages."""
 
-from typing import Any, Literal, get_args
+import difflib
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from raypt import plugins
+from raypt.curation.base import StageSettings
+from raypt.curation.custom import FunctionStage, custom_stage, mistakes
 from raypt.curation.language import LanguageConfig
 from raypt.curation.pii.config import PiiConfig
+from raypt.curation.plan import Entry, Stage, StageEntry, check_inputs, check_order, split_name
 from raypt.curation.presets import BY_LANGUAGE, PRESETS
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.rules.bad_words import BadWords
@@ -13,6 +18,9 @@ from raypt.curation.rules.base import RuleSettings
 from raypt.curation.rules.c4 import C4
 from raypt.curation.rules.character_repetition import CharacterRepetition
 from raypt.curation.rules.characters import Characters
+from raypt.curation.rules.columns import Columns
+from raypt.curation.rules.dclm_quality import DclmQuality
+from raypt.curation.rules.dclm_repetition import DclmRepetition
 from raypt.curation.rules.fineweb import FineWeb
 from raypt.curation.rules.gopher_quality import GopherQuality
 from raypt.curation.rules.gopher_repetition import GopherRepetition
@@ -22,26 +30,6 @@ from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.curation.rules.repeated_phrases import RepeatedPhrases
 from raypt.curation.rules.url import UrlFilter
 from raypt.settings import Settings
-
-Stage = Literal[
-    "url",
-    "language",
-    "length",
-    "characters",
-    "gopher_repetition",
-    "gopher_quality",
-    "character_repetition",
-    "c4",
-    "refinedweb_lines",
-    "repeated_phrases",
-    "fineweb",
-    "bad_words",
-    "keywords",
-    "quality",
-    "pii",
-]
-
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -59,11 +47,28 @@ class CurationConfig(Settings):
     preset: str | None = None
     """Start from the order and the values of a published recipe; any value given beside it wins. One of: gopher, c4,
     fineweb, refinedweb, dclm, chinese, documentation (looser, for the reference pages of software)."""
-    stages: tuple[Stage, ...] = ("language", "gopher_repetition", "gopher_quality", "c4", "quality", "pii")
+    stages: tuple[Entry, ...] = (
+        "language",
+        "gopher_repetition",
+        "gopher_quality",
+        "c4",
+        "quality",
+        "pii",
+    )
     """Stages that run, in this order, each on the text as the ones before it left it (c4, refinedweb_lines,
     repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that is not named is
-    off. Known: url, language, length, characters, gopher_repetition, gopher_quality, character_repetition,
-    c4, refinedweb_lines, repeated_phrases, fineweb, bad_words, keywords, quality, pii."""
+    off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one of your own; or
+    a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the documents that
+    meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, language, length, characters,
+    gopher_repetition, gopher_quality, dclm_repetition, dclm_quality, character_repetition, c4, refinedweb_lines,
+    repeated_phrases, fineweb, bad_words, keywords, quality, pii."""
+    custom: tuple[Entry, ...] = ()
+    """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
+    A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
+    an array of reasons or of numbers, or a class like those of raypt/curation/rules: see raypt/curation/README.md."""
+    columns: Columns = Columns()
+    """Bounds on carried numbers by column: `{edu_score: {min: 3}}`. The stage runs first if `stages` does not name
+    it."""
     url: UrlFilter = UrlFilter()
     """Blocked domains, and words in the URL."""
     language: LanguageConfig = LanguageConfig()
@@ -76,6 +81,10 @@ class CurationConfig(Settings):
     """Repeated lines, paragraphs and n-grams."""
     gopher_quality: GopherQuality = GopherQuality()
     """Length, words, symbols, stop words."""
+    dclm_quality: DclmQuality = DclmQuality()
+    """Gopher's quality rules as DCLM reads them."""
+    dclm_repetition: DclmRepetition = DclmRepetition()
+    """Gopher's repetition rules as DCLM reads them."""
     character_repetition: CharacterRepetition = CharacterRepetition()
     """Repeated character n-grams."""
     c4: C4 = C4()
@@ -110,19 +119,11 @@ class CurationConfig(Settings):
         beneath = _merged({"by_language": BY_LANGUAGE}, PRESETS[name] if name is not None else {})
         return _merged(beneath, values)
 
-    @field_validator("stages")
-    @classmethod
-    def _stages_once(cls, value: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        twice = {name for name in value if value.count(name) > 1}
-        if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} is named more than once")
-        return value
-
     @model_validator(mode="after")
     def _overrides_exist(self) -> "CurationConfig":
         for language, stages in self.by_language.items():
             for stage, values in stages.items():
-                settings = getattr(self, stage, None) if stage in STAGES else None
+                settings = getattr(self, stage) if stage in self.known_stages() else None
                 keys = [b.key for b in settings.bounds()] if isinstance(settings, RuleSettings) else []
                 if not keys:
                     raise ValueError(f"by_language.{language}.{stage}: no stage with thresholds has this name")
@@ -131,7 +132,101 @@ class CurationConfig(Settings):
                         raise ValueError(f"by_language.{language}.{stage}.{key}: not one of {', '.join(keys)}")
         return self
 
-    def rule_stages(self) -> list[RuleSettings]:
-        """Settings of the stages that are on and bound metrics, in order."""
-        sections = (getattr(self, stage) for stage in self.stages)
-        return [section for section in sections if isinstance(section, RuleSettings)]
+    @model_validator(mode="after")
+    def _stages_can_run(self) -> "CurationConfig":
+        stages = self.plan()
+        names = [stage.name for stage in stages]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(
+                f"stages: {', '.join(sorted(twice))} is named more than once; a further turn of a stage is named "
+                "<stage>@<label>"
+            )
+        once = [stage.settings.stage for stage in stages if not stage.settings.repeatable]
+        again = {name for name in once if once.count(name) > 1}
+        if again:
+            raise ValueError(f"stages: {', '.join(sorted(again))} is named more than once, and can only run once")
+        check_order(stages, language_known=self.language.assume is not None)
+        return self
+
+    @classmethod
+    def known_stages(cls) -> list[str]:
+        """Names of the stages that come with raypt: the sections of this configuration that are stages."""
+        fields = cls.model_fields.items()
+        return [n for n, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, StageSettings)]
+
+    def _entries(self) -> list[tuple[StageEntry, str]]:
+        """Every turn of a stage in order, and the key that names it."""
+
+        def entry(value: Entry) -> StageEntry:
+            return StageEntry(stage=value) if isinstance(value, str) else value
+
+        custom = [(entry(value), f"curation.custom[{i}]") for i, value in enumerate(self.custom)]
+        out: list[tuple[StageEntry, str]] = []
+        placed = False
+        for i, value in enumerate(self.stages):
+            if value == "custom":
+                out += custom
+                placed = True
+            else:
+                out.append((entry(value), f"curation.stages[{i}]"))
+        if self.columns.bounds and not any(e.stage == "columns" for e, _ in out):
+            out.insert(0, (StageEntry(stage="columns"), "curation.columns"))
+        return out if placed else out + custom
+
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages that run, in order.
+
+        Raises:
+            ValueError: a stage that raypt does not have.
+            UserError: code of the user's own that cannot be imported, or settings that it does not take.
+        """
+        return tuple(self._stage(entry, key) for entry, key in self._entries())
+
+    def _stage(self, entry: StageEntry, key: str) -> Stage:
+        base, name = split_name(entry.stage)
+        if plugins.is_plugin(base):
+            settings = custom_stage(base, entry.settings, key)
+            own = base.rpartition(":")[2] if isinstance(settings, FunctionStage) else settings.stage
+            return Stage(own + name.removeprefix(base), settings, {}, entry.when)
+        known = self.known_stages()
+        if base not in known:
+            near = difflib.get_close_matches(base, known, 1, 0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"stages: there is no stage {base!r}{hint} The stages are {', '.join(known)}, and your own by "
+                "package.module:name"
+            )
+        settings = getattr(self, base)
+        if entry.settings:
+            try:
+                settings = type(settings).model_validate(_merged(settings.model_dump(), entry.settings))
+            except ValidationError as e:
+                raise ValueError(f"stages: the settings of {name} are wrong: {mistakes(e)}") from None
+        overrides = {language: stages[base] for language, stages in self.by_language.items() if base in stages}
+        return Stage(name, settings, overrides, entry.when)
+
+    def check_inputs(self, carried: frozenset[str]) -> None:
+        """ValueError if the documents of a run, which have the columns `carried`, lack what a rule asks for."""
+        check_inputs(self.plan(), carried, language_known=self.language.assume is not None)
+
+    def user_code(self) -> list[tuple[str, str]]:
+        """`(key, package.module:name)` of every stage of the user's own."""
+        named = [(key, split_name(entry.stage)[0]) for entry, key in self._entries()]
+        return [(key, name) for key, name in named if plugins.is_plugin(name)]
+
+    def tagging_settings(self) -> dict[str, Any]:
+        """The settings that decide the attributes and the text of a tagged document: no thresholds."""
+        stages: list[Any] = []
+        for stage in self.plan():
+            measured = stage.settings.model_dump(mode="json", exclude=set(stage.settings.decides()))
+            when = {column: condition.model_dump(mode="json") for column, condition in stage.when.items()}
+            stages.append({"name": stage.name, "settings": measured, "when": when})
+        code = {name: plugins.fingerprint(name, key) for key, name in self.user_code()}
+        given = self.language.model_dump(mode="json", include={"assume"})
+        return {"stages": stages, "code": code, "language": given}
+
+    def deciding_settings(self) -> dict[str, Any]:
+        """The settings that decide, over attributes, which documents are kept."""
+        stages = [{"name": s.name, "settings": s.settings.model_dump(mode="json")} for s in self.plan()]
+        return {"stages": stages, "by_language": self.by_language}

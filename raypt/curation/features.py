@@ -14,9 +14,9 @@ PUNCT_ONLY = 8
 UNSPACED = 16  # a character of a script written without spaces
 NO_STOPS = 32  # ... which has no sentence-final punctuation either
 AFTER_SPACE = 64  # white space or the start of the document comes before
+KEPT_STOP = 128  # a word with the full stop after it: an initial ("J."), an abbreviation ("e.g.")
 
 # Line flags.
-BULLET = 1  # starts with a bullet
 ELLIPSIS_END = 2  # ends with "..." or "…"
 STOP_END = 4  # ends with sentence-final punctuation, a closing quotation mark after it allowed
 QUOTE_END = 8  # ends with a quotation mark or a closing bracket of CJK
@@ -25,8 +25,6 @@ NO_STOPS_END = 16  # ends with a letter of a script without sentence-final punct
 # Columns of `Features.counts`.
 CHARS, SPACES, ALPHAS, DIGITS, UPPERS, SYMBOLS, UNSPACEDS, HASHES, ELLIPSES, BREAKS = range(10)
 COUNTS = 10
-
-BULLETS = "•‣▪●◦⁃-*"
 
 
 @dataclass(frozen=True)

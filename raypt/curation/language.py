@@ -1,9 +1,9 @@
 """Language identification with fastText's lid.176 (Joulin et al. 2016), and thresholds on its score by language."""
 
 import functools
-import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,10 @@ from pydantic import Field
 
 from raypt import storage
 from raypt.curation import fasttext_file
+from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.lid_text import question_lines
+from raypt.curation.view import Measured, View
 from raypt.errors import UserError
-from raypt.settings import Settings
 from raypt.text.buffers import TextBatch
 
 BUILTIN_MODEL = Path(__file__).parent / "assets" / "lid.176.ftz"
@@ -20,8 +22,13 @@ BUILTIN_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e
 _PREFIX = "__label__"
 
 
-class LanguageConfig(Settings):
-    """Which language a document is in, and which languages are kept."""
+class LanguageConfig(StageSettings):
+    """Which language a document is in, and which languages are kept. Attributes: `lang` string, `lang_score`
+    float32."""
+
+    stage: ClassVar[str] = "language"
+    repeatable: ClassVar[bool] = False
+    adds: ClassVar[tuple[str, ...]] = ("lang", "lang_score")
 
     model: str | None = None
     """Path of another fastText language model; None: lid.176, which comes with raypt (codes of ISO 639-1 where there is
@@ -41,6 +48,25 @@ class LanguageConfig(Settings):
     assume: str | None = None
     """Language of all documents when the `language` stage is off and the input has no `lang` column."""
 
+    def decides(self) -> frozenset[str]:
+        """Which languages are kept, and how surely they must be known."""
+        return frozenset(("keep", "score_min", "score_min_by_language"))
+
+    def load(self, artefact: str | None) -> Any:
+        """The fastText model."""
+        return load_model(self)
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """Language and score of every document."""
+        lang, score = identify(view.text, self)
+        return Measured(columns={"lang": lang, "lang_score": pa.array(score)})
+
+    def failures(self, attributes: Attributes, settled: Any = None) -> Iterator[tuple[str, np.ndarray]]:
+        """`keep` (another language), `score_min` (not surely any language)."""
+        score = attributes.column("lang_score").to_numpy(zero_copy_only=False)
+        for rule, fails in rejections(attributes.column("lang"), score, self).items():
+            yield rule, fails & ~np.isnan(score)  # without a score nothing was looked at: the stage passed it
+
 
 @functools.cache
 def _load(path: str, expected: fasttext_file.Expected | None) -> Any:
@@ -58,17 +84,6 @@ def load_model(config: LanguageConfig) -> Any:
     return _load(storage.filesystem(config.model)[1], expected)
 
 
-def _single_lines(text: TextBatch, max_bytes: int | None) -> list[str]:
-    """Documents with line feeds turned into spaces (fastText stops at the first one), each ended by one."""
-    start = int(text.offsets[0])
-    data = text.data[start : start + text.nbytes].copy()
-    data[data == 0x0A] = 0x20
-    raw, offsets = data.tobytes(), (text.offsets - start).tolist()
-    limit = len(raw) if max_bytes is None else max_bytes
-    spans = itertools.pairwise(offsets)
-    return [raw[a : min(b, a + limit)].decode("utf-8", "ignore") + "\n" for a, b in spans]
-
-
 def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndarray]:
     """`(string[n] code of the most probable language, float32[n] its probability)`.
 
@@ -77,7 +92,7 @@ def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndar
     predict = load_model(config).f.predict
     labels: list[str | None] = []
     scores = np.zeros(len(text), np.float32)
-    for i, line in enumerate(_single_lines(text, config.max_bytes)):
+    for i, line in enumerate(question_lines(text, config.max_bytes)):
         best = [] if line.isspace() else predict(line, 1, 0.0, "strict")
         labels.append(best[0][1].removeprefix(_PREFIX) if best else None)
         scores[i] = min(best[0][0], 1.0) if best else 0.0  # fastText's rounding can exceed 1
@@ -85,11 +100,11 @@ def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndar
 
 
 def rejections(lang: pa.Array, score: np.ndarray, config: LanguageConfig) -> dict[str, np.ndarray]:
-    """bool[n] by reason: `language.keep` (another language), `language.score_min` (not surely any language)."""
+    """bool[n] by rule: `keep` (another language), `score_min` (not surely any language)."""
     codes = lang.dictionary_encode()
     names: list[str | None] = [*codes.dictionary.to_pylist(), None]
     index = codes.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
     kept = np.array([config.keep is None or name in config.keep for name in names])
     bounds = [config.score_min_by_language.get(name or "", config.score_min) for name in names]
     floor = np.array([np.nan if b is None else b for b in bounds])
-    return {"language.keep": ~kept[index], "language.score_min": score.astype(np.float64) < floor[index]}
+    return {"keep": ~kept[index], "score_min": score.astype(np.float64) < floor[index]}

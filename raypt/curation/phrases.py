@@ -16,6 +16,7 @@ from raypt.errors import UserError
 from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.buffers import TextBatch
+from raypt.text.utf8 import character, character_start
 
 
 @dataclass(frozen=True)
@@ -99,23 +100,11 @@ def groups_in(data, start, end, classes, goto, masks):  # type: ignore[no-untype
 
 
 @kernel
-def _code_point(data, p):  # type: ignore[no-untyped-def]
-    b = data[p]
-    if b < 0x80:
-        return np.int64(b)
-    n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
-    c = np.int64(b & (0xFF >> (n + 1)))
-    for m in range(1, n):
-        c = c << 6 | data[p + m] & 0x3F
-    return c
-
-
-@kernel
 def _joins(data, left, right, pages, blocks):  # type: ignore[no-untyped-def]
     """Whether the characters at byte positions left and right belong to one word of a spaced script."""
     word = np.uint16(u.ALPHA | u.DIGIT | u.EXTEND)
     for p in (left, right):
-        c = _code_point(data, p)
+        c, _ = character(data, p)
         flags = blocks[pages[c >> 8], c & 0xFF]
         if flags & u.UNSPACED or not (flags & word or c == 0x5F):
             return False
@@ -125,19 +114,9 @@ def _joins(data, left, right, pages, blocks):  # type: ignore[no-untyped-def]
 @kernel
 def _is_whole(data, start, end, doc_start, doc_end, pages, blocks):  # type: ignore[no-untyped-def]
     """Whether data[start:end] begins and ends at word boundaries (anywhere in unspaced scripts)."""
-    if start > doc_start:
-        p = start - 1
-        while p > doc_start and data[p] & 0xC0 == 0x80:
-            p -= 1
-        if _joins(data, p, start, pages, blocks):
-            return False
-    if end < doc_end:
-        p = end - 1
-        while p > start and data[p] & 0xC0 == 0x80:
-            p -= 1
-        if _joins(data, p, end, pages, blocks):
-            return False
-    return True
+    if start > doc_start and _joins(data, character_start(data, start - 1, doc_start), start, pages, blocks):
+        return False
+    return end >= doc_end or not _joins(data, character_start(data, end - 1, start), end, pages, blocks)
 
 
 @kernel
@@ -171,10 +150,11 @@ def count_matches(text: pa.Array, phrases: Sequence[str], *, whole_words: bool) 
     if not "".join(phrases).isascii():
         text = pc.utf8_lower(text)
     batch = TextBatch.from_arrow(text)
-    return _count_matches(
+    counts: np.ndarray = _count_matches(
         batch.data, batch.offsets, table.classes, table.goto, table.phrase, table.link, table.lengths, whole_words,
         *u.tables(),
     )  # fmt: skip
+    return counts
 
 
 def read_list(uri: str, key: str) -> tuple[str, ...]:

@@ -8,8 +8,6 @@ import numpy as np
 from raypt.curation.features import (
     ALPHAS,
     BREAKS,
-    BULLET,
-    BULLETS,
     CHARS,
     COUNTS,
     DIGITS,
@@ -32,6 +30,7 @@ from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.buffers import TextBatch
 from raypt.text.hashing import hash_bytes
+from raypt.text.utf8 import character_start, decode, width_of
 
 _DOT = 0x2E
 
@@ -48,14 +47,12 @@ def _decode(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyp
             cls[k] = blocks[0, b]
             i += 1
         else:
-            n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
+            n = width_of(b)
             if i + n > end:  # not UTF-8: cannot happen in an Arrow string, but must not read beyond the buffer
                 cls[k] = 0
                 i = end
             else:
-                c = b & (0xFF >> (n + 1))
-                for m in range(1, n):
-                    c = c << 6 | data[i + m] & 0x3F
+                c, n = decode(data, i)
                 cls[k] = blocks[pages[c >> 8], c & 0xFF] if c < 0x110000 else 0
                 i += n
         k += 1
@@ -66,16 +63,11 @@ def _decode(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyp
 @kernel
 def _last_char(data, start, end, pages, blocks):  # type: ignore[no-untyped-def]
     """(class bits, byte position) of the last character of data[start:end], not empty."""
-    p = end - 1
-    while p > start and data[p] & 0xC0 == 0x80:
-        p -= 1
+    p = character_start(data, end - 1, start)
     b = data[p]
     if b < 0x80:
         return blocks[0, b], p
-    n = end - p
-    c = b & (0xFF >> (n + 1))
-    for m in range(1, n):
-        c = c << 6 | data[p + m] & 0x3F
+    c, _ = decode(data, p)
     return (blocks[pages[c >> 8], c & 0xFF] if c < 0x110000 else blocks[0, 0]), p
 
 
@@ -100,19 +92,6 @@ def end_flags(data, start, end, pages, blocks):  # type: ignore[no-untyped-def]
     if last & u.NO_STOPS:
         flags |= NO_STOPS_END
     return flags
-
-
-@kernel
-def _starts_with_bullet(data, start, end, bullets):  # type: ignore[no-untyped-def]
-    for bullet in bullets:
-        n = 1 if bullet < 0x100 else 3
-        if start + n <= end:
-            first = np.int64(0)
-            for i in range(start, start + n):
-                first = first << 8 | data[i]
-            if first == bullet:
-                return True
-    return False
 
 
 @kernel
@@ -155,7 +134,7 @@ def _count(chars, data, start, end, cls, counts):  # type: ignore[no-untyped-def
 
 @kernel
 def _scan(  # type: ignore[no-untyped-def]
-    data, offsets, pages, blocks, bullets, cls, pos, counts, token_offsets, t_hash, t_chars, t_start, t_flags,
+    data, offsets, pages, blocks, cls, pos, counts, token_offsets, t_hash, t_chars, t_start, t_flags,
     line_offsets, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens,
 ):  # fmt: skip
     n = lines = 0
@@ -223,8 +202,6 @@ def _scan(  # type: ignore[no-untyped-def]
             else:
                 l_bytes[lines, 2], l_bytes[lines, 3] = pos[strip_start], pos[strip_end]
                 l_flags[lines] = end_flags(data, pos[strip_start], pos[strip_end], pages, blocks)
-                if _starts_with_bullet(data, pos[strip_start], pos[strip_end], bullets):
-                    l_flags[lines] |= BULLET
             lines += 1
             if b < chars and data[pos[b]] == 0x0D and b + 1 < chars and data[pos[b + 1]] == 0x0A:
                 b += 1
@@ -283,7 +260,7 @@ def scan(text: TextBatch, buffers: Buffers | None = None) -> Features:
         t_hash, t_chars, t_start, t_flags, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens
     ) = (buffers or Buffers(0)).arrays(text.nbytes)  # fmt: skip
     tokens, lines = _scan(
-        data, offsets, pages, blocks, _bullet_bytes(), np.empty(longest, np.uint16), np.empty(longest + 1, np.int32),
+        data, offsets, pages, blocks, np.empty(longest, np.uint16), np.empty(longest + 1, np.int32),
         counts, token_offsets, t_hash, t_chars, t_start, t_flags,
         line_offsets, l_bytes, l_chars, l_words, l_longest, l_hash, l_flags, l_tokens,
     )  # fmt: skip
@@ -292,8 +269,3 @@ def scan(text: TextBatch, buffers: Buffers | None = None) -> Features:
         t_flags[:tokens], line_offsets, l_bytes[:lines], l_chars[:lines], l_words[:lines], l_longest[:lines],
         l_hash[:lines], l_flags[:lines], l_tokens[: lines + 1],
     )  # fmt: skip
-
-
-def _bullet_bytes() -> np.ndarray:
-    """Each bullet's UTF-8 bytes as one big-endian integer."""
-    return np.array([int.from_bytes(b.encode(), "big") for b in BULLETS], np.int64)

@@ -31,6 +31,7 @@ def store_token(n, a, b, any_of, all_of, after_space, data, pos, t_hash, t_chars
     # The bits of features.HAS_ALPHA ... AFTER_SPACE from those of unicode.ALPHA ..., without a branch.
     flags = some >> 2 & 1 | symbol << 1 | stop << 2 | (symbol & every >> 9) << 3 | (some >> 6 & 1) << 4
     flags |= (some >> 13 & 1) << 5 | np.int64(after_space) << 6
+    flags |= np.int64(data[pos[b] - 1] == _DOT and not symbol) << 7
     k = np.uint64(n)
     t_hash[k] = hash_bytes(data, first, pos[b])
     t_chars[k] = b - a
@@ -99,7 +100,12 @@ def _separator_end(p, lo, hi, data, pos, cls):  # type: ignore[no-untyped-def]
         numbers = run == p + 1 and before & u.DIGIT and after & u.DIGIT
         return run if run < hi and (cls[run] & u.ALPHA or numbers) else p
     split = False
-    if ch == _DOT:
+    if ch == _DOT and after & u.UNSPACED and not after & u.NO_STOPS:  # a Western full stop among unspaced letters
+        first = p  # "是5.很" ends a sentence, "1.概" at the start numbers a heading
+        while first > lo and cls[first - 1] & u.DIGIT:
+            first -= 1
+        split = before & u.ALPHA or (first < p and first > lo and cls[first - 1] & u.UNSPACED)
+    elif ch == _DOT:
         if data[pos[p + 1]] == _DOT:
             stop = p
             while stop < hi and data[pos[stop]] == _DOT:

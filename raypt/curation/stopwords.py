@@ -57,6 +57,10 @@ STOP_WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
+def _cases(word: str) -> set[str]:
+    return {word, word.lower(), word.capitalize(), word.upper()}
+
+
 @dataclass(frozen=True)
 class StopWordTable:
     """Open-addressing tables of word hashes, one a language; `bits[slot]` is the word's own bit, 0 in an empty slot.
@@ -72,7 +76,8 @@ class StopWordTable:
     bits: np.ndarray
 
     @classmethod
-    def build(cls, words: dict[str, tuple[str, ...]]) -> "StopWordTable":
+    def build(cls, words: dict[str, tuple[str, ...]], *, any_case: bool = False) -> "StopWordTable":
+        """Tables of the words as they are, or (`any_case`) in small letters, capitalised and in capitals too."""
         languages: dict[str, int] = {}
         starts: list[int] = []
         masks: list[int] = []
@@ -85,9 +90,10 @@ class StopWordTable:
             distinct = sorted(set(unsorted))
             if len(distinct) > 64:
                 raise ValueError(f"stop_words.{language}: {len(distinct)} words; at most 64 are allowed")
-            size = 1 << (2 * len(distinct)).bit_length()
-            table, bit = np.zeros(size + len(distinct) + 1, np.uint64), np.zeros(size + len(distinct) + 1, np.uint64)
-            for i, word in enumerate(distinct):
+            forms = {w: i for i, word in enumerate(distinct) for w in (_cases(word) if any_case else (word,))}
+            size = 1 << (2 * len(forms)).bit_length()
+            table, bit = np.zeros(size + len(forms) + 1, np.uint64), np.zeros(size + len(forms) + 1, np.uint64)
+            for word, i in forms.items():
                 data = np.frombuffer(word.encode(), np.uint8)
                 h = int(hash_bytes(data, 0, len(data)))
                 slot = h & (size - 1)

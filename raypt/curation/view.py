@@ -1,7 +1,9 @@
-"""What a stage sees of a batch: the text as the stages before it left it, and the features of that text, made once."""
+"""What a stage sees of a batch, and what it says of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from raypt.curation.features import Features
@@ -11,26 +13,41 @@ from raypt.text.buffers import TextBatch
 
 @dataclass(frozen=True)
 class Measured:
-    """What a stage says of a batch: its attribute column, and the new text if it edits."""
+    """What a stage says of a batch of D documents; every array has D values."""
 
-    attributes: pa.StructArray
+    attributes: pa.StructArray | None = None
+    """Its metrics: a column named like the stage."""
     text: TextBatch | None = None
+    """The new text, if it edits."""
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
+    """Columns under names of their own, such as `lang`: one that is there is replaced."""
 
 
 class View:
-    """A batch between two stages. `languages` and `urls` are per document, null where unknown.
+    """A batch between two stages: the text as the stages before left it, the features of that text, made once, and the
+    columns that the input and the stages before have given (`lang` and `url` among them, null where unknown).
 
     Views that share `buffers` share the memory of their features: those of a view hold until the next one's are asked
     for.
     """
 
-    def __init__(self, text: TextBatch, languages: pa.Array, urls: pa.Array, buffers: Buffers | None = None) -> None:
-        self.text, self.languages, self.urls = text, languages, urls
+    def __init__(self, text: TextBatch, columns: Mapping[str, pa.Array], buffers: Buffers | None = None) -> None:
+        self.text, self.columns = text, columns
         self._buffers = buffers
         self._features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def languages(self) -> pa.Array:
+        """string[D], null where unknown."""
+        return self.columns["lang"]
+
+    @property
+    def urls(self) -> pa.Array:
+        """string[D], null where unknown."""
+        return self.columns["url"]
 
     @property
     def features(self) -> Features:
@@ -39,6 +56,15 @@ class View:
             self._features = scan(self.text, self._buffers)
         return self._features
 
-    def edited(self, text: TextBatch) -> "View":
-        """The same documents with other text."""
-        return View(text, self.languages, self.urls, self._buffers)
+    def rows(self, index: np.ndarray) -> "View":
+        """Some of the documents, with memory of their own for their features."""
+        taken = pa.array(index)
+        text = TextBatch.from_arrow(self.text.to_arrow().cast(pa.large_string()).take(taken))
+        return View(text, {name: column.take(taken) for name, column in self.columns.items()})
+
+    def after(self, text: TextBatch | None, columns: Mapping[str, pa.Array]) -> "View":
+        """The same documents with other text (None: the same, and its features) and more columns."""
+        view = View(self.text if text is None else text, {**self.columns, **columns}, self._buffers)
+        if text is None:
+            view._features = self._features
+        return view

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypt.dedup.spans import cut_text
+from raypt.dedup.verdicts import cut_text
 
 
 def apply_shard(docs: pa.Table, removed: pa.Table, edits: pa.Table | None = None) -> tuple[pa.Table, pa.Array]:

@@ -7,6 +7,37 @@ from pydantic import Field, model_validator
 from raypt.dedup.minhash import choose_bands
 from raypt.settings import Settings
 
+TRACKING = (
+    "utm_*", "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid", "twclid", "ttclid",
+    "li_fat_id", "igshid", "igsh", "mc_cid", "mc_eid", "mkt_tok", "_ga", "_gl", "_hsenc", "_hsmi", "hsctatracking",
+    "vero_id", "vero_conv", "oly_anon_id", "oly_enc_id", "wickedid", "ref_src", "ref_url", "spm", "scm", "cmpid", "icid",
+    "s_cid", "wt.mc_id", "__twitter_impression", "phpsessid", "jsessionid", "aspsessionid*", "sessionid",
+)  # fmt: skip
+"""Query parameters that say where a visitor came from or who it is, not which page is meant: those that browsers and
+their extensions strip (Firefox's and Brave's query stripping, ClearURLs), and session identifiers."""
+
+
+class UrlConfig(Settings):
+    """Versions of one page, by its address. Runs before texts are compared."""
+
+    enabled: bool = False
+    """Keep one document of each address."""
+    keep: Literal["latest", "best", "first"] = "latest"
+    """The version that stays: by `date_column`, by source priority and quality, or the first in manifest order."""
+    date_column: str | None = "date"
+    """Column of the documents with the date of the version: timestamps, numbers (20240131, seconds), or ISO 8601. A
+    document without a date is older than any with one. Carry it with `columns` of a source."""
+    url_column: str = "url"
+    """Column of the documents with the address. A document without one takes no part."""
+    tracking: tuple[str, ...] = TRACKING
+    """Query parameters that do not count, in any case; `*` at the end stands for any ending."""
+
+    @model_validator(mode="after")
+    def _needs_a_date(self) -> "UrlConfig":
+        if self.enabled and self.keep == "latest" and self.date_column is None:
+            raise ValueError("keep: latest needs date_column; without dates take keep: best or first")
+        return self
+
 
 class ExactConfig(Settings):
     """Documents whose normalised text has the same xxh3-128 hash."""
@@ -17,6 +48,26 @@ class ExactConfig(Settings):
     """What is hashed: the text as it is, or with each run of white space made one space and both ends stripped."""
 
 
+class NormaliseConfig(Settings):
+    """What of a text counts when near duplicates are looked for; the default is raypt's declared normalisation.
+
+    FineWeb's is `{punctuation: join, diacritics: remove, numbers: zero}`."""
+
+    unicode: Literal["none", "NFC", "NFKC", "NFD", "NFKD"] = "none"
+    """Normalisation form of Unicode, before all else."""
+    case: Literal["lower", "keep"] = "lower"
+    """Whether case counts; lower case is simple, one character for one."""
+    punctuation: Literal["separate", "join"] = "separate"
+    """Punctuation, symbols and control characters end a word (`don't` is two), or are taken out (`dont`, as datatrove
+    and SlimPajama do)."""
+    diacritics: Literal["keep", "remove"] = "keep"
+    """Whether marks count; removed, a letter is its base after NFD without characters of category Mn."""
+    numbers: Literal["keep", "zero"] = "keep"
+    """Whether a run of decimal digits counts, or is one 0 whatever it is."""
+    spaces: Literal["separate", "keep"] = "separate"
+    """With `unit: character`: white space only separates, or a run of it is a character of its own."""
+
+
 class FuzzyConfig(Settings):
     """Near duplicates by MinHash-LSH; documents that share a band are duplicates, and so is what they connect."""
 
@@ -25,6 +76,7 @@ class FuzzyConfig(Settings):
     unit: Literal["word", "character"] = "word"
     """What a shingle is made of. Words: runs of letters and digits, lower-cased, each Chinese, Japanese, Thai, ...
     character a word by itself. Characters: letters and digits one by one, without what separates them."""
+    normalise: NormaliseConfig = NormaliseConfig()
     ngram: int = Field(5, ge=1, le=64)
     """Units in a shingle. 5 words as in FineWeb (Penedo et al., 2024); 5 to 9 in the literature."""
     num_perm: int = Field(112, ge=1, le=4096)
@@ -47,6 +99,8 @@ class FuzzyConfig(Settings):
 
     @model_validator(mode="after")
     def _bands_and_rows(self) -> "FuzzyConfig":
+        if self.normalise.spaces == "keep" and self.unit != "character":
+            raise ValueError("normalise.spaces: keep needs unit: character; between words a space is no unit")
         if (self.bands is None) != (self.rows is None):
             raise ValueError("bands and rows go together: give both, or neither and a threshold")
         if self.bands is not None and self.threshold is not None:
@@ -94,7 +148,9 @@ class ContaminationConfig(Settings):
     """Files or globs of the evaluation sets: JSON lines or text of a sample a line (plain, .gz, .zst, ...), or Parquet.
     None: off."""
     fields: tuple[str, ...] = ()
-    """Fields that together make a sample (question, choices, answer, ...); none named: all with text, but `id`."""
+    """Fields that together make a sample, as paths: `question`, `choices.text`, `messages[].content` (a list is gone
+    through element by element). None named: all text of a row, nested too, but `id` and the single letters or digits
+    that number choices. A field that names text in no row is an error."""
     ngram: int = Field(8, ge=1, le=64)
     """Words in an n-gram. 8 as in PaLM (Chowdhery et al., 2022)."""
     min_coverage: float = Field(0.7, gt=0.0, le=1.0)
@@ -109,6 +165,7 @@ class DedupConfig(Settings):
 
     enabled: bool = True
     """Deduplicate at all."""
+    url: UrlConfig = UrlConfig()
     exact: ExactConfig = ExactConfig()
     fuzzy: FuzzyConfig = FuzzyConfig()
     sentences: SentenceConfig = SentenceConfig()

@@ -2,26 +2,26 @@
 
 import functools
 import itertools
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raypt import storage
-from raypt.corpus.formats import open_decompressed
-from raypt.corpus.manifest import expand
-from raypt.dedup.config import ContaminationConfig
-from raypt.dedup.kernels import U64
+from raypt.dedup.base import Pass
+from raypt.dedup.config import ContaminationConfig, DedupConfig
+from raypt.dedup.documents import read_group
+from raypt.dedup.plan import Job, file_stamp, fingerprint, load_plan
+from raypt.dedup.samples import evaluation_files, read_samples
 from raypt.dedup.shingles import shingle
 from raypt.dedup.tokenise import tokenise
-from raypt.errors import UserError
+from raypt.dedup.verdicts import alone, removed_uri
 from raypt.kernels import kernel
+from raypt.text.hashing import U64
 
 CONTAMINATION = "dedup.contamination"
+STAGE = "contamination"
 FOUND = pa.schema(
     [
         ("doc_key", pa.int64()),
@@ -34,61 +34,10 @@ FOUND = pa.schema(
     ]
 )
 """What is logged of a contaminated document: the sample it covers most of, and one of the n-grams they share."""
-SAMPLES = pa.schema([("file", pa.string()), ("sample", pa.string()), ("text", pa.large_string())])
+EXAMPLES = 20
+"""Contaminated documents shown in the report, of each evaluation file."""
 FILTER_BITS_A_HASH = 16
-
-
-def _rows(uri: str) -> Iterator[dict[str, Any]]:
-    """The rows of an evaluation file: Parquet, JSON lines, or plain text of a sample a line."""
-    name = uri.removesuffix(".gz").removesuffix(".zst").removesuffix(".bz2").removesuffix(".xz")
-    if name.endswith(".parquet"):
-        with storage.open_read(uri) as f:
-            for batch in pq.ParquetFile(f).iter_batches(1024):
-                yield from batch.to_pylist()
-        return
-    with open_decompressed(uri) as f:
-        for row, line in enumerate(f, start=1):
-            if name.endswith((".jsonl", ".json", ".ndjson")):
-                try:
-                    value = json.loads(line)
-                except ValueError as e:
-                    raise UserError(f"dedup.contamination.paths: {uri}, row {row}: not JSON ({e})") from None
-                if not isinstance(value, dict):
-                    raise UserError(f"dedup.contamination.paths: {uri}, row {row}: not a JSON object")
-                yield value
-            else:
-                yield {"text": line.decode("utf-8", "replace")}
-
-
-def _text_of(row: dict[str, Any], fields: Sequence[str]) -> str:
-    """The values of `fields`, of all fields but "id" if none is named; lists of strings are joined."""
-    parts = []
-    for name in fields or [name for name in row if name != "id"]:
-        value = row.get(name)
-        values = value if isinstance(value, list) else [value]
-        parts += [v for v in values if isinstance(v, str)]
-    return "\n".join(parts)
-
-
-def evaluation_files(config: ContaminationConfig) -> list[str]:
-    """The files of `paths`; UserError for a path that matches none."""
-    files = []
-    for pattern in config.paths:
-        found = expand(pattern)
-        if not found:
-            raise UserError(f"dedup.contamination.paths: {pattern}: no such file")
-        files += found
-    return files
-
-
-def read_samples(config: ContaminationConfig) -> pa.Table:
-    """SAMPLES of the evaluation sets; a sample is named by its "id", else by its row number from 1."""
-    rows = [
-        {"file": uri, "sample": str(row.get("id", number)), "text": _text_of(row, config.fields)}
-        for uri in evaluation_files(config)
-        for number, row in enumerate(_rows(uri), start=1)
-    ]
-    return pa.Table.from_pylist(rows, schema=SAMPLES)
+COLUMNS = ("doc_key", "id", "source", "text")
 
 
 @dataclass(frozen=True)
@@ -193,7 +142,53 @@ def contamination_report(samples: pa.Table, found: pa.Table, config: Contaminati
                 "too_short": int((sizes[mine] == 0).sum()),
                 "found": len({row["sample"] for row in here}),
                 "documents_removed": len(here),
-                "examples": [{k: row[k] for k in ("doc_key", "sample", "coverage", "ngram")} for row in here[:20]],
+                "examples": [
+                    {k: row[k] for k in ("doc_key", "sample", "coverage", "ngram")} for row in here[:EXAMPLES]
+                ],
             }
         )
     return report
+
+
+def decontaminate_group(item: tuple[str, int]) -> int:
+    """Write which documents of a group are contaminated; their number. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    done = removed_uri(plan, STAGE, group)
+    if storage.exists(done):
+        return int(storage.read_parquet(done, ["doc_key"]).num_rows)
+    config = plan.config.contamination
+    evaluation = load_evaluation(plan.samples_uri, config)
+    parts = [find_contaminated(docs, evaluation, config) for docs in read_group(plan, group, COLUMNS, STAGE)]
+    found = pa.concat_tables([FOUND.empty_table(), *parts])
+    storage.write_parquet(plan.file("contaminated", group, "parquet"), found)
+    storage.write_parquet(done, alone(found["doc_key"], CONTAMINATION))
+    return int(found.num_rows)
+
+
+class Contamination(Pass):
+    """Documents that hold enough of a sample of an evaluation set are removed before anything else: they keep nobody
+    out."""
+
+    stage = STAGE
+    sections = (STAGE,)
+    reasons = (CONTAMINATION,)
+
+    def enabled(self, config: DedupConfig) -> bool:
+        return bool(config.contamination.paths)
+
+    def identity(self, config: DedupConfig) -> dict[str, Any]:
+        stamps = [file_stamp(uri) for uri in evaluation_files(config.contamination)]
+        return {STAGE: [config.contamination.model_dump(mode="json"), fingerprint(stamps)]}
+
+    def reduce_bytes(self, config: DedupConfig, rows: int, text_bytes: int) -> int:
+        return 0
+
+    def run(self, job: Job) -> dict[str, Any]:
+        plan = job.plan
+        if not storage.exists(plan.samples_uri):
+            storage.write_parquet(plan.samples_uri, read_samples(plan.config.contamination))
+        job.groups(decontaminate_group, "decontaminate")
+        files = [plan.file("contaminated", group, "parquet") for group in range(plan.groups)]
+        found = pa.concat_tables([storage.read_parquet(uri) for uri in files])
+        samples = storage.read_parquet(plan.samples_uri)
+        return {"contamination": contamination_report(samples, found, plan.config.contamination)}

@@ -1,4 +1,4 @@
-"""Reading the documents of a shard that no earlier stage removed."""
+"""Reading the documents of a group of shards that no earlier stage removed."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raypt import storage
-from raypt.dedup.plan import PlannedShard
+from raypt.dedup.plan import Plan, PlannedShard, column_bytes
+from raypt.dedup.verdicts import gone
 from raypt.errors import UserError
 
 BATCH_ROWS, BATCH_BYTES = 2048, 32 << 20
@@ -25,17 +26,16 @@ def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
 
 def batch_rows(metadata: pq.FileMetaData) -> int:
     """Documents to read at a time, fewer where they are long: the kernels take some 20 bytes a byte of text."""
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    columns = [group.column(c) for group in groups for c in range(group.num_columns)]
-    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "text")
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
+    size = column_bytes(metadata, "text")
+    rows: int = BATCH_BYTES * metadata.num_rows // max(size, 1)
+    return max(1, min(BATCH_ROWS, rows))
 
 
 def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The live documents of a shard in batches, with those of `columns` that the file has (and id, null if it has
     none).
 
-    Raises UserError for a document without text: curation quarantines those.
+    Raises UserError for a document without text, where text is asked for: curation quarantines those.
     """
     decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
     with storage.open_read(shard.docs_uri) as f:
@@ -46,15 +46,23 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
             docs = docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
             if "id" in columns and "id" not in names:
                 docs = docs.append_column("id", pa.nulls(docs.num_rows, pa.string()))
-            if docs["text"].null_count:
+            if "text" in columns and docs["text"].null_count:
                 row = int(np.flatnonzero(docs["text"].is_null().to_numpy())[0])
                 key = docs["doc_key"][row].as_py()
                 raise UserError(f"{shard.docs_uri}: document {key} has a null text; curation quarantines such rows")
             yield docs
 
 
-def read_some(docs_uri: str, doc_keys: Collection[int]) -> dict[int, str]:
-    """The texts of a few documents of a file, by doc_key; row groups without any of them are not read."""
+def read_group(plan: Plan, group: int, columns: Sequence[str], stage: str) -> Iterator[pa.Table]:
+    """The documents of a group that `stage` decides about: those that are live and no stage before it removed."""
+    lost = gone(plan, group, stage)
+    for shard in plan.group(group):
+        for docs in read_live(shard, columns):
+            yield docs.filter(pa.array(~np.isin(docs["doc_key"].to_numpy(), lost))) if len(lost) else docs
+
+
+def read_some(docs_uri: str, doc_keys: Collection[int], name: str = "text") -> dict[int, str]:
+    """A column (the text) of a few documents of a file, by doc_key; row groups without any of them are not read."""
     wanted = np.array(sorted(doc_keys), np.int64)
     texts: dict[int, str] = {}
     with storage.open_read(docs_uri) as f:
@@ -66,7 +74,21 @@ def read_some(docs_uri: str, doc_keys: Collection[int]) -> dict[int, str]:
                 first, end = np.searchsorted(wanted, bounds.min), np.searchsorted(wanted, bounds.max, "right")
                 if first == end:
                     continue
-            table = file.read_row_group(group, columns=["doc_key", "text"])
+            table = file.read_row_group(group, columns=["doc_key", name])
             found = table.filter(pa.array(np.isin(table["doc_key"].to_numpy(), wanted)))
-            texts.update(zip(found["doc_key"].to_pylist(), found["text"].to_pylist(), strict=True))
+            texts.update(zip(found["doc_key"].to_pylist(), found[name].to_pylist(), strict=True))
+    return texts
+
+
+def read_texts(plan: Plan, doc_keys: Collection[int], name: str = "text") -> dict[int, str]:
+    """A column (the text) of a few documents of any shards, by doc_key."""
+    keys = np.array(sorted(set(doc_keys)), np.int64)
+    groups = plan.groups_of(keys)
+    texts: dict[int, str] = {}
+    for group in np.unique(groups).tolist():
+        mine = keys[groups == group]
+        for shard in plan.group(group):
+            here = mine[mine >> 32 == shard.index]
+            if len(here):
+                texts |= read_some(shard.docs_uri, here.tolist(), name)
     return texts

@@ -1,4 +1,4 @@
-"""Passes 4 and 5: the members of each component meet, and one is kept."""
+"""The members of each component meet, and one is kept."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,17 +7,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.documents import read_some
-from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.kernels import mix_all
-from raypt.dedup.plan import load_plan
+from raypt.dedup.exchange import column, partition_of
+from raypt.dedup.graph import read_labels
+from raypt.dedup.keys import ExactKeys, FuzzyKeys
+from raypt.dedup.plan import Kind, Plan, load_plan
+from raypt.dedup.signing import ATTRIBUTES, CLUSTERS_STAGE
+from raypt.dedup.verdicts import REMOVED, removed_uri
 from raypt.dedup.verify import EVIDENCE, evidence, refine
+from raypt.text.hashing import murmur64_all
 
-EXACT, FUZZY, INDEXED = "dedup.exact", "dedup.fuzzy", "dedup.index"
+EXACT, FUZZY, INDEXED = ExactKeys.reason, FuzzyKeys.reason, "dedup.index"
 INDEX_SOURCE = "(index)"
 """What stands for the source of a kept copy that is in the index."""
+ELECTED = Kind(
+    "elected",
+    pa.schema(
+        [
+            ("doc_key", pa.int64()),
+            ("id", pa.string()),
+            ("cluster_id", pa.int64()),
+            ("kept", pa.bool_()),
+            ("reason", pa.string()),
+        ]
+    ),
+    "groups",
+)
+CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
 TOP_CLUSTERS = 20
 SAMPLE_MEMBERS = 5
 SAMPLE_CLUSTERS = 200
@@ -47,28 +66,57 @@ class ClusterSummary:
         self.sample = sorted(self.sample + other.sample)[:SAMPLE_CLUSTERS]
 
 
-def join_members(item: tuple[str, int]) -> int:
-    """Write the attributes of a shard's cluster members, partitioned by component. Item: (plan URI, position)."""
-    plan, position = load_plan(item[0]), item[1]
-    done = plan.file("members", position)
-    if storage.exists(done):
-        return 0
-    files = [plan.file("labels", i) for i in range(storage.read_json(plan.labels_uri))]
-    labels = read_partition(files, position, fingerprint=plan.parameters).sort_by("doc_key")
-    attributes = storage.read_parquet(plan.file("attributes", position, "parquet"))
-    rows = np.searchsorted(attributes["doc_key"].to_numpy(), labels["doc_key"].to_numpy())
-    members = attributes.take(pa.array(rows))
-    assert members["doc_key"].equals(labels["doc_key"]), "a label of a document that is not in its shard"
-    priority = plan.source_priority
-    levels = [priority.get(source, 0) for source in members["source"].to_pylist()]
+def members_kind(plan: Plan) -> Kind:
+    """Members of clusters by component: ATTRIBUTES, the component, and what the keep policy and verification need."""
+    columns = [*ATTRIBUTES, pa.field("root", pa.int64()), pa.field("priority", pa.int64())]
     if plan.verifies:
-        texts = read_some(plan.shards[position].docs_uri, members["doc_key"].to_pylist())
-        ordered = pa.array([texts[key] for key in members["doc_key"].to_pylist()], pa.large_string())
-        members = members.append_column(EVIDENCE, evidence(ordered, plan.config.fuzzy))
-    members = members.append_column("root", labels["root"]).append_column("priority", pa.array(levels, pa.int64()))
-    partition = partition_of(mix_all(column(labels, "root")), plan.partitions)
-    write_partitioned(done, members, partition, plan.partitions, fingerprint=plan.parameters)
-    return int(members.num_rows)
+        columns.append(pa.field(EVIDENCE, pa.large_list(pa.uint64())))
+    return Kind("members", pa.schema(columns), "partitions")
+
+
+def join_members(item: tuple[str, int]) -> int:
+    """Write the attributes of a group's cluster members, partitioned by component. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    kind = members_kind(plan)
+    if storage.exists(plan.file(kind.name, group)):
+        return 0
+    labels = read_labels(plan, group)
+    keys, roots, found = labels["doc_key"].to_numpy(), labels["root"], 0
+    texts = _Texts(plan, group, keys)
+    with plan.writer(kind, group) as writer, storage.open_read(plan.file("attributes", group, "parquet")) as f:
+        file = pq.ParquetFile(f)
+        for part in range(file.num_row_groups):
+            attributes = file.read_row_group(part)
+            members = attributes.filter(pa.array(np.isin(attributes["doc_key"].to_numpy(), keys)))
+            n = members.num_rows
+            assert (members["doc_key"].to_numpy() == keys[found : found + n]).all(), "labels and attributes disagree"
+            levels = [plan.source_priority.get(source, 0) for source in members["source"].to_pylist()]
+            members = members.append_column("root", roots.slice(found, n))
+            members = members.append_column("priority", pa.array(levels, pa.int64()))
+            if plan.verifies:
+                ordered = texts.of(members["doc_key"].to_pylist())
+                members = members.append_column(EVIDENCE, evidence(ordered, plan.config.fuzzy))
+            found += n
+            writer.add(members, partition_of(murmur64_all(column(members, "root")), plan.partitions))
+    assert found == len(keys), "a label of a document that is not in its group"
+    return found
+
+
+class _Texts:
+    """The texts of cluster members, a shard at a time."""
+
+    def __init__(self, plan: Plan, group: int, members: np.ndarray) -> None:
+        self._members = members
+        self._shards = {shard.index: shard for shard in plan.group(group)} if plan.verifies else {}
+        self._index, self._texts = -1, dict[int, str]()
+
+    def of(self, doc_keys: list[int]) -> pa.Array:
+        """Of documents of one shard, as large_string."""
+        index = doc_keys[0] >> 32 if doc_keys else self._index
+        if index != self._index:
+            wanted = self._members[self._members >> 32 == index].tolist()
+            self._index, self._texts = index, read_some(self._shards[index].docs_uri, wanted)
+        return pa.array([self._texts[key] for key in doc_keys], pa.large_string())
 
 
 def rank(members: pa.Table) -> pa.Table:
@@ -147,7 +195,7 @@ def summarise(elected: pa.Table) -> ClusterSummary:
 def _sample(
     clusters: np.ndarray, starts: np.ndarray, sizes: np.ndarray, keys: np.ndarray
 ) -> list[tuple[int, list[int]]]:
-    order = mix_all(clusters)
+    order = murmur64_all(clusters)
     chosen = np.argsort(order, kind="stable")[:SAMPLE_CLUSTERS].tolist()
     return [(int(order[i]), keys[starts[i] : starts[i] + min(sizes[i], SAMPLE_MEMBERS)].tolist()) for i in chosen]
 
@@ -167,14 +215,22 @@ def _shared(members: pa.Table) -> Counter[tuple[str, str]]:
 def elect_partition(item: tuple[str, int]) -> ClusterSummary:
     """Elect the kept member of each component of a partition and write the decisions. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    files = [plan.file("members", position) for position in range(len(plan.shards))]
-    members = read_partition(files, partition, fingerprint=plan.parameters)
+    members = plan.read(members_kind(plan), partition)
     if plan.verifies:
         members = refine(rank(members), plan.config.fuzzy)
     elected = elect(members)
-    done = plan.file("elected", partition)
-    if not storage.exists(done):
-        positions = plan.positions(column(elected, "doc_key"))
-        rows = elected.select(["doc_key", "id", "cluster_id", "kept", "reason"])
-        write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)
+    if not storage.exists(plan.file(ELECTED.name, partition)):
+        plan.write(ELECTED, partition, elected, plan.groups_of(column(elected, "doc_key")))
     return summarise(elected)
+
+
+def settle_clusters(item: tuple[str, int]) -> int:
+    """Write what a group loses to clusters, and its rows of the clusters' table. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    done = removed_uri(plan, CLUSTERS_STAGE, group)
+    if not storage.exists(done):
+        members = plan.read(ELECTED, group).sort_by("doc_key")
+        storage.write_parquet(plan.file("clusters", group, "parquet"), members.select(CLUSTERS.names).cast(CLUSTERS))
+        lost = members.filter(pc.invert(members["kept"]))
+        storage.write_parquet(done, lost.select(REMOVED.names).cast(REMOVED))
+    return group

@@ -12,23 +12,22 @@ import numpy as np
 import pyarrow as pa
 
 from raypt.dedup.config import FuzzyConfig
-from raypt.dedup.documents import read_some
+from raypt.dedup.documents import read_texts
 from raypt.dedup.minhash import match_probability, permutations
-from raypt.dedup.plan import Plan, TaskRunner, load_plan
+from raypt.dedup.plan import Job, load_plan
 from raypt.dedup.shingles import band_hashes, shingle, sketch
-from raypt.dedup.tokenise import tokenise
+from raypt.dedup.tokenise import fuzzy_tokens
 
 SEEDS = 10
 MOST_SHINGLES = 20_000
 """Longer documents are left out of the sample."""
 
 
-def shard_shingles(item: tuple[str, int, tuple[int, ...]]) -> dict[int, np.ndarray]:
-    """The set of shingles of some documents of a shard, by doc_key. Item: (plan URI, position, doc_keys)."""
-    plan, position, keys = load_plan(item[0]), item[1], item[2]
-    texts = read_some(plan.shards[position].docs_uri, keys)
-    fuzzy = plan.config.fuzzy
-    hashes, offsets = shingle(tokenise(pa.array(list(texts.values()), pa.large_string()), fuzzy.unit), fuzzy.ngram)
+def group_shingles(item: tuple[str, tuple[int, ...]]) -> dict[int, np.ndarray]:
+    """The set of shingles of some documents, by doc_key. Item: (plan URI, doc_keys of one group)."""
+    plan, keys = load_plan(item[0]), item[1]
+    texts, fuzzy = read_texts(plan, keys), plan.config.fuzzy
+    hashes, offsets = shingle(fuzzy_tokens(pa.array(list(texts.values()), pa.large_string()), fuzzy), fuzzy.ngram)
     sets = {key: np.unique(hashes[offsets[i] : offsets[i + 1]]) for i, key in enumerate(texts)}
     return {key: found for key, found in sets.items() if 0 < len(found) <= MOST_SHINGLES}
 
@@ -66,14 +65,13 @@ def rates(groups: Sequence[Sequence[int]], sets: dict[int, np.ndarray], fuzzy: F
     ]
 
 
-def measure_curve(
-    plan: Plan, plan_uri: str, groups: Sequence[Sequence[int]], runner: TaskRunner
-) -> list[dict[str, Any]]:
+def measure_curve(job: Job, groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     """`rates` of sampled clusters, given by the doc_keys of some of their members."""
+    plan = job.plan
     keys = np.array(sorted({key for group in groups for key in group}), np.int64)
-    positions = plan.positions(keys)
-    items = [(plan_uri, p, tuple(keys[positions == p].tolist())) for p in np.unique(positions).tolist()]
+    of = plan.groups_of(keys)
+    items = [(job.uri, tuple(keys[of == g].tolist())) for g in np.unique(of).tolist()]
     sets: dict[int, np.ndarray] = {}
-    for part in runner(shard_shingles, items, name="dedup: S-curve"):
+    for part in job.run(group_shingles, items, "S-curve"):
         sets |= part
     return rates(groups, sets, plan.config.fuzzy)

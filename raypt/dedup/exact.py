@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from raypt.dedup.kernels import ONE, U32, U64, decode
-from raypt.dedup.tokenise import text_buffers
-from raypt.dedup.unicode import SPACE, character_classes, classify
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
+from raypt.text.hashing import U32, U64
+from raypt.text.unicode import WHITE, classify, word_classes
+from raypt.text.utf8 import ONE, decode
 
 
 @kernel
@@ -29,7 +30,7 @@ def _collapse(data: Any, offsets: Any, classes: Any, out: Any, ends: Any) -> Non
             code, width = U32(byte), 1
             if code >= 0x80:
                 code, width = decode(data, i)
-            if classify(classes, code) == SPACE:
+            if classify(classes, code) == WHITE:
                 pending = bool(written > start)
             else:
                 if pending:
@@ -45,16 +46,16 @@ def _collapse(data: Any, offsets: Any, classes: Any, out: Any, ends: Any) -> Non
 
 def collapse_whitespace(text: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """(bytes, offsets int64) of the text with each run of white space made one space and both ends stripped."""
-    data, offsets = text_buffers(text)
+    data, offsets = string_buffers(text)
     out = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
     ends = np.zeros(len(offsets), np.int64)
-    _collapse(data, offsets, character_classes(), out, ends)
+    _collapse(data, offsets, word_classes(), out, ends)
     return out, ends
 
 
 def content_hashes(text: pa.Array | pa.ChunkedArray, normalise: str) -> np.ndarray:
     """uint64[n, 2]: xxh3-128 (high, low) of each text, normalised as ExactConfig.normalise says."""
-    data, ends = collapse_whitespace(text) if normalise == "whitespace" else text_buffers(text)
+    data, ends = collapse_whitespace(text) if normalise == "whitespace" else string_buffers(text)
     view, digest = memoryview(data.data), xxhash.xxh3_128_digest
     joined = b"".join([digest(view[i:j]) for i, j in itertools.pairwise(ends.tolist())])
     return np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)

@@ -1,76 +1,66 @@
-"""The last pass, a task a shard: the decisions of all stages come together in the shard's files."""
+"""The last tasks, a group of shards at a time: the verdicts of all passes come together in each shard's files."""
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raypt import storage
-from raypt.dedup.contamination import CONTAMINATION
-from raypt.dedup.documents import read_live
-from raypt.dedup.exchange import read_partition
-from raypt.dedup.ledger import DedupAccount, account
-from raypt.dedup.plan import Plan, PlannedShard, load_plan
-from raypt.dedup.spans import EDITS, REMAINDER, SENTENCES, cut_repeats, edited_bytes
+from raypt.artefact import Card, Collection, Identity, Output
+from raypt.dedup.ledger import account
+from raypt.dedup.plan import FORMAT, Plan, load_plan
+from raypt.dedup.verdicts import EDITS, cuts, edited_bytes, removals, union
+from raypt.ledger import Ledger
 
-REMOVED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("cluster_id", pa.int64())])
-CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
+ACCOUNTED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("bytes", pa.int64())])
 
 
-def finish_shard(item: tuple[str, int]) -> DedupAccount:
-    """Write what a shard loses, its edits and its rows of the clusters' table. Item: (plan URI, position)."""
-    plan, position = load_plan(item[0]), item[1]
-    shard = plan.shards[position]
-    files = [plan.file("elected", partition) for partition in range(plan.partitions)]
-    members = read_partition(files, position, fingerprint=plan.parameters).sort_by("doc_key")
-    clusters = plan.file("clusters", position, "parquet")
-    if not storage.exists(clusters):
-        storage.write_parquet(clusters, members.select(CLUSTERS.names).cast(CLUSTERS))
-    if not storage.exists(plan.removed(shard)):
-        removed = [members.filter(pc.invert(members["kept"])).select(REMOVED.names).cast(REMOVED)]
-        contaminated = storage.read_parquet(plan.file("contaminated", position, "parquet"), ["doc_key"])
-        removed.append(alone(contaminated["doc_key"], CONTAMINATION))
-        if plan.config.sentences.enabled:
-            edits, too_short = _cut_shard(plan, position)
-            storage.write_parquet(plan.edits(shard), edits)
-            removed.append(alone(too_short, REMAINDER))
-        storage.write_parquet(plan.removed(shard), pa.concat_tables(removed).sort_by("doc_key"))
-    return _account(plan, position)
+def lists(plan: Plan) -> Collection:
+    """What deduplication decided, an artefact a group of shards: the lists of what each shard loses, and its edits."""
+    return Collection(plan.work_uri, "lists", "group-")
 
 
-def alone(doc_keys: pa.Array | pa.ChunkedArray, reason: str) -> pa.Table:
-    """REMOVED rows of documents that are removed for themselves, not for another one's sake."""
-    return pa.table([doc_keys, pa.array([reason] * len(doc_keys), pa.string()), doc_keys], names=REMOVED.names)
+def list_identity(plan: Plan, group: int) -> Identity:
+    return Identity("removed and edited documents", FORMAT, {"plan": plan.key}, {"group": group})
 
 
-def _cut_shard(plan: Plan, position: int) -> tuple[pa.Table, pa.ChunkedArray]:
-    """(edits, doc_keys of the documents of which too little is left) of a shard whose repeated passages are known."""
-    files = [plan.file("repeats", partition) for partition in range(plan.partitions)]
-    repeats = read_partition(files, position, fingerprint=plan.parameters).sort_by(
-        [("doc_key", "ascending"), ("unit", "ascending")]
-    )
-    wanted = np.unique(repeats["doc_key"].to_numpy())
-    edits, short = [EDITS.empty_table()], [pa.array([], pa.int64())]
-    for docs in read_live(plan.shards[position], ["doc_key", "text"]):
-        docs = docs.filter(pa.array(np.isin(docs["doc_key"].to_numpy(), wanted)))
-        if docs.num_rows:
-            kept, gone = cut_repeats(docs, repeats, plan.config.sentences)
-            edits.append(kept)
-            short.append(gone)
-    return pa.concat_tables(edits), pa.chunked_array(short)
+def finish_group(item: tuple[str, int]) -> Card:
+    """Write what each shard of a group loses, and its edits; the account is that of a ledger, by source. Item: (plan
+    URI, group).
+    """
+    plan, group = load_plan(item[0]), item[1]
+
+    def maker(output: Output) -> dict[str, Any]:
+        removed = removals(plan, group).sort_by("doc_key")
+        edits, accounted = _edits(plan, group, removed["doc_key"].to_numpy())
+        for index in plan.shards[plan.bounds[group] : plan.bounds[group + 1]]:
+            if plan.cuts:
+                output.write_parquet(_within(plan, plan.edits(index)), _of_shard(edits, index))
+            output.write_parquet(_within(plan, plan.removed(index)), _of_shard(removed, index))
+        attributes = storage.read_parquet(plan.file("attributes", group, "parquet"), ["doc_key", "source", "bytes"])
+        return Ledger(account(attributes, removed, accounted)).to_json()
+
+    return lists(plan).build(group, list_identity(plan, group), maker)
 
 
-def _account(plan: Plan, position: int) -> DedupAccount:
-    shard: PlannedShard = plan.shards[position]
-    attributes = storage.read_parquet(plan.file("attributes", position, "parquet"), ["doc_key", "source", "bytes"])
-    removed = storage.read_parquet(plan.removed(shard))
-    edits = EDITS.empty_table()
-    if plan.config.sentences.enabled:
-        edits = storage.read_parquet(plan.edits(shard))
-    cut = pa.table(
-        {
-            "doc_key": edits["doc_key"],
-            "reason": pa.array([SENTENCES] * edits.num_rows, pa.string()),
-            "bytes": pa.array(edited_bytes(edits)),
-        }
-    )
-    return account(attributes, removed, cut)
+def _within(plan: Plan, uri: str) -> str:
+    return uri.removeprefix(f"{plan.work_uri.rstrip('/')}/")
+
+
+def _of_shard(rows: pa.Table, index: int) -> pa.Table:
+    """The rows of a shard; `rows` by doc_key."""
+    first, last = np.searchsorted(rows["doc_key"].to_numpy(), np.array([index << 32, (index + 1) << 32]))
+    return rows.slice(first, last - first)
+
+
+def _edits(plan: Plan, group: int, lost: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """(EDITS of the kept documents, (doc_key, reason, bytes) of each). What several passes cut counts for the first."""
+    edits, accounted = EDITS.empty_table(), [ACCOUNTED.empty_table()]
+    for stage, cut in cuts(plan, group):
+        both = union([edits, cut.filter(pa.array(~np.isin(cut["doc_key"].to_numpy(), lost)))])
+        keys, more = both["doc_key"].to_numpy(), edited_bytes(both)
+        more[np.searchsorted(keys, edits["doc_key"].to_numpy())] -= edited_bytes(edits)
+        rows = pa.table([keys, pa.array([f"dedup.{stage}"] * len(keys), pa.string()), more], schema=ACCOUNTED)
+        accounted.append(rows.filter(pa.array(more > 0)))
+        edits = both
+    return edits, pa.concat_tables(accounted)

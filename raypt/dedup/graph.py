@@ -1,4 +1,4 @@
-"""Passes 2 and 3: equal hashes to star edges to forests, and forests to the components of the whole."""
+"""From equal keys to star edges to forests, and from forests to the components of the whole."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,11 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.dedup.components import components, spanning_forest, star_edges
-from raypt.dedup.exchange import column, read_partition, write_partitioned
-from raypt.dedup.index import HASHES, stored_rows, with_indexed
-from raypt.dedup.plan import Plan, TaskRunner, load_plan
-from raypt.dedup.stars import connect_by_stars
+from raypt.dedup.exchange import Layout, PartitionWriter, column, read_partition
+from raypt.dedup.index import stored_rows, with_indexed
+from raypt.dedup.keys import KeyMaker, key_makers
+from raypt.dedup.plan import Job, Plan, load_plan
+from raypt.dedup.stars import LABELS, connect_by_stars
 
 EDGE_BYTES = 128
 """Peak memory an edge while components are computed: the edge, its endpoints' sort and index, the union-find arrays."""
@@ -27,23 +28,22 @@ def _read_edges(uri: str) -> np.ndarray:
 
 
 def connect_partition(item: tuple[str, int]) -> int:
-    """The spanning forest of one partition's equal hashes; its edges. Item: (plan URI, partition)."""
+    """The spanning forest of one partition's equal keys; its edges. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
     done = plan.file("forest-0", partition, "parquet")
     if storage.exists(done):
         return int(storage.read_parquet(done, ["a"]).num_rows)
-    edges = []
-    for kind, names in HASHES.items():
-        rows = stored_rows(plan, kind, partition) if plan.rebuild else _new_rows(plan, kind, partition)
-        edges.append(star_edges(tuple(column(rows, name) for name in names), column(rows, "doc_key")))
+    edges = [np.empty((0, 2), np.int64)]
+    for maker in key_makers(plan.config):
+        rows = stored_rows(plan, maker, partition) if plan.rebuild else _new_rows(plan, maker, partition)
+        edges.append(star_edges(tuple(column(rows, name) for name in maker.columns), column(rows, "doc_key")))
     return _write_edges(done, spanning_forest(np.concatenate(edges)))
 
 
-def _new_rows(plan: Plan, kind: str, partition: int) -> pa.Table:
-    """The hashes of a partition of this run's documents, with those of the index that equal one of them."""
-    files = [plan.file(kind, position) for position in range(len(plan.shards))]
-    rows = read_partition(files, partition, fingerprint=plan.parameters)
-    return with_indexed(plan, kind, partition, rows) if plan.generations else rows
+def _new_rows(plan: Plan, maker: KeyMaker, partition: int) -> pa.Table:
+    """The keys of a partition of this run's documents, with those of the index that equal one of them."""
+    rows = plan.read(maker.kind, partition)
+    return with_indexed(plan, maker, partition, rows) if plan.generations else rows
 
 
 def merge_forests(item: tuple[Sequence[str], str]) -> int:
@@ -55,15 +55,28 @@ def merge_forests(item: tuple[Sequence[str], str]) -> int:
 
 
 def label_members(item: tuple[str, str]) -> int:
-    """Write (doc_key, root) of every member of a component, by shard. Item: (plan URI, forest URI)."""
+    """Write (doc_key, root) of every member of a component, by group. Item: (plan URI, forest URI)."""
     plan, forest = load_plan(item[0]), item[1]
-    done = plan.file("labels", 0)
     vertices, roots = components(_read_edges(forest))
     vertices, roots = vertices[vertices >= 0], roots[vertices >= 0]  # the others are of the index
-    positions = plan.positions(vertices)
-    rows = pa.table({"doc_key": vertices, "root": roots})
-    write_partitioned(done, rows, positions, len(plan.shards), fingerprint=plan.parameters)
+    with PartitionWriter(plan.file("labels", 0), labels_layout(plan)) as writer:
+        writer.add(pa.table([vertices, roots], schema=LABELS), plan.groups_of(vertices))
     return len(vertices)
+
+
+def labels_layout(plan: Plan) -> Layout:
+    return Layout(LABELS, plan.groups, plan.parameters)
+
+
+def labels_uri(plan: Plan) -> str:
+    """How many files of labels there are; written when they are all there."""
+    return storage.join(plan.passes_uri, "labels.json")
+
+
+def read_labels(plan: Plan, group: int) -> pa.Table:
+    """(doc_key, root) of the members of components in a group, by doc_key."""
+    files = [plan.file("labels", i) for i in range(storage.read_json(labels_uri(plan)))]
+    return read_partition(files, group, labels_layout(plan)).sort_by("doc_key")
 
 
 def groups_within(sizes: Sequence[int], limit: int) -> list[range]:
@@ -79,25 +92,27 @@ def groups_within(sizes: Sequence[int], limit: int) -> list[range]:
     return groups
 
 
-def connect(plan: Plan, plan_uri: str, runner: TaskRunner) -> None:
-    """Passes 2 and 3: after them the labels of the whole are written.
+def connect(job: Job) -> None:
+    """After it the labels of the whole are written.
 
     Forests are merged as long as two of them fit the memory of a task together. If one is left, it is labelled in one
     task; if more, their components exceed the memory and are found by large-star and small-star passes.
     """
-    if storage.exists(plan.labels_uri):
+    plan = job.plan
+    if storage.exists(labels_uri(plan)):
         return
-    sizes = runner(connect_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: connect")
+    sizes = job.partitions(connect_partition, "connect")
     files = [plan.file("forest-0", p, "parquet") for p in range(plan.partitions)]
     limit = (plan.config.memory_mb << 20) // EDGE_BYTES
     level = 0
     while len(groups := groups_within(sizes, limit)) < len(files):
         level += 1
         items = [([files[i] for i in g], plan.file(f"forest-{level}", n, "parquet")) for n, g in enumerate(groups)]
-        sizes = runner(merge_forests, items, name=f"dedup: merge {level}")
+        sizes = job.run(merge_forests, items, f"merge {level}")
         files = [out for _, out in items]
     if len(files) == 1:
-        runner(label_members, [(plan_uri, files[0])], name="dedup: label")
+        job.run(label_members, [(job.uri, files[0])], "label")
+        labels = 1
     else:
-        connect_by_stars(plan, plan_uri, files, runner)
-    storage.write_json(plan.labels_uri, 1 if len(files) == 1 else plan.partitions)
+        labels = connect_by_stars(job, files, sum(sizes))
+    storage.write_json(labels_uri(plan), labels)

@@ -18,12 +18,10 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.exchange import column, read_partition, write_partitioned
-from raypt.dedup.plan import Generation, Plan, TaskRunner, fingerprint, hash_parameters, load_plan
+from raypt.dedup.exchange import Layout, column, read_partition, write_partitioned
+from raypt.dedup.keys import Keyed, indexed_keys
+from raypt.dedup.plan import Generation, Job, Plan, fingerprint, hash_parameters, load_plan
 from raypt.errors import UserError
-
-HASHES = {"bands": ["hash"], "exact": ["hash_high", "hash_low"]}
-"""The files of hashes and the columns that together name a group."""
 
 
 def _index_file(index_uri: str) -> str:
@@ -57,14 +55,18 @@ def generation_file(plan: Plan, generation: str, kind: str, number: int, suffix:
     return storage.join(plan.config.index, generation, kind, f"{number:05d}.{suffix}")
 
 
-def _rows(plan: Plan, kind: str, partition: int, wanted: np.ndarray | None) -> list[pa.Table]:
+def _layout(plan: Plan, maker: Keyed) -> Layout:
+    return Layout(maker.kind.schema, 1, plan.parameters)
+
+
+def _rows(plan: Plan, maker: Keyed, partition: int, wanted: np.ndarray | None) -> list[pa.Table]:
     """The rows of a partition in each generation; with `wanted` (sorted) only those whose first hash is in it."""
     parts = []
-    first = HASHES[kind][0]
+    first = maker.columns[0]
     for generation in plan.generations:
         step = plan.partitions // generation.partitions
-        uri = generation_file(plan, generation.name, kind, partition // step)
-        rows = read_partition([uri], 0, fingerprint=plan.parameters)
+        uri = generation_file(plan, generation.name, maker.kind.name, partition // step)
+        rows = read_partition([uri], 0, _layout(plan, maker))
         hashes = column(rows, first)
         low = np.uint64(partition * (2**64 // plan.partitions))
         start = int(np.searchsorted(hashes, low))
@@ -81,15 +83,15 @@ def _rows(plan: Plan, kind: str, partition: int, wanted: np.ndarray | None) -> l
     return parts
 
 
-def with_indexed(plan: Plan, kind: str, partition: int, rows: pa.Table) -> pa.Table:
+def with_indexed(plan: Plan, maker: Keyed, partition: int, rows: pa.Table) -> pa.Table:
     """`rows` of a partition, and the rows of the index that have a hash of theirs."""
-    wanted = np.unique(column(rows, HASHES[kind][0]))
-    return pa.concat_tables([rows, *_rows(plan, kind, partition, wanted)]).combine_chunks()
+    wanted = np.unique(column(rows, maker.columns[0]))
+    return pa.concat_tables([rows, *_rows(plan, maker, partition, wanted)]).combine_chunks()
 
 
-def stored_rows(plan: Plan, kind: str, partition: int) -> pa.Table:
+def stored_rows(plan: Plan, maker: Keyed, partition: int) -> pa.Table:
     """All rows of a partition of the index, keyed (shard of the index << 32 | row) as if they were documents."""
-    rows = pa.concat_tables(_rows(plan, kind, partition, None)).combine_chunks()
+    rows = pa.concat_tables(_rows(plan, maker, partition, None)).combine_chunks()
     at = rows.column_names.index("doc_key")
     return rows.set_column(at, "doc_key", pa.array(~column(rows, "doc_key")))
 
@@ -98,34 +100,34 @@ def _write_partition(item: tuple[str, int]) -> int:
     """Sort a partition of this run's hashes into its generation. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
     total = 0
-    for kind, names in HASHES.items():
-        done = generation_file(plan, plan.generation, kind, partition)
+    for maker in indexed_keys(plan.config):
+        done = generation_file(plan, plan.generation, maker.kind.name, partition)
         if storage.exists(done):
             continue
-        files = [plan.file(kind, position) for position in range(len(plan.shards))]
-        rows = read_partition(files, partition, fingerprint=plan.parameters)
+        rows = plan.read(maker.kind, partition)
         keys = column(rows, "doc_key")
         shard = plan.positions(keys) + plan.indexed_shards
         keys = ~((shard << 32) | (keys & 0xFFFFFFFF))
-        order = np.lexsort((keys, *(column(rows, name) for name in reversed(names))))
+        order = np.lexsort((keys, *(column(rows, name) for name in reversed(maker.columns))))
         at = rows.column_names.index("doc_key")
         rows = rows.set_column(at, "doc_key", pa.array(keys)).take(pa.array(order))
-        write_partitioned(done, rows, np.zeros(len(keys), np.int64), 1, fingerprint=plan.parameters)
+        write_partitioned(done, rows, np.zeros(len(keys), np.int64), _layout(plan, maker))
         total += len(keys)
     return total
 
 
 def _copy_attributes(item: tuple[str, int]) -> int:
-    """Keep the attributes of a shard's documents with the generation. Item: (plan URI, position)."""
-    plan, position = load_plan(item[0]), item[1]
-    done = generation_file(plan, plan.generation, "attributes", position, "parquet")
+    """Keep the attributes of a group's documents with the generation. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    done = generation_file(plan, plan.generation, "attributes", group, "parquet")
     if not storage.exists(done):
-        storage.write_parquet(done, storage.read_parquet(plan.file("attributes", position, "parquet")))
-    return position
+        storage.write_parquet(done, storage.read_parquet(plan.file("attributes", group, "parquet")))
+    return group
 
 
-def add_generation(plan: Plan, plan_uri: str, runner: TaskRunner) -> None:
+def add_generation(job: Job) -> None:
     """Save this run's hashes as a generation of the index; the index names it last, when all of it is there."""
+    plan = job.plan
     index_uri = plan.config.index
     assert index_uri is not None
     known = read_generations(index_uri, plan.config)
@@ -133,9 +135,9 @@ def add_generation(plan: Plan, plan_uri: str, runner: TaskRunner) -> None:
         return
     if [g.name for g in known] != [g.name for g in plan.generations]:
         raise UserError(f"dedup.index: {index_uri} got a generation while this run was comparing with it; run it again")
-    runner(_write_partition, [(plan_uri, p) for p in range(plan.partitions)], name="dedup: index")
-    runner(_copy_attributes, [(plan_uri, i) for i in range(len(plan.shards))], name="dedup: index attributes")
-    new = Generation(name=plan.generation, partitions=plan.partitions, shards=[s.index for s in plan.shards])
+    job.partitions(_write_partition, "index")
+    job.groups(_copy_attributes, "index attributes")
+    new = Generation(name=plan.generation, partitions=plan.partitions, shards=plan.shards, bounds=plan.bounds.tolist())
     generations = [g.model_dump() for g in [*known, new]]
     content: dict[str, Any] = {"parameters": hash_parameters(plan.config), "generations": generations}
     storage.write_json(_index_file(index_uri), content)

@@ -1,35 +1,42 @@
-"""What one deduplication works on, and where each pass keeps its files.
+"""What one deduplication works on, how it is divided among tasks, and where each pass keeps its files.
 
 Everything a task needs is in one plan file, so a task item is (plan URI, number). The directory of the passes is named
 by a fingerprint of the parameters and of every input file: a changed configuration or input never meets stale files.
+
+Map tasks take *groups* of consecutive shards, reduce tasks *partitions* of the hash range. There are at most MAP_TASKS
+groups, so that a reduce task reads at most that many files, in two range requests each and many at a time: at 10^5
+shards and 30 ms a request its 4,000 requests take 4 s. (A file a shard would be 5 x 10^5 requests: 4 h one by one.)
 """
 
 import functools
 import hashlib
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.unicode import UNICODE_VERSION
+from raypt.dedup.exchange import Layout, PartitionWriter, read_each, read_partition
 from raypt.errors import UserError
 from raypt.settings import Settings
+from raypt.text.unicode import UNICODE_VERSION
 
 TaskRunner = Callable[..., list[Any]]
 """`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
 PASSES = "passes-"
 """How the directories of intermediate files are called, before the plan's key."""
-FORMAT = 1
+FORMAT = 2
 """Version of the intermediate files and hash functions; part of every fingerprint."""
-BAND_ROW_BYTES = 16
-SORT_FACTOR = 5
-"""Peak memory of a reduce task over the bytes of its rows: rows, sort order, sorted copies, edges."""
+MAP_TASKS = 2000
+"""Most groups of shards: files of an exchange that a reduce task reads."""
+INSPECTORS = 16
+"""Shards inspected at a time by one task, on an object store."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,22 @@ class PlannedShard(Settings):
     docs_uri: str
     decisions_uri: str | None
     rows: int
+    text_bytes: int
+    """Of the text column, uncompressed, as its file encodes it."""
     stamp: str
     """Changes when the documents or the decisions file does."""
+
+
+SHARDS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("docs_uri", pa.string()),
+        ("decisions_uri", pa.string()),
+        ("rows", pa.int64()),
+        ("text_bytes", pa.int64()),
+        ("stamp", pa.string()),
+    ]
+)
 
 
 class Generation(Settings):
@@ -63,6 +84,18 @@ class Generation(Settings):
     """A power of two."""
     shards: list[int]
     """The manifest's number of each of its shards."""
+    bounds: list[int]
+    """Its groups of shards, as `Plan.bounds`: a file of attributes each."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One exchange of a plan: map tasks write a file a group, its rows by partition; or the other way round."""
+
+    name: str
+    schema: pa.Schema
+    to: Literal["partitions", "groups"]
+    """What the rows are divided by; there is a file for each of the others."""
 
 
 class Plan(Settings):
@@ -72,43 +105,66 @@ class Plan(Settings):
     work_uri: str
     source_priority: dict[str, int]
     partitions: int
-    evaluation: str | None = None
-    """Fingerprint of the evaluation files to decontaminate against; None: there are none."""
+    passes: dict[str, Any]
+    """What decides the result of each pass that is switched on, by its section, in the order in which they run."""
+    verdicts: tuple[str, ...]
+    """The stages that leave verdicts (raypt.dedup.verdicts), in the order in which they run."""
+    cuts: tuple[str, ...] = ()
+    """Those of them that cut spans out of documents."""
     generations: tuple[Generation, ...] = ()
     """The generations of the index to compare with."""
     generation: str = ""
     """The name of the generation this run adds to the index."""
     rebuild: bool = False
     """The documents are those of the index itself: there is no text."""
-    shards: list[PlannedShard]
+    shards: list[int]
+    """The manifest's number of each shard, ascending."""
+    stamps: str
+    """Fingerprint of what `PlannedShard.stamp` says of each."""
 
     @functools.cached_property
     def parameters(self) -> str:
-        """Fingerprint of what decides hash values; stored in every file of hashes."""
+        """Fingerprint of what decides hash values; part of every file of hashes."""
         return fingerprint(hash_parameters(self.config))
 
     @functools.cached_property
     def key(self) -> str:
         """Fingerprint of everything that decides the result."""
-        shards = [(s.index, s.stamp) for s in self.shards]
-        contamination = [self.config.contamination.model_dump(), self.evaluation] if self.evaluation else None
         keep = (self.config.quality_column, sorted(self.source_priority.items()))
-        verify = (self.config.fuzzy.verify, self.config.fuzzy.verify_threshold) if self.verifies else None
-        sentences = self.config.sentences.model_dump() if self.config.sentences.enabled else None
-        return fingerprint(
-            {
-                "parameters": self.parameters,
-                "partitions": self.partitions,
-                "keep": keep,
-                "verify": verify,
-                "sentences": sentences,
-                "contamination": contamination,
-                "measure": self.config.measure_s_curve,
-                "index": [g.name for g in self.generations],
-                "rebuild": self.rebuild,
-                "shards": shards,
-            }
-        )
+        decides = {
+            "parameters": self.parameters,
+            "partitions": self.partitions,
+            "keep": keep,
+            "passes": self.passes,
+            "measure": self.config.measure_s_curve,
+            "index": [g.name for g in self.generations],
+            "rebuild": self.rebuild,
+            "shards": [self.shards, self.stamps],
+        }
+        return fingerprint(decides)
+
+    @functools.cached_property
+    def bounds(self) -> np.ndarray:
+        """int64[groups + 1]: group g is the shards at positions [bounds[g], bounds[g + 1])."""
+        groups = min(len(self.shards), MAP_TASKS)
+        return np.arange(groups + 1) * len(self.shards) // groups
+
+    @property
+    def groups(self) -> int:
+        """Groups of shards: map tasks."""
+        return len(self.bounds) - 1
+
+    @functools.cached_property
+    def _indices(self) -> np.ndarray:
+        return np.array(self.shards)
+
+    def positions(self, doc_keys: np.ndarray) -> np.ndarray:
+        """Position in `shards` of the shard of each doc_key."""
+        return np.searchsorted(self._indices, doc_keys >> 32)
+
+    def groups_of(self, doc_keys: np.ndarray) -> np.ndarray:
+        """The group of each doc_key."""
+        return np.searchsorted(self.bounds, self.positions(doc_keys), "right") - 1
 
     @property
     def indexed_shards(self) -> int:
@@ -122,9 +178,27 @@ class Plan(Settings):
     def file(self, kind: str, number: int, suffix: str = "arrow") -> str:
         return storage.join(self.passes_uri, kind, f"{number:05d}.{suffix}")
 
-    def positions(self, doc_keys: np.ndarray) -> np.ndarray:
-        """Position in `shards` of the shard of each doc_key."""
-        return np.searchsorted(np.array([s.index for s in self.shards]), doc_keys >> 32)
+    def _files(self, kind: Kind) -> list[str]:
+        return [self.file(kind.name, i) for i in range(self.groups if kind.to == "partitions" else self.partitions)]
+
+    def layout(self, kind: Kind) -> Layout:
+        return Layout(kind.schema, self.partitions if kind.to == "partitions" else self.groups, self.parameters)
+
+    def writer(self, kind: Kind, number: int) -> PartitionWriter:
+        return PartitionWriter(self.file(kind.name, number), self.layout(kind))
+
+    def write(self, kind: Kind, number: int, table: pa.Table, by: np.ndarray) -> None:
+        """One file of an exchange at once."""
+        with self.writer(kind, number) as writer:
+            writer.add(table, by)
+
+    def read(self, kind: Kind, number: int) -> pa.Table:
+        """The rows of a partition (or group) over all files of an exchange, in the order of the files."""
+        return read_partition(self._files(kind), number, self.layout(kind))
+
+    def read_each(self, kind: Kind, number: int) -> Iterator[pa.Table]:
+        """As `read`, file by file."""
+        return read_each(self._files(kind), number, self.layout(kind))
 
     @property
     def verifies(self) -> bool:
@@ -132,32 +206,65 @@ class Plan(Settings):
         return self.config.fuzzy.enabled and self.config.fuzzy.verify != "none" and not self.rebuild
 
     @property
-    def labels_uri(self) -> str:
-        """How many files of labels there are; written when they are all there."""
-        return storage.join(self.passes_uri, "labels.json")
-
-    @property
     def samples_uri(self) -> str:
         """The samples of the evaluation sets."""
         return storage.join(self.passes_uri, "samples.parquet")
 
-    def removed(self, shard: PlannedShard) -> str:
-        return storage.join(self.work_uri, "removed", f"shard-{shard.index:05d}.parquet")
+    def removed(self, shard: int) -> str:
+        """What the shard of this number in the manifest loses."""
+        return storage.join(self.work_uri, "removed", f"shard-{shard:05d}.parquet")
 
-    def edits(self, shard: PlannedShard) -> str:
-        return storage.join(self.work_uri, "edits", f"shard-{shard.index:05d}.parquet")
+    def edits(self, shard: int) -> str:
+        """What is cut from its documents."""
+        return storage.join(self.work_uri, "edits", f"shard-{shard:05d}.parquet")
 
-    def save(self) -> str:
+    @property
+    def _shards_layout(self) -> Layout:
+        return Layout(SHARDS, self.groups, self.key)
+
+    def save(self, shards: Sequence[PlannedShard]) -> str:
+        """Write the plan, and its shards by group; the URI of the plan."""
+        assert [s.index for s in shards] == self.shards
         uri = storage.join(self.passes_uri, "plan.json")
         if not storage.exists(uri):
+            table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
+            by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
+            with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:
+                writer.add(table, by_group)
             storage.write_json(uri, self.model_dump(mode="json"))
         return uri
+
+    def group(self, number: int) -> list[PlannedShard]:
+        """The shards of a group."""
+        rows = read_partition([self.file("shards", 0)], number, self._shards_layout)
+        return [PlannedShard(**row) for row in rows.to_pylist()]
 
 
 @functools.lru_cache(maxsize=4)
 def load_plan(uri: str) -> Plan:
     """The plan at `uri`; its path holds its fingerprint, so it can be cached."""
     return Plan.model_validate(storage.read_json(uri))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan under way: what a pass runs its tasks with."""
+
+    plan: Plan
+    uri: str
+    """Of the plan."""
+    runner: TaskRunner
+
+    def groups(self, function: Callable[[tuple[str, int]], Any], name: str) -> list[Any]:
+        """Map: `function((plan URI, group))` for every group of shards; the results in order."""
+        return self.run(function, [(self.uri, group) for group in range(self.plan.groups)], name)
+
+    def partitions(self, function: Callable[[tuple[str, int]], Any], name: str) -> list[Any]:
+        """Reduce: `function((plan URI, partition))` for every partition."""
+        return self.run(function, [(self.uri, partition) for partition in range(self.plan.partitions)], name)
+
+    def run(self, function: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
+        return self.runner(function, items, name=f"dedup: {name}")
 
 
 def fingerprint(value: Any) -> str:
@@ -169,12 +276,16 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
     """What hash values depend on. Hashes made with other parameters never meet (design: a mix is refused)."""
     fuzzy, exact = config.fuzzy, config.exact
     bands, rows = fuzzy.layout
-    minhash = [fuzzy.unit, fuzzy.ngram, fuzzy.num_perm, bands, rows, fuzzy.seed] if fuzzy.enabled else None
+    minhash = None
+    if fuzzy.enabled:
+        normalise = fuzzy.normalise.model_dump(mode="json")
+        minhash = [fuzzy.unit, normalise, fuzzy.ngram, fuzzy.num_perm, bands, rows, fuzzy.seed]
     return {
         "format": FORMAT,
         "unicode": UNICODE_VERSION,
         "fuzzy": minhash,
         "exact": exact.normalise if exact.enabled else None,
+        "url": list(config.url.tracking) if config.url.enabled else None,
         "scope": config.scope,
     }
 
@@ -198,21 +309,41 @@ def file_stamp(uri: str) -> list[Any]:
 
 
 def inspect_shard(shard: DedupShard) -> PlannedShard:
-    """Rows and stamp of a shard. UserError for a missing file or a missing column."""
+    """Rows, size and stamp of a shard. UserError for a missing file or a missing column."""
     stamps = [file_stamp(uri) for uri in (shard.docs_uri, shard.decisions_uri) if uri is not None]
     with storage.open_read(shard.docs_uri) as f:
         file = pq.ParquetFile(f)
-        names, rows = file.schema_arrow.names, file.metadata.num_rows
+        names, metadata = file.schema_arrow.names, file.metadata
     for needed in ("doc_key", "source", "text"):
         if needed not in names:
             raise UserError(f"{shard.docs_uri}: no column {needed!r}; it has {', '.join(names)}")
-    return PlannedShard(**vars(shard), rows=rows, stamp=fingerprint(stamps))
+    size = column_bytes(metadata, "text")
+    return PlannedShard(**vars(shard), rows=metadata.num_rows, text_bytes=size, stamp=fingerprint(stamps))
 
 
-def choose_partitions(config: DedupConfig, rows: int) -> int:
-    """Partitions so that the rows of one, with everything a reduce task makes of them, fit the memory of a task."""
-    if config.partitions is not None:
-        return config.partitions
-    per_document = max(config.fuzzy.layout[0] if config.fuzzy.enabled else 0, 2)
-    needed = rows * per_document * BAND_ROW_BYTES * SORT_FACTOR
-    return min(max(1, math.ceil(needed / (config.memory_mb << 20))), 65536)
+def column_bytes(metadata: pq.FileMetaData, name: str) -> int:
+    """Uncompressed bytes of a column of a Parquet file."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    columns = (group.column(c) for group in groups for c in range(group.num_columns))
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema == name)
+
+
+def inspect_shards(shards: Sequence[DedupShard]) -> list[PlannedShard]:
+    """`inspect_shard` of each."""
+    if storage.is_local(shards[0].docs_uri):
+        return [inspect_shard(shard) for shard in shards]
+    with ThreadPoolExecutor(INSPECTORS) as pool:
+        return list(pool.map(inspect_shard, shards))
+
+
+def inspect(shards: Sequence[DedupShard | PlannedShard], runner: TaskRunner) -> list[PlannedShard]:
+    """All shards as they are found, inspected in at most MAP_TASKS tasks; those that are known already as they are."""
+    unknown = [shard for shard in shards if isinstance(shard, DedupShard)]
+    found = iter(_inspected(unknown, runner))
+    return [next(found) if isinstance(shard, DedupShard) else shard for shard in shards]
+
+
+def _inspected(shards: Sequence[DedupShard], runner: TaskRunner) -> list[PlannedShard]:
+    tasks = min(len(shards), MAP_TASKS)
+    chunks = [shards[len(shards) * i // tasks : len(shards) * (i + 1) // tasks] for i in range(tasks)]
+    return [shard for chunk in runner(inspect_shards, chunks, name="dedup: inspect") for shard in chunk]

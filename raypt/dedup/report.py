@@ -1,18 +1,16 @@
 """What a person should see of a deduplication: definition, removals, sources, the biggest clusters."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.documents import read_some
-from raypt.dedup.elect import ClusterSummary
-from raypt.dedup.ledger import DedupAccount
+from raypt.dedup.ledger import Accounts, total
 from raypt.dedup.minhash import jaccard_at, match_probability
 from raypt.dedup.plan import Plan
+from raypt.ledger import Ledger
 
-TEXT_CHARACTERS = 400
 S_CURVE_POINTS = np.round(np.arange(0.0, 1.0001, 0.05), 2)
 
 
@@ -33,6 +31,7 @@ def definition(config: DedupConfig) -> dict[str, Any]:
     if fuzzy.enabled:
         found["fuzzy"] = {
             "unit": fuzzy.unit,
+            "normalise": fuzzy.normalise.model_dump(mode="json"),
             "ngram": fuzzy.ngram,
             "num_perm": fuzzy.num_perm,
             "bands": bands,
@@ -44,55 +43,32 @@ def definition(config: DedupConfig) -> dict[str, Any]:
     return found
 
 
-def source_rates(ledger: DedupAccount) -> dict[str, dict[str, Any]]:
+def source_rates(accounts: Accounts) -> dict[str, dict[str, Any]]:
     """By source: documents, removed by reason, and the removed share."""
     rates = {}
-    for source, entered in sorted(ledger.entered.items()):
-        removed = {reason: t.documents for (s, reason), t in sorted(ledger.removed.items()) if s == source}
-        share = sum(removed.values()) / entered.documents if entered.documents else 0.0
-        rates[source] = {"documents": entered.documents, "removed": removed, "removed_fraction": share}
+    for source, account in sorted(accounts.items()):
+        removed = {reason: amount.documents for reason, amount in sorted(account.removed.items())}
+        documents = account.entered.documents
+        share = sum(removed.values()) / documents if documents else 0.0
+        rates[source] = {"documents": documents, "removed": removed, "removed_fraction": share}
     return rates
 
 
-def read_texts(plan: Plan, doc_keys: Iterable[int], characters: int = TEXT_CHARACTERS) -> dict[int, str]:
-    """The beginning of the text of a few documents, by doc_key."""
-    keys = np.array(sorted(set(doc_keys)), np.int64)
-    positions = plan.positions(keys)
-    texts: dict[int, str] = {}
-    for position in np.unique(positions).tolist():
-        found = read_some(plan.shards[position].docs_uri, keys[positions == position].tolist())
-        texts |= {key: text[:characters] for key, text in found.items()}
-    return texts
-
-
-def build_report(
-    plan: Plan, summary: ClusterSummary, ledger: DedupAccount, curve: list[dict[str, float]]
-) -> dict[str, Any]:
-    """Everything of `report.json`, JSON values only; `curve` is the S-curve measured (raypt.dedup.empirical)."""
-    accounts = ledger.to_json()
-    documents, kept = accounts["in"]["documents"], accounts["kept"]["documents"]
-    sizes = sorted(summary.sizes.items())
-    texts: dict[int, str] = {}
-    if not plan.rebuild:
-        texts = read_texts(plan, [key for cluster in summary.biggest for key in cluster["members"][:2]])
-    biggest = [c | {"texts": [texts[key] for key in c["members"][:2] if key in texts]} for c in summary.biggest]
-    return {
+def build_report(plan: Plan, accounts: Accounts, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Everything of `report.json`, JSON values only; `parts` are what the passes report."""
+    whole = total(accounts)
+    gone = whole.entered.documents - whole.kept.documents
+    report: dict[str, Any] = {
         "definition": definition(plan.config),
-        "measured_s_curve": curve,
         "partitions": plan.partitions,
-        "ledger": accounts,
-        "removed_fraction": (documents - kept) / documents if documents else 0.0,
-        "clusters": sum(n for _, n in sizes),
-        "documents_in_clusters": sum(size * n for size, n in sizes),
-        "cluster_sizes": [{"size": size, "clusters": n} for size, n in sizes],
-        "biggest_clusters": biggest,
-        "sources": source_rates(ledger),
-        "removed_between_sources": [
-            {"kept": kept_source, "removed": source, "documents": n}
-            for (kept_source, source), n in sorted(summary.sources.items())
-        ],
-        "shared_between_sources": [{"a": a, "b": b, "clusters": n} for (a, b), n in sorted(summary.shared.items())],
+        "ledger": Ledger({"dedup": whole}).to_json()["dedup"],
+        "removed_fraction": gone / whole.entered.documents if whole.entered.documents else 0.0,
+        "sources": source_rates(accounts),
     }
+    for part in parts:
+        assert not report.keys() & part.keys()
+        report |= part
+    return report
 
 
 def describe_clusters(report: dict[str, Any]) -> str:

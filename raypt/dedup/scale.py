@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.graph import EDGE_BYTES
+from raypt.dedup.passes import choose_partitions
 from raypt.dedup.pipeline import DedupResult
-from raypt.dedup.plan import choose_partitions
 
 ROUNDS = 6
 """Rounds of star passes reckoned with: near duplicates come in stars and short chains, which take 3 to 6."""
-BY_DOCUMENT = ("inspect", "sign", "finish")
+BY_DOCUMENT = ("inspect", "sign", "settle", "finish")
 """Passes whose work grows with the documents; "connect" grows with band rows, the others with cluster members."""
 
 
@@ -57,7 +57,7 @@ class Costs:
             document_bytes=nbytes / documents,
             members_share=members / documents,
             text_cpu_s=passes["sign"] / nbytes,
-            document_cpu_s=(passes["inspect"] + passes["finish"]) / documents,
+            document_cpu_s=sum(passes[name] for name in BY_DOCUMENT if name != "sign") / documents,
             row_cpu_s=row_cpu_s,
             star_cpu_s=star_cpu_s,
             member_cpu_s=other / members,

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.dedup.kernels import ONE, U32, U64, decode, mix64
-from raypt.dedup.tokenise import text_buffers, tokenise
-from raypt.dedup.unicode import LETTER, SPACE, TABLE_SIZE, character_classes, classify
+from raypt.dedup.tokenise import tokenise
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
+from raypt.text.hashing import U32, U64, murmur64
+from raypt.text.unicode import LETTER, TABLE_SIZE, WHITE, classify, word_classes
+from raypt.text.utf8 import ONE, decode
 
 FULL_STOPS = "。！？｡．‼⁇⁈⁉।॥؟۔።፧။៕។"
 """End a sentence wherever they stand."""
@@ -63,7 +65,7 @@ def _split(data: Any, offsets: Any, mode: int, roles: Any, classes: Any, lower: 
                 width = U64(wide)
             role = roles[code] if code < TABLE_SIZE else ORDINARY
             kind = classify(classes, code)
-            if kind == SPACE:
+            if kind == WHITE:
                 newlines += role == NEWLINE
                 spaced, letters = True, 0
                 i += width
@@ -99,10 +101,10 @@ def split(text: pa.Array | pa.ChunkedArray, unit: str) -> tuple[np.ndarray, np.n
     Starts are bytes in the text. A unit reaches to the start of the next: the white space between belongs to it. A
     paragraph ends at a blank line.
     """
-    data, offsets = text_buffers(text)
+    data, offsets = string_buffers(text)
     starts = np.empty(int(offsets[-1] - offsets[0]), np.int64)
     bounds = np.zeros(len(offsets), np.int64)
-    _split(data, offsets, UNITS[unit], _roles(), character_classes(), _lower_case_letters(), starts, bounds)
+    _split(data, offsets, UNITS[unit], _roles(), word_classes(), _lower_case_letters(), starts, bounds)
     return starts[: bounds[-1]], bounds
 
 
@@ -122,7 +124,7 @@ def _hash_units(
                 t += 1
                 count += 1
             if count > 0:
-                out[n] = mix64(h + U64(count))
+                out[n] = murmur64(h + U64(count))
                 firsts[n] = starts[u] if n > opened else 0
                 words[n] = count
                 n += 1
@@ -166,9 +168,9 @@ def _hash_spans(hashes: Any, offsets: Any, length: int, high: Any, low: Any, doc
         for first in range(offsets[doc], offsets[doc + 1] - length + 1):
             a = b = U64(0)
             for u in range(first, first + length):
-                a = mix64(a ^ hashes[u]) + SPAN_BASE_HIGH
-                b = mix64(b + hashes[u] * SPAN_BASE_LOW) ^ SPAN_BASE_LOW
-            high[n], low[n] = mix64(a), mix64(b)
+                a = murmur64(a ^ hashes[u]) + SPAN_BASE_HIGH
+                b = murmur64(b + hashes[u] * SPAN_BASE_LOW) ^ SPAN_BASE_LOW
+            high[n], low[n] = murmur64(a), murmur64(b)
             docs[n], units[n] = doc, first - offsets[doc]
             n += 1
     return n

@@ -7,33 +7,33 @@ tokens has no shingle, so it never shares a band.
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from raypt.dedup.kernels import BLOCK, U32, U64, fmix32, fold, mix64, power
-from raypt.dedup.tokenise import Tokens, tokenise
+from raypt.dedup.tokenise import Tokens
 from raypt.kernels import kernel
+from raypt.text.hashing import GOLDEN, U32, U64, murmur32, murmur64, power
 
-SHINGLE_BASE = U64(0x9E3779B97F4A7C15)
 BAND_BASE = U64(0xA24BAED4963EE407)
 SHIFT_32 = U64(32)
+BLOCK = 512
+"""Shingle hashes folded into a signature at a time: they stay in the first-level cache."""
 
 
 @kernel
 def _shingle(hashes: Any, offsets: Any, ngram: int, out: Any, bounds: Any) -> None:
-    oldest = power(SHINGLE_BASE, ngram)
+    oldest = power(GOLDEN, ngram)
     n = 0
     for doc in range(offsets.shape[0] - 1):
         start, end = offsets[doc], offsets[doc + 1]
         rolling = U64(0)
         for t in range(start, end):
-            rolling = rolling * SHINGLE_BASE + hashes[t]
+            rolling = rolling * GOLDEN + hashes[t]
             if t >= start + ngram:
                 rolling -= hashes[t - ngram] * oldest
             if t >= start + ngram - 1:
-                out[n] = mix64(rolling)
+                out[n] = murmur64(rolling)
                 n += 1
         if start < end < start + ngram:
-            out[n] = mix64(rolling)
+            out[n] = murmur64(rolling)
             n += 1
         bounds[doc + 1] = n
 
@@ -47,6 +47,16 @@ def shingle(tokens: Tokens, ngram: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @kernel
+def _fold(signature: Any, a: Any, b: Any, hashes: Any, count: int) -> None:
+    """signature[k] = min over the first `count` hashes h of a[k] * h + b[k] mod 2^32, and what it was before."""
+    for k in range(signature.shape[0]):
+        least, ak, bk = signature[k], a[k], b[k]
+        for j in range(count):
+            least = min(least, U32(ak * hashes[j] + bk))
+        signature[k] = least
+
+
+@kernel
 def _sketch(shingles: Any, offsets: Any, a: Any, b: Any, signatures: Any) -> None:
     block = np.empty(BLOCK, np.uint32)
     for doc in range(offsets.shape[0] - 1):
@@ -55,8 +65,8 @@ def _sketch(shingles: Any, offsets: Any, a: Any, b: Any, signatures: Any) -> Non
         for start in range(offsets[doc], offsets[doc + 1], BLOCK):
             count = min(BLOCK, offsets[doc + 1] - start)
             for j in range(count):
-                block[j] = fmix32(U32(shingles[start + j] >> SHIFT_32))
-            fold(signature, a, b, block, count)
+                block[j] = murmur32(U32(shingles[start + j] >> SHIFT_32))
+            _fold(signature, a, b, block, count)
 
 
 def sketch(shingles: np.ndarray, offsets: np.ndarray, permutations: np.ndarray) -> np.ndarray:
@@ -71,10 +81,10 @@ def sketch(shingles: np.ndarray, offsets: np.ndarray, permutations: np.ndarray) 
 def _bands(signatures: Any, rows: int, out: Any) -> None:
     for doc in range(signatures.shape[0]):
         for band in range(out.shape[1]):
-            h = mix64(U64(band + 1) * BAND_BASE)
+            h = murmur64(U64(band + 1) * BAND_BASE)
             for row in range(band * rows, (band + 1) * rows):
-                h = mix64(h ^ U64(signatures[doc, row])) + BAND_BASE
-            out[doc, band] = mix64(h)
+                h = murmur64(h ^ U64(signatures[doc, row])) + BAND_BASE
+            out[doc, band] = murmur64(h)
 
 
 def band_hashes(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
@@ -86,13 +96,12 @@ def band_hashes(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
 
 
 def sign(
-    text: pa.Array | pa.ChunkedArray, *, unit: str, ngram: int, permutations: np.ndarray, bands: int, rows: int
+    tokens: Tokens, *, ngram: int, permutations: np.ndarray, bands: int, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Signatures uint32[n, P], band hashes uint64[n, bands] and token counts int64[n] of n documents.
+    """Signatures uint32[n, P], band hashes uint64[n, bands] and token counts int64[n] of the tokens of n documents.
 
     `permutations` is uint32[2, P] as `raypt.dedup.minhash.permutations` makes it, P >= bands * rows. Where the token
     count is 0, signature and bands mean nothing.
     """
-    tokens = tokenise(text, unit)
     signatures = sketch(*shingle(tokens, ngram), permutations)
     return signatures, band_hashes(signatures, bands, rows), tokens.counts

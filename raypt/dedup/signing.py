@@ -1,19 +1,20 @@
-"""Pass 1, a task a shard: text to hashes. The only pass that reads text."""
+"""The clusters' first task, a group of shards at a time: text to keys, and what is kept of each document."""
+
+import contextlib
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.contamination import FOUND, find_contaminated, load_evaluation
 from raypt.dedup.documents import read_live
-from raypt.dedup.exact import content_hashes
-from raypt.dedup.exchange import partition_of, write_partitioned
-from raypt.dedup.minhash import permutations
+from raypt.dedup.keys import ExactKeys, key_makers, source_salt
 from raypt.dedup.plan import load_plan
-from raypt.dedup.shingles import sign
+from raypt.dedup.verdicts import gone
 
+CLUSTERS_STAGE = "clusters"
 ATTRIBUTES = pa.schema(
     [
         ("doc_key", pa.int64()),
@@ -28,42 +29,29 @@ ATTRIBUTES = pa.schema(
 """What later passes need of a document instead of its text."""
 
 
-def _source_salt(source: pa.ChunkedArray) -> np.ndarray:
-    """uint64[n]: a hash of the source's name; with scope "source" it keeps the groups of different sources apart."""
-    encoded = source.combine_chunks().dictionary_encode()
-    names = content_hashes(encoded.dictionary.cast(pa.large_string()), "none")[:, 1]
-    return names[encoded.indices.to_numpy()]
+def make_keys(docs: pa.Table, config: DedupConfig) -> dict[str, pa.Table]:
+    """The keys of documents (doc_key, source, text) by section. Pure."""
+    salt = source_salt(docs["source"]) if config.scope == "source" else None
+    return {maker.section: maker.rows(docs, salt, config) for maker in key_makers(config)}
 
 
-def hash_documents(docs: pa.Table, config: DedupConfig) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """(attributes, band hashes uint64[n, bands], has_bands bool[n]) of documents (doc_key, source, text, ...). Pure."""
-    n = docs.num_rows
-    salt = _source_salt(docs["source"]) if config.scope == "source" else None
-    hashes = (
-        content_hashes(docs["text"], config.exact.normalise) if config.exact.enabled else np.zeros((n, 2), np.uint64)
-    )
-    if salt is not None:
-        hashes = hashes ^ salt[:, None]
-    bands, has_bands = np.zeros((n, 0), np.uint64), np.zeros(n, bool)
-    if config.fuzzy.enabled:
-        fuzzy = config.fuzzy
-        count, rows = fuzzy.layout
-        perms = permutations(fuzzy.num_perm, fuzzy.seed)[:, : count * rows]
-        _, bands, tokens = sign(
-            docs["text"], unit=fuzzy.unit, ngram=fuzzy.ngram, permutations=perms, bands=count, rows=rows
-        )
-        bands = bands ^ salt[:, None] if salt is not None else bands
-        has_bands = tokens > 0
+def attributes_of(docs: pa.Table, keys: dict[str, pa.Table], config: DedupConfig) -> pa.Table:
+    """ATTRIBUTES of documents; the hashes are 0 for those without an exact key. Pure."""
+    high, low = np.zeros((2, docs.num_rows), np.uint64)
+    exact = keys.get(ExactKeys.section)
+    if exact is not None and exact.num_rows:
+        at = np.searchsorted(docs["doc_key"].to_numpy(), exact["doc_key"].to_numpy())
+        high[at], low[at] = exact["hash_high"].to_numpy(), exact["hash_low"].to_numpy()
     columns = {
         "doc_key": docs["doc_key"],
         "id": docs["id"],
         "source": docs["source"],
         "quality": _quality(docs, config.quality_column),
         "bytes": pc.binary_length(docs["text"]),
-        "hash_high": pa.array(hashes[:, 0]),
-        "hash_low": pa.array(hashes[:, 1]),
+        "hash_high": pa.array(high),
+        "hash_low": pa.array(low),
     }
-    return pa.table(columns).cast(ATTRIBUTES), bands, has_bands
+    return pa.table(columns).cast(ATTRIBUTES)
 
 
 def _quality(docs: pa.Table, name: str | None) -> pa.ChunkedArray | pa.Array:
@@ -73,36 +61,28 @@ def _quality(docs: pa.Table, name: str | None) -> pa.ChunkedArray | pa.Array:
     return pc.coalesce(docs[name].cast(pa.float64()), pa.scalar(-np.inf))
 
 
-def sign_shard(item: tuple[str, int]) -> int:
-    """Write attributes and hash exchanges of a shard; the live documents. Item: (plan URI, position of the shard)."""
-    plan, position = load_plan(item[0]), item[1]
-    done = plan.file("attributes", position, "parquet")
+def sign_group(item: tuple[str, int]) -> int:
+    """Write the attributes of all live documents of a group, and the keys of those that no earlier stage removed.
+
+    Returns the live documents. Item: (plan URI, group).
+    """
+    plan, group = load_plan(item[0]), item[1]
+    done = plan.file("attributes", group, "parquet")
     if storage.exists(done):
         return int(storage.read_parquet(done, ["doc_key"]).num_rows)
-    attributes, found, all_bands, all_keys = [ATTRIBUTES.empty_table()], [FOUND.empty_table()], [], []
+    lost, live = gone(plan, group, CLUSTERS_STAGE), 0
     columns = ["doc_key", "id", "source", "text", *filter(None, [plan.config.quality_column])]
-    for docs in read_live(plan.shards[position], columns):
-        table, bands, has_bands = hash_documents(docs, plan.config)
-        attributes.append(table)
-        if plan.evaluation:
-            evaluation = load_evaluation(plan.samples_uri, plan.config.contamination)
-            found.append(find_contaminated(docs, evaluation, plan.config.contamination))
-            has_bands &= ~np.isin(table["doc_key"].to_numpy(), found[-1]["doc_key"].to_numpy())
-        all_bands.append(bands[has_bands])
-        all_keys.append(table["doc_key"].to_numpy()[has_bands])
-    table = pa.concat_tables(attributes)
-    width = plan.config.fuzzy.layout[0] if plan.config.fuzzy.enabled else 0
-    bands = np.concatenate([np.zeros((0, width), np.uint64), *all_bands])
-    keys = np.repeat(np.concatenate([np.zeros(0, np.int64), *all_keys]), width)
-    hashes = bands.reshape(-1)
-    rows = pa.table({"hash": hashes, "doc_key": keys})
-    parts, mark = plan.partitions, plan.parameters
-    write_partitioned(plan.file("bands", position), rows, partition_of(hashes, parts), parts, fingerprint=mark)
-    contaminated = pa.concat_tables(found)
-    clean = ~np.isin(table["doc_key"].to_numpy(), contaminated["doc_key"].to_numpy()) & plan.config.exact.enabled
-    exact = table.select(["hash_high", "hash_low", "doc_key"]).filter(pa.array(clean))
-    by_high = partition_of(exact["hash_high"].to_numpy(), parts)
-    write_partitioned(plan.file("exact", position), exact, by_high, parts, fingerprint=mark)
-    storage.write_parquet(plan.file("contaminated", position, "parquet"), contaminated)
-    storage.write_parquet(done, table)
-    return int(table.num_rows)
+    makers = {maker.section: maker for maker in key_makers(plan.config)}
+    with contextlib.ExitStack() as stack:  # the attributes are entered first, so that they are there last
+        file = stack.enter_context(storage.atomic_write(done))
+        attributes = stack.enter_context(pq.ParquetWriter(file, ATTRIBUTES, compression="zstd"))
+        writers = {name: stack.enter_context(plan.writer(maker.kind, group)) for name, maker in makers.items()}
+        for shard in plan.group(group):
+            for docs in read_live(shard, columns):
+                fresh = docs.filter(pa.array(~np.isin(docs["doc_key"].to_numpy(), lost)))
+                keys = make_keys(fresh, plan.config)
+                for name, rows in keys.items():
+                    writers[name].add(rows, makers[name].partition(rows, plan.partitions))
+                attributes.write_table(attributes_of(docs, keys, plan.config))
+                live += docs.num_rows
+    return live

@@ -6,42 +6,42 @@ import numpy as np
 import pyarrow as pa
 
 from raypt import storage
-from raypt.dedup.config import SentenceConfig
-from raypt.dedup.documents import read_live
-from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.plan import load_plan
+from raypt.dedup.base import Pass
+from raypt.dedup.config import DedupConfig, SentenceConfig
+from raypt.dedup.documents import read_group
+from raypt.dedup.exchange import column, partition_of
+from raypt.dedup.plan import Job, Kind, load_plan
 from raypt.dedup.sentences import hash_spans, hash_units
-from raypt.dedup.tokenise import text_buffers
+from raypt.dedup.verdicts import EDITS, REMAINDER, alone, cuts_uri, removed_uri
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
 
-SENTENCES, REMAINDER = "dedup.sentences", "dedup.remainder"
-EDITS = pa.schema([("doc_key", pa.int64()), ("starts", pa.list_(pa.int64())), ("stops", pa.list_(pa.int64()))])
-"""What is cut from a document: bytes [start, stop) of its UTF-8 text, in order, apart from each other."""
+STAGE, SENTENCES = "sentences", "dedup.sentences"
+SPANS = Kind(
+    "spans",
+    pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("doc_key", pa.int64()), ("unit", pa.int64())]),
+    "partitions",
+)
+REPEATS = Kind("repeats", pa.schema([("doc_key", pa.int64()), ("unit", pa.int64())]), "groups")
+BYTES_A_UNIT = 60
+"""Text of a sentence, about; lines of a page are shorter, paragraphs longer."""
+SPAN_BYTES = 160
+"""Peak memory a span in a reduce task: its row, the sort of four columns, copies."""
 
 
-def hash_shard_spans(item: tuple[str, int]) -> int:
-    """Write the span hashes of the documents of a shard that are still there. Item: (plan URI, position)."""
-    plan, position = load_plan(item[0]), item[1]
-    done = plan.file("spans", position)
-    if storage.exists(done):
+def hash_group_spans(item: tuple[str, int]) -> int:
+    """Write the span hashes of the documents of a group that are still there. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    if storage.exists(plan.file(SPANS.name, group)):
         return 0
-    files = [plan.file("elected", partition) for partition in range(plan.partitions)]
-    members = read_partition(files, position, fingerprint=plan.parameters)
-    contaminated = storage.read_parquet(plan.file("contaminated", position, "parquet"), ["doc_key"])
-    gone = np.append(column(members, "doc_key")[~column(members, "kept")], contaminated["doc_key"].to_numpy())
-    parts: list[tuple[np.ndarray, ...]] = [
-        (np.zeros(0, np.uint64), np.zeros(0, np.uint64), *(np.zeros(0, np.int64),) * 2)
-    ]
     config = plan.config.sentences
-    for docs in read_live(plan.shards[position], ["doc_key", "text"]):
-        docs = docs.filter(pa.array(~np.isin(docs["doc_key"].to_numpy(), gone)))
-        units = hash_units(docs["text"], config.unit)
-        high, low, rows, unit = hash_spans(units.hashes, units.offsets, config.length)
-        parts.append((high, low, docs["doc_key"].to_numpy()[rows], unit))
-    high, low, keys, unit = (np.concatenate(column_parts) for column_parts in zip(*parts, strict=True))
-    table = pa.table({"high": high, "low": low, "doc_key": keys, "unit": unit})
-    write_partitioned(done, table, partition_of(high, plan.partitions), plan.partitions, fingerprint=plan.parameters)
-    return len(high)
+    with plan.writer(SPANS, group) as writer:
+        for docs in read_group(plan, group, ["doc_key", "text"], STAGE):
+            units = hash_units(docs["text"], config.unit)
+            high, low, rows, unit = hash_spans(units.hashes, units.offsets, config.length)
+            table = pa.table([high, low, docs["doc_key"].to_numpy()[rows], unit], schema=SPANS.schema)
+            writer.add(table, partition_of(high, plan.partitions))
+    return writer.rows
 
 
 def mark_repeats(
@@ -65,20 +65,37 @@ def mark_repeats(
 
 
 def find_repeats(item: tuple[str, int]) -> int:
-    """Write (doc_key, unit) of the spans of a partition that are to be cut, by shard. Item: (plan URI, partition)."""
+    """Write (doc_key, unit) of the spans of a partition that are to be cut, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    done = plan.file("repeats", partition)
-    if storage.exists(done):
+    if storage.exists(plan.file(REPEATS.name, partition)):
         return 0
-    files = [plan.file("spans", position) for position in range(len(plan.shards))]
-    rows = read_partition(files, partition, fingerprint=plan.parameters)
+    rows = plan.read(SPANS, partition)
     high, low, keys, units = (column(rows, name) for name in ("high", "low", "doc_key", "unit"))
-    repeated = rows.select(["doc_key", "unit"]).filter(
+    repeated = rows.select(REPEATS.schema.names).filter(
         pa.array(mark_repeats(high, low, keys, units, plan.config.sentences.max_documents))
     )
-    positions = plan.positions(column(repeated, "doc_key"))
-    write_partitioned(done, repeated, positions, len(plan.shards), fingerprint=plan.parameters)
+    plan.write(REPEATS, partition, repeated, plan.groups_of(column(repeated, "doc_key")))
     return int(repeated.num_rows)
+
+
+def cut_group(item: tuple[str, int]) -> int:
+    """Write the cuts of a group, and the documents of which too little is left. Item: (plan URI, group)."""
+    plan, group = load_plan(item[0]), item[1]
+    done = removed_uri(plan, STAGE, group)
+    if storage.exists(done):
+        return group
+    repeats = plan.read(REPEATS, group).sort_by([("doc_key", "ascending"), ("unit", "ascending")])
+    wanted = np.unique(repeats["doc_key"].to_numpy())
+    edits, short = [EDITS.empty_table()], [pa.array([], pa.int64())]
+    for docs in read_group(plan, group, ["doc_key", "text"], STAGE):
+        docs = docs.filter(pa.array(np.isin(docs["doc_key"].to_numpy(), wanted)))
+        if docs.num_rows:
+            kept, gone = cut_repeats(docs, repeats, plan.config.sentences)
+            edits.append(kept)
+            short.append(gone)
+    storage.write_parquet(cuts_uri(plan, STAGE, group), pa.concat_tables(edits))
+    storage.write_parquet(done, alone(pa.chunked_array(short), REMAINDER))
+    return group
 
 
 @kernel
@@ -124,7 +141,7 @@ def cut_repeats(docs: pa.Table, repeats: pa.Table, config: SentenceConfig) -> tu
     the end of a text the white space before a cut goes with it. Pure.
     """
     units = hash_units(docs["text"], config.unit)
-    data, texts = text_buffers(docs["text"])
+    data, texts = string_buffers(docs["text"])
     keys = docs["doc_key"].to_numpy()
     at = np.searchsorted(keys, repeats["doc_key"].to_numpy())
     inside = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == repeats["doc_key"].to_numpy())
@@ -143,46 +160,19 @@ def cut_repeats(docs: pa.Table, repeats: pa.Table, config: SentenceConfig) -> tu
     return edits.filter(pa.array(~short)), pa.array(keys[short])
 
 
-def edited_bytes(edits: pa.Table) -> np.ndarray:
-    """int64[n]: the bytes cut from each document of EDITS."""
-    edits = edits.combine_chunks()
-    if edits.num_rows == 0:
-        return np.zeros(0, np.int64)
-    starts, stops = (edits[name].chunk(0) for name in ("starts", "stops"))
-    sizes = np.concatenate([[0], np.cumsum(stops.flatten().to_numpy() - starts.flatten().to_numpy())])
-    lengths = np.concatenate([[0], np.cumsum(starts.value_lengths().to_numpy())])
-    return np.diff(sizes[lengths])
+class Sentences(Pass):
+    """Runs of sentences, lines or paragraphs that occur before are cut."""
 
+    stage = STAGE
+    sections = (STAGE,)
+    reasons = (SENTENCES, REMAINDER)
+    edits = "spans"
 
-@kernel
-def _remove(data: Any, texts: Any, firsts: Any, lasts: Any, bounds: Any, out: Any, ends: Any) -> None:
-    n = 0
-    for doc in range(texts.shape[0] - 1):
-        i = texts[doc]
-        for c in range(bounds[doc], bounds[doc + 1]):
-            while i < texts[doc] + firsts[c]:
-                out[n] = data[i]
-                n += 1
-                i += 1
-            i = texts[doc] + lasts[c]
-        while i < texts[doc + 1]:
-            out[n] = data[i]
-            n += 1
-            i += 1
-        ends[doc + 1] = n
+    def reduce_bytes(self, config: DedupConfig, rows: int, text_bytes: int) -> int:
+        return text_bytes // BYTES_A_UNIT * SPAN_BYTES
 
-
-def cut_text(text: pa.Array | pa.ChunkedArray, edits: pa.Table) -> pa.Array:
-    """large_string[n]: each text without what its row of EDITS cuts. Pure."""
-    data, texts = text_buffers(text)
-    edits = edits.combine_chunks()
-    starts, stops = (
-        edits[name].chunk(0) if edits.num_rows else pa.array([], EDITS.field(name).type) for name in ("starts", "stops")
-    )
-    lengths = starts.value_lengths().to_numpy()
-    bounds = np.concatenate([[0], np.cumsum(lengths)])
-    out = np.empty(int(texts[-1] - texts[0]), np.uint8)
-    ends = np.zeros(len(texts), np.int64)
-    _remove(data, texts, starts.flatten().to_numpy(), stops.flatten().to_numpy(), bounds, out, ends)
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(out[: ends[-1]])]
-    return pa.LargeStringArray.from_buffers(len(texts) - 1, buffers[1], buffers[2])
+    def run(self, job: Job) -> dict[str, Any]:
+        job.groups(hash_group_spans, "spans")
+        job.partitions(find_repeats, "repeats")
+        job.groups(cut_group, "cut")
+        return {}

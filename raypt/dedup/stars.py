@@ -3,20 +3,20 @@
 Kiveris et al., "Connected Components in MapReduce and Beyond" (SoCC 2014). A large-star step ties each greater
 neighbour of a node to the smallest node it sees, a small-star step the smaller ones; both keep the components as they
 are. The passes end when a whole round changed nothing, which leaves each node tied to the smallest of its component;
-there is no limit on the rounds. A task holds the rows of its nodes only: its memory is bounded by the number of
-partitions and the largest number of neighbours a node has.
+there is no limit on the rounds. A task holds the rows of its nodes only: its memory is bounded by the number of tasks
+and the largest number of neighbours a node has.
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from raypt import storage
-from raypt.dedup.exchange import column, partition_of, read_partition, write_partitioned
-from raypt.dedup.kernels import mix_all
-from raypt.dedup.plan import Plan, TaskRunner, load_plan
+from raypt.dedup.exchange import Layout, column, partition_of, read_partition, write_partitioned
+from raypt.dedup.plan import Job, Plan, load_plan
+from raypt.text.hashing import murmur64_all
 
 Star = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, int]]
 
@@ -51,62 +51,95 @@ def both_ways(edges: np.ndarray) -> np.ndarray:
     return np.concatenate([edges, edges[:, ::-1]])
 
 
-def _write_edges(plan: Plan, uri: str, edges: np.ndarray) -> None:
-    """Edges by the partition of their first node."""
-    partition = partition_of(mix_all(edges[:, 0]), plan.partitions)
-    rows = pa.table({"node": edges[:, 0], "other": edges[:, 1]})
-    write_partitioned(uri, rows, partition, plan.partitions, fingerprint=plan.parameters)
+STAR_BYTES = 160
+"""Peak memory an edge in a task of a star pass: it is there both ways, with a sort and copies of each column."""
+EDGES = pa.schema([("node", pa.int64()), ("other", pa.int64())])
+LABELS = pa.schema([("doc_key", pa.int64()), ("root", pa.int64())])
 
 
-def scatter_forest(item: tuple[str, int, str]) -> int:
-    """Hand a forest's edges to the partitions of their nodes. Item: (plan URI, number, forest URI)."""
-    plan, number, forest = load_plan(item[0]), item[1], item[2]
-    done = plan.file("small-0", number)
+def _write_edges(plan: Plan, uri: str, edges: np.ndarray, tasks: int) -> None:
+    """Edges by the task of their first node."""
+    rows = pa.table([edges[:, 0].copy(), edges[:, 1].copy()], schema=EDGES)
+    write_partitioned(uri, rows, partition_of(murmur64_all(edges[:, 0]), tasks), _layout(plan, tasks))
+
+
+def _layout(plan: Plan, tasks: int) -> Layout:
+    return Layout(EDGES, tasks, plan.parameters)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task of a star pass: task `number` of `tasks` reads its nodes from `files` files of the kind `source`."""
+
+    plan_uri: str
+    number: int
+    tasks: int
+    source: str
+    files: int
+    target: str
+
+    def rows(self, plan: Plan) -> pa.Table:
+        uris = [plan.file(self.source, i) for i in range(self.files)]
+        return read_partition(uris, self.number, _layout(plan, self.tasks))
+
+
+def scatter_forest(item: tuple[Step, str]) -> int:
+    """Hand a forest's edges to the tasks of their nodes. Item: (the step, forest URI)."""
+    step, forest = item
+    plan = load_plan(step.plan_uri)
+    done = plan.file(step.target, step.number)
     if not storage.exists(done):
         table = storage.read_parquet(forest)
-        _write_edges(plan, done, both_ways(np.column_stack([table["a"].to_numpy(), table["b"].to_numpy()])))
-    return number
+        edges = both_ways(np.column_stack([table["a"].to_numpy(), table["b"].to_numpy()]))
+        _write_edges(plan, done, edges, step.tasks)
+    return step.number
 
 
-def star_step(item: tuple[str, int, str, str, int]) -> int:
-    """One step on a partition; the new edges. Item: (plan URI, partition, kind read, kind written, files read)."""
-    plan, partition, source, target, files = load_plan(item[0]), *item[1:]
-    done, count = plan.file(target, partition), plan.file(f"{target}-changes", partition, "json")
+def star_step(step: Step) -> int:
+    """One step on the nodes of a task; the new edges."""
+    plan = load_plan(step.plan_uri)
+    done, count = plan.file(step.target, step.number), plan.file(f"{step.target}-changes", step.number, "json")
     if storage.exists(count):
         return int(storage.read_json(count))
-    rows = read_partition([plan.file(source, i) for i in range(files)], partition, fingerprint=plan.parameters)
-    large = target.startswith("large")
+    rows = step.rows(plan)
+    large = step.target.startswith("large")
     edges, changes = (large_star if large else small_star)(column(rows, "node"), column(rows, "other"))
-    _write_edges(plan, done, edges if large else both_ways(edges))
+    _write_edges(plan, done, edges if large else both_ways(edges), step.tasks)
     storage.write_json(count, changes)
     return changes
 
 
-def label_stars(item: tuple[str, int, str]) -> int:
-    """Write (doc_key, root) of a partition's nodes, by shard. Item: (plan URI, partition, kind read)."""
-    plan, partition, source = load_plan(item[0]), item[1], item[2]
-    done = plan.file("labels", partition)
+def label_stars(step: Step) -> int:
+    """Write (doc_key, root) of the nodes of a task, by group."""
+    plan = load_plan(step.plan_uri)
+    done = plan.file("labels", step.number)
     if storage.exists(done):
-        return partition
-    files = [plan.file(source, i) for i in range(plan.partitions)]
-    rows = read_partition(files, partition, fingerprint=plan.parameters)
+        return step.number
+    rows = step.rows(plan)
     nodes, _, least = _least(column(rows, "node"), column(rows, "other"))
     first = np.append(True, nodes[1:] != nodes[:-1])[: len(nodes)] & (nodes >= 0)
-    table = pa.table({"doc_key": nodes[first], "root": least[first]})
-    write_partitioned(done, table, plan.positions(nodes[first]), len(plan.shards), fingerprint=plan.parameters)
-    return partition
+    table = pa.table([nodes[first], least[first]], schema=LABELS)
+    write_partitioned(done, table, plan.groups_of(nodes[first]), Layout(LABELS, plan.groups, plan.parameters))
+    return step.number
 
 
-def connect_by_stars(plan: Plan, plan_uri: str, forests: list[str], runner: TaskRunner) -> int:
-    """From forests to labels, in `plan.partitions` label files; the rounds it took."""
-    runner(scatter_forest, [(plan_uri, i, uri) for i, uri in enumerate(forests)], name="dedup: scatter")
+def connect_by_stars(job: Job, forests: list[str], edges: int) -> int:
+    """From forests of so many edges to labels; the number of files of labels.
+
+    As few tasks as the memory of a task allows: each reads a file of every other, so a round takes the square of their
+    number in requests (10^9 edges at 1 GB: 150 tasks, 90,000 requests a round).
+    """
+    plan = job.plan
+    tasks = min(max(1, -(-edges * STAR_BYTES // (plan.config.memory_mb << 20))), plan.partitions)
+    scatter = [(Step(job.uri, i, tasks, "", 0, "small-0"), uri) for i, uri in enumerate(forests)]
+    job.run(scatter_forest, scatter, "scatter")
     source, files, changes, rounds = "small-0", len(forests), 1, 0
     while changes:
         rounds += 1
         changes = 0
         for target in (f"large-{rounds}", f"small-{rounds}"):
-            items: list[Any] = [(plan_uri, p, source, target, files) for p in range(plan.partitions)]
-            changes += sum(runner(star_step, items, name=f"dedup: {target.replace('-', ' star ')}"))
-            source, files = target, plan.partitions
-    runner(label_stars, [(plan_uri, p, source) for p in range(plan.partitions)], name="dedup: label")
-    return rounds
+            steps = [Step(job.uri, t, tasks, source, files, target) for t in range(tasks)]
+            changes += sum(job.run(star_step, steps, target.replace("-", " star ")))
+            source, files = target, tasks
+    job.run(label_stars, [Step(job.uri, t, tasks, source, files, "labels") for t in range(tasks)], "label")
+    return tasks

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.dedup.kernels import ONE, U32, U64, decode, mix64
-from raypt.dedup.unicode import EXTEND, IDEOGRAPH, LETTER, SEPARATOR, character_classes, classify, lower_case, lower_of
+from raypt.dedup.config import FuzzyConfig, NormaliseConfig
+from raypt.dedup.normalise import tokenise_normalised
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
+from raypt.text.hashing import FNV_BASIS, FNV_PRIME, U32, U64, murmur64
+from raypt.text.unicode import IDEOGRAPH, LETTER, MARK, SEPARATOR, classify, lower_case, lower_of, word_classes
+from raypt.text.utf8 import ONE, decode
 
-TOKEN_SEED = U64(0xCBF29CE484222325)
-TOKEN_PRIME = U64(0x100000001B3)
 ASCII_SEPARATOR, NOT_ASCII_LETTER = 1, 0
 
 
@@ -37,20 +39,10 @@ class Tokens:
         return np.diff(self.offsets)
 
 
-def text_buffers(text: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """(bytes uint8[total], offsets int64[n + 1]) of a string array without nulls; views where Arrow allows."""
-    array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
-    assert not array.null_count, "text has nulls"
-    array = array.cast(pa.large_string())
-    _, offsets, data = array.buffers()
-    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return (np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)), ends
-
-
 @functools.cache
 def _ascii_letters(every_letter_alone: bool) -> np.ndarray:
     """uint8[256]: the lower case of an ASCII letter or digit, ASCII_SEPARATOR, or NOT_ASCII_LETTER: look further."""
-    classes, table = character_classes(every_letter_alone), np.zeros(256, np.uint8)
+    classes, table = word_classes(every_letter_alone), np.zeros(256, np.uint8)
     table[:128] = np.where(classes[:128] == LETTER, lower_case()[:128], ASCII_SEPARATOR)
     table[:128][classes[:128] == IDEOGRAPH] = NOT_ASCII_LETTER
     return table
@@ -65,7 +57,7 @@ def _tokenise(
     n = 0
     for doc in range(offsets.shape[0] - 1):
         start, end = U64(offsets[doc]), U64(offsets[doc + 1])
-        i, token, state = start, TOKEN_SEED, SEPARATOR
+        i, token, state = start, FNV_BASIS, SEPARATOR
         while i < end:
             letter = ascii[data[i]]
             kind, code, width = LETTER, U32(letter), ONE
@@ -78,32 +70,40 @@ def _tokenise(
                     width = U64(wide)
                 kind = classify(classes, code)
                 code = U32(lower_of(lower, code))
-            if state != SEPARATOR and kind != EXTEND and not (kind == LETTER and state == LETTER):
-                hashes[n] = mix64(token)
+            if state != SEPARATOR and kind != MARK and not (kind == LETTER and state == LETTER):
+                hashes[n] = murmur64(token)
                 if keep_stops:
                     stops[n] = i - start
                 n += 1
-                token, state = TOKEN_SEED, SEPARATOR
+                token, state = FNV_BASIS, SEPARATOR
             if kind in (LETTER, IDEOGRAPH):
-                token, state = (token ^ U64(code)) * TOKEN_PRIME, kind
-            elif kind == EXTEND and state != SEPARATOR:
-                token = (token ^ U64(code)) * TOKEN_PRIME
+                token, state = (token ^ U64(code)) * FNV_PRIME, kind
+            elif kind == MARK and state != SEPARATOR:
+                token = (token ^ U64(code)) * FNV_PRIME
             i += width
         if state != SEPARATOR:
-            hashes[n] = mix64(token)
+            hashes[n] = murmur64(token)
             if keep_stops:
                 stops[n] = i - start
             n += 1
         bounds[doc + 1] = n
 
 
+def fuzzy_tokens(text: pa.Array | pa.ChunkedArray, fuzzy: FuzzyConfig) -> Tokens:
+    """The tokens of which near duplicates are made: those of `tokenise`, unless another normalisation is asked for."""
+    if fuzzy.normalise == NormaliseConfig():
+        return tokenise(text, fuzzy.unit)
+    hashes, offsets = tokenise_normalised(text, fuzzy.unit, fuzzy.normalise)
+    return Tokens(hashes, np.empty(0, np.int64), offsets)
+
+
 def tokenise(text: pa.Array | pa.ChunkedArray, unit: str = "word", *, stops: bool = False) -> Tokens:
     """The token hashes of each text (memory: 8 bytes a token, twice that with `stops`)."""
-    data, offsets = text_buffers(text)
+    data, offsets = string_buffers(text)
     alone, size = unit == "character", int(offsets[-1] - offsets[0])
     # A token takes a byte at least, and a separator follows it unless it is of an unspaced script (three bytes).
     most = size if alone else size // 2 + len(offsets)
     hashes, ends = np.empty(most, np.uint64), np.empty(most if stops else 0, np.int64)
     bounds = np.zeros(len(offsets), np.int64)
-    _tokenise(data, offsets, _ascii_letters(alone), character_classes(alone), lower_case(), hashes, ends, bounds)
+    _tokenise(data, offsets, _ascii_letters(alone), word_classes(alone), lower_case(), hashes, ends, bounds)
     return Tokens(hashes[: bounds[-1]], ends[: bounds[-1]] if stops else ends, bounds)

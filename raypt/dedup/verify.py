@@ -16,7 +16,7 @@ from raypt.dedup.config import FuzzyConfig
 from raypt.dedup.exchange import column
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import shingle, sketch
-from raypt.dedup.tokenise import tokenise
+from raypt.dedup.tokenise import fuzzy_tokens
 from raypt.kernels import kernel
 
 EVIDENCE = "evidence"
@@ -25,7 +25,7 @@ EVIDENCE = "evidence"
 
 def evidence(text: pa.Array, fuzzy: FuzzyConfig) -> pa.LargeListArray:
     """The signature of each text, or its set of shingles in ascending order, as `fuzzy.verify` needs it. Pure."""
-    shingles, offsets = shingle(tokenise(text, fuzzy.unit), fuzzy.ngram)
+    shingles, offsets = shingle(fuzzy_tokens(text, fuzzy), fuzzy.ngram)
     if fuzzy.verify == "signature":
         signatures = sketch(shingles, offsets, permutations(fuzzy.num_perm, fuzzy.seed))
         ends = np.arange(len(text) + 1, dtype=np.int64) * fuzzy.num_perm

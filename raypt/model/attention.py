@@ -5,6 +5,7 @@ to its own end: a little over half of the products. Probabilities are kept for t
 half the score matrix), and the query heads of a group are folded into the rows of one product per key head.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,8 @@ def attention(q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | Non
     training = torch.is_grad_enabled() and q_BHSD.requires_grad
     blocked = training and q_BHSD.device.type == "cpu" and s == k_BKTD.shape[2]
     if blocked and s > BLOCK and (mask is None or mask.dim() == 4):
-        return _BlockedCausal.apply(q_BHSD, k_BKTD, v_BKTD, None if mask is None else mask[:, 0])
+        apply: Callable[..., Tensor] = _BlockedCausal.apply
+        return apply(q_BHSD, k_BKTD, v_BKTD, None if mask is None else mask[:, 0])
     return F.scaled_dot_product_attention(
         q_BHSD,
         k_BKTD,
@@ -122,4 +124,5 @@ def varlen_attention(q_BHSD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, docs: Docum
         window_size=(-1, 0), enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
     )  # fmt: skip
     assert isinstance(y_THD, Tensor)
-    return y_THD.unflatten(0, (b, s)).transpose(1, 2)
+    y_BSHD: Tensor = y_THD.unflatten(0, (b, s))
+    return y_BSHD.transpose(1, 2)

@@ -1,10 +1,8 @@
 """Hugging Face checkpoints: `config.json` and safetensors, one file or sharded, in both directions."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import safetensors.torch
 import torch
 from pydantic import ValidationError
 from torch import Tensor
@@ -13,8 +11,9 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig, RopeScaling
 from raypt.model.llama import Llama, parameter_shapes
+from raypt.model.weights import WeightFiles, write_weights
 
-INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 """Model types that are read and written; Qwen 3 (dense) is LLaMA with `qk_norm`."""
@@ -151,7 +150,7 @@ def _scaling_from_hf(rope: Mapping[str, Any], need: Callable[..., Any], where: s
 
 def export_hf(
     config: ModelConfig,
-    tensors: Callable[[str], Tensor],
+    tensors: Callable[[str], Iterator[Tensor]],
     uri: str,
     *,
     dtype: torch.dtype = torch.float32,
@@ -159,74 +158,60 @@ def export_hf(
     eos: int | None = None,
     shard_bytes: int = 4 << 30,
 ) -> None:
-    """Write safetensors and `config.json` to the directory `uri`. `tensors(name)` gives a parameter in any precision;
-    it is asked for one at a time, so at most one shard of `shard_bytes` is in memory. `config.json` is written last.
+    """Write safetensors and `config.json` to the directory `uri`, which then holds no weights of an earlier export.
+
+    `tensors(name)` gives a parameter's elements, flattened, in pieces of any type: what is in memory is one of them.
+    `config.json` is deleted first and written last: an export that was interrupted is none.
     """
-    raw = to_hf_config(config, dtype=dtype, bos=bos, eos=eos)
-    names = parameter_shapes(config)
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name, shape in names.items():
-        nbytes = shape.numel() * dtype.itemsize
-        if shards[-1] and filled + nbytes > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += nbytes
-    files = (
-        ["model.safetensors"]
-        if len(shards) == 1
-        else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    )
-    for file, shard in zip(files, shards, strict=True):
-        content = {name: tensors(name).detach().to("cpu", dtype).contiguous() for name in shard}
-        assert all(content[name].shape == names[name] for name in shard)
-        storage.write_bytes(storage.join(uri, file), safetensors.torch.save(content, metadata={"format": "pt"}))
-    if len(shards) > 1:
-        total = sum(shape.numel() for shape in names.values()) * dtype.itemsize
-        where = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
-        storage.write_json(storage.join(uri, INDEX), {"metadata": {"total_size": total}, "weight_map": where})
-    storage.write_json(storage.join(uri, "config.json"), raw)
+    config_uri = storage.join(uri, CONFIG)
+    storage.remove(config_uri)
+    write_weights(uri, parameter_shapes(config), tensors, dtype=dtype, shard_bytes=shard_bytes)
+    storage.write_json(config_uri, to_hf_config(config, dtype=dtype, bos=bos, eos=eos))
 
 
-def load_hf(uri: str, dtype: torch.dtype = torch.float32) -> Llama:
-    """A model from the directory `uri` of a Hugging Face checkpoint, LLaMA or Qwen 3."""
-    config_uri = storage.join(uri, "config.json")
+def read_config(uri: str) -> tuple[ModelConfig, dict[str, Any]]:
+    """The model of a Hugging Face directory, and its `config.json` as it stands."""
+    config_uri = storage.join(uri, CONFIG)
     if not storage.exists(config_uri):
         raise UserError(f"{config_uri}: no such file; give the directory of a Hugging Face checkpoint")
-    config = from_hf_config(json.loads(storage.read_bytes(config_uri)), config_uri)
+    raw = storage.read_json(config_uri)
+    if not isinstance(raw, dict):
+        raise UserError(f"{config_uri}: not a JSON object; take the file that was published with the weights")
+    return from_hf_config(raw, config_uri), raw
+
+
+def load_hf(uri: str, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu") -> Llama:
+    """A model from the directory `uri` of a Hugging Face checkpoint, read straight into its own type and place. `dtype`
+    None: the type that the first of its weights is stored in.
+    """
+    config, _ = read_config(uri)
+    files = check_weights(WeightFiles(uri), config)
+    dtype = dtype or next(iter(files.entries.values())).dtype
     with torch.device("meta"):
         model = Llama(config)
-    model = model.to_empty(device="cpu").to(dtype)
+    model = model.to(dtype).to_empty(device=device)
     if config.tie_embeddings:  # to_empty gives each name storage of its own
         model.lm_head.weight = model.model.embed_tokens.weight
-    missing = set(dict(model.named_parameters()))
-    parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, tensor in _read_tensors(uri):
-            if name not in parameters:
-                if name == "lm_head.weight" or name.endswith("rotary_emb.inv_freq"):
-                    continue  # a copy of the tied embedding, and a buffer old checkpoints kept
-                raise UserError(f"{uri}: unknown tensor {name!r}")
-            if parameters[name].shape != tensor.shape:
-                raise UserError(f"{uri}: {name} has shape {tuple(tensor.shape)}, not {tuple(parameters[name].shape)}")
-            parameters[name].copy_(tensor)
-            missing.discard(name)
-    if missing:
-        raise UserError(f"{uri}: {len(missing)} tensors are missing, first {sorted(missing)[0]!r}")
+        for name, parameter in model.named_parameters():
+            files.read_into(name, parameter)
     return model
 
 
-def _read_tensors(uri: str) -> Iterator[tuple[str, Tensor]]:
-    index = storage.join(uri, INDEX)
-    files = (
-        sorted(set(storage.read_json(index)["weight_map"].values())) if storage.exists(index) else ["model.safetensors"]
-    )
-    for file in files:
-        path = storage.join(uri, file)
-        if not storage.exists(path):
-            raise UserError(f"{path}: no such file")
-        try:
-            yield from safetensors.torch.load(storage.read_bytes(path)).items()
-        except safetensors.SafetensorError as e:
-            raise UserError(f"{path}: not a readable safetensors file ({e}); fetch it again") from e
+def check_weights(files: WeightFiles, config: ModelConfig) -> WeightFiles:
+    """The files, if they hold every parameter of the model in its shape and nothing that it does not know.
+
+    Raises:
+        UserError: what is missing, unknown, or of another shape.
+    """
+    shapes = parameter_shapes(config)
+    for name, entry in files.entries.items():
+        if name not in shapes:
+            if name == "lm_head.weight" or name.endswith("rotary_emb.inv_freq"):
+                continue  # a copy of the tied embedding, and a buffer old checkpoints kept
+            raise UserError(f"{files.uri}: unknown tensor {name!r}")
+        if entry.shape != shapes[name]:
+            raise UserError(f"{files.uri}: {name} has shape {entry.shape}, not {tuple(shapes[name])}")
+    if missing := shapes.keys() - files.entries.keys():
+        raise UserError(f"{files.uri}: {len(missing)} tensors are missing, first {sorted(missing)[0]!r}")
+    return files

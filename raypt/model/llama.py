@@ -120,7 +120,8 @@ class Attention(nn.Module):
             y_BHSD = varlen_attention(q_BHSD, k_BKSD, v_BKSD, context.documents)
         else:
             y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask)
-        return self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
+        out_BSE: Tensor = self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
+        return out_BSE
 
 
 class MLP(nn.Module):
@@ -133,7 +134,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x_BSE: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BSE)) * self.up_proj(x_BSE))
+        out_BSE: Tensor = self.down_proj(F.silu(self.gate_proj(x_BSE)) * self.up_proj(x_BSE))
+        return out_BSE
 
 
 class Block(nn.Module):
@@ -146,7 +148,8 @@ class Block(nn.Module):
 
     def forward(self, x_BSE: Tensor, context: Context) -> Tensor:
         x_BSE = x_BSE + self.self_attn(self.input_layernorm(x_BSE), context)
-        return x_BSE + self.mlp(self.post_attention_layernorm(x_BSE))
+        out_BSE: Tensor = x_BSE + self.mlp(self.post_attention_layernorm(x_BSE))
+        return out_BSE
 
 
 class Head(nn.Linear):
@@ -239,7 +242,8 @@ class Llama(nn.Module):
         context = self._context(tokens_BS, segments_BS, cache)
         for layer in self.model.layers:
             x_BSE = self._block(layer, x_BSE, context)
-        return self.model.norm(x_BSE)
+        normed_BSE: Tensor = self.model.norm(x_BSE)
+        return normed_BSE
 
     def forward(
         self,
@@ -272,13 +276,14 @@ class Llama(nn.Module):
         same_B1SS = (segments_BS[:, None, :, None] == segments_BS[:, None, None, :]).tril()
         return Context(cos[:, None], sin[:, None], same_B1SS)
 
-    def _block(self, layer: nn.Module, x_BSE: Tensor, context: Context) -> Tensor:
+    def _block(self, layer: Callable[..., Tensor], x_BSE: Tensor, context: Context) -> Tensor:
         if self.activation_checkpointing == "none" or not torch.is_grad_enabled():
             return layer(x_BSE, context)
         context_fn: Callable[[], Any] = noop_context_fn
         if self.activation_checkpointing == "selective":
             context_fn = partial(create_selective_checkpoint_contexts, _save_matmuls)
-        return checkpoint(layer, x_BSE, context, use_reentrant=False, context_fn=context_fn)
+        out_BSE: Tensor = checkpoint(layer, x_BSE, context, use_reentrant=False, context_fn=context_fn)
+        return out_BSE
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, torch.Size]:

@@ -5,6 +5,7 @@ of a sum of losses is linear in the incoming gradient, which is a scalar), as in
 (Hsu et al. 2024). Memory: one chunk of logits plus one gradient of the head's weight.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -103,4 +104,5 @@ def cross_entropy_sum(
     Only the first carries a gradient, which already includes `z_loss` times that of the second (PaLM uses 1e-4), so the
     loss shown stays the cross-entropy. `chunk`: rows of logits held at a time.
     """
-    return _ChunkedCrossEntropy.apply(hidden_NE, weight_VE, targets_N, valid_N, float(z_loss), chunk)
+    apply: Callable[..., tuple[Tensor, Tensor]] = _ChunkedCrossEntropy.apply
+    return apply(hidden_NE, weight_VE, targets_N, valid_N, float(z_loss), chunk)

@@ -1,6 +1,7 @@
 """Rotary positions (Su et al. 2021) in fp32, in the half-split layout of the published LLaMA checkpoints."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,4 +72,5 @@ def _rotated(x_BHSD: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
 
 def rotate(x_BHSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate each head by `cos` and `sin`, (B, H, S, D / 2) by broadcast; contiguous, in the input's dtype."""
-    return _Rotate.apply(x_BHSD, cos, sin)
+    apply: Callable[..., Tensor] = _Rotate.apply
+    return apply(x_BHSD, cos, sin)

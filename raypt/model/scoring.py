@@ -60,15 +60,17 @@ def _scored(logits_NV: Tensor, targets_N: Tensor) -> Scored:
 
 
 def windows(
-    ids: Sequence[int], first_context: int, max_length: int, stride: int
+    ids: Sequence[int], first_context: int | None, max_length: int, stride: int
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Cut a text so that each token is scored once: (context, continuation) pairs of at most `max_length` inputs, a new
-    pair every `stride` tokens. `first_context` stands before the first token.
+    pair every `stride` tokens. `first_context` stands before the first token; None = the first token is no more than
+    the context of the second.
     """
     if not 0 < stride <= max_length:
         raise ValueError(f"stride must be between 1 and max_length={max_length}, not {stride}")
-    text = [first_context, *ids]
-    for start in range(0, len(ids), stride):
-        end = min(start + stride, len(ids))
+    text = list(ids) if first_context is None else [first_context, *ids]
+    scored = len(text) - 1
+    for start in range(0, scored, stride):
+        end = min(start + stride, scored)
         low = max(0, end - max_length)
         yield text[low : start + 1], text[start + 1 : end + 1]

@@ -9,23 +9,16 @@ import torch
 import torch.distributed as dist
 
 from raypt.parallel.comm_clock import CLOCK
+from raypt.parallel.mesh import Group
 
 
 def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.device:
-    """Join the group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) through
-    DeepSpeed; a group that torch has already made is taken over. Returns this rank's device.
+    """Join the group that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT); one that
+    is already there is taken. Returns this rank's device.
     """
-    if not use_gpu:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    import deepspeed
-
-    # The shared-memory extension serves inference_all_reduce alone, and compiling it takes a minute at the first start.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    timeout = datetime.timedelta(seconds=timeout_s)
-    deepspeed.init_distributed(
-        dist_backend="nccl" if use_gpu else "gloo", auto_mpi_discovery=False, timeout=timeout, verbose=False
-    )
-    CLOCK.watch(deepspeed.comm.comm.cdb)
+    if not dist.is_initialized():
+        timeout = datetime.timedelta(seconds=timeout_s)
+        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timeout)
     if not use_gpu:
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -49,10 +42,10 @@ def all_reduce_floats(values: list[float], device: torch.device) -> list[float]:
     return tensor.tolist()
 
 
-def all_reduce(tensor: torch.Tensor) -> None:
-    """Sum over the ranks, in place."""
+def all_reduce(tensor: torch.Tensor, group: Group | None = None) -> None:
+    """Sum over the ranks of a group, or over all, in place."""
     with CLOCK:
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=group and group.handle)
 
 
 def barrier() -> None:
@@ -64,3 +57,10 @@ def broadcast_object(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every rank's value on every rank (small, plain objects)."""
+    out: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(out, value)
+    return out

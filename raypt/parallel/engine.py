@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from raypt.model import Llama
 from raypt.model.batch import MicroBatch
+from raypt.parallel.agreement import Agreed, Offer
 from raypt.parallel.state import ShardSource, StateShard
+from raypt.parallel.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class TrainEngine(Protocol):
     """Any parallel strategy, seen from the train loop. Every method is collective: all ranks call it together."""
 
     timing: Timing
+    topology: Topology
+
+    def agree(self, offer: Offer) -> Agreed:
+        """Before a step: does every rank that this one steps with have its samples, and are they those of the step?
+        Raises RuntimeError for samples of another step.
+        """
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
         """Accumulate the gradient of (global loss sum) / (global valid tokens) over this rank's micro-batches."""
@@ -73,5 +80,5 @@ class TrainEngine(Protocol):
     def restore(self, source: ShardSource) -> None:
         """Take weights and optimizer state from a checkpoint written by any number of ranks at any ZeRO stage."""
 
-    def evaluating(self) -> Llama:
-        """The module to run forward passes with, under torch.no_grad, on all ranks together."""
+    def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
+        """The sum of the cross-entropy over each micro-batch of this replica, nats. All ranks bring equally many."""

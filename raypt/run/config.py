@@ -5,7 +5,9 @@ import logging
 from pydantic import Field, field_validator, model_validator
 
 from raypt import storage
+from raypt.artefact import Verify
 from raypt.corpus.config import CorpusConfig
+from raypt.corpus.presets import document_columns
 from raypt.curation.config import CurationConfig
 from raypt.dedup.config import DedupConfig
 from raypt.model.config import ModelConfig
@@ -26,6 +28,9 @@ class RunSection(Settings):
     """Directory or URI everything is written under (default `runs/<run.name>`). On a cluster: one all nodes share."""
     seed: int = Field(0, ge=0)
     """Seed of every random choice: samples, held-out split, shuffles, initial weights."""
+    verify: Verify = "sizes"
+    """How what an earlier start of the run left is checked before it is used. sizes: every file is there and has its
+    size (pages and rows are checked against their checksums as they are read). full: all bytes are read and hashed."""
     record_samples: bool = False
     """Write `samples.parquet`: step, rank, global sample index and a hash of the tokens of every sample trained on."""
 
@@ -59,6 +64,14 @@ class RunConfig(Settings):
                 f"tokens.packing.sequence_length={length} is more than model.max_length={declared}, the context that "
                 "the exported model declares; raise model.max_length"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_curation(self) -> "RunConfig":
+        try:
+            self.curation.check_inputs(document_columns(self.corpus.sources))
+        except ValueError as e:
+            raise ValueError(f"curation.{e}") from None
         return self
 
     @property

@@ -1,27 +1,28 @@
 """The data side of a run, in order: manifest, quality classifier, tag, decide, deduplicate, curated documents."""
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from raypt import storage
+from raypt.artefact import Card, hash_of, rewrite
 from raypt.corpus import python_docs
-from raypt.corpus.manifest import Manifest, build_manifest, check_unchanged
+from raypt.corpus.manifest import Manifest, build_manifest
+from raypt.corpus.unchanged import check_unchanged
 from raypt.curation.config import CurationConfig
+from raypt.curation.deciding import decide_all
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
-from raypt.curation.stage import check_quarantine, decide_all, reading_account, tag
-from raypt.dedup.pipeline import DedupResult, deduplicate
-from raypt.dedup.plan import DedupShard
+from raypt.curation.reading import check_reading, reading_account
+from raypt.curation.tagging import tag
+from raypt.dedup.pipeline import deduplicate
+from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
-from raypt.ledger import Ledger, StageAccount
+from raypt.ledger import Ledger
 from raypt.run.config import RunConfig
-from raypt.run.write import CuratedTask, write_curated_shard
+from raypt.run.stages import timed_stage
+from raypt.run.write import write_curated
 from raypt.run_dir import RunDir
-from raypt.tasks import run_tasks
 
 log = logging.getLogger("raypt")
 
@@ -32,24 +33,10 @@ class Curated:
 
     manifest: Manifest
     ledger: Ledger
+    cards: list[Card]
+    """Of the curated parts, in shard order."""
     documents: int
     bytes: int
-
-
-@contextmanager
-def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
-    """Log a stage's start and end, and keep its wall seconds and what the block reports in `work/stages/<name>.json`.
-
-    A stage that had been done already when the run was resumed is quick the second time: the first figure is kept.
-    """
-    log.info("== %s", name)
-    start = time.time()
-    figures: dict[str, float] = {}
-    yield figures
-    figures |= {"started": start, "seconds": time.time() - start}
-    uri = run.path("work", "stages", f"{name}.json")
-    if not storage.exists(uri):
-        storage.write_json(uri, figures)
 
 
 def resolve_builtin(config: RunConfig) -> RunConfig:
@@ -79,7 +66,8 @@ def resolve_builtin(config: RunConfig) -> RunConfig:
 def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
     """The run's manifest: made and written the first time, read and checked against the files afterwards."""
     if storage.exists(run.manifest):
-        manifest = Manifest.from_json(storage.read_json(run.manifest))
+        manifest = Manifest.from_json(storage.read_json(run.manifest), run.manifest)
+        manifest = manifest.with_credentials(config.corpus.sources)
         check_unchanged(manifest, run.uri)
         return manifest
     manifest = build_manifest(config.corpus, run.uri)
@@ -124,19 +112,9 @@ def describe_quality(model: QualityModel) -> str:
     return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
 
 
-def dedup_account(result: DedupResult) -> StageAccount:
-    ledger = result.ledger
-    entry = {
-        "in": ledger["in"],
-        "kept": ledger["kept"],
-        "removed": ledger["removed"],
-        "edited": ledger.get("edited", {}),
-    }
-    return Ledger.from_json({"dedup": entry}).stages["dedup"]
-
-
-def curate(config: RunConfig, run: RunDir) -> Curated:
-    """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray.
+def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curated:
+    """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray, or does all of it
+    `in_process`.
 
     Raises:
         UserError: input that cannot be used, too much of it unreadable, nothing left.
@@ -150,37 +128,51 @@ def curate(config: RunConfig, run: RunDir) -> Curated:
     with timed_stage(run, "quality") as figures:
         model = prepare_quality(config, run, manifest)
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
+    verify = config.run.verify
     with timed_stage(run, "curate") as figures:
-        quality_uri = None if model is None else model.uri
-        accounts = tag(run, manifest, config.corpus, config.curation, quality_uri, config.ray)
-        check_quarantine(accounts, run, config.corpus.max_quarantined_fraction)
+        tagged = tag(run, manifest, config.corpus, config.curation, model, None if in_process else config.ray, verify)
+        accounts = [card.account for card in tagged]
+        check_reading(accounts, manifest, run, config.corpus)
         ledger = Ledger({"read": reading_account(accounts)})
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
     with timed_stage(run, "decide") as figures:
-        ledger.merge(decide_all(run, manifest, config.curation, threshold))
-    dedup_uri = run.path("work", "dedup") if config.dedup.enabled else None
-    if dedup_uri is not None:
+        decided, decisions = decide_all(run, tagged, config.curation, {"quality": threshold}, verify)
+        ledger.merge(decisions)
+    dedup: tuple[str, str] | None = None
+    if config.dedup.enabled:
         with timed_stage(run, "dedup") as figures:
-            shards = [DedupShard(s.index, run.tagged(s.index), run.decided(s.index)) for s in manifest.shards]
+            dedup_uri = run.path("work", "dedup")
+            shards = [
+                PlannedShard(
+                    index=i,
+                    docs_uri=run.tagged(i),
+                    decisions_uri=run.decided(i),
+                    rows=documents.account["documents"],
+                    text_bytes=documents.account["bytes"],
+                    stamp=hash_of([documents.content, decisions_of.content]),
+                )
+                for i, (documents, decisions_of) in enumerate(zip(tagged, decided, strict=True))
+            ]
             priority = {s.name: s.priority for s in manifest.sources}
-            result = deduplicate(shards, config.dedup, dedup_uri, run.path("dedup"), source_priority=priority)
-            ledger.stages["dedup"] = dedup_account(result)
-            entered = ledger.stages["dedup"].entered
+            out_uri = run.path("dedup")
+            result = deduplicate(shards, config.dedup, dedup_uri, out_uri, source_priority=priority, verify=verify)
+            ledger.stages["dedup"] = result.account
+            entered = result.account.entered
             figures |= {"documents": entered.documents, "bytes": entered.bytes}
+            dedup = dedup_uri, result.key
     with timed_stage(run, "write") as figures:
-        tasks = [CuratedTask(run.uri, s.index, dedup_uri) for s in manifest.shards]
-        written = run_tasks(write_curated_shard, tasks, name="write curated")
-        documents, nbytes = sum(w["documents"] for w in written), sum(w["bytes"] for w in written)
+        written = write_curated(run, tagged, decided, dedup, verify)
+        documents, nbytes = sum(c.account["documents"] for c in written), sum(c.account["bytes"] for c in written)
         figures |= {"documents": documents, "bytes": nbytes}
     ledger.check()
     last = list(ledger.stages.values())[-1].kept
     assert (documents, nbytes) == (last.documents, last.bytes), f"curated/ has {documents} documents, the ledger {last}"
-    storage.write_json(run.ledger, ledger.to_json())
+    rewrite(run.ledger, storage.json_bytes(ledger.to_json()))
     log.info("ledger:\n%s", ledger.table())
     if not documents:
         raise UserError(
             f"no document is left after curation and deduplication; {run.ledger} says which rules removed them"
         )
-    return Curated(manifest, ledger, documents, nbytes)
+    return Curated(manifest, ledger, written, documents, nbytes)

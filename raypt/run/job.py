@@ -1,61 +1,151 @@
-"""The frame every job runs in: arguments, configuration, exit status."""
+"""The frame every job runs in: arguments, help, configuration, signals, exit status."""
 
+import contextlib
+import difflib
+import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType
 
-from raypt.config_io import help_text, load
-from raypt.errors import UserError
+from raypt.config_help import help_text, origins_text, section_text, sections_text
+from raypt.config_io import read
+from raypt.config_values import UNITS_HELP
+from raypt.errors import Terminated, UserError
 from raypt.run.config import RunConfig
 
 log = logging.getLogger("raypt")
 
-
-def job(main: Callable[[RunConfig], None], doc: str | None, argv: list[str] | None = None) -> None:
-    """Run a job script: parse `[--config FILE] [dotted.key=value ...]`, call `main`, exit with 0, 1 or 2.
-
-    Exit status 0: done. 1: failed (with a traceback). 2: a mistake in the configuration or the input, named in the
-    message.
-    """
-    arguments = sys.argv[1:] if argv is None else argv
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
-    log.setLevel(os.environ.get("RAYPT_LOG_LEVEL", "INFO"))
-    if any(a in ("-h", "--help") for a in arguments):
-        script = Path(sys.argv[0]).name
-        print(f"{(doc or '').strip()}\n\nusage: python jobs/{script} [--config FILE] [dotted.key=value ...]\n")
-        print("Keys, their defaults and what they mean (a list takes [0], [1], ...):")
-        print(help_text(RunConfig))
-        sys.exit(0)
-    try:
-        config_uri, overrides = _split(arguments)
-        main(load(RunConfig, config_uri, overrides))
-    except UserError as e:
-        print(f"\n{Path(sys.argv[0]).name}: {e}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+OPTIONS = ("--config", "--help", "--print-config")
+DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+"""Exit statuses: a mistake is the user's to mend; the last two are 128 and the number of the signal."""
 
 
-def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
-    config_uri, overrides = None, []
-    rest = list(arguments)
+@dataclass
+class Arguments:
+    """A command line, taken apart."""
+
+    config_uri: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    print_config: bool = False
+    help: str | None = None
+    """Section or key that is asked about, `all`, or "" for an overview; None: nothing is asked."""
+
+
+def parse_arguments(argv: list[str]) -> Arguments:
+    """`[--config FILE] [--print-config] [--help [SECTION]] [dotted.key=value ...]`."""
+    out, rest = Arguments(), list(argv)
     while rest:
         argument = rest.pop(0)
-        if argument == "--config":
-            if not rest:
+        name, equals, value = argument.partition("=")
+        if name == "--config":
+            if not equals and not rest:
                 raise UserError("--config needs a file")
-            config_uri = rest.pop(0)
-        elif argument.startswith("--config="):
-            config_uri = argument.removeprefix("--config=")
+            if out.config_uri is not None:
+                raise UserError("--config is given twice; put one file's keys into the other")
+            out.config_uri = value if equals else rest.pop(0)
+        elif argument in ("-h", "--help"):
+            out.help = rest.pop(0) if rest and "=" not in rest[0] and not rest[0].startswith("-") else ""
+        elif argument == "--print-config":
+            out.print_config = True
         elif argument.startswith("-"):
-            raise UserError(f"unknown option {argument}: options are --config FILE, --help and dotted.key=value")
+            near = difflib.get_close_matches(name, OPTIONS, 1, 0.6)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise UserError(
+                f"unknown option {name}{hint} Options are --config FILE, --print-config, --help [SECTION] and "
+                "dotted.key=value"
+            )
         else:
-            overrides.append(argument)
-    return config_uri, overrides
+            out.overrides.append(argument)
+    return out
+
+
+def run_job(name: str, module: str, doc: str, argv: list[str]) -> int:
+    """Run `main(config)` of `module` with the configuration that the arguments name; returns the exit status.
+
+    0: done. 1: failed (with a traceback). 2: a mistake in the configuration or the input, named in the message. 130 and
+    143: interrupted or terminated; the same command resumes.
+    """
+    command = f"raypt {name}"
+    try:
+        arguments = parse_arguments(argv)
+        if arguments.help is not None:
+            print(_help(command, doc, arguments.help))
+            return DONE
+        loaded = read(RunConfig, arguments.config_uri, arguments.overrides)
+        if arguments.print_config:
+            print(origins_text(loaded), end="")
+            return DONE
+        with terminable():
+            _set_up_logging()
+            importlib.import_module(module).main(loaded.config)
+    except UserError as e:
+        print(f"\n{command}: {e}", file=sys.stderr, flush=True)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except Terminated as e:
+        print(f"{command}: terminated ({e}); the same command resumes", file=sys.stderr)
+        return TERMINATED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` had enough
+        return DONE
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return DONE
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises `Terminated` on the main thread for the length of the block; a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
+    level = os.environ.get("RAYPT_LOG_LEVEL", "INFO")
+    if level not in logging.getLevelNamesMapping():
+        raise UserError(f"RAYPT_LOG_LEVEL={level}: levels are {', '.join(logging.getLevelNamesMapping())}")
+    log.setLevel(level)
+
+
+def _help(command: str, doc: str, section: str) -> str:
+    if section == "all":
+        return f"Keys, their defaults and what they mean (a list takes [0], [1], ...):\n{help_text(RunConfig)}"
+    if section:
+        return section_text(RunConfig, section)
+    return f"""{doc}
+
+usage: {command} [--config FILE] [--print-config] [dotted.key=value ...]
+
+  --config FILE     YAML with the sections below (a path or URI); what the command line says wins
+  --print-config    print the configuration with where each value comes from (default, preset, FILE:line, command line)
+  --help SECTION    the keys of a section, their defaults and what they mean: {command} --help train.zero
+  --help all        every key
+
+{UNITS_HELP}
+
+Sections:
+{sections_text(RunConfig)}
+
+Exit status: 0 done, 1 failed, 2 a mistake in the configuration or the input, named in the message, 130 interrupted,
+143 terminated. The same command resumes a run."""

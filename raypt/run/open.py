@@ -1,18 +1,33 @@
-"""One directory holds one run: opened the first time, checked against what is there afterwards."""
+"""One directory holds one run: opened the first time, checked against what is there afterwards, one job at a time."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import yaml
 
 from raypt import storage
+from raypt.artefact import hash_of
 from raypt.config_io import dump_yaml, format_path, validate
 from raypt.errors import UserError
+from raypt.lease import hold
+from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 
-MAY_CHANGE = ("ray", "run.dir", "tokens.export", "train", "export", "evaluate")
-"""Keys that may differ when a run is resumed: where and on how much hardware it runs, and how training goes on. What a
-training checkpoint does not allow to change, it checks on its own."""
+log = logging.getLogger("raypt")
+
+MAY_CHANGE = ("ray", "run.dir", "run.verify", "run.record_samples", "tokens.export", "train", "export", "evaluate")
+"""Keys that may differ whenever a run is resumed: where and on how much hardware it runs, and how training goes on.
+What a training checkpoint does not allow to change, it checks on its own."""
+SEAL = "# The settings above as they were used, and their hash: "
+BEFORE_TRAINING = ("curation", "dedup", "tokens", "model")
+"""Keys that may differ as long as there is no checkpoint: what depends on them is made anew, and no more than that."""
+
+LEASE = ("work", "lease")
+OF_THE_FRAME = {"config.yaml", "work"}
+"""What opening a run leaves in its directory; a run that has nothing else may change its settings."""
 
 
 def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str, Any, Any]]:
@@ -22,25 +37,74 @@ def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tup
     return [] if old == new else [(format_path(at), old, new)]
 
 
-def open_run(config: RunConfig) -> RunDir:
-    """The run directory of a configuration, created with its config.yaml, or checked against the one that is there.
+def is_empty(run: RunDir) -> bool:
+    """Whether nothing was made in a run directory yet (two listings)."""
+    if set(storage.listdir(run.uri)) - OF_THE_FRAME:
+        return False
+    return not set(storage.listdir(run.path("work"))) - {LEASE[-1]}
+
+
+def has_trained(run: RunDir) -> bool:
+    """Whether there is a checkpoint: from then on the samples of the run are fixed."""
+    return any(name.startswith("step-") for name in storage.listdir(run.path("checkpoints")))
+
+
+@contextmanager
+def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
+    """The run directory of a configuration, held against other jobs for the length of the block.
+
+    It is created with its config.yaml, or checked against the one that is there; a run in which nothing was made yet
+    takes the new settings. `job` names this one to others.
+
+    Says in the log which settings differ from those of the last start.
 
     Raises:
-        UserError: the directory holds a run with other settings in keys that decide what the data is.
+        UserError: the directory cannot be written, or another job works in it, or it holds a run with other settings in
+            keys that decide what the data is.
     """
     run = RunDir(config.run_uri)
-    if storage.exists(run.config):
-        # Through the present schema, so that a key added to raypt since then counts as its default.
-        old = validate(RunConfig, yaml.safe_load(storage.read_bytes(run.config))).model_dump(mode="json")
-        changed = [
-            f"  {key}: was {before!r}, now {after!r}"
-            for key, before, after in _differences(old, config.model_dump(mode="json"))
-            if not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE)
-        ]
-        if changed:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(run.path(*LEASE), job))
+        except OSError as e:
+            raise UserError(f"run.dir: {run.uri} cannot be written: {e}") from None
+        _claim(config, run)
+        yield run
+
+
+def _claim(config: RunConfig, run: RunDir) -> None:
+    if storage.exists(run.config) and not is_empty(run):
+        old = _settings_of(run)
+        changed = _differences(redacted(old), redacted(config.model_dump(mode="json")))
+        trained = has_trained(run)
+        free = MAY_CHANGE if trained else (*MAY_CHANGE, *BEFORE_TRAINING)
+        fixed = [c for c in changed if not any(c[0] == key or c[0].startswith(f"{key}.") for key in free)]
+        if fixed:
+            lines = "\n".join(f"  {key}: was {before!r}, now {after!r}" for key, before, after in fixed)
+            why = "the checkpoints there were trained on other samples" if trained else "its documents are others"
             raise UserError(
-                f"{run.uri} holds a run with other settings:\n" + "\n".join(changed) + "\n"
+                f"{run.uri} holds a run with other settings ({why}):\n{lines}\n"
                 "Resuming would mix two data sets: give the new run its own run.name or run.dir, or delete the old one"
             )
-    storage.write_bytes(run.config, dump_yaml(config).encode())
-    return run
+        for key, before, after in changed:
+            log.info("%s: was %r, now %r", key, before, after)
+        if any(key.startswith(BEFORE_TRAINING) for key, _, _ in changed):
+            log.info("what depends on these is made anew; what does not is used as it is")
+    text = redact(dump_yaml(config))
+    storage.write_bytes(run.config, f"{text}{SEAL}{hash_of(text)}\n".encode())
+
+
+def _settings_of(run: RunDir) -> dict[str, Any]:
+    """The settings of the run's last start, through the present schema: a key that raypt has got since then counts as
+    its default.
+
+    Raises:
+        UserError: config.yaml is not what raypt wrote. Nobody knows then what the files beside it were made with.
+    """
+    text, _, seal = storage.read_bytes(run.config).decode(errors="replace").rpartition(SEAL)
+    if seal.strip() != hash_of(text):
+        raise UserError(
+            f"{run.config} is not as raypt wrote it. It records what the run was made with, and changes nothing: give "
+            "other settings to the job (--config FILE, key=value), and restore it, or use a new run.dir"
+        )
+    return validate(RunConfig, yaml.safe_load(text)).model_dump(mode="json")

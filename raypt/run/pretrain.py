@@ -11,22 +11,25 @@ from datetime import datetime
 from typing import Any
 
 from raypt import storage
+from raypt.artefact import Collection
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
+from raypt.run.check import check
 from raypt.run.config import RunConfig
-from raypt.run.curate import Curated, curate, resolve_builtin, timed_stage
-from raypt.run.open import open_run
+from raypt.run.curate import Curated, curate, resolve_builtin
+from raypt.run.open import has_trained, open_run
 from raypt.run.report import write_report
+from raypt.run.stages import timed_stage
 from raypt.run_dir import RunDir
-from raypt.tokens.parts import part_uris
 from raypt.tokens.store.files import TokenStore
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import Tokenizing
-from raypt.tokens.stream.spec import StreamSpec, plan_stream, prepare_store, summarize_parts
+from raypt.tokens.stream.spec import StreamSpec, measure_parts, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
+from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
 from raypt.training.on_ray.run import TrainResult, check_workers, run_training
@@ -39,9 +42,9 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
-    check_deepspeed(config.train.zero, config.train.precision)
-    run = open_run(config)
-    with session(config.ray):
+    check_deepspeed(config.train.zero)
+    check(config)
+    with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
         curated = curate(config, run)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
@@ -63,12 +66,19 @@ def start_stream(
     config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
 ) -> tuple[StreamSpec, Tokenizer, Tokenizing]:
     """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
-    parts, seed, train = part_uris(run.path("curated")), config.run.seed, config.train
+    parts = [run.curated(shard.index) for shard in curated.manifest.shards]
+    seed, train, verify = config.run.seed, config.train, config.run.verify
+    replace = not has_trained(run)
     with timed_stage(run, "tokenizer"):
-        summaries = summarize_parts(parts, config.tokens, seed)
-        tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
+        contents = [card.content for card in curated.cards]
+        measured = Collection(run.uri, "work/measured")
+        summaries = measure_parts(parts, contents, config.tokens, seed, measured, verify)
+        tokenizer = prepare_tokenizer(
+            parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
+        )
+    config = config_as_used(config, tokenizer)
     global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
-    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries)
+    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace)
     weights = {s.name: s.weight for s in curated.manifest.sources}
     spec = plan_stream(
         plan,
@@ -79,13 +89,20 @@ def start_stream(
         weights=weights if len(set(weights.values())) > 1 else None,
         micro_batch=train.micro_batch_size,
     )
-    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec)
+    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)
+
+
+def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
+    """The configuration with BOS as a tokenizer that was brought along has it (`raypt.training.bos`)."""
+    packing = as_it_is_used(config.tokens.packing, tokenizer)
+    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"packing": packing})})
 
 
 def train(
     config: RunConfig, run: RunDir, spec: StreamSpec, tokenizer: Tokenizer, tokenizing: Tokenizing
 ) -> TrainResult:
     """Train to the configured step; logs when training began and when tokenizing ended."""
+    config = config_as_used(config, tokenizer)
     model = config.model.for_vocabulary(tokenizer.vocab_size)
     log.info("model: %s parameters, vocabulary %d", f"{model.parameters():,}", model.vocab)
     with timed_stage(run, "train"):
@@ -100,6 +117,7 @@ def train(
             tokenizer_uri=run.tokenizer,
             seed=config.run.seed,
             record_samples=config.run.record_samples,
+            add_bos=config.tokens.packing.add_bos,
             data_config=StreamDataConfig(spec),
         )
     ledgers = tokenizing.wait()
@@ -120,9 +138,12 @@ def finish(
     ledgers: list[TokenAccount],
 ) -> None:
     """Export, generated sample, summary and report."""
-    export_uri = run.path("export")
+    export = config.export
+    export_uri = storage.absolute(export.out) if export.out else run.path("export")
     with timed_stage(run, "export"):
-        export_checkpoint(result.checkpoint, run.tokenizer, export_uri)
+        export_checkpoint(
+            result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
+        )
         write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
     unigram = unigram_entropy(TokenStore(run.token_store))
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)

@@ -1,15 +1,17 @@
 """The end of the data side: curated documents, and for every other document where and why it went."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raypt import storage
+from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.dedup.apply import apply_shard
 from raypt.run_dir import RunDir
+from raypt.tasks import run_tasks
+
+FORMAT = 1
 
 REMOVED_SCHEMA = pa.schema(
     [
@@ -29,13 +31,20 @@ class CuratedTask:
     run_uri: str
     shard: int
     dedup_uri: str | None
+    identity: Identity
+
+
+def collection(run: RunDir) -> Collection:
+    return Collection(run.uri, "work/curated")
 
 
 def _sparse(dedup_uri: str | None, kind: str, shard: int) -> pa.Table | None:
     if dedup_uri is None:
         return None
-    uri = storage.join(dedup_uri, kind, f"shard-{shard:05d}.parquet")
-    return storage.read_parquet(uri) if storage.exists(uri) else None
+    try:
+        return storage.read_parquet(storage.join(dedup_uri, kind, f"shard-{shard:05d}.parquet"))
+    except FileNotFoundError:
+        return None
 
 
 def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -45,18 +54,20 @@ def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
     return gone.append_column("stage", stage).select(REMOVED_SCHEMA.names).cast(REMOVED_SCHEMA)
 
 
-def write_curated_shard(task: CuratedTask) -> dict[str, Any]:
-    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account of the shard, written last."""
+def write_curated_shard(task: CuratedTask) -> Card:
+    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account counts what was kept."""
     run = RunDir(task.run_uri)
-    if storage.exists(run.curated_account(task.shard)):
-        return storage.read_json(run.curated_account(task.shard))
-    decided = storage.read_parquet(run.decided(task.shard))
-    duplicates, edits = (_sparse(task.dedup_uri, kind, task.shard) for kind in ("removed", "edits"))
-    documents = nbytes = row = 0
-    gone = [REMOVED_SCHEMA.empty_table()]
-    with storage.atomic_write(run.curated(task.shard)) as f, storage.open_read(run.tagged(task.shard)) as tagged:
-        source = pq.ParquetFile(tagged)
-        with pq.ParquetWriter(f, source.schema_arrow, compression="zstd") as writer:
+
+    def maker(output: Output) -> dict[str, int]:
+        decided = storage.read_parquet(run.decided(task.shard))
+        duplicates, edits = (_sparse(task.dedup_uri, kind, task.shard) for kind in ("removed", "edits"))
+        documents = nbytes = row = 0
+        gone = [REMOVED_SCHEMA.empty_table()]
+        with (
+            output.open(run.relative(run.curated(task.shard))) as f,
+            storage.open_parquet(run.tagged(task.shard)) as source,
+            storage.parquet_writer(f, source.schema) as writer,
+        ):
             for group in range(source.num_row_groups):
                 docs = source.read_row_group(group)
                 reason = decided["reason"].slice(row, docs.num_rows)
@@ -72,7 +83,26 @@ def write_curated_shard(task: CuratedTask) -> dict[str, Any]:
                 writer.write_table(kept)
                 documents += kept.num_rows
                 nbytes += int(pc.sum(size).as_py() or 0)
-    storage.write_parquet(run.removed(task.shard), pa.concat_tables(gone).sort_by("doc_key"))
-    account = {"shard": task.shard, "documents": documents, "bytes": nbytes}
-    storage.write_json(run.curated_account(task.shard), account)
-    return account
+        output.write_parquet(run.relative(run.removed(task.shard)), pa.concat_tables(gone).sort_by("doc_key"))
+        return {"documents": documents, "bytes": nbytes}
+
+    return collection(run).build(task.shard, task.identity, maker)
+
+
+def write_curated(
+    run: RunDir, tagged: list[Card], decided: list[Card], dedup: tuple[str, str] | None, verify: Verify
+) -> list[Card]:
+    """Write the shards that are not there; all cards, in shard order. `dedup`: where deduplication left its lists, and
+    the key of what it did.
+    """
+    uri, key = dedup or (None, "off")
+    inputs = [{"tagged": t.content, "decided": d.content, "dedup": key} for t, d in zip(tagged, decided, strict=True)]
+    wanted = [Identity("curated", FORMAT, i) for i in inputs]
+    cards = collection(run).survey(wanted, verify)
+    todo = [s for s, card in enumerate(cards) if card is None]
+    tasks = [CuratedTask(run.uri, s, uri, wanted[s]) for s in todo]
+    for shard, card in zip(todo, run_tasks(write_curated_shard, tasks, name="write curated"), strict=True):
+        cards[shard] = card
+    done = [card for card in cards if card is not None]
+    collection(run).finish(done)
+    return done

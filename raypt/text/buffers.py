@@ -1,10 +1,37 @@
-"""Text of a batch of documents as the raw UTF-8 buffer of an Arrow string array, for compiled kernels."""
+"""Arrow strings as the raw buffers under them, for compiled kernels: the one place that takes an array apart."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def string_buffers(text: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """(data uint8, offsets int64[n + 1]) of a string or large_string array; a null is empty.
+
+    Document `i` is `data[offsets[i]:offsets[i + 1]]`. Views where Arrow allows, and read-only always: numba would
+    compile each kernel a second time for arrays that can be written to.
+    """
+    array = text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    if array.null_count:
+        array = pc.fill_null(array, "")
+    wide = pa.types.is_large_string(array.type)
+    assert wide or pa.types.is_string(array.type), array.type
+    _, offset_buffer, data_buffer = array.buffers()
+    if len(array) == 0 or offset_buffer is None:
+        return _read_only(np.empty(0, np.uint8)), _read_only(np.zeros(len(array) + 1, np.int64))
+    offsets = np.frombuffer(offset_buffer, np.int64 if wide else np.int32)
+    offsets = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64, copy=False)
+    data = np.empty(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
+    return _read_only(data), _read_only(offsets)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)
@@ -17,6 +44,10 @@ class TextBatch:
     data: np.ndarray
     offsets: np.ndarray
 
+    def __post_init__(self) -> None:
+        for name in ("data", "offsets"):
+            object.__setattr__(self, name, _read_only(getattr(self, name)))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -25,18 +56,8 @@ class TextBatch:
         return int(self.offsets[-1] - self.offsets[0])
 
     @classmethod
-    def from_arrow(cls, text: pa.Array) -> "TextBatch":
-        """From one string or large_string array (not chunked)."""
-        assert pa.types.is_string(text.type) or pa.types.is_large_string(text.type), text.type
-        if text.null_count:
-            text = text.fill_null("")
-        dtype = np.int32 if pa.types.is_string(text.type) else np.int64
-        _, offset_buffer, data_buffer = text.buffers()
-        if len(text) == 0 or offset_buffer is None:
-            return cls(np.empty(0, np.uint8), np.zeros(len(text) + 1, np.int64))
-        offsets = np.frombuffer(offset_buffer, dtype)[text.offset : text.offset + len(text) + 1].astype(np.int64)
-        data = np.empty(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
-        return cls(data, offsets)
+    def from_arrow(cls, text: pa.Array | pa.ChunkedArray) -> "TextBatch":
+        return cls(*string_buffers(text))
 
     def to_arrow(self) -> pa.Array:
         """A string array (large_string above 2 GiB)."""

@@ -1,12 +1,14 @@
 """An open-addressing hash table in arrays, for kernels that count n-grams and lines of a document."""
 
+from typing import Any
+
 import numpy as np
 
 from raypt.kernels import kernel
 
 
 @kernel
-def table_bits(entries):  # type: ignore[no-untyped-def]
+def table_bits(entries: Any) -> int:
     """log2 of a hash table at most half full."""
     bits = 4
     while (1 << bits) < 2 * entries:
@@ -27,7 +29,7 @@ def most_in_a_document(*offsets: np.ndarray) -> int:
 
 
 @kernel
-def find_slot(h, bits, stamp, keys, stamps):  # type: ignore[no-untyped-def]
+def find_slot(h: Any, bits: Any, stamp: Any, keys: Any, stamps: Any) -> Any:
     """The slot of `h` in the table of `stamp` (open addressing; slots of other stamps are empty)."""
     mask = (1 << bits) - 1
     slot = np.int64(h >> np.uint64(64 - bits))

@@ -72,7 +72,8 @@ class PackingConfig(Settings):
     """Each document is a segment of its own: attention does not cross it and positions restart. False = plain
     concatenation, one segment a sample."""
     add_bos: bool = False
-    """Put the BOS token before each document."""
+    """Put the BOS token before each document. Left out, a tokenizer that is brought along (tokens.tokenizer.path) and
+    puts BOS before a text when it is used is trained so; the exported tokenizer does as was trained."""
     add_eos: bool = True
     """Put the EOS token after each document."""
 

@@ -4,12 +4,12 @@ Nothing here depends on a random generator's state, on the platform or on Python
 any part of an order by itself.
 """
 
-import numba as nb
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from raypt.kernels import kernel
+from raypt.text.hashing import splitmix64
 
 _ROUNDS = 6
 
@@ -19,19 +19,11 @@ def key_of(*parts: int | str) -> int:
     return xxhash.xxh3_64_intdigest("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode())
 
 
-@nb.njit(nb.uint64(nb.uint64), cache=True, inline="always")
-def _mix(x: np.uint64) -> np.uint64:
-    """The finaliser of splitmix64 (Steele et al. 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 @kernel
 def _hash_array(values: npt.NDArray[np.int64], key: np.uint64) -> npt.NDArray[np.uint64]:
     out = np.empty(values.size, np.uint64)
     for i in range(values.size):
-        out[i] = _mix(_mix(np.uint64(values[i]) + key) ^ key)
+        out[i] = splitmix64(splitmix64(np.uint64(values[i]) + key) ^ key)
     return out
 
 
@@ -53,7 +45,7 @@ def _permute(index: npt.NDArray[np.int64], n: int, key: np.uint64) -> npt.NDArra
         while True:
             left, right = x >> half, x & mask
             for r in range(_ROUNDS):
-                left, right = right, left ^ (_mix(right ^ _mix(key + np.uint64(r))) & mask)
+                left, right = right, left ^ (splitmix64(right ^ splitmix64(key + np.uint64(r))) & mask)
             x = (left << half) | right
             if x < limit:
                 break

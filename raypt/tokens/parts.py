@@ -12,6 +12,7 @@ import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.text.buffers import string_buffers
 from raypt.tokens.config import HeldoutConfig
 from raypt.tokens.order import hash_array, key_of
 
@@ -41,6 +42,7 @@ def is_heldout(doc_keys: npt.NDArray[np.int64], fraction: float, seed: int) -> n
 def part_uris(curated_uri: str) -> list[str]:
     """The curated parts of a directory, in shard order; refuses gaps in their numbering."""
     names = [n for n in storage.listdir(curated_uri) if n.startswith("part-") and n.endswith(".parquet")]
+    names.sort(key=lambda name: (len(name), name))  # by number: more than 100,000 have six digits
     if not names:
         raise UserError(f"{curated_uri}: no curated part-*.parquet here")
     for i, name in enumerate(names):
@@ -108,8 +110,5 @@ def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0
 
 def _utf8(strings: pa.StringArray) -> memoryview:
     """The bytes of all strings of an array, one after the other; no copy."""
-    _, offsets, data = strings.buffers()
-    if data is None or not len(strings):
-        return memoryview(b"")
-    bounds = np.frombuffer(offsets, np.int32)[strings.offset : strings.offset + len(strings) + 1]
-    return memoryview(data)[bounds[0] : bounds[-1]]
+    data, offsets = string_buffers(strings)
+    return data[offsets[0] : offsets[-1]].data

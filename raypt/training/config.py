@@ -62,6 +62,9 @@ class CheckpointConfig(Settings):
     speed. None = full speed from the start, as on GPU workers, whose host has cores to spare."""
     commit_timeout_s: float = Field(default=1800.0, gt=0)
     """How long a checkpoint waits for the slowest rank's file before it is given up."""
+    max_failed_saves: int = Field(default=8, ge=0)
+    """Saves that may fail one after the other; one more ends the run. Each is tried again after twice as many steps as
+    the one before (1, 2, 4, ...): by default an outage may last 255 steps."""
 
 
 class EvaluationConfig(Settings):
@@ -107,6 +110,9 @@ class TrainConfig(Settings):
 
     steps: int = Field(default=180, gt=0)
     """Optimizer steps of the whole run."""
+    strategy: Literal["collective"] = "collective"
+    """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
+    (section `zero`)."""
     workers: int | tuple[int, int] = 2
     """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
     use_gpu: bool = False
@@ -227,5 +233,7 @@ class EvaluateConfig(Settings):
     """Context length used; None = the model's own."""
     batch_size: int = Field(default=8, gt=0)
     """Sequences a forward pass."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Type that the model computes in; None = that its weights are stored in."""
     out: str | None = None
     """Where to write the results; None = `evaluation.json` in the run directory."""

@@ -72,8 +72,10 @@ def explain(wait: StepWait, steps: int, seconds: float, tokens_per_s: float) -> 
         "transport": "transport is slow: raise tokens.stream.block_bytes, ahead_steps or memory_bytes",
         "preparing": "the workers are short of CPU: raise train.cpus_per_worker",
     }
-    parts = [
-        f"{s:.2f} s {shown[cause]}" for cause, s in sorted(causes.items(), key=lambda item: -item[1]) if s >= 0.005
-    ]
     main = max(causes, key=lambda cause: causes[cause])
+    parts = [
+        f"{s:.2f} s {shown[cause]}"
+        for cause, s in sorted(causes.items(), key=lambda item: -item[1])
+        if s >= 0.005 or cause == main
+    ]
     return f"{wait.seconds / seconds:.1%} of the last {steps} steps went by waiting: {', '.join(parts)}; {remedy[main]}"

@@ -1,20 +1,32 @@
 """The one place that chooses the engine of a run."""
 
+from collections.abc import Callable
+
 import torch
 
 from raypt.model import Llama, ModelConfig
-from raypt.parallel.zero.engine import ZeroEngine
+from raypt.parallel.engine import TrainEngine
+from raypt.parallel.mesh import Mesh
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
 from raypt.training.optim.optimizer import build_optimizer
 
 
 def build_engine(
-    model: ModelConfig, train: TrainConfig, plan: BatchPlan, *, seed: int, device: torch.device
-) -> ZeroEngine:
-    """A freshly initialised engine; the process group must exist."""
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, *, seed: int, device: torch.device
+) -> TrainEngine:
+    """A freshly initialised engine of `train.strategy`; the process group must exist."""
+    return STRATEGIES[train.strategy](model, train, plan, mesh, seed, device)
+
+
+def _collective(
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, seed: int, device: torch.device
+) -> TrainEngine:
+    from raypt.parallel.zero.engine import ZeroEngine  # DeepSpeed is loaded for the strategy that needs it
+
     return ZeroEngine(
         lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
+        mesh=mesh,
         seed=seed,
         compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),
@@ -27,3 +39,9 @@ def build_engine(
         z_loss=train.z_loss,
         loss_chunk_tokens=train.loss_chunk_tokens,
     )
+
+
+STRATEGIES: dict[str, Callable[[ModelConfig, TrainConfig, BatchPlan, Mesh, int, torch.device], TrainEngine]] = {
+    "collective": _collective,
+}
+"""By `train.strategy`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from raypt import storage
 from raypt.corpus.config import CorpusConfig
@@ -15,22 +16,26 @@ from raypt.errors import UserError
 from raypt.model import Llama, load_hf
 from raypt.model.scoring import score, windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.bos import adds_bos
 from raypt.training.config import EvaluateConfig
+from raypt.training.export import DTYPES
 
 log = logging.getLogger("raypt")
 
 
 @dataclass
 class TextScore:
-    """Log-probability and size of the texts of one source."""
+    """Log-probability and size of what was scored of the texts of one source."""
 
     nats: float = 0.0
     tokens: int = 0
     bytes: int = 0
+    """UTF-8; of a first token that is no whole character, those of the replacement character are left out."""
     documents: int = 0
 
     def summary(self) -> dict[str, float]:
-        loss = self.nats / max(self.tokens, 1)
+        assert self.tokens, "no token was scored: there is no loss"
+        loss = self.nats / self.tokens
         return {
             "documents": self.documents,
             "tokens": self.tokens,
@@ -44,15 +49,18 @@ class TextScore:
 def perplexity(
     model: Llama, tokenizer: Tokenizer, texts: list[str], *, max_length: int, stride: int | None, batch_size: int
 ) -> TextScore:
-    """Every token of every text is scored once, the first after BOS (or EOS, or id 0); `stride` None = no overlap."""
-    start = next((i for i in (tokenizer.bos_id, tokenizer.eos_id) if i is not None), 0)
+    """Every token of every text is scored once: the first after BOS if the tokenizer adds it, else not at all, since
+    nothing came before it in training. `stride` None = no overlap.
+    """
+    start = tokenizer.bos_id if adds_bos(tokenizer) else None
     tally = TextScore()
     pairs = []
     for text in texts:
         ids = tokenizer.encode(text)
+        unscored = tokenizer.decode(ids[:1]) if start is None else ""
         tally.documents += 1
-        tally.tokens += len(ids)
-        tally.bytes += len(text.encode())
+        tally.tokens += len(ids) if start is not None else max(0, len(ids) - 1)
+        tally.bytes += max(0, len(text.encode()) - len(unscored.encode()))
         pairs += list(windows(ids, start, max_length, stride or max_length))
     tally.nats = -sum(s.log_probability for s in score(model, pairs, max_length=max_length, batch_size=batch_size))
     return tally
@@ -61,12 +69,15 @@ def perplexity(
 def evaluate_model(config: EvaluateConfig, corpus: CorpusConfig, run_uri: str) -> dict[str, Any]:
     """Perplexity by source of `config.sources`, and the tasks of `config.tasks`; written to `config.out`.
 
-    Raises UserError if there is no model, or nothing to evaluate it on.
+    Raises UserError if there is no model, or nothing to evaluate it on: a source without a token that could be scored
+    has no loss.
     """
     model_uri = storage.absolute(config.model) if config.model else storage.join(run_uri, "export")
     if not config.sources and not config.tasks:
         raise UserError("nothing to evaluate on: give evaluate.sources (files) or evaluate.tasks (lm-eval tasks)")
-    model, tokenizer = load_hf(model_uri), Tokenizer.load(model_uri)
+    dtype = None if config.precision is None else DTYPES[config.precision]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, tokenizer = load_hf(model_uri, dtype, device), Tokenizer.load(model_uri)
     max_length = config.max_length or model.config.max_length
     out: dict[str, Any] = {"model": model_uri}
     if config.sources:
@@ -104,4 +115,12 @@ def _sources(
             tally.tokens += more.tokens
             tally.bytes += more.bytes
             tally.documents += more.documents
+    named = [source.name for source in manifest.sources]
+    empty = [name for name in named if name not in tallies or not tallies[name].tokens]
+    if empty:
+        raise UserError(
+            f"evaluate.sources: no token to score in {', '.join(empty)} (documents read: "
+            f"{', '.join(str(tallies[name].documents if name in tallies else 0) for name in empty)}); see that the "
+            "paths, the text field and the filters of the source give text"
+        )
     return {name: tally.summary() for name, tally in tallies.items()}

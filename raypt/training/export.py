@@ -1,39 +1,53 @@
 """From a checkpoint to what other people load: Hugging Face files, and a sample of generated text."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig, export_hf, load_hf
 from raypt.model.generation import generate
+from raypt.model.hf import CONFIG
 from raypt.model.llama import parameter_shapes
-from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.training.checkpoint.files import CheckpointReader
-from raypt.training.checkpoint.manifest import CheckpointInfo, damage, latest_checkpoint, list_checkpoints
+from raypt.model.weights import BLOCK, is_weight_file, runs
+from raypt.parallel.state import MASTER, Box, StateKey, Want
+from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer
+from raypt.training.bos import adds_bos, save_as_used
+from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
+from raypt.training.checkpoint.manifest import CheckpointInfo
+from raypt.training.checkpoint.reader import CheckpointReader
 
 log = logging.getLogger("raypt")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+GENERATION = "generation_config.json"
+_OTHERS = (CONFIG, GENERATION, TOKENIZER_FILE, CONFIG_FILE, "special_tokens_map.json", "chat_template.jinja")
+"""Files of a model directory besides its weights."""
 
 
 def export_checkpoint(
     info: CheckpointInfo, tokenizer_uri: str, out_uri: str, *, precision: str = "fp32", shard_bytes: int = 4 << 30
 ) -> None:
-    """Write `model.safetensors` (or shards), `config.json` and the tokenizer's files to `out_uri`.
+    """Write `model.safetensors` (or shards), `config.json`, `generation_config.json` and the tokenizer's files to
+    `out_uri`, which then holds nothing of an earlier export. The tokenizer puts BOS before a text if documents began
+    with it in training.
 
-    Works for any number of workers and any ZeRO stage, one parameter at a time, with neither Ray nor DeepSpeed.
+    Works for any number of workers and any ZeRO stage, with neither Ray nor DeepSpeed, block by block: some hundred
+    megabytes of memory, whatever the model's size.
     """
     model = ModelConfig.model_validate(info.meta["model"])
     tokenizer = Tokenizer.load(tokenizer_uri)
     reader = CheckpointReader(info)
-    shapes = parameter_shapes(model)
-    tokenizer.save(out_uri)
+    clear(out_uri)
+    save_as_used(tokenizer, out_uri, add_bos=info.meta.get("add_bos", False), max_length=model.max_length)
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    storage.write_json(storage.join(out_uri, GENERATION), {k: v for k, v in ids.items() if v is not None})
     export_hf(
         model,
-        lambda name: reader.full(name, shapes[name]),
+        blocks_of(reader, model),
         out_uri,
         dtype=DTYPES[precision],
         bos=tokenizer.bos_id,
@@ -43,19 +57,41 @@ def export_checkpoint(
     log.info("exported step %d to %s", info.step, out_uri)
 
 
+def clear(uri: str) -> None:
+    """Delete what an earlier export has left in a directory, `config.json` first: half of it is no model."""
+    names = storage.listdir(uri)
+    for name in sorted(names, key=lambda name: name != CONFIG):
+        if name in _OTHERS or is_weight_file(name):
+            storage.remove(storage.join(uri, name))
+
+
+def blocks_of(reader: CheckpointReader, model: ModelConfig) -> Callable[[str], Iterator[Tensor]]:
+    """The master weights, as `export_hf` takes them."""
+    shapes = parameter_shapes(model)
+
+    def values(name: str) -> Iterator[Tensor]:
+        whole = Box.whole(shapes[name])
+        for start, numel in runs(whole.numel, BLOCK // 4):
+            flat, at, wants = torch.empty(numel), 0, []
+            for box in whole.run(start, numel):
+                wants.append(Want(StateKey(name, MASTER, box), flat[at : at + box.numel].view(box.shape)))
+                at += box.numel
+            reader.read(wants)
+            yield flat
+
+    return values
+
+
 def choose_checkpoint(checkpoints_uri: str, step: int | None) -> CheckpointInfo:
-    """The newest whole checkpoint, or that of one step. Raises UserError with the steps there are."""
-    found = list_checkpoints(checkpoints_uri)
+    """The newest checkpoint, or that of one step. Raises UserError with the steps there are."""
     if step is None:
         newest = latest_checkpoint(checkpoints_uri)
         if newest is None:
             raise UserError(f"{checkpoints_uri}: there is no whole checkpoint; has the run saved one yet?")
         return newest
+    found = list_checkpoints(checkpoints_uri)
     for info in reversed(found):
         if info.step == step:
-            problem = damage(info)
-            if problem is not None:
-                raise UserError(f"{info.uri} is damaged: {problem}")
             return info
     raise UserError(f"{checkpoints_uri}: no checkpoint of step {step}; there are {[info.step for info in found]}")
 
@@ -68,16 +104,23 @@ def generate_text(
     temperature: float = 0.8,
     top_p: float = 0.95,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> list[str]:
-    """A continuation of each prompt by the exported model. An empty prompt starts from the BOS token, else EOS."""
+    """A continuation of each prompt by the exported model, in the type its weights are stored in.
+
+    A prompt begins as a document did in training: with BOS if the exported tokenizer adds it.
+
+    Raises:
+        UserError: an empty prompt, and a model that was trained without BOS: it knows no beginning.
+    """
     tokenizer = Tokenizer.load(export_uri)
-    model = load_hf(export_uri)
-    start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+    model = load_hf(export_uri, dtype=None, device=device)
+    bos = adds_bos(tokenizer)
     texts = []
     for prompt in prompts:
-        ids = tokenizer.encode(prompt) or ([start] if start is not None else [])
+        ids = tokenizer.encode(prompt, bos=bos)
         if not ids:
-            raise UserError("an empty prompt needs a tokenizer with a BOS or EOS token")
+            raise UserError("an empty prompt needs a model that was trained with tokens.packing.add_bos=true")
         new = generate(
             model,
             ids,
@@ -91,9 +134,15 @@ def generate_text(
     return texts
 
 
-def write_sample(run_uri: str, export_uri: str, prompts: Sequence[str], *, seed: int = 0) -> list[dict[str, str]]:
-    """Generate and keep a sample as `sample.json` in the run directory."""
-    texts = generate_text(export_uri, prompts, seed=seed)
+def write_sample(
+    run_uri: str, export_uri: str, prompts: Sequence[str], *, seed: int = 0, device: torch.device | str = "cpu"
+) -> list[dict[str, str]]:
+    """Generate and keep a sample as `sample.json` in the run directory. An empty prompt is left out where the model
+    knows no beginning.
+    """
+    if not adds_bos(Tokenizer.load(export_uri)):
+        prompts = [prompt for prompt in prompts if prompt]
+    texts = generate_text(export_uri, prompts, seed=seed, device=device)
     sample = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
     storage.write_json(storage.join(run_uri, "sample.json"), sample)
     return sample

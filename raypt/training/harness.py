@@ -7,6 +7,7 @@ from raypt.errors import UserError
 from raypt.model import Llama, generate
 from raypt.model.scoring import score, windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.bos import adds_bos
 
 
 def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: int) -> Any:
@@ -16,19 +17,22 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
     except ImportError as e:
         raise UserError("evaluate.tasks needs lm-evaluation-harness: pip install 'raypt[lm-eval]'") from e
 
-    start = next((i for i in (tokenizer.bos_id, tokenizer.eos_id) if i is not None), 0)
+    # A text begins as it did in training; a continuation of nothing has to come after something all the same.
+    bos = tokenizer.bos_id if adds_bos(tokenizer) else None
+    before = [] if bos is None else [bos]
+    nothing = [next((i for i in (tokenizer.bos_id, tokenizer.eos_id) if i is not None), 0)]
 
     class RayptLM(LM):  # type: ignore[misc,unused-ignore]
         def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
             split = (split_pair(tokenizer, *request.args) for request in requests)
-            pairs = [([start, *context], continuation) for context, continuation in split]
+            pairs = [([*before, *context] or nothing, continuation) for context, continuation in split]
             return [(s.log_probability, s.is_greedy) for s in score(model, pairs, max_length=max_length,
                                                                     batch_size=batch_size)]  # fmt: skip
 
         def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
             out = []
             for request in requests:
-                pairs = list(windows(tokenizer.encode(request.args[0]), start, max_length, max_length))
+                pairs = list(windows(tokenizer.encode(request.args[0]), bos, max_length, max_length))
                 scored = score(model, pairs, max_length=max_length, batch_size=batch_size)
                 out.append(sum(s.log_probability for s in scored))
             return out
@@ -40,7 +44,7 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
                 until = options.get("until") or []
                 until = [until] if isinstance(until, str) else until
                 limit = int(options.get("max_gen_toks", 128))
-                ids = [start, *tokenizer.encode(context)][-max(1, max_length - limit) :]
+                ids = ([*before, *tokenizer.encode(context)] or nothing)[-max(1, max_length - limit) :]
                 new = generate(
                     model,
                     ids,

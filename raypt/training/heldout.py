@@ -1,5 +1,6 @@
 """Held-out loss and bits per byte, by source and language, with all ranks sharing the samples."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.engine import TrainEngine
 from raypt.tokens.store.files import TokenStore
+
+_TOGETHER = 16
+"""Micro-batches handed to the engine at a time: what is in memory, and enough to fill a pipeline."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +78,16 @@ class Heldout:
     def __len__(self) -> int:
         return int(self.row.size)
 
-    def batches(self, rank: int, world: int) -> Iterator[tuple[int, MicroBatch | None]]:
-        """(group, micro-batch) for this rank; every rank gets equally many, None where it has no samples left, because
-        under ZeRO 3 all ranks must run each forward pass together. A micro-batch is of one group.
+    def batches(self, rank: int, ranks: int) -> Iterator[tuple[int, MicroBatch | None]]:
+        """(group, micro-batch) for one of so many data ranks; every rank gets equally many, None where it has no
+        samples left, because under ZeRO 3 all ranks must run each forward pass together. A micro-batch is of one group.
         """
         chunks: list[tuple[int, np.ndarray]] = []
         for group in range(len(self.groups)):
             members = np.flatnonzero(self.group == group)
             chunks += [(group, members[at : at + self.size]) for at in range(0, members.size, self.size)]
-        for turn in range(math.ceil(len(chunks) / world)):
-            at = turn * world + rank
+        for turn in range(math.ceil(len(chunks) / ranks)):
+            at = turn * ranks + rank
             if at >= len(chunks):
                 yield 0, None
                 continue
@@ -92,26 +96,26 @@ class Heldout:
             rows = {"tokens": tokens, "segments": segments, "sample_index": members}
             yield group, micro_batch(rows, cross_document_targets=self.cross)
 
-    @torch.no_grad()
-    def evaluate(self, engine: TrainEngine, device: torch.device, rank: int, world: int) -> HeldoutLoss | None:
+    def evaluate(self, engine: TrainEngine, device: torch.device) -> HeldoutLoss | None:
         """Collective. The same figures on every rank; None if nothing is held out."""
         self.load()
         if not len(self):
             return None
         started = time.perf_counter()
-        module = engine.evaluating()
+        topology = engine.topology
         sums = np.zeros((len(self.groups), 3))
         count_bytes = self._bytes is None and self.byte_count is not None
-        for group, micro in self.batches(rank, world):
-            if micro is None:
-                micro = self._filler()
-                module(micro.to(device).tokens_BS, micro.to(device).segments_BS, targets=micro.to(device).targets())
+        turns = self.batches(topology.data_rank, topology.data_size)
+        while chunk := list(itertools.islice(turns, _TOGETHER)):
+            losses = engine.evaluate([micro or self._filler() for _, micro in chunk])
+            if not topology.leads_replica:
                 continue
-            moved = micro.to(device)
-            loss, _ = module(moved.tokens_BS, moved.segments_BS, targets=moved.targets())
-            sums[group, :2] += float(loss), micro.tokens
-            if count_bytes and self.byte_count is not None:
-                sums[group, 2] += self.byte_count(micro.targets_BS[micro.valid_BS].numpy())
+            for (group, micro), loss in zip(chunk, losses, strict=True):
+                if micro is None:
+                    continue
+                sums[group, :2] += loss, micro.tokens
+                if count_bytes and self.byte_count is not None:
+                    sums[group, 2] += self.byte_count(micro.targets_BS[micro.valid_BS].numpy())
         total = np.array(comm.all_reduce_floats(sums.ravel().tolist(), device)).reshape(sums.shape)
         if count_bytes:
             self._bytes = total[:, 2]

@@ -19,12 +19,15 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
+from raypt.parallel.agreement import Offer
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
 from raypt.tokens.stream.cursor import Cursor
-from raypt.tokens.stream.waits import WORDS, Waits
+from raypt.tokens.stream.waits import Waits
 from raypt.training.batch_plan import BatchPlan
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, read_info
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
+from raypt.training.checkpoint.resume import agree_on_newest, restore
+from raypt.training.checkpoint.saving import Saver
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.heldout import Heldout, HeldoutLoss
@@ -55,7 +58,6 @@ class LoopState:
     progress: Progress
     reported_step: int = 0
     """Step of the last checkpoint that `Hooks.committed` heard of."""
-    last_saved_step: int = -1
     heldout: HeldoutLoss | None = None
     spikes: int = 0
     skipped_in_a_row: int = 0
@@ -80,7 +82,6 @@ class TrainLoop:
         writer: CheckpointWriter,
         heldout: Heldout,
         device: torch.device,
-        rank: int,
         metrics: MetricsFile | None,
         recorder: SampleRecorder | None,
         sinks: Sequence[Sink],
@@ -89,11 +90,13 @@ class TrainLoop:
         peak_flops: float | None = None,
     ) -> None:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
-        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, rank
+        self.topology = engine.topology
+        self.saver = Saver(writer, self.topology.rank, start.step)
+        self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops = fingerprint, peak_flops
-        self.state = LoopState(start, reported_step=start.step, last_saved_step=start.step)
+        self.state = LoopState(start, reported_step=start.step)
         self.wait_watch = WaitWatch()
 
     def run(self) -> Progress:
@@ -102,10 +105,8 @@ class TrainLoop:
         while state.progress.step < self.train.steps and not state.exhausted:
             with self.tracer.step(state.progress.step + 1):
                 self._step()
-        final = state.progress.step
-        if state.last_saved_step != final:
-            self._save()
-        self.writer.wait()
+        self._flush()
+        self.saver.finish(self.engine.shard, state.progress)
         newest = comm.broadcast_object(self.writer.committed_step)
         if newest > state.reported_step:
             self._report(newest)
@@ -155,7 +156,7 @@ class TrainLoop:
         self._write(row)
         if preempted:
             self._save_at_once()
-        elif self._saves_at(step):
+        elif self.saver.due(step):
             self._save()
 
     def _judge(self, loss: BatchLoss) -> str | None:
@@ -189,14 +190,13 @@ class TrainLoop:
         what came in between is left out. False = there is none yet.
         """
         state = self.state
-        self.writer.wait()
-        comm.barrier()
-        uri = comm.broadcast_object(self.writer.newest_uri() if self.rank == 0 else None)
-        if uri is None:
-            return False
-        info = read_info(uri)
-        assert info is not None
-        self.engine.restore(CheckpointReader(info))
+        self.saver.settle()
+        while True:
+            info = agree_on_newest(self.writer.uri, self.rank)
+            if info is None:
+                return False
+            if restore(self.engine, info, self.rank) is None:
+                break
         state.progress = replace(
             state.progress, updates=info.progress.updates, recent_losses=info.progress.recent_losses
         )
@@ -214,41 +214,36 @@ class TrainLoop:
         return out
 
     def _agree(self, micro_batches: list[MicroBatch], waited: StepWait) -> tuple[bool, StepWait]:
-        """One exchange before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint
-        newly whole, is anyone about to be preempted, who waited longest for samples. Returns the last two.
+        """Before the step: do all ranks have samples, are they exactly those of this step, is a checkpoint newly whole,
+        has a save failed, is anyone about to be preempted, who waited longest for samples. Returns the last two.
         """
         state, plan = self.state, self.plan
-        per_rank = plan.accumulation * plan.micro_batch_size
-        message = np.full(4 + WORDS + per_rank, -1, np.int64)
-        message[:4] = len(micro_batches), self.writer.committed_step, self.hooks.preempted(), 1e6 * waited.seconds
-        message[4 : 4 + WORDS] = waited.waits.to_ints()
-        if len(micro_batches) == plan.accumulation:
-            message[4 + WORDS :] = np.concatenate([m.sample_index_B for m in micro_batches])
-        everyone = comm.all_gather_ints(message, self.device)
-        if int(everyone[:, 0].min()) < plan.accumulation:
+        enough = len(micro_batches) == plan.accumulation
+        figures = [
+            self.writer.committed_step, self.saver.failed, self.hooks.preempted(), round(1e6 * waited.seconds)
+        ]  # fmt: skip
+        offer = Offer(
+            samples=np.concatenate([m.sample_index_B for m in micro_batches]) if enough else None,
+            per_rank=plan.accumulation * plan.micro_batch_size,
+            first=state.progress.cursor.next_sample,
+            words=np.concatenate([np.array(figures, np.int64), waited.waits.to_ints()]),
+        )
+        agreed = self.engine.agree(offer)
+        if agreed.words[:, 1].any():
+            self.saver.settle()
+        if not agreed.ready:
             state.exhausted = True
             return False, waited
-        first = state.progress.cursor.next_sample
-        got = np.sort(everyone[:, 4 + WORDS :].ravel())
-        if not np.array_equal(got, np.arange(first, first + plan.samples_per_step)):
-            raise RuntimeError(
-                f"step {state.progress.step + 1} must train on samples {first} to {first + plan.samples_per_step - 1}, "
-                f"but the stream gave {int(got[0])} to {int(got[-1])}: the stream is not at the checkpoint's cursor"
-            )
-        newest = int(everyone[0, 1])
+        newest = int(agreed.words[0, 0])
         if newest > state.reported_step:
             self._report(newest)
-        slowest = everyone[int(everyone[:, 3].argmax())]
-        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4 : 4 + WORDS]))
-        return bool(everyone[:, 2].any()), longest
+        slowest = agreed.words[int(agreed.words[:, 3].argmax())]
+        longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4:]))
+        return bool(agreed.words[:, 2].any()), longest
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
         self.state.reported_step = step
-
-    def _saves_at(self, step: int) -> bool:
-        every = self.train.checkpoint.every_steps
-        return every is not None and step % every == 0
 
     def _logs_at(self, step: int) -> bool:
         return step % self.train.log_every == 0 or step == self.train.steps
@@ -265,24 +260,25 @@ class TrainLoop:
         state = self.state
         if not state.preempted:
             self._save()
-            self.writer.wait()
+            self.saver.settle()
             state.preempted = True
-        elif state.reported_step == state.last_saved_step:
+        elif state.reported_step == self.saver.last_step or self.saver.due(state.progress.step):
             self._save()
 
     def _save(self) -> None:
-        state = self.state
+        self._flush()
+        self.saver.save(self.engine.shard, self.state.progress)
+
+    def _flush(self) -> None:
+        """What is recorded of the steps before a checkpoint must be there when it is."""
         if self.recorder is not None:
             self.recorder.flush()
         if self.metrics is not None:
             self.metrics.flush()
-        name = comm.broadcast_object(self.writer.new_name(state.progress.step) if self.rank == 0 else None)
-        self.writer.save(name, self.engine.shard(), state.progress)
-        state.last_saved_step = state.progress.step
 
     def _evaluate(self) -> None:
         state = self.state
-        state.heldout = self.heldout.evaluate(self.engine, self.device, self.rank, self.plan.world_size)
+        state.heldout = self.heldout.evaluate(self.engine, self.device)
         if state.heldout is not None:
             state.progress = replace(state.progress, heldout_loss=state.heldout.loss)
             if self.rank == 0:
@@ -312,13 +308,13 @@ class TrainLoop:
             "update_s": timing.step,
             "communication_s": timing.communication,
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
-            "workers": self.plan.world_size,
+            "workers": self.topology.world_size,
         }
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         if self.peak_flops:
             flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
-            row["mfu"] = flops / (self.peak_flops * self.plan.world_size)
+            row["mfu"] = flops / (self.peak_flops * self.topology.world_size)
         if self.device.type == "cuda":
             row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
         return row

@@ -1,6 +1,5 @@
 """What one Ray Train worker does: join the group, build or restore the engine, run the loop."""
 
-import importlib
 import logging
 import os
 import warnings
@@ -16,15 +15,18 @@ import torch
 import torch.distributed as dist
 
 from raypt import storage
-from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
+from raypt.parallel.mesh import Mesh
+from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.batch_plan import plan_batches
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress, latest_checkpoint, sweep
+from raypt.training.checkpoint.directory import sweep
+from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
+from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
 from raypt.training.heldout import Heldout
@@ -53,6 +55,8 @@ class WorkerSpec:
     fingerprint: str
     seed: int
     record_samples: bool
+    add_bos: bool = False
+    """Whether documents begin with BOS, as those who use the model must begin them."""
 
     @property
     def checkpoints_uri(self) -> str:
@@ -66,26 +70,30 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
     device = comm.init_process_group(use_gpu=train.use_gpu)
-    _spare_the_compiler()
-    rank, world = dist.get_rank(), dist.get_world_size()
+    topology = Topology(dist.get_rank(), data_size=dist.get_world_size())
+    rank = topology.rank
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
         sequence_length=spec.sequence_length,
         micro_batch_size=train.micro_batch_size,
-        world_size=world,
+        data_size=topology.data_size,
     )
-    resumed = _agree_on_checkpoint(spec, rank)
-    engine = build_engine(spec.model, train, plan, seed=spec.seed, device=device)
+    resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
+    engine = build_engine(spec.model, train, plan, Mesh(topology), seed=spec.seed, device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
-        engine.restore(CheckpointReader(resumed))
+        if (problem := restore(engine, resumed, topology.rank)) is not None:
+            raise GoneBack(problem)
         start = resumed.progress
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
-        log.info("%d workers, %d micro-batches each a step; training %s", world, plan.accumulation, where)
+        log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)
+        # From here on the state is sure: only now may anything be cut or deleted.
         cut_samples(spec.run_uri, start.step)
+        sweep(spec.checkpoints_uri)
     metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
     sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
+    records = spec.record_samples and topology.leads_replica
     dist.barrier()
     try:
         return TrainLoop(
@@ -100,15 +108,14 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
                 spec.checkpoints_uri,
                 train.checkpoint,
                 rank=rank,
-                world=world,
+                world=topology.world_size,
                 meta=_meta(spec),
                 use_gpu=train.use_gpu,
             ),
             heldout=_heldout(spec),
             device=device,
-            rank=rank,
             metrics=metrics,
-            recorder=SampleRecorder(spec.run_uri, rank) if spec.record_samples else None,
+            recorder=SampleRecorder(spec.run_uri, topology.data_rank) if records else None,
             sinks=sinks,
             tracer=Tracer(train.profile if rank == 0 else None, spec.run_uri),
             hooks=hooks,
@@ -144,33 +151,6 @@ def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     return rest()
 
 
-def _spare_the_compiler() -> None:
-    """DeepSpeed, whatever the optimizer, imports its Muon, whose functions are decorated with torch.compile, and that
-    loads Dynamo and Inductor: a second of each worker's start. raypt never calls them, so they are left undecorated.
-    """
-    from deepspeed.runtime import compiler
-
-    real = compiler.compile
-    compiler.compile = lambda: compiler.dummy_decorator
-    try:
-        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
-    finally:
-        compiler.compile = real
-
-
-def _agree_on_checkpoint(spec: WorkerSpec, rank: int) -> CheckpointInfo | None:
-    """Rank 0 finds the newest whole checkpoint; everyone takes that one."""
-    found: tuple[CheckpointInfo | None, str | None] = (None, None)
-    if rank == 0:
-        info = latest_checkpoint(spec.checkpoints_uri)
-        sweep(spec.checkpoints_uri)
-        found = info, None if info is None else mismatch(spec, info)
-    info, problem = comm.broadcast_object(found)
-    if problem is not None:
-        raise UserError(problem)
-    return info
-
-
 def mismatch(spec: WorkerSpec, info: CheckpointInfo) -> str | None:
     """Why this run cannot go on from the checkpoint."""
     for key, value in _meta(spec).items():
@@ -201,6 +181,7 @@ def _meta(spec: WorkerSpec) -> dict[str, Any]:
         "precision": train.precision,
         "optimizer": train.optimizer.kind,
         "global_batch_tokens": train.global_batch_tokens,
+        "add_bos": spec.add_bos,
     }
 
 

@@ -1,4 +1,4 @@
-"""raypt.corpus.presets: five published data sets, one line of configuration each."""
+"""raypt.corpus.presets: published data sets, one line of configuration each."""
 
 import json
 from collections import Counter
@@ -13,6 +13,7 @@ from raypt.corpus.manifest import build_manifest
 from raypt.corpus.presets import MAX_LITERAL_CHARS, PRESETS, apply_preset, parse_literal
 from raypt.corpus.reader import read_shard
 from raypt.errors import UserError
+from tests.corpus.published import PUBLISHED
 
 SAMPLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "schemas" / "dev"
 
@@ -35,7 +36,7 @@ SAMPLE_OF = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SAMPLE_OF)
 def test_a_sample_in_the_published_schema_is_read_with_its_metadata(preset: str, tmp_path: Path) -> None:
     if not SAMPLES.exists():
         pytest.skip("the samples of the five data sets' schemas are absent")
@@ -137,3 +138,38 @@ def test_components_of_one_data_set_become_sources_of_their_own(tmp_path: Path) 
     assert [b.bytes_lost for b in batches] == [{"other_subset": 6}, {"other_subset": 12}]
     keys = [k for b in batches for k in b.documents["doc_key"].to_pylist()]
     assert [k & 0xFFFFFFFF for k in keys] == [1, 2, 4, 5, 7, 8, 0, 3, 6]  # a key is the row, filtered or not
+
+
+def test_every_preset_has_a_sample_or_a_published_record() -> None:
+    assert set(SAMPLE_OF) | set(PUBLISHED) == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_record_of_the_published_schema_is_read_with_its_types(preset: str, suffix: str, tmp_path: Path) -> None:
+    record, expected = PUBLISHED[preset]
+    folder = tmp_path / "quality=high" / "kind=actual" / "kind2=actual"
+    folder.mkdir(parents=True)
+    if suffix == ".jsonl":
+        write(folder / "a.jsonl", [record])
+    else:
+        # Parquet has no type for an empty list or a column of nulls alone that another file could fill.
+        pq.write_table(pa.Table.from_pylist([record]), folder / "a.parquet")
+    [row] = documents(tmp_path, preset=preset, paths=str(tmp_path)).to_pylist()
+    assert row["text"] == "t"
+    assert {name: row[name] for name in expected} == expected
+    assert {name: type(row[name]) for name in expected} == {name: type(value) for name, value in expected.items()}
+
+
+def test_directories_of_a_data_set_that_hold_no_documents_are_passed_over(tmp_path: Path) -> None:
+    record, _ = PUBLISHED["redpajama2"]
+    for folder in ("documents", "quality_signals", "minhash"):
+        (tmp_path / "rp" / folder / "2023-06").mkdir(parents=True)
+        write(tmp_path / "rp" / folder / "2023-06" / "en_head.json", [record if folder == "documents" else {"id": 1}])
+    assert documents(tmp_path, preset="redpajama2", paths=str(tmp_path / "rp")).num_rows == 1
+
+
+def test_files_of_ids_alone_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    record = {k: v for k, v in PUBLISHED["the_stack2"][0].items() if k != "content"}
+    with pytest.raises(UserError, match=r"is not The Stack v2: it lacks content .* fetch the contents"):
+        documents(tmp_path, preset="the_stack2", paths=write(tmp_path / "a.jsonl", [record]))

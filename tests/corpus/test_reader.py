@@ -13,7 +13,7 @@ import zstandard
 from resiliparse.parse.html import HTMLTree
 
 from raypt.corpus.config import CorpusConfig, HtmlConfig, SourceConfig
-from raypt.corpus.formats import deeper_than, html_to_text
+from raypt.corpus.formats.html import deeper_than, html_to_text
 from raypt.corpus.keys import row_of, shard_of
 from raypt.corpus.manifest import build_manifest
 from raypt.corpus.reader import ShardBatch, read_shard

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from itertools import pairwise
 
-from raypt.curation.features import BULLETS
+from raypt.curation.rules.c4 import STARTERS
 from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.text import unicode as u
 
@@ -66,6 +66,11 @@ def _inner_split(text: str, p: int) -> int:
         numbers = run == p + 1 and has(before, u.DIGIT) and has(after, u.DIGIT)
         return run if run < end and (has(text[run], u.ALPHA) or numbers) else p
     if c == ".":
+        if has(after, u.UNSPACED) and not has(after, u.NO_STOPS):
+            number = re.search(r"\d*$", "".join(x if has(x, u.DIGIT) and x != "\n" else "_" for x in text[:p]))
+            assert number
+            first = number.start()
+            return p + (has(before, u.ALPHA) or (0 < first < p and has(text[first - 1], u.UNSPACED)))
         if after == ".":
             return p + len(text[p:]) - len(text[p:].lstrip("."))
         return p + (has(before, u.ALPHA) and not has(before, u.UPPER) and has(after, u.UPPER))
@@ -200,7 +205,7 @@ def gopher_quality(text: str, stop_words: set[str]) -> dict[str, float | None]:
         "mean_word_length": None if 2 * unspaced > len(words) else sum(map(len, spaced)) / max(len(spaced), 1),
         "hash_to_word_ratio": text.count("#") / n if all_tokens else 0.0,
         "ellipsis_to_word_ratio": (text.count("...") + text.count("…")) / n if all_tokens else 0.0,
-        "bullet_line_fraction": sum(x.strip()[:1] in set(BULLETS) for x in lines) / m,
+        "bullet_line_fraction": sum(x.strip()[:1] in ("•", "-") for x in lines) / m,
         "ellipsis_line_fraction": sum(x.rstrip().endswith(("...", "…")) for x in lines) / m,
         "alpha_word_fraction": sum(any(c.isalpha() for c in t) for t in all_tokens) / n,
         "stop_word_count": len(stop_words & set(all_tokens)),
@@ -215,7 +220,9 @@ def sentences(line: str) -> int:
             no_stops = any(has(c, u.NO_STOPS) for c in token)
             if first:
                 n = 1
-            if stop:
+            if previous.endswith(".") and not is_symbol(previous) and token in STARTERS.split():
+                n, ended = n + 1, False
+            elif stop:
                 ended = True
             elif ended and not all(unicodedata.category(c)[0] == "P" for c in token):
                 n += not first
@@ -289,7 +296,21 @@ def _longest_at(text: str, p: int, end: int, phrases: tuple[str, ...]) -> int:
     return max([p, *ends])
 
 
+def spoken_words(line: str) -> int:
+    """Words that begin with a letter or digit."""
+    n = 0
+    for chunk in line.split():
+        parts = chunk_tokens(chunk)
+        n += sum(any(has(c, u.UNSPACED) for c in t) for t in parts)
+        n += has(chunk[0], u.ALPHA | u.DIGIT) and not any(has(c, u.UNSPACED) for c in parts[0])
+    return n
+
+
 def is_counter(line: str, words: tuple[str, ...]) -> bool:
+    while line and not has(line[0], u.ALPHA | u.DIGIT):
+        line = line[1:]
+    while line and not has(line[-1], u.ALPHA | u.DIGIT):
+        line = line[:-1]
     number = re.match("[0-9.,]*", line)
     assert number
     if not any(c in "0123456789" for c in number[0]):
@@ -303,15 +324,15 @@ def refinedweb_lines(text: str, rules: RefinedWebLines) -> tuple[str, float]:
     out, words_all, words_cut = _Editor(), 0, 0
     limit = rules.line_upper_fraction_max
     for line in text.splitlines():
-        words, bare = len(line_words(line)), line.strip()
-        words_all += words
+        words, bare, spoken = len(line_words(line)), line.strip(), spoken_words(line)
+        words_all += spoken
         if words and (
             (limit is not None and sum(has(c, u.UPPER) for c in bare) > limit * len(bare))
             or (rules.numeric and all(c in "0123456789" for c in bare))
             or is_counter(bare, rules.counter_words)
             or words < (rules.line_word_count_min or 0)
         ):
-            words_cut += words
+            words_cut += spoken
             continue
         if not 0 < words <= rules.phrase_line_words_max:
             out.add(line, new_line=True)
@@ -335,7 +356,7 @@ def refinedweb_lines(text: str, rules: RefinedWebLines) -> tuple[str, float]:
         if stop == len(bare):
             kept[-1] += line[len(line.rstrip()) :]
         if gone:
-            words_cut += max(1, words * len(gone.encode()) // len(bare.encode()))
+            words_cut += max(1, spoken * len(gone.encode()) // len(bare.encode()))
             if not "".join(kept[:-1]) and not any(ord(c) > 0x20 for c in kept[-1]):
                 continue
         out.add("".join(kept), new_line=True)

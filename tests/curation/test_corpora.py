@@ -1,14 +1,9 @@
 """On real text of many languages and kinds: the ledger adds up, and the defaults do not favour English."""
 
-import gzip
-import io
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import zstandard
 
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.manifest import build_manifest
@@ -18,8 +13,8 @@ from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger, curation_ledger_by
 from raypt.curation.tagger import Tagger
 from tests.curation.figures import report
+from tests.curation.text_sets import CORPORA, documents
 
-CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora"
 FILES = sorted(
     str(path.relative_to(CORPORA))
     for pattern in ("*/*.jsonl.gz", "*/*.jsonl.zst")
@@ -36,25 +31,6 @@ ALL = CurationConfig.model_validate(
 )  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not FILES, reason="the real corpora beside the checkout (shared/corpora) are absent")
-
-
-def documents(name: str, limit: int) -> pa.Table:
-    """At most `limit` documents, evenly spread over the file."""
-
-    def lines() -> Iterator[bytes]:
-        opened = gzip.open if name.endswith(".gz") else zstandard.open
-        with opened(CORPORA / name, "rb") as f:
-            yield from io.BufferedReader(f)
-
-    rows = [row for row in map(json.loads, lines()) if isinstance(row.get("text"), str)]
-    rows = rows[:: max(1, len(rows) // limit)][:limit]
-    columns = {
-        "text": [row["text"] for row in rows],
-        "url": [row.get("url") for row in rows],
-        "declared": [str(row.get("lang") or "") for row in rows],
-    }
-    strings = {key: pa.array(values, pa.string()) for key, values in columns.items()}
-    return pa.table({"doc_key": pa.array(range(len(rows)), pa.int64()), **strings})
 
 
 def through_the_reader(tmp_path: Path, limit: int, **source: object) -> pa.Table:

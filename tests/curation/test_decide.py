@@ -45,7 +45,7 @@ def test_the_language_stage_names_its_two_reasons() -> None:
 def test_the_quality_stage_asks_the_threshold() -> None:
     tagged = pa.table({"doc_key": [0, 1], "quality_score": pa.array([0.2, 0.3], pa.float32())})
     settings = CurationConfig(stages=("quality",))
-    assert decide(tagged, settings, QualityThreshold(minimum=0.25)).to_pylist() == ["quality.score", None]
+    assert decide(tagged, settings, {"quality": QualityThreshold(minimum=0.25)}).to_pylist() == ["quality.score", None]
     assert decide(tagged, settings, None).to_pylist() == [None, None]
 
 

@@ -8,11 +8,14 @@ import fasttext
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 from raypt.curation.language import BUILTIN_MODEL, LanguageConfig, identify
+from raypt.curation.lid_text import question_lines
 from raypt.errors import UserError
 from raypt.text.buffers import TextBatch
 from tests.curation.figures import report
+from tests.curation.strategies import BATCH
 
 CORPORA = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "multilingual"
 
@@ -40,6 +43,34 @@ def test_a_document_without_text_has_no_language() -> None:
     lang, score = identified(["", "\n", " \u3000\t"])
     assert lang == [None] * 3
     assert score.tolist() == [0.0] * 3
+
+
+ENGLISH = "The river rose again this year, and the people of the town had to leave their houses for a week."
+GERMAN = "Der Fluss ist in diesem Jahr wieder gestiegen, und die Leute der Stadt mussten ihre Häuser verlassen."
+
+
+@pytest.mark.parametrize(("text", "lang"), [(ENGLISH, "en"), (GERMAN, "de"), ("Река поднялась, и люди ушли", "ru")])
+def test_capitals_and_no_break_spaces_change_no_language(text: str, lang: str) -> None:
+    variants = [text, text.upper(), text.replace(" ", "\u00a0"), text.upper().replace(" ", "\u202f")]
+    found, score = identified(variants)
+    assert found == [lang] * 4
+    assert score[2] == score[0]
+    assert score[3] == score[1]
+
+
+def test_a_document_in_mixed_case_is_asked_about_as_it_is() -> None:
+    lines = question_lines(TextBatch.from_arrow(pa.array([ENGLISH + " NATO", "NATO AND the", "", "中文。"])), None)
+    assert lines == [ENGLISH + " NATO\n", "nato and the\n", "\n", "中文。\n"]
+
+
+@given(BATCH)
+@settings(max_examples=50, deadline=None)
+def test_what_is_asked_is_one_line_with_plain_spaces(texts: list[str]) -> None:
+    for text, line in zip(texts, question_lines(TextBatch.from_arrow(pa.array(texts, pa.string())), None), strict=True):
+        assert line.endswith("\n")
+        assert not any(c.isspace() and ord(c) > 0x7F for c in line)
+        spaced = "".join(" " * len(c.encode()) if c == "\n" or (c.isspace() and ord(c) > 0x7F) else c for c in text)
+        assert line[:-1] in (spaced, spaced.lower())
 
 
 def test_a_bounded_prefix_is_cut_at_a_character() -> None:

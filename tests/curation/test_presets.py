@@ -19,7 +19,8 @@ def values(config: CurationConfig, stage: str) -> dict[str, Any]:
     """What a stage does in a preset: the thresholds that are on, the numbers and switches of its edits."""
     section = getattr(config, stage)
     if stage == "language":
-        return {"keep": " ".join(section.keep), "score_min": section.score_min}
+        found = {"keep": " ".join(section.keep or ()), "score_min": section.score_min}
+        return {key: value for key, value in found.items() if value not in (None, "")}
     if stage == "quality":
         return {k: v for k, v in section.threshold.model_dump().items() if isinstance(v, float | int)}
     if stage == "pii":
@@ -31,7 +32,7 @@ def values(config: CurationConfig, stage: str) -> dict[str, Any]:
 def stated(preset: str) -> list[tuple[str, dict[str, str], str]]:
     """Rows of the table of a preset: stage, values, source."""
     (part,) = re.findall(rf"^#### `{preset}`\n(.*?)(?=^#|\Z)", README.read_text("utf-8"), re.M | re.S)
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.+) \|$", part, re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (.*)\| (.+) \|$", part, re.M)
     return [(stage, dict(re.findall(r"`(\w+)=([^`]*)`", listed)), source) for stage, listed, source in rows]
 
 

@@ -111,8 +111,8 @@ def test_a_fasttext_file_can_be_plugged_in_as_the_quality_classifier() -> None:
     )
     config = CurationConfig(stages=("quality",), quality=quality)
     model = QualityModel.load(str(BUILTIN_MODEL), quality)
-    out = Tagger(config, model).tag(table([LETTER, TEXTS[2]]))
-    assert decide(out, config, model.threshold(quality.threshold)).to_pylist() == [None, "quality.score"]
+    out = Tagger(config).tag(table([LETTER, TEXTS[2]]))
+    assert decide(out, config, {"quality": model.threshold(quality.threshold)}).to_pylist() == [None, "quality.score"]
 
 
 def test_without_a_model_the_quality_stage_scores_nothing_and_keeps_all() -> None:

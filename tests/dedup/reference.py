@@ -31,9 +31,12 @@ def unspaced(character: str) -> bool:
     name = unicodedata.name(character, "")
     scripts = (
         "CJK", "HIRAGANA", "KATAKANA", "HENTAIGANA", "VERTICAL KANA", "VERTICAL IDEOGRAPHIC", "MASU MARK", "THAI",
-        "LAO", "MYANMAR", "KHMER", "JAVANESE", "IDEOGRAPHIC", "HANGZHOU", "BOPOMOFO", "NUSHU CHARACTER",
+        "LAO", "MYANMAR", "KHMER", "JAVANESE", "IDEOGRAPHIC", "HANGZHOU", "BOPOMOFO", "NUSHU", "TAI LE", "NEW TAI LUE",
+        "TAI THAM", "TAI VIET", "OLD CHINESE",
     )  # fmt: skip
     if name.startswith("IDEOGRAPHIC TALLY"):  # counting rods, not writing
+        return False
+    if name.endswith("VOICED SOUND MARK") and name.startswith("HALFWIDTH"):  # a part of the character before it
         return False
     return name.startswith(scripts) or "HALFWIDTH KATAKANA" in name
 
@@ -45,7 +48,7 @@ def tokens(text: str, unit: str = "word") -> list[str]:
     for c in text:
         category = unicodedata.category(c)
         lower = c.lower() if len(c.lower()) == 1 else c
-        if category[0] == "M":
+        if category[0] == "M" or c in "ﾞﾟ":
             if found and (open_word or glued):
                 found[-1] += c
             continue

@@ -1,7 +1,7 @@
 import pyarrow as pa
 
 from raypt.dedup import apply_shard
-from raypt.dedup.spans import EDITS
+from raypt.dedup.verdicts import EDITS
 from tests.dedup.reference import documents
 
 NONE_REMOVED = pa.table({"doc_key": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})

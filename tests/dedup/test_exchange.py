@@ -4,41 +4,121 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raypt.dedup.exchange import partition_of, read_partition, write_partitioned
+from raypt import storage
+from raypt.dedup.exchange import ENTRY, READERS, Layout, PartitionWriter, partition_of, read_each, read_partition
+from raypt.errors import UserError
+
+SCHEMA = pa.schema([("doc_key", pa.int64()), ("name", pa.string())])
+FEWER = pa.schema([("doc_key", pa.int64())])
 
 
-def write(path: Path, keys: np.ndarray, partition: np.ndarray, count: int, mark: str = "p") -> str:
-    write_partitioned(str(path), pa.table({"doc_key": keys}), partition, count, fingerprint=mark)
-    return str(path)
+def table(keys: np.ndarray) -> pa.Table:
+    return pa.table([keys, pa.array([f"n{k}" for k in keys.tolist()], pa.string())], schema=SCHEMA)
 
 
-def test_a_partition_holds_its_rows_of_every_file_in_order(tmp_path: Path) -> None:
+def write(uri: object, keys: np.ndarray, partition: np.ndarray, layout: Layout, **options: int) -> str:
+    with PartitionWriter(str(uri), layout, **options) as writer:
+        for i in range(0, max(len(keys), 1), 50):
+            writer.add(table(keys[i : i + 50]), partition[i : i + 50])
+    return str(uri)
+
+
+@pytest.mark.parametrize("spill_bytes", [1 << 30, 1000])
+def test_a_partition_holds_its_rows_of_every_file_in_order(tmp_path: Path, spill_bytes: int) -> None:
     rng = np.random.default_rng(0)
-    files, expected = [], []
+    layout, files, expected = Layout(SCHEMA, 5, "p"), [], []
     for i in range(3):
-        keys, partition = rng.integers(0, 1000, 200), rng.integers(0, 5, 200)
-        files.append(write(tmp_path / f"{i}.arrow", keys, partition, 5))
+        keys, partition = rng.integers(0, 1000, 400), rng.integers(0, 5, 400)
+        files.append(write(tmp_path / f"{i}.arrow", keys, partition, layout, spill_bytes=spill_bytes))
         expected += keys[partition == 3].tolist()
-    assert read_partition(files, 3, fingerprint="p")["doc_key"].to_pylist() == expected
+    found = read_partition(files, 3, layout)
+    assert found["doc_key"].to_pylist() == expected
+    assert found["name"].to_pylist() == [f"n{k}" for k in expected]
+
+
+def test_a_file_has_the_same_rows_however_often_its_writer_ran_out_of_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    keys, partition = rng.integers(0, 1000, 1000), rng.integers(0, 7, 1000)
+    files = [
+        write(tmp_path / f"{size}", keys, partition, Layout(SCHEMA, 7, "p"), spill_bytes=size)
+        for size in (1, 3000, 1 << 30)
+    ]
+    layout = Layout(SCHEMA, 7, "p")
+    for p in range(7):
+        first, *others = (read_partition([file], p, layout) for file in files)
+        assert all(other.equals(first) for other in others)
 
 
 def test_empty_files_and_partitions_read_as_no_rows(tmp_path: Path) -> None:
-    none = np.zeros(0, np.int64)
-    uri = write(tmp_path / "e.arrow", none, none, 4)
-    assert read_partition([uri], 2, fingerprint="p").num_rows == 0
+    none, layout = np.zeros(0, np.int64), Layout(SCHEMA, 4, "p")
+    uri = write(tmp_path / "e.arrow", none, none, layout)
+    assert read_partition([uri], 2, layout).schema == SCHEMA
+    assert read_partition([uri], 2, layout).num_rows == read_partition([], 0, layout).num_rows == 0
 
 
-def test_files_of_other_parameters_are_refused(tmp_path: Path) -> None:
-    uri = write(tmp_path / "x.arrow", np.arange(3), np.zeros(3, np.int64), 1, mark="old")
-    with pytest.raises(ValueError, match="parameter fingerprint 'old'"):
-        read_partition([uri], 0, fingerprint="new")
+@pytest.mark.parametrize(
+    "other",
+    [Layout(SCHEMA, 3, "new"), Layout(SCHEMA, 4, "old"), Layout(pa.schema([("doc_key", pa.int64())]), 3, "old")],
+)
+def test_files_of_other_parameters_partitions_or_columns_are_refused(tmp_path: Path, other: Layout) -> None:
+    uri = write(tmp_path / "x.arrow", np.arange(3), np.zeros(3, np.int64), Layout(SCHEMA, 3, "old"))
+    with pytest.raises(ValueError, match=r"x\.arrow was written with other parameters"):
+        read_partition([uri], 0, other)
 
 
-def test_reading_through_an_object_store_gives_the_same_rows(tmp_path: Path) -> None:
-    write_partitioned(
-        "memory://exchange/x.arrow", pa.table({"doc_key": [5, 6, 7]}), np.array([1, 0, 1]), 2, fingerprint="p"
-    )
-    assert read_partition(["memory://exchange/x.arrow"], 1, fingerprint="p")["doc_key"].to_pylist() == [5, 7]
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_partition([str(tmp_path / "none")], 0, Layout(SCHEMA, 3, "p"))
+
+
+def damaged(uri: str, layout: Layout) -> str:
+    """What reading all partitions says; "" if nothing."""
+    try:
+        for p in range(layout.partitions):
+            read_partition([uri], p, layout)
+    except UserError as e:
+        return str(e)
+    return ""
+
+
+def test_every_flipped_byte_and_every_cut_is_named_with_its_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    layout = Layout(SCHEMA, 6, "p")
+    uri = write(tmp_path / "rows.arrow", rng.integers(0, 1000, 300), rng.integers(0, 5, 300), layout)
+    good = Path(uri).read_bytes()
+    assert damaged(uri, layout) == ""
+    for at in rng.choice(len(good), 200, replace=False).tolist():
+        Path(uri).write_bytes(good[:at] + bytes([good[at] ^ int(rng.integers(1, 256))]) + good[at + 1 :])
+        assert "rows.arrow: " in damaged(uri, layout), at
+    for size in rng.choice(len(good), 50, replace=False).tolist():
+        Path(uri).write_bytes(good[:size])
+        assert "rows.arrow: it ends" in damaged(uri, layout), size
+    for first, second in ((0, 1), (3, 2)):  # two entries in each other's place
+        swapped = bytearray(good)
+        a, b = (slice(i * ENTRY.size, (i + 1) * ENTRY.size) for i in (first, second))
+        swapped[a], swapped[b] = good[b], good[a]
+        Path(uri).write_bytes(swapped)
+        assert "rows.arrow: the entry of partition" in damaged(uri, layout)
+
+
+def test_a_partition_of_a_remote_file_takes_two_range_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(SCHEMA, 40, "p")
+    keys = np.arange(4000)
+    files = [write(f"memory://exchange/{i}.arrow", keys, keys % 40, layout) for i in range(3 * READERS)]
+    asked: list[tuple[str, int]] = []
+    read_range = storage.read_range
+
+    def counted(uri: str, start: int, length: int) -> bytes:
+        asked.append((uri, length))
+        return read_range(uri, start, length)
+
+    monkeypatch.setattr(storage, "read_range", counted)
+    monkeypatch.setattr(storage, "open_read", None)
+    tables = list(read_each(files, 7, layout))
+    assert [t["doc_key"].to_pylist() for t in tables] == [keys[keys % 40 == 7].tolist()] * len(files)
+    assert len(asked) == 2 * len(files)
+    size = storage.size(files[0])
+    assert sum(length for uri, length in asked if uri == files[0]) < size / 20
 
 
 def test_partitions_share_the_hash_range_in_order() -> None:

@@ -17,10 +17,12 @@ from tests.dedup.reference import documents, split, write_shards
 from tests.dedup.test_pipeline import NOTICE, mutated_corpus
 
 CONFIG = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=4, keep_intermediate=True)
-FILES = ["plan.json", "bands", "exact", "attributes", "forest-0", "forest-1", "labels", "members", "elected", "spans"]
-FILES += ["repeats", "clusters", "edits", "removed", "clusters.parquet", "index.json", "report.json"]
+FILES = ["shards", "plan.json", "exact", "bands", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
+FILES += ["clusters", "clusters-removed", "spans", "repeats", "sentences-cuts", "sentences-removed", "edits", "removed"]
+FILES += ["clusters.parquet", "index.json", "report.json"]
 """What a run writes, in this order; the directory's name where there is a file a task."""
-LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "spans", "repeats", "removed"]
+LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "clusters-removed", "spans"]
+LAST_OF_A_TASK += ["repeats", "sentences-removed", "removed"]
 """The files with which a task is done: it never runs again."""
 
 
@@ -110,8 +112,8 @@ def test_output_survives_a_worker_killed_in_each_pass(
 
     run(shards, tmp_path, killing)
     killed = {path.name for path in marks.iterdir()}
-    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "spans", "repeats", "finish"]
-    passes += ["S-curve", "index", "index attributes"]
+    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "settle", "spans", "repeats", "cut"]
+    passes += ["finish", "S-curve", "index", "index attributes"]
     assert killed == {f"dedup-{name}" for name in passes}
     assert outputs(tmp_path) == expected
 

@@ -5,11 +5,13 @@ import pyarrow as pa
 import pytest
 
 from raypt import storage
-from raypt.dedup import DedupConfig, DedupResult, DedupShard, apply_shard, deduplicate
+from raypt.dedup import DedupConfig, DedupResult, DedupShard, apply_shard, deduplicate, plan
 from raypt.dedup.config import ExactConfig, FuzzyConfig, SentenceConfig
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
+from raypt.dedup.tokenise import tokenise
 from raypt.errors import UserError
+from raypt.ledger import Amount
 from tests.dedup.reference import documents, removed_keys, split, write_shards
 
 CONFIG = DedupConfig(max_removed_fraction=None)
@@ -38,9 +40,7 @@ def oracle(docs: pa.Table, *, exact: bool = True, fuzzy: bool = True) -> dict[in
     """doc_key -> reason, from all pairs of documents: shared signature rows and equal normalised texts."""
     texts, keys = docs["text"].to_pylist(), docs["doc_key"].to_pylist()
     n = len(texts)
-    signatures, _, tokens = sign(
-        docs["text"], unit="word", ngram=5, permutations=permutations(112, 1), bands=14, rows=8
-    )
+    signatures, _, tokens = sign(tokenise(docs["text"]), ngram=5, permutations=permutations(112, 1), bands=14, rows=8)
     bands = signatures.reshape(n, 14, 8)
     normal = [" ".join(t.split()) for t in texts]
     label = list(range(n))
@@ -144,11 +144,11 @@ def test_clusters_table_names_every_member_once_with_one_kept(tmp_path: Path) ->
 def test_the_ledger_adds_up_in_documents_and_bytes(tmp_path: Path) -> None:
     tables = split(documents(mutated_corpus(300)), 2)
     result = deduplicate(write_shards(tmp_path, tables), CONFIG, str(tmp_path / "work"), str(tmp_path / "out"))
-    ledger = result.ledger
-    assert ledger["in"]["bytes"] == sum(len(t.encode()) for t in pa.concat_tables(tables)["text"].to_pylist())
-    for unit in ("documents", "bytes"):
-        assert ledger["in"][unit] == ledger["kept"][unit] + sum(t[unit] for t in ledger["removed"].values())
-    assert ledger["in"]["documents"] == 300
+    result.account.check("dedup")
+    entered = result.account.entered
+    assert entered.bytes == sum(len(t.encode()) for t in pa.concat_tables(tables)["text"].to_pylist())
+    assert entered.documents == 300
+    assert result.account.kept.documents == 300 - sum(result.removed.values())
 
 
 def test_a_removal_rate_above_the_limit_fails_and_shows_the_biggest_cluster(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_three_sentence_span_stays_only_where_it_comes_first(tmp_path: Path, p
     config = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=partitions)
     left, result = edited_texts(tmp_path, split(documents(texts), 3), config)
     assert left == [texts[0]] + [f"{words(i)} {words(100 + i)}" for i in range(1, 6)]
-    assert result.ledger["edited"] == {"dedup.sentences": {"documents": 5, "bytes": 5 * (len(NOTICE) + 1)}}
+    assert result.account.edited == {"dedup.sentences": Amount(5, 5 * (len(NOTICE) + 1))}
 
 
 def test_a_line_in_few_documents_is_left_alone(tmp_path: Path) -> None:
@@ -258,9 +258,9 @@ def test_a_document_too_short_after_its_cuts_is_removed_and_the_bytes_add_up(tmp
     left, result = edited_texts(tmp_path, [documents(texts)], config)
     assert left == [texts[0], words(2)]
     assert result.removed == {"dedup.remainder": 1}
-    ledger = result.ledger
-    gone = ledger["removed"]["dedup.remainder"]["bytes"] + ledger["edited"]["dedup.sentences"]["bytes"]
-    assert ledger["in"]["bytes"] - gone == ledger["kept"]["bytes"] == sum(len(t.encode()) for t in left)
+    account = result.account
+    gone = account.removed["dedup.remainder"].bytes + account.edited["dedup.sentences"].bytes
+    assert account.entered.bytes - gone == account.kept.bytes == sum(len(t.encode()) for t in left)
 
 
 def test_passages_of_removed_duplicates_do_not_count(tmp_path: Path) -> None:
@@ -268,3 +268,28 @@ def test_passages_of_removed_duplicates_do_not_count(tmp_path: Path) -> None:
     config = DedupConfig(sentences=SentenceConfig(enabled=True))
     left, _ = edited_texts(tmp_path, [documents([long, long])], config)
     assert left == [long]
+
+
+def test_the_result_does_not_depend_on_how_shards_are_grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{text}. {NOTICE} {text[:40]}" for text in mutated_corpus(300)]
+    tables = split(documents(texts), 7)
+    config = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=3, max_removed_fraction=None)
+    expected = run(tmp_path / "a", tables, config)
+    assert len(expected) > 50
+    for tasks in (1, 2, 3):
+        monkeypatch.setattr(plan, "MAP_TASKS", tasks)
+        assert run(tmp_path / f"{tasks}", tables, config) == expected
+        for kind in ("removed", "edits"):
+            for i in range(7):
+                name = f"work/{kind}/shard-{i:05d}.parquet"
+                assert (tmp_path / f"{tasks}" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+        assert (tmp_path / f"{tasks}" / "out" / "clusters.parquet").exists()
+
+
+def test_at_most_so_many_files_are_written_to_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MAP_TASKS", 4)
+    shards = write_shards(tmp_path, split(documents(mutated_corpus(60)), 30))
+    deduplicate(shards, DedupConfig(keep_intermediate=True), str(tmp_path / "work"), str(tmp_path / "out"))
+    for kind in ("bands", "exact", "attributes", "members"):
+        assert len(list((tmp_path / "work").glob(f"passes-*/{kind}/*"))) == 4
+    assert len(removed_keys(tmp_path / "work", shards)) > 5

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
-from raypt.dedup.unicode import IDEOGRAPH, LAST_IDEOGRAPH, TABLE_SIZE, character_classes
+from raypt.dedup.tokenise import tokenise
+from raypt.text.unicode import IDEOGRAPH, LAST_IDEOGRAPH, TABLE_SIZE, word_classes
 from tests.dedup.reference import datasketch_signature, tokens, unspaced
 
 TEXTS = [
@@ -28,8 +29,7 @@ TEXTS = [
 
 def signatures(texts: list[str], ngram: int = 5, num_perm: int = 112, unit: str = "word") -> np.ndarray:
     found, _, _ = sign(
-        pa.array(texts, pa.string()),
-        unit=unit,
+        tokenise(pa.array(texts, pa.string()), unit),
         ngram=ngram,
         permutations=permutations(num_perm, 1),
         bands=num_perm // 8,
@@ -53,7 +53,7 @@ def test_signatures_of_documents_longer_than_a_hash_block_equal_datasketch() -> 
 
 
 def test_the_characters_that_are_words_by_themselves_are_those_of_unspaced_scripts() -> None:
-    classes = character_classes()
+    classes = word_classes()
     for code in range(0x110000):
         category = unicodedata.category(chr(code))
         if category[0] in "LN" and code <= LAST_IDEOGRAPH:
@@ -75,7 +75,7 @@ def test_permutations_are_those_of_datasketch() -> None:
 
 
 def count_tokens(text: str) -> int:
-    _, _, found = sign(pa.array([text]), unit="word", ngram=5, permutations=permutations(8, 1), bands=1, rows=8)
+    _, _, found = sign(tokenise(pa.array([text])), ngram=5, permutations=permutations(8, 1), bands=1, rows=8)
     return int(found[0])
 
 
@@ -91,21 +91,20 @@ def test_case_and_punctuation_do_not_change_a_signature() -> None:
 
 def test_a_document_without_words_has_no_tokens() -> None:
     _, _, found = sign(
-        pa.array(["", " \n", "?!—…", "😀"]), unit="word", ngram=5, permutations=permutations(8, 1), bands=1, rows=8
+        tokenise(pa.array(["", " \n", "?!—…", "😀"])), ngram=5, permutations=permutations(8, 1), bands=1, rows=8
     )
     assert found.tolist() == [0, 0, 0, 0]
 
 
 def test_a_sliced_and_chunked_array_signs_like_its_texts() -> None:
     chunked = pa.chunked_array([pa.array(["x", *TEXTS[:3]])[1:], pa.array(TEXTS[3:], pa.string())])
-    found, _, _ = sign(chunked, unit="word", ngram=5, permutations=permutations(112, 1), bands=14, rows=8)
+    found, _, _ = sign(tokenise(chunked), ngram=5, permutations=permutations(112, 1), bands=14, rows=8)
     assert (found == signatures(TEXTS)).all()
 
 
 def test_equal_rows_of_a_signature_give_equal_bands_and_bands_differ_from_each_other() -> None:
     _, bands, _ = sign(
-        pa.array([TEXTS[0], TEXTS[0].upper(), TEXTS[1]]),
-        unit="word",
+        tokenise(pa.array([TEXTS[0], TEXTS[0].upper(), TEXTS[1]])),
         ngram=5,
         permutations=permutations(112, 1),
         bands=14,

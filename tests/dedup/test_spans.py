@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raypt.dedup.config import SentenceConfig
-from raypt.dedup.spans import EDITS, cut_repeats, cut_text, edited_bytes, mark_repeats
+from raypt.dedup.spans import cut_repeats, mark_repeats
+from raypt.dedup.verdicts import EDITS, cut_text, edited_bytes
 from tests.dedup.reference import documents
 
 spans = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 6)), max_size=60, unique=True)

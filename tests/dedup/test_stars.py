@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from raypt import storage
-from raypt.dedup import DedupConfig, deduplicate, graph
+from raypt.dedup import DedupConfig, deduplicate, graph, stars
 from raypt.dedup.stars import both_ways, large_star, small_star
 from raypt.tasks import run_tasks
 from tests.dedup.reference import documents, removed_keys, split, write_shards
@@ -56,6 +56,7 @@ def test_components_above_the_memory_of_a_task_come_out_the_same(
         return run_tasks(function, items, name=name)  # type: ignore[arg-type]
 
     monkeypatch.setattr(graph, "EDGE_BYTES", 16 << 20)  # one edge fits
+    monkeypatch.setattr(stars, "STAR_BYTES", 1 << 20)
     deduplicate(shards, config, str(tmp_path / "work-2"), str(tmp_path / "out-2"), runner=runner)
     assert "dedup: large star 2" in names
     assert removed_keys(tmp_path / "work-2", shards) == expected

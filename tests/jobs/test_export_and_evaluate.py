@@ -12,8 +12,9 @@ import transformers
 
 from raypt.model import Llama, ModelConfig, generate
 from raypt.model.llama import parameter_shapes
-from raypt.training.checkpoint.files import CheckpointReader
-from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import CheckpointInfo
+from raypt.training.checkpoint.reader import CheckpointReader
 from raypt.training.records import read_metrics
 from tests.jobs import trained
 from tests.jobs.helpers import run_job
@@ -105,18 +106,17 @@ def test_a_step_that_is_not_there_is_answered_with_those_that_are(root: Path) ->
 def test_perplexity_of_files_is_that_of_transformers(evaluated: dict, root: Path) -> None:
     theirs = transformers.AutoModelForCausalLM.from_pretrained(root / "zero-1" / "export")
     tokenizer = transformers.AutoTokenizer.from_pretrained(root / "zero-1" / "export")
-    nats, count = 0.0, 0
+    nats, count, size = 0.0, 0, 0
     for text in PROMPTS:
-        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
-        bos = torch.tensor([[theirs.config.bos_token_id]])
+        ids = tokenizer(text, return_tensors="pt").input_ids  # as its files say: without BOS, which it never saw
         with torch.no_grad():
-            logits = theirs(torch.cat((bos, ids), dim=1)).logits[0, :-1]
-        nats += torch.nn.functional.cross_entropy(logits, ids[0], reduction="sum").item()
-        count += ids.numel()
+            logits = theirs(ids).logits[0, :-1]
+        nats += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+        count += ids.numel() - 1
+        size += len(tokenizer.decode(ids[0, 1:]).encode())
     figures = evaluated["perplexity"]["l"]
     assert (figures["documents"], figures["tokens"]) == (len(PROMPTS), count)
     assert figures["perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-4)
-    size = sum(len(text.encode()) for text in PROMPTS)
     assert figures["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-4)
 
 

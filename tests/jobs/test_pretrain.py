@@ -93,7 +93,7 @@ def test_training_begins_before_tokenizing_ends(finished: Path) -> None:
 
 def test_every_stored_sample_is_trained_on_or_left_out_by_a_rule(finished: Path) -> None:
     accounts = json.loads((finished / "summary.json").read_text())["samples"]
-    stored = sum(json.loads(p.read_text())["samples"] for p in (finished / "tokens").glob("shard-*.json"))
+    stored = sum(json.loads(p.read_text())["account"]["samples"] for p in (finished / "tokens").glob("shard-*.json"))
     assert sum(a["stored"] for a in accounts) == stored
     assert sum(a["trained"] + sum(a["left_out"].values()) for a in accounts) == stored
     given = pq.read_table(finished / "samples.parquet").num_rows

@@ -17,14 +17,17 @@ from tests.jobs.helpers import ROOT, TINY, rows, run_job
 @pytest.fixture(scope="module")
 def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("tokenize")
-    options = ["run.dir=out", "corpus.builtin.max_bytes=600000", "tokens.export.formats=[megatron, nanogpt]"]
+    options = ["run.dir=out", "curation.quality.reference=[]", "tokens.export.formats=[megatron, nanogpt]"]
     done = run_job("tokenize.py", *TINY, *options, cwd=cwd)
     assert done.returncode == 0, done.stderr[-3000:]
     return cwd / "out"
 
 
 def test_scripts_beside_it_still_have_the_standard_librarys_tokenize() -> None:
-    code = "import tokenize, inspect, linecache; print(tokenize.__name__, len(list(tokenize.generate_tokens(iter(['a']).__next__))))"
+    code = (
+        "import tokenize, inspect, linecache; "
+        "print(tokenize.__name__, len(list(tokenize.generate_tokens(iter(['a']).__next__))))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "jobs", capture_output=True, text=True)
     assert done.stdout.split() == ["tokenize", "3"], done.stderr
     assert run_job("export.py", "--help", cwd=ROOT).returncode == 0
@@ -35,10 +38,10 @@ def test_every_curated_document_is_in_the_store_and_in_the_export(tokenized: Pat
     store, held = TokenStore(str(tokenized / "tokens")), TokenStore(str(tokenized / "tokens" / "heldout"))
     assert len(store) == figures["samples"] > 10
     documents = rows(tokenized / "curated")
-    assert figures["documents"] + sum(held.ledger(s)["documents"] for s in held.shards()) == len(documents)
+    assert figures["documents"] + sum(held.account(s)["documents"] for s in held.shards()) == len(documents)
     assert not (tokenized / "checkpoints").exists()
     out = tokenized / "token-export"
-    assert np.fromfile(out / "nanogpt" / "train" / "train.bin", np.uint16).size == figures["tokens"]
+    assert np.fromfile(out / "nanogpt" / "train.bin", np.uint16).size == figures["tokens"]
     tokenizer = Tokenizer.load(str(tokenized / "tokenizer"))
     found = []
     for split in ("train", "heldout"):

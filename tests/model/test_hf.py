@@ -10,6 +10,7 @@ import transformers
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig, export_hf, load_hf
 from raypt.model.hf import from_hf_config, to_hf_config
+from raypt.model.weights import in_blocks
 
 torch.set_num_threads(1)
 X = torch.arange(40)[None] % 64
@@ -22,7 +23,7 @@ def small(**more: object) -> ModelConfig:
 
 def export(model: Llama, directory: Path, **options: object) -> None:
     parameters = dict(model.named_parameters())
-    export_hf(model.config, parameters.__getitem__, str(directory), **options)  # type: ignore[arg-type]
+    export_hf(model.config, lambda name: in_blocks(parameters[name]), str(directory), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,5 +1,6 @@
 """What the ranks of the engine tests do. One launch runs every stage, since importing DeepSpeed takes seconds."""
 
+import gc
 import math
 import os
 import time
@@ -15,8 +16,10 @@ from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.config import ZeroConfig
 from raypt.tokens.stream.cursor import Cursor
 from raypt.training.batch_plan import BatchPlan, plan_batches
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import Progress, latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import Progress
+from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig
 from raypt.training.optim.optimizer import build_optimizer
 
@@ -35,7 +38,7 @@ def plan_for(world: int) -> BatchPlan:
         global_batch_tokens=LENGTH * SAMPLES,
         sequence_length=LENGTH,
         micro_batch_size=SAMPLES // (ACCUMULATION * world),
-        world_size=world,
+        data_size=world,
     )
     assert plan.accumulation == ACCUMULATION
     return plan
@@ -73,10 +76,12 @@ def engine_for(
     compile_blocks: bool = False,
     **zero: Any,
 ) -> Any:
+    from raypt.parallel.mesh import Mesh
     from raypt.parallel.zero.engine import ZeroEngine
 
     return ZeroEngine(
         lambda: Llama(MODEL),
+        mesh=Mesh.of_data_ranks(),
         seed=0,
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[kind]),
         zero=ZeroConfig(stage=stage, **zero),
@@ -291,4 +296,30 @@ def late(delay_s: float) -> dict[str, Any]:
                 sleep()
             engine.step(1.0)
             out[f"{part}-{stage}"] = asdict(engine.timing)
+    return out
+
+
+def with_settings(path: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """For each of some `train.zero`, in bf16: two steps, a save, two steps, and the last two after a restore."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan, out = plan_for(world), {}
+    gc.freeze()  # `memory_breakdown` collects garbage a hundred times a step: let there be little to look through
+    for name, zero in runs.items():
+        engine = engine_for(zero["stage"], "bf16", plan, device, **{k: v for k, v in zero.items() if k != "stage"})
+        run = train(engine, plan, rank, 0, 2)
+        uri = f"{path}/{name}"
+        writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})
+        writer.save(comm.broadcast_object(writer.new_name(2)), engine.shard(), Progress(step=2))
+        run += train(engine, plan, rank, 2, 4)
+        writer.wait()
+        comm.barrier()
+        info = latest_checkpoint(uri)
+        assert info is not None
+        again = engine_for(zero["stage"], "bf16", plan, device, **{k: v for k, v in zero.items() if k != "stage"})
+        again.restore(CheckpointReader(info))
+        out[name] = {"run": run, "resumed": train(again, plan, rank, 2, 4)}
     return out

@@ -11,8 +11,10 @@ import torch
 from raypt.model.batch import micro_batch
 from raypt.parallel import comm
 from raypt.tokens.stream.cursor import Cursor
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter
-from raypt.training.checkpoint.manifest import Progress, latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import Progress
+from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig
 from tests.parallel import cases
 

@@ -11,8 +11,8 @@ import numpy as np
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens.stream.reader import SampleReader
-from raypt.training.checkpoint.files import CheckpointWriter
-from raypt.training.checkpoint.manifest import list_checkpoints
+from raypt.training.checkpoint.directory import list_checkpoints
+from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.worker import WorkerSpec, run_worker
@@ -64,7 +64,7 @@ class Scenario:
 
     def resume_sample(self, out: Path) -> int:
         from raypt.parallel import comm
-        from raypt.training.checkpoint.manifest import latest_checkpoint
+        from raypt.training.checkpoint.directory import latest_checkpoint
 
         info = latest_checkpoint(str(out / "checkpoints")) if self.rank == 0 else None
         return int(comm.broadcast_object(None if info is None else info.cursor.next_sample))
@@ -135,7 +135,7 @@ def preempted(s: Scenario, out: Path) -> list[list[int]]:
     return whole
 
 
-def spike(s: Scenario, out: Path, action: str, **train: Any) -> None:
+def spike(s: Scenario, out: Path, action: str, hooks: Hooks | None = None, **train: Any) -> None:
     """Random targets in step 14."""
     bad = range(13 * tiny_run.BATCH, 14 * tiny_run.BATCH)
 
@@ -149,7 +149,7 @@ def spike(s: Scenario, out: Path, action: str, **train: Any) -> None:
     config = tiny_run.train_config().model_copy(
         update={"spike": SpikeConfig(sigma=4.0, window=8, action=action), "workers": s.world, **train}
     )
-    run_worker(spec_for(s.data, out, config), poisoned(), Hooks())
+    run_worker(spec_for(s.data, out, config), poisoned(), hooks or Hooks())
 
 
 def other_world(data: str, root: str) -> dict[str, Any]:

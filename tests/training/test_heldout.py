@@ -11,6 +11,8 @@ import torch.distributed as dist
 
 from raypt import storage
 from raypt.model import Llama, ModelConfig
+from raypt.model.batch import MicroBatch
+from raypt.parallel.topology import Topology
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
 from raypt.tokens.stream.producer import tokenize_heldout_parts
 from raypt.tokens.stream.spec import prepare_store
@@ -25,11 +27,14 @@ GROUPS = [("web", "en"), ("web", "fr"), ("books", "en")]
 class Whole:
     """A model that is not partitioned, as the evaluation sees an engine."""
 
+    topology = Topology()
+
     def __init__(self, model: Llama) -> None:
         self.model = model
 
-    def evaluating(self) -> Llama:
-        return self.model
+    @torch.no_grad()
+    def evaluate(self, micro_batches: list[MicroBatch]) -> list[float]:
+        return [float(self.model(m.tokens_BS, m.segments_BS, targets=m.targets())[0]) for m in micro_batches]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def model_for(store: tuple[str, Tokenizer]) -> Llama:
 
 
 def evaluate(chosen: Heldout, model: Llama) -> HeldoutLoss:
-    found = chosen.evaluate(Whole(model), torch.device("cpu"), 0, 1)  # type: ignore[arg-type]
+    found = chosen.evaluate(Whole(model), torch.device("cpu"))  # type: ignore[arg-type]
     assert found is not None
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raypt import storage
-from raypt.training.checkpoint.manifest import latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.records import merge_samples, read_metrics
 from tests.parallel.ranks import run_ranks
 from tests.training import tiny_run

@@ -9,22 +9,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from raypt.kernels import kernel
 
 SPAN_FIELDS = 3
 """A span is (first byte, byte after the last, code of the kind), bytes counted in the data buffer of the batch."""
-
-
-def text_bytes(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """(data uint8, offsets int64[n + 1]) of a large_string array without nulls, as they lie in memory."""
-    _, offsets_buffer, data_buffer = text.buffers()
-    if len(text) == 0:
-        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    offsets = np.frombuffer(offsets_buffer, np.int64)[text.offset : text.offset + len(text) + 1]
-    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
-    return data, offsets
 
 
 @kernel

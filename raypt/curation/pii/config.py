@@ -1,10 +1,14 @@
 """Configuration of the masking of personal data and secrets."""
 
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
+import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
-from raypt.settings import Settings
+from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.view import Measured, View
+from raypt.text.buffers import TextBatch
 
 Kind = Literal[
     "email",
@@ -38,8 +42,13 @@ DEFAULT_MASKS: dict[Kind, str] = {
 }
 
 
-class PiiConfig(Settings):
-    """Which personal data and secrets are looked for, and what they are replaced by."""
+class PiiConfig(StageSettings):
+    """Which personal data and secrets are looked for, and what they are replaced by. Attribute: `pii_spans`, a list of
+    the spans masked (kind, and byte positions in the text before masking)."""
+
+    stage: ClassVar[str] = "pii"
+    repeatable: ClassVar[bool] = False
+    adds: ClassVar[tuple[str, ...]] = ("pii_spans",)
 
     kinds: tuple[Kind, ...] = KINDS
     """Kinds to mask; an empty list switches masking off. email; ipv4, ipv6 (public addresses only); phone (forms of
@@ -58,3 +67,25 @@ class PiiConfig(Settings):
     def mask(self, kind: Kind) -> str:
         """The text that replaces a span of `kind`."""
         return self.masks.get(kind, DEFAULT_MASKS[kind])
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The spans, and the text with their masks; nothing without kinds."""
+        from raypt.curation.pii.mask import mask_pii  # which reads these settings
+
+        if not self.kinds:
+            return Measured()
+        masked, spans, _ = mask_pii(view.text.to_arrow(), self)
+        return Measured(columns={"pii_spans": spans}, text=TextBatch.from_arrow(masked))
+
+    def cuts(self, attributes: Attributes) -> dict[str, np.ndarray]:
+        """`mask`: bytes of the spans less those of their masks."""
+        if "pii_spans" not in attributes:
+            return {}
+        spans = attributes.column("pii_spans")
+        values = spans.flatten()
+        kinds = values.field("kind").dictionary_encode()
+        masks = np.array([len(self.mask(kind).encode()) for kind in kinds.dictionary.to_pylist()], np.int64)
+        length = values.field("end").to_numpy().astype(np.int64) - values.field("start").to_numpy()
+        shorter = np.concatenate([[0], np.cumsum(length - masks[kinds.indices.to_numpy()])])
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(spans), 0).to_numpy())
+        return {"mask": np.diff(shorter[np.concatenate([[0], ends])])}

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from raypt.curation.pii.buffers import text_bytes
 from raypt.curation.pii.config import KINDS, Kind, PiiConfig
 from raypt.curation.pii.email import scan_email
 from raypt.curation.pii.ip import scan_ip
 from raypt.curation.pii.numbers import scan_numbers
 from raypt.curation.pii.secrets import scan_secrets
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
 
 Scanner = Callable[[np.ndarray, np.ndarray, dict[str, int]], np.ndarray]
 
@@ -35,7 +35,7 @@ def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
     Bytes are counted in the data buffer of `text`, a large_string array without nulls. Where two findings overlap,
     their union is one span of the longer one's kind.
     """
-    data, offsets = text_bytes(text)
+    data, offsets = string_buffers(text)
     codes: dict[str, int] = {kind: KINDS.index(kind) for kind in kinds}
     found = [
         scan(data, offsets, {kind: codes[kind] for kind in known & codes.keys()})
@@ -45,7 +45,8 @@ def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
     spans = np.concatenate(found) if found else np.zeros((0, 3), np.int64)
     if len(found) < 2 or len(spans) < 2:
         return spans
-    return _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])
+    merged: np.ndarray = _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])
+    return merged
 
 
 @kernel
@@ -103,7 +104,7 @@ def mask_pii(text: pa.Array | pa.ChunkedArray, config: PiiConfig) -> tuple[pa.Ar
     large = text.cast(pa.large_string())
     filled = large.fill_null("") if large.null_count else large
     spans = find_spans(filled, config.kinds)
-    data, offsets = text_bytes(filled)
+    data, offsets = string_buffers(filled)
     columns = _span_column(spans, offsets)
     counts = np.bincount(spans[:, 2], minlength=len(KINDS))
     by_kind: dict[str, int] = {kind: int(n) for kind, n in zip(KINDS, counts, strict=True) if n}

@@ -1,10 +1,15 @@
 """Configuration of the quality classifier: its training sets, its training, and the threshold on its score."""
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field, model_validator
 
 from raypt.corpus.config import SourceConfig
+from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.view import Measured, View
 from raypt.settings import Settings
 
 Normalisation = Literal["words-v1", "plain"]
@@ -36,8 +41,13 @@ class ThresholdConfig(Settings):
         return self
 
 
-class QualityConfig(Settings):
-    """A fastText classifier of reference text against raw pages, as in GPT-3, DCLM and FineWeb-edu."""
+class QualityConfig(StageSettings):
+    """A fastText classifier of reference text against raw pages, as in GPT-3, DCLM and FineWeb-edu. Attribute:
+    `quality_score` float32, the probability of reference text."""
+
+    stage: ClassVar[str] = "quality"
+    repeatable: ClassVar[bool] = False
+    adds: ClassVar[tuple[str, ...]] = ("quality_score",)
 
     model: str | None = None
     """URI of a trained artefact (a directory written by jobs/train_quality.py) or of any fastText .bin or .ftz. None:
@@ -84,3 +94,26 @@ class QualityConfig(Settings):
     def enabled(self) -> bool:
         """Whether documents are scored at all."""
         return self.model is not None or bool(self.reference)
+
+    def decides(self) -> frozenset[str]:
+        """All but the text that is scored: how the classifier was trained is its own identity."""
+        return frozenset(type(self).model_fields) - {"max_bytes"}
+
+    def load(self, artefact: str | None) -> Any:
+        """The classifier: the one trained in the run, else the one that `model` names, else none."""
+        from raypt.curation.quality.model import QualityModel  # which reads these settings
+
+        uri = artefact or self.model
+        return None if uri is None else QualityModel.load(uri, self)
+
+    def measure(self, view: View, resources: Any) -> Measured:
+        """Scores; nothing without a classifier."""
+        if resources is None:
+            return Measured()
+        return Measured(columns={"quality_score": pa.array(resources.score(view.text.to_arrow()))})
+
+    def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
+        """`score`: what the settled `QualityThreshold` does not keep; nothing without one."""
+        if settled is not None:
+            keys = attributes.column("doc_key").to_numpy()
+            yield "score", ~settled.keep(attributes.column("quality_score"), keys, attributes.languages)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
 
 _CONTROLS = np.frombuffer(b"</s>__label__", np.uint8)
 """fastText's word for the end of a line, and the prefix of its labels."""
@@ -166,9 +167,7 @@ class LinearScorer:
         out = np.zeros(len(lines), np.float32)
         if len(lines) == 0:
             return out
-        _, offsets_buffer, data_buffer = lines.buffers()
-        offsets = np.frombuffer(offsets_buffer, np.int64)[lines.offset : lines.offset + len(lines) + 1]
-        data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
+        data, offsets = string_buffers(lines)
         table = (self._words, self._offsets, self._slots)
         _score(data, offsets, *table, _CONTROLS, self._weights, self._ngrams, float(self._buckets), out)
         return out

@@ -135,7 +135,8 @@ class QualityModel:
     def score_normalised(self, lines: pa.Array) -> np.ndarray:
         """`score` of text that went through this model's normalisation already."""
         if self._linear is not None:
-            return np.clip(self._linear.score(lines), 0.0, 1.0)
+            scores: np.ndarray = self._linear.score(lines)
+            return scores.clip(0.0, 1.0)
         predict, label = self.fasttext.f.predict, self._label
         out = np.zeros(len(lines), np.float32)
         for i, line in enumerate(lines.to_pylist()):

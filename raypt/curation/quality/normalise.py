@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from raypt.curation.quality.config import Normalisation
 from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
+from raypt.text.utf8 import decode, width_of
 
 _SPACE, _LETTER, _ALONE = 0, 1, 2
 _TABLE_SIZE = 0x10000
@@ -63,19 +65,11 @@ def _words_v1(data, offsets, max_bytes, kind, lower, out, out_offsets):  # type:
         start = w
         glued = False  # does the last thing written still lack the space after it?
         while i < end:
-            b = data[i]
-            if b < 0x80:
-                n, c = 1, np.int64(b)
-            elif b < 0xE0:
-                n, c = 2, np.int64(b & 0x1F)
-            elif b < 0xF0:
-                n, c = 3, np.int64(b & 0x0F)
-            else:
-                n, c = 4, np.int64(b & 0x07)
+            n, c = width_of(data[i]), np.int64(data[i])
             if i + n > end:  # the bound on the length cut this character
                 break
-            for j in range(1, n):
-                c = (c << 6) | np.int64(data[i + j] & 0x3F)
+            if n > 1:
+                c = np.int64(decode(data, i)[0])
             i += n
             if c < 0x10000:
                 k = kind[c]
@@ -145,9 +139,7 @@ def normalise(text: pa.Array | pa.ChunkedArray, normalisation: Normalisation, ma
     text = text.cast(pa.large_string()).fill_null("")
     if len(text) == 0:
         return text
-    _, offsets_buffer, data_buffer = text.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[text.offset : text.offset + len(text) + 1]
-    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.zeros(0, np.uint8)
+    data, offsets = string_buffers(text)
     read = int(np.minimum(np.diff(offsets), max_bytes).sum())
     out_offsets = np.zeros(len(text) + 1, np.int64)
     if normalisation == "words-v1":

@@ -41,10 +41,7 @@ def choose_shards(manifest: Manifest, max_documents: int, seed: int) -> list[int
             break
         if shard not in chosen:
             chosen.append(shard)
-        size += sum(
-            (piece.stop - piece.start) if piece.stop is not None else manifest.files[piece.file].size
-            for piece in manifest.shards[shard].pieces
-        )
+        size += sum(piece.size for piece in manifest.shards[shard].pieces)
     return sorted(chosen)
 
 

@@ -8,16 +8,15 @@ import pyarrow as pa
 from raypt.curation.quality.config import ThresholdConfig
 from raypt.curation.quality.metrics import Percentiles
 from raypt.errors import UserError
+from raypt.text.hashing import GOLDEN, splitmix64_all
 
 
 def uniform(doc_key: np.ndarray, seed: int) -> np.ndarray:
     """A uniform float64 in [0, 1) for each key: SplitMix64 of (key, seed), the same on every retry and worker."""
     with np.errstate(over="ignore"):
-        x = doc_key.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64((2 * seed + 1) & (2**64 - 1))
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        keys = doc_key.astype(np.uint64) + GOLDEN * np.uint64((2 * seed + 1) & (2**64 - 1))
+    x: np.ndarray = splitmix64_all(keys)
+    return np.asarray((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from raypt.curation.quality.config import Normalisation, QualityConfig
 from raypt.curation.quality.model import CARD_FILE, MODEL_FILE, QualityCard, QualityModel
 from raypt.curation.quality.normalise import normalise
 from raypt.errors import UserError
+from raypt.text.hashing import degski64_all
 
 log = logging.getLogger("raypt")
 
@@ -63,10 +64,7 @@ class _Side:
 def _mix(hashes: np.ndarray, seed: int, salt: int) -> np.ndarray:
     """Pseudo-random uint64 for each hash, one sequence for each (seed, salt)."""
     key = np.uint64(xxhash.xxh3_64_intdigest(f"{seed}:{salt}".encode()))
-    with np.errstate(over="ignore"):
-        x = (hashes ^ key) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    return x ^ (x >> np.uint64(32))
+    return np.asarray(degski64_all(hashes ^ key), np.uint64)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

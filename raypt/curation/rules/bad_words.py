@@ -1,6 +1,6 @@
 """Bad words by language, from lists given as files (C4 uses LDNOOBW's), matched as whole words and without case."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -26,19 +26,23 @@ class BadWords(RuleSettings):
     distinct_per_line_max: float | None = None
     """Most different bad words per line (ChineseWebText: 0.5)."""
 
+    def asks_language(self) -> str | None:
+        """The lists, if there are any and they are bounded."""
+        bounded = self.match_count_max is not None or self.distinct_per_line_max is not None
+        return "lists" if self.lists and bounded else None
 
-def measure(view: View, settings: BadWords) -> Measured:
-    """The metrics of every document; null where the language has no list."""
-    matches, distinct = np.full(len(view), np.nan), np.full(len(view), np.nan)
-    languages = np.array(view.languages.to_pylist(), object)
-    text = view.text.to_arrow()
-    for language, uri in settings.lists.items():
-        rows = np.flatnonzero(languages == language)
-        if len(rows) == 0:
-            continue
-        allowed = {word.lower() for word in settings.allow.get(language, ())}
-        words = [w for w in read_list(uri, f"curation.bad_words.lists.{language}") if w.lower() not in allowed]
-        matches[rows], distinct[rows] = count_matches(text.take(rows), words, whole_words=True).T
-    lines = np.diff(view.features.line_offsets)
-    per_line = np.where(np.isnan(distinct), np.nan, ratio(np.nan_to_num(distinct), lines))
-    return Measured(struct({"match_count": matches, "distinct_per_line": per_line}))
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document; null where the language has no list."""
+        matches, distinct = np.full(len(view), np.nan), np.full(len(view), np.nan)
+        languages = np.array(view.languages.to_pylist(), object)
+        text = view.text.to_arrow()
+        for language, uri in self.lists.items():
+            rows = np.flatnonzero(languages == language)
+            if len(rows) == 0:
+                continue
+            allowed = {word.lower() for word in self.allow.get(language, ())}
+            words = [w for w in read_list(uri, f"curation.bad_words.lists.{language}") if w.lower() not in allowed]
+            matches[rows], distinct[rows] = count_matches(text.take(rows), words, whole_words=True).T
+        lines = np.diff(view.features.line_offsets)
+        per_line = np.where(np.isnan(distinct), np.nan, ratio(np.nan_to_num(distinct), lines))
+        return Measured(struct({"match_count": matches, "distinct_per_line": per_line}))

@@ -7,15 +7,15 @@ threshold, a `_max` rule when above; a metric that is null does not apply to the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from raypt.settings import Settings
+from raypt.curation.base import Attributes, StageSettings
 
-CUT_PREFIX = "cut_bytes_"
-"""Attributes that say how many bytes an editing stage cut from a document, by reason, begin with this."""
+SIDES = ("_min", "_max")
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,50 @@ class Bound:
         return values < thresholds if self.is_minimum else values > thresholds
 
 
-class RuleSettings(Settings):
-    """Base of a stage's settings; subclasses name the stage and its metrics."""
+class RuleSettings(StageSettings):
+    """Base of a stage's settings; subclasses name the stage and its metrics.
 
-    stage: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]]
+    Every field that ends in `_min` or `_max` bounds the metric of that name, or steers the edit and is listed in
+    `edit_settings`; any other is refused when the class is defined, since a threshold on nothing would be off in
+    silence.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    edit_settings: ClassVar[tuple[str, ...]] = ()
+    """Fields that end in `_min` or `_max` and bound no metric of the document: they decide what is cut from it."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for key in cls.model_fields:
+            if key.endswith(SIDES) and key[:-4] not in cls.metrics and key not in cls.edit_settings:
+                known = ", ".join(cls.metrics) or "none"
+                raise TypeError(
+                    f"{cls.__name__}.{key}: no metric is named {key[:-4]!r} (metrics: {known}), so the threshold would "
+                    "never be asked; name the field after a metric, or list it in edit_settings"
+                )
 
     def bounds(self) -> Iterator[Bound]:
         """The stage's thresholds, in the order of their fields: the first that fails gives the reason."""
         for key in type(self).model_fields:
-            metric, _, side = key.rpartition("_")
-            if side in ("min", "max") and metric in self.metrics:
-                yield Bound(key, metric, side == "min", getattr(self, key))
+            if key.endswith(SIDES) and key not in self.edit_settings:
+                yield Bound(key, key[:-4], key.endswith("_min"), getattr(self, key))
+
+    def decides(self) -> frozenset[str]:
+        """The thresholds."""
+        return frozenset(bound.key for bound in self.bounds()) & frozenset(type(self).model_fields)
+
+    def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
+        """Each threshold that is on, under the values of the document's language where these differ."""
+        for bound in self.bounds():
+            special = {lang: values[bound.key] for lang, values in attributes.overrides.items() if bound.key in values}
+            if bound.threshold is None and not special:
+                continue
+            thresholds = np.full(len(attributes), np.nan if bound.threshold is None else float(bound.threshold))
+            for language, value in special.items():
+                here = pc.fill_null(pc.equal(attributes.languages, language), False).to_numpy(zero_copy_only=False)
+                thresholds[here] = np.nan if value is None else value
+            yield bound.key, bound.fails(attributes.metric(bound.metric), thresholds)
 
 
 def struct(columns: dict[str, np.ndarray | pa.Array]) -> pa.StructArray:
@@ -54,4 +86,6 @@ def struct(columns: dict[str, np.ndarray | pa.Array]) -> pa.StructArray:
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """float64 `part / whole`, 0 where `whole` is 0."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=np.asarray(whole) != 0)
+    out = np.zeros(len(part))
+    np.divide(part, whole, out=out, where=np.asarray(whole) != 0)
+    return out

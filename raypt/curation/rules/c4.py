@@ -5,18 +5,21 @@ Beyond English: the words of a line count each character of an unspaced script; 
 sentence-final mark, and in scripts that have none (Thai, Lao) with any letter; there a space ends a sentence.
 """
 
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
 import numpy as np
 
 from raypt.curation import features as s
+from raypt.curation.base import CUT_PREFIX
 from raypt.curation.phrases import PhraseTable, groups_in
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
+from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.scan import end_flags
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
+from raypt.text.hashing import hash_bytes
 
 # Why a line goes, in the order in which the rules are asked; "white_space" is blank lines, indentation and line ends.
 CUTS = ("white_space", "long_word", "no_terminal_punctuation", "short_line", "javascript", "policy", "citation")
@@ -32,6 +35,7 @@ class C4(RuleSettings):
 
     stage: ClassVar[str] = "c4"
     metrics: ClassVar[tuple[str, ...]] = ("lorem_ipsum_line_count", "curly_bracket_line_count", "sentence_count")
+    edit_settings: ClassVar[tuple[str, ...]] = ("line_longest_word_max", "line_word_count_min")
 
     line_longest_word_max: int | None = 1000
     """Lines with a longer word go (characters; TFDS code)."""
@@ -60,6 +64,34 @@ class C4(RuleSettings):
     sentence_count_min: int | None = 5
     """Fewest sentences in the lines that are left (datatrove: 5; paper and TFDS: 3)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document, and its text without the lines that go."""
+        features = view.features
+        pages, blocks = u.tables()
+        phrases = PhraseTable.build([["lorem ipsum"], ["javascript"], self.policy_phrases, ["{"], ["["]])
+        unlimited = np.iinfo(np.int32).max
+        most = len(features.line_words) + int(np.count_nonzero(features.text.data == 0x5B)) + 1
+        spans, before, offsets = (
+            np.empty((most, 2), np.int64),
+            np.empty(most, np.uint8),
+            np.empty(len(view) + 1, np.int64),
+        )
+        m = np.zeros((len(view), 3 + len(CUTS)), np.int64)
+        n = _filter(
+            features.text.data, features.token_flags, features.token_hash, starters(),
+            features.line_offsets, features.line_bytes, features.line_words,
+            features.line_longest, features.line_tokens, pages, blocks, phrases.classes, phrases.goto, phrases.masks,
+            unlimited if self.line_longest_word_max is None else self.line_longest_word_max,
+            self.line_word_count_min or 0, self.terminal_punctuation, self.javascript, self.citations,
+            spans, before, offsets, m,
+        )  # fmt: skip
+        edited = assemble(features.text, Pieces(spans[:n], before[:n], offsets))
+        cuts = m[:, 3:]
+        cuts[:, _SPACE] = np.diff(features.text.offsets) - np.diff(edited.offsets) - cuts[:, 1:].sum(axis=1)
+        columns = dict(zip(self.metrics, m.T, strict=False))
+        columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
+        return Measured(struct(columns), edited)
+
 
 @kernel
 def _citation_end(data, i, end):  # type: ignore[no-untyped-def]
@@ -81,16 +113,41 @@ def _citation_end(data, i, end):  # type: ignore[no-untyped-def]
     return i
 
 
+STARTERS = (
+    "The He She It They We You I This That These Those There Here Then But And So If When While As For After Before "
+    "Because However Since Although Our His Her Their Its My Your What Who How Why Where Not No Yes Now Also Some Many "
+    "Most All Each Both Such One In On At By From With To Es Er Sie Wir Ich Das Aber Und Wenn Im Il Elle Nous Vous Ils "
+    "Elles Cette Mais Dans Quand Pour Esto Esta Este Pero Cuando Con Para Una Quando Mas Isso Ma Questo Questa Он Она "
+    "Оно Они Мы Вы Это Но Как Когда"
+)
+"""Words that start a sentence after a full stop that belongs to the word before it ("plan B. Then"): function words
+that are no part of a name, as a "Van" after an initial is."""
+
+
+@functools.cache
+def starters() -> np.ndarray:
+    """uint64[W]: sorted hashes of STARTERS."""
+    words = [np.frombuffer(word.encode(), np.uint8) for word in set(STARTERS.split())]
+    return np.sort(np.array([hash_bytes(word, 0, len(word)) for word in words], np.uint64))
+
+
 @kernel
-def count_sentences(flags, first, last):  # type: ignore[no-untyped-def]
+def count_sentences(flags, hashes, starting, first, last):  # type: ignore[no-untyped-def]
     """Sentences among tokens [first, last): one starts at the first token, at the first word after a sentence-final
-    mark, and in a script without such marks at each token after a space."""
+    mark, at a word in `starting` after a full stop that was kept with its word, and in a script without such marks at
+    each token after a space."""
     if first == last:
         return 0
     n = 1
     ended = False
     for t in range(first, last):
         f = flags[t]
+        if t > first and flags[t - 1] & s.KEPT_STOP and f & s.HAS_ALPHA:
+            at = np.searchsorted(starting, hashes[t])
+            if at < len(starting) and starting[at] == hashes[t]:
+                n += 1
+                ended = False
+                continue
         if f & s.STOP:
             ended = True
         elif ended and not f & s.PUNCT_ONLY:
@@ -103,8 +160,9 @@ def count_sentences(flags, first, last):  # type: ignore[no-untyped-def]
 
 @kernel
 def _filter(  # type: ignore[no-untyped-def]
-    data, token_flags, line_offsets, line_bytes, line_words, line_longest, line_tokens, pages, blocks,
-    classes, goto, masks, longest_max, words_min, terminal, javascript, citations, spans, before, offsets, out,
+    data, token_flags, token_hash, starting, line_offsets, line_bytes, line_words, line_longest, line_tokens,
+    pages, blocks, classes, goto, masks, longest_max, words_min, terminal, javascript, citations,
+    spans, before, offsets, out,
 ):  # fmt: skip
     """The pieces that are kept, into spans, before and offsets; into out[D, 3 + CUTS] lorem ipsum lines, brace lines,
     sentences and bytes cut by reason. Returns the number of pieces."""
@@ -152,7 +210,7 @@ def _filter(  # type: ignore[no-untyped-def]
             if cut >= 0:
                 out[d, 3 + cut] += b - a
                 continue
-            out[d, 2] += count_sentences(token_flags, line_tokens[i], line_tokens[i + 1])
+            out[d, 2] += count_sentences(token_flags, token_hash, starting, line_tokens[i], line_tokens[i + 1])
             newline = np.uint8(_NEWLINE)
             if citations and found & _BRACKET_BIT:
                 start = p = a
@@ -173,27 +231,3 @@ def _filter(  # type: ignore[no-untyped-def]
                 pieces += 1
     offsets[n] = pieces
     return pieces
-
-
-def measure(view: View, settings: C4) -> Measured:
-    """The metrics of every document, and its text without the lines that go."""
-    features = view.features
-    pages, blocks = u.tables()
-    phrases = PhraseTable.build([["lorem ipsum"], ["javascript"], settings.policy_phrases, ["{"], ["["]])
-    unlimited = np.iinfo(np.int32).max
-    most = len(features.line_words) + int(np.count_nonzero(features.text.data == 0x5B)) + 1
-    spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(len(view) + 1, np.int64)
-    m = np.zeros((len(view), 3 + len(CUTS)), np.int64)
-    n = _filter(
-        features.text.data, features.token_flags, features.line_offsets, features.line_bytes, features.line_words,
-        features.line_longest, features.line_tokens, pages, blocks, phrases.classes, phrases.goto, phrases.masks,
-        unlimited if settings.line_longest_word_max is None else settings.line_longest_word_max,
-        settings.line_word_count_min or 0, settings.terminal_punctuation, settings.javascript, settings.citations,
-        spans, before, offsets, m,
-    )  # fmt: skip
-    edited = assemble(features.text, Pieces(spans[:n], before[:n], offsets))
-    cuts = m[:, 3:]
-    cuts[:, _SPACE] = np.diff(features.text.offsets) - np.diff(edited.offsets) - cuts[:, 1:].sum(axis=1)
-    columns = dict(zip(C4.metrics, m.T, strict=False))
-    columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
-    return Measured(struct(columns), edited)

@@ -1,6 +1,6 @@
 """Repetition of character n-grams, for scripts without spaces (ChineseWebText; Chen et al. 2023, arXiv:2311.01149)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -10,6 +10,8 @@ from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.hash_table import find_slot, table_bits
+from raypt.text.hashing import GOLDEN, power, spread
+from raypt.text.utf8 import character
 
 
 class CharacterRepetition(RuleSettings):
@@ -23,6 +25,11 @@ class CharacterRepetition(RuleSettings):
     repeated_gram_fraction_max: float | None = 0.5
     """Largest share of n-grams that occur more than once (ChineseWebText: 0.5)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metric of every document."""
+        grams, repeated = _repeated(view.text.data, view.text.offsets, *u.tables(), self.gram_chars).T
+        return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))
+
 
 @kernel
 def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
@@ -35,20 +42,13 @@ def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
     keys, stamps = np.empty(size, np.uint64), np.full(size, -1, np.int32)
     repeated = np.empty(size, np.bool_)
     codes = np.empty(most, np.uint64)
-    base = np.uint64(0x9E3779B97F4A7C15)
-    leading = np.uint64(1)
-    for _ in range(n):
-        leading *= base
+    leading = power(GOLDEN, n)
     out = np.zeros((docs, 2), np.int64)
     for d in range(docs):
         chars = 0
         i = offsets[d]
         while i < offsets[d + 1]:
-            b = data[i]
-            width = 1 if b < 0x80 else (2 if b < 0xE0 else (3 if b < 0xF0 else 4))
-            c = np.int64(b) if b < 0x80 else np.int64(b & (0xFF >> (width + 1)))
-            for m in range(1, width):
-                c = c << 6 | data[i + m] & 0x3F
+            c, width = character(data, i)
             i += width
             if not blocks[pages[c >> 8], c & 0xFF] & u.SPACE:
                 codes[chars] = c | 0x20 if 0x41 <= c <= 0x5A else c
@@ -56,12 +56,12 @@ def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
         bits = table_bits(chars)
         h = np.uint64(0)
         for k in range(chars):
-            h = h * base + codes[k] + np.uint64(1)
+            h = h * GOLDEN + codes[k] + np.uint64(1)
             if k >= n:
                 h -= leading * (codes[k - n] + np.uint64(1))
             if k >= n - 1:
                 out[d, 0] += 1
-                mixed = (h ^ (h >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
+                mixed = spread(h)
                 slot = find_slot(mixed, bits, d, keys, stamps)
                 if stamps[slot] != d:
                     stamps[slot], keys[slot], repeated[slot] = d, mixed, False
@@ -69,9 +69,3 @@ def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
                     out[d, 1] += 1 if repeated[slot] else 2  # the first occurrence counts once it is repeated
                     repeated[slot] = True
     return out
-
-
-def measure(view: View, settings: CharacterRepetition) -> Measured:
-    """The metric of every document."""
-    grams, repeated = _repeated(view.text.data, view.text.offsets, *u.tables(), settings.gram_chars).T
-    return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))

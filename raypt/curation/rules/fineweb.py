@@ -5,7 +5,7 @@ sentence-final mark, with a closing quotation mark after it or not; lines that e
 such marks (Thai, Lao) count as ended.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,9 @@ class FineWeb(RuleSettings):
 
     ended_line_fraction_min: float | None = 0.12
     """Smallest share of lines (not blank) that end with a sentence-final mark (FineWeb)."""
+    quote_after_stop: bool = True
+    """A quotation mark may stand after the sentence-final mark, as in dialogue (datatrove and preset `fineweb`: no).
+    Changing it means tagging again."""
     short_line_chars: int = 30
     """Lines of at most this many characters are short (FineWeb); a character of a script without spaces counts as two,
     as it is as wide. Changing it means tagging again."""
@@ -39,10 +42,33 @@ class FineWeb(RuleSettings):
     newline_to_word_ratio_max: float | None = 0.3
     """Most line breaks per token: more is a list (datatrove's `list_ratio`)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        f = view.features
+        m = np.zeros((len(view), 4), np.int64)
+        keys, stamps = hash_table(most_in_a_document(f.line_offsets))
+        _measure(
+            f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, f.line_tokens, f.token_flags,
+            self.quote_after_stop, self.short_line_chars, keys, stamps, m,
+        )  # fmt: skip
+        lines, ended, short, duplicate = m.T
+        breaks = f.counts[:, s.BREAKS]
+        return Measured(
+            struct(
+                {
+                    "ended_line_fraction": ratio(ended, lines),
+                    "short_line_fraction": ratio(short, lines),
+                    "duplicate_line_char_fraction": ratio(duplicate, f.counts[:, s.CHARS] - breaks),
+                    "newline_to_word_ratio": ratio(breaks, np.diff(f.token_offsets)),
+                }
+            )
+        )
+
 
 @kernel
 def _measure(  # type: ignore[no-untyped-def]
-    line_offsets, line_hash, line_chars, line_words, line_flags, line_tokens, token_flags, short, keys, stamps, out
+    line_offsets, line_hash, line_chars, line_words, line_flags, line_tokens, token_flags, quoted, short, keys, stamps,
+    out,
 ):  # fmt: skip
     """Into out[D, 4]: lines that are not blank, ended ones, short ones, characters of duplicate ones."""
     for d in range(len(line_offsets) - 1):
@@ -52,7 +78,8 @@ def _measure(  # type: ignore[no-untyped-def]
             if line_words[i] == 0:
                 continue
             out[d, 0] += 1
-            out[d, 1] += line_flags[i] & (s.STOP_END | s.NO_STOPS_END) != 0
+            stopped = line_flags[i] & s.STOP_END != 0 and (quoted or line_flags[i] & s.QUOTE_END == 0)
+            out[d, 1] += stopped or line_flags[i] & s.NO_STOPS_END != 0
             width = line_chars[i]
             t = line_tokens[i]
             while width <= short and t < line_tokens[i + 1]:
@@ -64,26 +91,3 @@ def _measure(  # type: ignore[no-untyped-def]
                 out[d, 3] += line_chars[i]
             else:
                 stamps[slot], keys[slot] = stamp, line_hash[i]
-
-
-def measure(view: View, settings: FineWeb) -> Measured:
-    """The metrics of every document."""
-    f = view.features
-    m = np.zeros((len(view), 4), np.int64)
-    keys, stamps = hash_table(most_in_a_document(f.line_offsets))
-    _measure(
-        f.line_offsets, f.line_hash, f.line_chars, f.line_words, f.line_flags, f.line_tokens, f.token_flags,
-        settings.short_line_chars, keys, stamps, m,
-    )  # fmt: skip
-    lines, ended, short, duplicate = m.T
-    breaks = f.counts[:, s.BREAKS]
-    return Measured(
-        struct(
-            {
-                "ended_line_fraction": ratio(ended, lines),
-                "short_line_fraction": ratio(short, lines),
-                "duplicate_line_char_fraction": ratio(duplicate, f.counts[:, s.CHARS] - breaks),
-                "newline_to_word_ratio": ratio(breaks, np.diff(f.token_offsets)),
-            }
-        )
-    )

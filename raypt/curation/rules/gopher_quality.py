@@ -6,13 +6,14 @@ spaces, and does not apply to text that is mostly in others; the stop words are 
 known: the rule does not apply).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
+from raypt.curation.rules.words import spelled, starts_with
 from raypt.curation.stopwords import STOP_WORDS, StopWordTable
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
@@ -47,6 +48,8 @@ class GopherQuality(RuleSettings):
     """Most ellipses ('...' or '…') per token (Gopher)."""
     bullet_line_fraction_max: float | None = 0.9
     """Largest share of lines that start with a bullet (Gopher)."""
+    bullets: str = "•-"
+    """Characters that are bullets (datatrove: • and -). Changing them means tagging again."""
     ellipsis_line_fraction_max: float | None = 0.3
     """Largest share of lines that end with an ellipsis (Gopher)."""
     alpha_word_fraction_min: float | None = 0.8
@@ -56,6 +59,39 @@ class GopherQuality(RuleSettings):
     stop_words: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Stop words by language code, at most 64 each; these replace the built-in list of that language, `[]` switches the
     rule off for it."""
+
+    def asks_language(self) -> str | None:
+        """The stop words."""
+        return None if self.stop_word_count_min is None else "stop_word_count_min"
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        features = view.features
+        table = StopWordTable.build({**STOP_WORDS, **self.stop_words})
+        of_doc = table.index(view.languages.to_pylist())
+        m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
+        _measure(
+            features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
+            of_doc, table.starts, table.masks, table.hashes, table.bits, m,
+        )  # fmt: skip
+        bullets = spelled(self.bullets)
+        _count_lines(
+            features.text.data, features.line_offsets, features.line_bytes, features.line_flags, bullets, marked
+        )
+        words, chars, alpha, stop_words, unspaced = m.T
+        tokens = np.diff(features.token_offsets)
+        lines = np.diff(features.line_offsets)
+        columns = {
+            "word_count": words,
+            "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words - unspaced)),
+            "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
+            "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
+            "bullet_line_fraction": ratio(marked[:, 0], lines),
+            "ellipsis_line_fraction": ratio(marked[:, 1], lines),
+            "alpha_word_fraction": ratio(alpha, tokens),
+            "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
+        }
+        return Measured(struct(columns))
 
 
 @kernel
@@ -89,36 +125,9 @@ def _measure(token_offsets, token_hash, token_chars, token_flags, table_of_doc, 
 
 
 @kernel
-def _count_lines(line_offsets, line_flags, out):  # type: ignore[no-untyped-def]
+def _count_lines(data, line_offsets, line_bytes, line_flags, bullets, out):  # type: ignore[no-untyped-def]
     """Into out[D, 2]: lines that start with a bullet, lines that end with an ellipsis."""
     for d in range(len(line_offsets) - 1):
         for i in range(line_offsets[d], line_offsets[d + 1]):
-            out[d, 0] += line_flags[i] & s.BULLET != 0
+            out[d, 0] += starts_with(data, line_bytes[i, 2], line_bytes[i, 3], bullets)
             out[d, 1] += line_flags[i] & s.ELLIPSIS_END != 0
-
-
-def measure(view: View, settings: GopherQuality) -> Measured:
-    """The metrics of every document."""
-    features = view.features
-    table = StopWordTable.build({**STOP_WORDS, **settings.stop_words})
-    of_doc = table.index(view.languages.to_pylist())
-    m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
-    _measure(
-        features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
-        of_doc, table.starts, table.masks, table.hashes, table.bits, m,
-    )  # fmt: skip
-    _count_lines(features.line_offsets, features.line_flags, marked)
-    words, chars, alpha, stop_words, unspaced = m.T
-    tokens = np.diff(features.token_offsets)
-    lines = np.diff(features.line_offsets)
-    columns = {
-        "word_count": words,
-        "mean_word_length": np.where(unspaced * 2 > words, np.nan, ratio(chars, words - unspaced)),
-        "hash_to_word_ratio": ratio(features.counts[:, s.HASHES], tokens),
-        "ellipsis_to_word_ratio": ratio(features.counts[:, s.ELLIPSES], tokens),
-        "bullet_line_fraction": ratio(marked[:, 0], lines),
-        "ellipsis_line_fraction": ratio(marked[:, 1], lines),
-        "alpha_word_fraction": ratio(alpha, tokens),
-        "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
-    }
-    return Measured(struct(columns))

@@ -5,7 +5,7 @@ The length of a top n-gram counts one space between its tokens (none beside a ch
 duplicate n-grams none; an n-gram that occurs once is not repeated. Fractions are of all characters of the document.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text.hash_table import find_slot, hash_table, most_in_a_document, table_bits
+from raypt.text.hashing import chain
 
 _TOP = (2, 3, 4)
 _DUPLICATE = (5, 6, 7, 8, 9, 10)
@@ -59,11 +60,22 @@ class GopherRepetition(RuleSettings):
     duplicate_10_gram_char_fraction_max: float | None = 0.1
     """Largest share of characters in 10-grams that repeat an earlier one."""
 
-
-@kernel
-def _mix(h, g):  # type: ignore[no-untyped-def]
-    h = (h ^ (h >> np.uint64(31)) ^ g) * np.uint64(0x9E3779B97F4A7C15)
-    return h ^ (h >> np.uint64(32)) * np.uint64(0xBF58476D1CE4E5B9)
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        features = view.features
+        m = np.zeros((len(view), 15), np.int64)
+        most = most_in_a_document(features.token_offsets, features.line_offsets)
+        keys, stamps = hash_table(most)
+        _measure(
+            features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
+            features.line_offsets, features.line_hash, features.line_chars, features.line_words,
+            np.empty(most, np.uint64), np.empty(most, np.int64), keys, stamps,
+            np.empty(len(keys), np.int32), np.empty(len(keys), np.int32), m,
+        )  # fmt: skip
+        chars = features.counts[:, s.CHARS]
+        columns = [ratio(m[:, 1], m[:, 0]), ratio(m[:, 2], chars), ratio(m[:, 4], m[:, 3]), ratio(m[:, 5], chars)]
+        columns += [ratio(m[:, 6 + i], chars) for i in range(len(_TOP) + len(_DUPLICATE))]
+        return Measured(struct(dict(zip(self.metrics, columns, strict=True))))
 
 
 @kernel
@@ -138,7 +150,7 @@ def _measure(  # type: ignore[no-untyped-def]
             if line_words[i] == 0:
                 inside = False
             elif inside:
-                h[paragraphs - 1] = _mix(h[paragraphs - 1], line_hash[i])
+                h[paragraphs - 1] = chain(h[paragraphs - 1], line_hash[i])
                 lengths[paragraphs - 1] += line_chars[i] + 1
             else:
                 h[paragraphs], lengths[paragraphs] = line_hash[i], line_chars[i]
@@ -160,7 +172,7 @@ def _measure(  # type: ignore[no-untyped-def]
             h[i] = token[i]
         for order in range(2, 11):
             for i in range(tokens - order + 1):
-                h[i] = _mix(h[i], token[i + order - 1])
+                h[i] = chain(h[i], token[i + order - 1])
             stamp += np.int32(1)
             if order <= 4:
                 found = _top(h, tokens, order, chars, flags, stamp, keys, stamps, counts, heads)
@@ -169,21 +181,3 @@ def _measure(  # type: ignore[no-untyped-def]
             if found == 0:  # no repeated n-gram: no longer one either
                 break
             out[d, 4 + order] = found
-
-
-def measure(view: View, settings: GopherRepetition) -> Measured:
-    """The metrics of every document."""
-    features = view.features
-    m = np.zeros((len(view), 15), np.int64)
-    most = most_in_a_document(features.token_offsets, features.line_offsets)
-    keys, stamps = hash_table(most)
-    _measure(
-        features.token_offsets, features.token_hash, features.token_chars, features.token_flags,
-        features.line_offsets, features.line_hash, features.line_chars, features.line_words,
-        np.empty(most, np.uint64), np.empty(most, np.int64), keys, stamps,
-        np.empty(len(keys), np.int32), np.empty(len(keys), np.int32), m,
-    )  # fmt: skip
-    chars = features.counts[:, s.CHARS]
-    columns = [ratio(m[:, 1], m[:, 0]), ratio(m[:, 2], chars), ratio(m[:, 4], m[:, 3]), ratio(m[:, 5], chars)]
-    columns += [ratio(m[:, 6 + i], chars) for i in range(len(_TOP) + len(_DUPLICATE))]
-    return Measured(struct(dict(zip(GopherRepetition.metrics, columns, strict=True))))

@@ -1,7 +1,7 @@
 """Keyword rules of one's own: phrases that a document may contain so many times, or must contain."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -50,17 +50,24 @@ class Keywords(RuleSettings):
             yield Bound(f"{name}_min", name, True, rule.count_min)
             yield Bound(f"{name}_max", name, False, rule.count_max)
 
+    def asks_language(self) -> str | None:
+        """The first rule that applies to some languages only."""
+        return next((f"rules.{name}" for name, rule in self.rules.items() if rule.languages is not None), None)
 
-def measure(view: View, settings: Keywords) -> Measured:
-    """Occurrences by rule; null where a rule does not apply to the document's language."""
-    languages = view.languages.to_pylist()
-    text = view.text.to_arrow()
-    columns = {}
-    for name, rule in settings.rules.items():
-        counts = np.full(len(view), np.nan)
-        rows = np.array([i for i, x in enumerate(languages) if rule.languages is None or x in rule.languages], np.int64)
-        if len(rows):
-            listed = read_list(rule.file, f"curation.keywords.rules.{name}.file") if rule.file else ()
-            counts[rows] = count_matches(text.take(rows), (*rule.phrases, *listed), whole_words=rule.whole_words)[:, 0]
-        columns[name] = counts
-    return Measured(struct(columns or {"none": np.zeros(len(view))}))
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """Occurrences by rule; null where a rule does not apply to the document's language."""
+        languages = view.languages.to_pylist()
+        text = view.text.to_arrow()
+        columns = {}
+        for name, rule in self.rules.items():
+            counts = np.full(len(view), np.nan)
+            rows = np.array(
+                [i for i, x in enumerate(languages) if rule.languages is None or x in rule.languages], np.int64
+            )
+            if len(rows):
+                listed = read_list(rule.file, f"curation.keywords.rules.{name}.file") if rule.file else ()
+                counts[rows] = count_matches(text.take(rows), (*rule.phrases, *listed), whole_words=rule.whole_words)[
+                    :, 0
+                ]
+            columns[name] = counts
+        return Measured(struct(columns or {"none": np.zeros(len(view))}))

@@ -1,6 +1,6 @@
 """Bounds on the size of a document."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,10 +36,9 @@ class Length(RuleSettings):
     mean_line_chars_max: float | None = None
     """Largest mean length of a line in characters."""
 
-
-def measure(view: View, settings: Length) -> Measured:
-    """The metrics of every document."""
-    f = view.features
-    chars, lines = f.counts[:, s.CHARS], np.diff(f.line_offsets)
-    columns = (chars, np.diff(f.text.offsets), np.diff(f.token_offsets), lines, ratio(chars, lines))
-    return Measured(struct(dict(zip(Length.metrics, columns, strict=True))))
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document."""
+        f = view.features
+        chars, lines = f.counts[:, s.CHARS], np.diff(f.line_offsets)
+        columns = (chars, np.diff(f.text.offsets), np.diff(f.token_offsets), lines, ratio(chars, lines))
+        return Measured(struct(dict(zip(self.metrics, columns, strict=True))))

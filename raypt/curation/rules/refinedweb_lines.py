@@ -1,19 +1,23 @@
 """RefinedWeb's line-wise corrections (Penedo et al. 2023, arXiv:2306.01116, appendix G.2), as DCLM reads them.
 
 Navigation, counters and headings in capitals go line by line; a document that loses too many words to this is not worth
-mending and goes as a whole. Blank lines and the indentation of lines that stay are kept.
+mending and goes as a whole. Blank lines and the indentation of lines that stay are kept. A line is short by what stands
+between blanks; what it costs counts the words that begin with a letter or digit.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from raypt.curation.base import CUT_PREFIX
 from raypt.curation.phrases import PhraseTable
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, ratio, struct
+from raypt.curation.rules.base import RuleSettings, ratio, struct
+from raypt.curation.rules.words import begins_with_alnum, count_spoken
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
+from raypt.text.utf8 import decode
 
 # Why something goes; "phrase" cuts a part of a line.
 CUTS = ("upper_case", "numeric", "counter", "short", "phrase", "white_space")
@@ -27,6 +31,11 @@ class RefinedWebLines(RuleSettings):
 
     stage: ClassVar[str] = "refinedweb_lines"
     metrics: ClassVar[tuple[str, ...]] = ("cut_word_fraction",)
+    edit_settings: ClassVar[tuple[str, ...]] = (
+        "line_upper_fraction_max",
+        "line_word_count_min",
+        "phrase_line_words_max",
+    )
 
     line_upper_fraction_max: float | None = 0.5
     """Lines with a larger share of capitals go (DCLM: 0.5)."""
@@ -52,6 +61,24 @@ class RefinedWebLines(RuleSettings):
     cut_word_fraction_max: float | None = 0.05
     """Largest share of the words of a document that the corrections may cut (RefinedWeb: 5 %)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metric of every document, and its text without the lines and phrases that go."""
+        f = view.features
+        pages, blocks = u.tables()
+        spans, before, offsets, m = _filter(
+            f.text.data, f.token_flags, f.token_start, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
+            -1.0 if self.line_upper_fraction_max is None else self.line_upper_fraction_max, self.numeric,
+            _table(self.counter_words), self.line_word_count_min or 0,
+            self.phrase_line_words_max, _table(self.anywhere), _table(self.at_start),
+            _table(self.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
+        )  # fmt: skip
+        edited = assemble(f.text, Pieces(spans, before, offsets))
+        cuts = m[:, 2:]
+        cuts[:, _SPACE] = np.diff(f.text.offsets) - np.diff(edited.offsets) - cuts.sum(axis=1)
+        columns = {"cut_word_fraction": ratio(m[:, 1], m[:, 0])}
+        columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
+        return Measured(struct(columns), edited)
+
 
 @kernel
 def _match_end(data, i, end, table):  # type: ignore[no-untyped-def]
@@ -76,9 +103,20 @@ def _may_start(byte, table):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_counter(data, start, end, words):  # type: ignore[no-untyped-def]
-    """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list."""
+def _is_counter(data, start, end, words, pages, blocks):  # type: ignore[no-untyped-def]
+    """A number with separators, K, M, B, 万, 萬 or 亿 after it, then one word of the list; signs around it allowed."""
     p = start
+    while p < end and not begins_with_alnum(data, p, pages, blocks):
+        p += 1
+        while p < end and data[p] & 0xC0 == 0x80:
+            p += 1
+    while end > p:
+        last = end - 1
+        while last > p and data[last] & 0xC0 == 0x80:
+            last -= 1
+        if begins_with_alnum(data, last, pages, blocks):
+            break
+        end = last
     digits = 0
     while p < end and (0x30 <= data[p] <= 0x39 or data[p] in (0x2C, 0x2E)):
         digits += data[p] not in (0x2C, 0x2E)
@@ -108,10 +146,7 @@ def _mostly_upper(data, start, end, limit, pages, blocks):  # type: ignore[no-un
             uppers += 0x41 <= b <= 0x5A
             i += 1
         else:
-            n = 2 if b < 0xE0 else (3 if b < 0xF0 else 4)
-            c = np.int64(b & (0xFF >> (n + 1)))
-            for m in range(1, n):
-                c = c << 6 | data[i + m] & 0x3F
+            c, n = decode(data, i)
             chars += 1
             uppers += (blocks[pages[c >> 8], c & 0xFF] & u.UPPER) != 0
             i += n
@@ -128,10 +163,11 @@ def _all_digits(data, start, end):  # type: ignore[no-untyped-def]
 
 @kernel
 def _filter(  # type: ignore[no-untyped-def]
-    data, token_flags, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter, words_min,
-    phrase_words, anywhere, at_start, at_end, pages, blocks, most,
+    data, token_flags, token_start, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter,
+    words_min, phrase_words, anywhere, at_start, at_end, pages, blocks, most,
 ):  # fmt: skip
-    """Pieces that are kept, and int64[D, 2 + CUTS]: words, words cut, bytes cut by reason."""
+    """Pieces that are kept, and int64[D, 2 + CUTS]: words that begin with a letter or digit, those cut, bytes cut by
+    reason."""
     n = len(line_offsets) - 1
     spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(n + 1, np.int64)
     out = np.zeros((n, 2 + 6), np.int64)
@@ -140,7 +176,8 @@ def _filter(  # type: ignore[no-untyped-def]
         offsets[d] = pieces
         for i in range(line_offsets[d], line_offsets[d + 1]):
             words = line_words[i]
-            out[d, 0] += words
+            spoken = count_spoken(data, token_flags, token_start, line_tokens[i], line_tokens[i + 1], pages, blocks)
+            out[d, 0] += spoken
             a, b = line_bytes[i, 2], line_bytes[i, 3]
             cut = -1
             if words > 0:
@@ -148,12 +185,12 @@ def _filter(  # type: ignore[no-untyped-def]
                     cut = _UPPER
                 elif numeric and _all_digits(data, a, b):
                     cut = _NUMERIC
-                elif _is_counter(data, a, b, counter):
+                elif _is_counter(data, a, b, counter, pages, blocks):
                     cut = _COUNTER
                 elif words < words_min:
                     cut = _SHORT
             if cut >= 0:
-                out[d, 1] += words
+                out[d, 1] += spoken
                 out[d, 2 + cut] += b - a
                 continue
             newline = np.uint8(_NEWLINE)
@@ -184,7 +221,7 @@ def _filter(  # type: ignore[no-untyped-def]
                     first = p = q
                 if gone:
                     out[d, 2 + _PHRASE] += gone
-                    out[d, 1] += max(1, words * gone // (b - a))
+                    out[d, 1] += max(1, spoken * gone // (b - a))
                     rest = False
                     for p in range(first, last):
                         rest = rest or data[p] > 0x20
@@ -199,22 +236,3 @@ def _filter(  # type: ignore[no-untyped-def]
 def _table(phrases: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     table = PhraseTable.build([phrases])
     return table.classes, table.goto, table.phrase, table.depths
-
-
-def measure(view: View, settings: RefinedWebLines) -> Measured:
-    """The metric of every document, and its text without the lines and phrases that go."""
-    f = view.features
-    pages, blocks = u.tables()
-    spans, before, offsets, m = _filter(
-        f.text.data, f.token_flags, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
-        -1.0 if settings.line_upper_fraction_max is None else settings.line_upper_fraction_max, settings.numeric,
-        _table(settings.counter_words), settings.line_word_count_min or 0,
-        settings.phrase_line_words_max, _table(settings.anywhere), _table(settings.at_start),
-        _table(settings.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
-    )  # fmt: skip
-    edited = assemble(f.text, Pieces(spans, before, offsets))
-    cuts = m[:, 2:]
-    cuts[:, _SPACE] = np.diff(f.text.offsets) - np.diff(edited.offsets) - cuts.sum(axis=1)
-    columns = {"cut_word_fraction": ratio(m[:, 1], m[:, 0])}
-    columns |= {CUT_PREFIX + cut: cuts[:, i] for i, cut in enumerate(CUTS)}
-    return Measured(struct(columns), edited)

@@ -4,14 +4,15 @@ Repetition across sentences and lines is Gopher's business; this finds it within
 fractions never see in an otherwise good page.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from raypt.curation import features as s
+from raypt.curation.base import CUT_PREFIX
 from raypt.curation.rewrite import Pieces, assemble
-from raypt.curation.rules.base import CUT_PREFIX, RuleSettings, struct
+from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 
@@ -21,6 +22,7 @@ class RepeatedPhrases(RuleSettings):
 
     stage: ClassVar[str] = "repeated_phrases"
     metrics: ClassVar[tuple[str, ...]] = ("sentence_count",)
+    edit_settings: ClassVar[tuple[str, ...]] = ("phrase_tokens_max", "repeats_min", "covered_fraction_min")
 
     phrase_tokens_max: int = Field(8, ge=1, le=64)
     """Longest phrase, in tokens, whose repetition is looked for."""
@@ -30,6 +32,18 @@ class RepeatedPhrases(RuleSettings):
     """Smallest share of the sentence's tokens that the repetition covers."""
     sentence_count_max: int | None = None
     """Most sentences that may be cut before the document goes as a whole."""
+
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """How many sentences of every document go, and its text without them."""
+        f = view.features
+        spans, before, offsets, cut = _filter(
+            f.text.data, f.text.offsets, f.token_offsets, f.token_hash, f.token_start, f.token_flags, f.line_offsets,
+            f.line_bytes, f.line_tokens, self.phrase_tokens_max, self.repeats_min, self.covered_fraction_min,
+            len(f.token_hash) + len(f.line_words) + len(f.text) + 1,
+        )  # fmt: skip
+        edited = assemble(f.text, Pieces(spans, before, offsets))
+        removed = np.diff(f.text.offsets) - np.diff(edited.offsets)
+        return Measured(struct({"sentence_count": cut, CUT_PREFIX + "sentence": removed}), edited)
 
 
 @kernel
@@ -104,16 +118,3 @@ def _filter(data, doc_ends, token_offsets, token_hash, token_start, token_flags,
             pieces += 1
     offsets[n] = pieces
     return spans[:pieces], before[:pieces], offsets, cut
-
-
-def measure(view: View, settings: RepeatedPhrases) -> Measured:
-    """How many sentences of every document go, and its text without them."""
-    f = view.features
-    spans, before, offsets, cut = _filter(
-        f.text.data, f.text.offsets, f.token_offsets, f.token_hash, f.token_start, f.token_flags, f.line_offsets,
-        f.line_bytes, f.line_tokens, settings.phrase_tokens_max, settings.repeats_min, settings.covered_fraction_min,
-        len(f.token_hash) + len(f.line_words) + len(f.text) + 1,
-    )  # fmt: skip
-    edited = assemble(f.text, Pieces(spans, before, offsets))
-    removed = np.diff(f.text.offsets) - np.diff(edited.offsets)
-    return Measured(struct({"sentence_count": cut, CUT_PREFIX + "sentence": removed}), edited)

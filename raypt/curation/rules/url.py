@@ -1,7 +1,7 @@
 """URL block list as in RefinedWeb (Penedo et al. 2023, arXiv:2306.01116, appendix G.1): domains and words."""
 
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,21 @@ class UrlFilter(RuleSettings):
     soft_words_max: int | None = 1
     """Most soft words in a URL (RefinedWeb: fewer than two)."""
 
+    def measure(self, view: View, resources: Any = None) -> Measured:
+        """The metrics of every document; null without a URL."""
+        urls = view.urls
+        hosts = pc.struct_field(pc.extract_regex(pc.fill_null(urls, ""), _HOST), "host").dictionary_encode()
+        blocked = _blocked(self.domain_files, self.domains)
+        per_host = np.array([is_blocked(host, blocked) for host in hosts.dictionary.to_pylist()] or [False])
+        known = urls.is_valid().to_numpy(zero_copy_only=False)
+        columns = {
+            "blocked_domain": per_host[hosts.indices.to_numpy()] if len(urls) else np.zeros(0, bool),
+            "strict_words": _words(urls, self.strict_word_files, "strict_word_files", False),
+            "hard_words": _words(urls, self.hard_word_files, "hard_word_files", True),
+            "soft_words": _words(urls, self.soft_word_files, "soft_word_files", True),
+        }
+        return Measured(struct({name: np.where(known, values, np.nan) for name, values in columns.items()}))
+
 
 @functools.lru_cache(maxsize=4)
 def _blocked(files: tuple[str, ...], domains: tuple[str, ...]) -> frozenset[str]:
@@ -56,19 +71,3 @@ def is_blocked(host: str, blocked: frozenset[str]) -> bool:
 def _words(urls: pa.Array, files: tuple[str, ...], key: str, whole: bool) -> np.ndarray:
     words = [w for file in files for w in read_list(file, f"curation.url.{key}")]
     return count_matches(urls, words, whole_words=whole)[:, 1]
-
-
-def measure(view: View, settings: UrlFilter) -> Measured:
-    """The metrics of every document; null without a URL."""
-    urls = view.urls
-    hosts = pc.struct_field(pc.extract_regex(pc.fill_null(urls, ""), _HOST), "host").dictionary_encode()
-    blocked = _blocked(settings.domain_files, settings.domains)
-    per_host = np.array([is_blocked(host, blocked) for host in hosts.dictionary.to_pylist()] or [False])
-    known = urls.is_valid().to_numpy(zero_copy_only=False)
-    columns = {
-        "blocked_domain": per_host[hosts.indices.to_numpy()] if len(urls) else np.zeros(0, bool),
-        "strict_words": _words(urls, settings.strict_word_files, "strict_word_files", False),
-        "hard_words": _words(urls, settings.hard_word_files, "hard_word_files", True),
-        "soft_words": _words(urls, settings.soft_word_files, "soft_word_files", True),
-    }
-    return Measured(struct({name: np.where(known, values, np.nan) for name, values in columns.items()}))

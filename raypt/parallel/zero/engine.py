@@ -1,7 +1,6 @@
 """The engine facade over DeepSpeed ZeRO."""
 
 import importlib
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,28 +12,34 @@ import torch.distributed as dist
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
+from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
+from raypt.parallel.mesh import Mesh
 from raypt.parallel.state import ShardSource, StateShard
-from raypt.parallel.zero.deepspeed_config import deepspeed_config
+from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
+from raypt.parallel.zero.load import load_deepspeed
 from raypt.parallel.zero.state import PARTITIONS, Partition
-from raypt.parallel.zero.update import divisor
+from raypt.parallel.zero.updates import FlatUpdates, ParameterUpdates, ReplicatedUpdates, Updates
 
 SKIPPED = StepResult(grad_norm=None, skipped=True)
+TRAVEL = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""By `train.zero.communication_dtype`."""
 
 
 class ZeroEngine:
     """Data parallelism with DeepSpeed's ZeRO stages 0 to 3.
 
-    Gradients are of (global loss sum) / (global valid tokens): each rank's sum is scaled by world / tokens and
-    DeepSpeed averages over ranks, so uneven valid tokens weigh as they should. The process group must exist.
+    Gradients are of (global loss sum) / (global valid tokens): each rank's sum is divided by the tokens of all and the
+    ranks' gradients are added up, so uneven valid tokens weigh as they should. The process group must exist.
     """
 
     def __init__(
         self,
         build: Callable[[], Llama],
         *,
+        mesh: Mesh,
         seed: int,
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
@@ -47,20 +52,18 @@ class ZeroEngine:
         loss_chunk_tokens: int = 2048,
         compile_blocks: bool = False,
     ) -> None:
-        import deepspeed
-
+        deepspeed = load_deepspeed(use_gpu=device.type != "cpu")
         self.device, self.stage, self.clip_norm = device, zero.stage, clip_norm
         self.z_loss, self.loss_chunk_tokens = z_loss, loss_chunk_tokens
-        self.world = dist.get_world_size()
+        self.topology = mesh.topology
         self.timing = Timing()
-        self._plain = zero.stage == 0 and precision == "fp32"
         config = deepspeed_config(
             zero,
             precision=precision,
-            clip_norm=None if self._plain else clip_norm,
+            clip_norm=clip_norm,
             micro_batch_size=micro_batch_size,
             accumulation=accumulation,
-            world=self.world,
+            world=mesh.gradient.size,
             use_gpu=device.type != "cpu",
         )
         model = _initialised(build, seed, config, device)
@@ -72,13 +75,29 @@ class ZeroEngine:
         self.module = model
         self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config)
         self.partition: Partition = PARTITIONS[zero.stage](self.engine)
+        self.updates = self._make_updates(zero, mesh, use_gpu=device.type != "cpu")
+        # DeepSpeed averages what it adds up over the ranks itself.
+        self._scale = mesh.gradient.size if zero.stage == 3 else 1
+
+    def _make_updates(self, zero: ZeroConfig, mesh: Mesh, *, use_gpu: bool) -> Updates:
+        travel = TRAVEL[zero.communication_dtype]
+        if zero.stage == 3:
+            return ParameterUpdates(self.engine)
+        if zero.stage == 0:
+            return ReplicatedUpdates(self.engine, mesh, self.clip_norm, lambda p: True, travel)
+        bucket = bucket_elements(zero, use_gpu=use_gpu)
+        return FlatUpdates(self.engine, mesh, self.clip_norm, lambda p: True, travel, bucket=bucket)
+
+    def agree(self, offer: Offer) -> Agreed:
+        """See TrainEngine."""
+        return agree_in_step(self.topology, offer, self.device)
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
         """See TrainEngine."""
         self.timing = Timing()
         with self._timed("communication"):
             tokens = round(comm.all_reduce_floats([sum(m.tokens for m in micro_batches)], self.device)[0])
-        scale = self.world / max(tokens, 1)
+        scale = self._scale / max(tokens, 1)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for i, micro in enumerate(micro_batches):
             micro = micro.to(self.device)
@@ -95,6 +114,8 @@ class ZeroEngine:
                     self.engine.step()  # counts the micro-batch; there is no update before the boundary
                 elif self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)  # reading the sums would wait here anyway
+                if last:
+                    self.updates.finish()
         with self._timed("communication"):
             comm.all_reduce(sums)
             loss_sum, z_sum = sums.tolist()
@@ -115,40 +136,24 @@ class ZeroEngine:
         for group, peak in zip(self._outer.param_groups, self._peak_lrs, strict=True):
             group["lr"] = peak * lr_scale
         with self._timed("step"):
-            return self._step_plain() if self._plain else self._step_checked()
-
-    def _step_plain(self) -> StepResult:
-        """Stage 0 in fp32: DeepSpeed neither checks nor reports the norm. The gradients are already the same on all
-        ranks, so every rank comes to the same decision.
-        """
-        grads = [p.grad for p in self.module.parameters() if p.grad is not None]
-        total = torch.nn.utils.get_total_norm(grads)
-        if not math.isfinite(norm := total.item()):
-            return self.discard()
-        if self.clip_norm is not None and type(self._outer) is torch.optim.AdamW:
-            # The fused update divides by this on its way: one pass over the gradients less.
-            self._outer.grad_scale = torch.full_like(total, divisor(norm, self.clip_norm))  # type: ignore[attr-defined]
-        elif self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.module.parameters(), self.clip_norm, total)
-        self.engine.step()
-        return StepResult(norm, skipped=False)
-
-    def _step_checked(self) -> StepResult:
-        self.engine.step()
-        if self._outer.overflow:
-            return SKIPPED
-        norm = self.engine.get_global_grad_norm()
-        return StepResult(float(norm), skipped=False)
+            norm = self.updates.step()
+        return SKIPPED if norm is None else StepResult(norm, skipped=False)
 
     def discard(self) -> StepResult:
         """See TrainEngine."""
-        self.partition.discard()
+        self.updates.discard()
         self.engine.micro_steps += 1
         return SKIPPED
 
-    def evaluating(self) -> Llama:
+    @torch.no_grad()
+    def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
-        return self.engine
+        sums = []
+        for micro in micro_batches:
+            micro = micro.to(self.device)
+            targets = micro.targets(chunk_tokens=self.loss_chunk_tokens)
+            sums.append(self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0])
+        return torch.stack(sums).tolist() if sums else []
 
     def shard(self) -> StateShard:
         """See TrainEngine."""

@@ -1,10 +1,9 @@
 """Where DeepSpeed keeps the training state at each ZeRO stage, as pieces of globally named parameters.
 
-Everything here reads or writes DeepSpeed's own buffers; it was written against version 0.19 and is the only module that
-reaches into them.
+Everything here reads or writes DeepSpeed's own buffers; it was written against version 0.19 and, with `updates`, is all
+that reaches into them.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from raypt.parallel import comm
-from raypt.parallel.state import MASTER, Piece, ShardSource, StateShard, key
+from raypt.parallel.state import MASTER, Box, Piece, Shape, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.zero.matrices import Matrices, WantsMatrices
-from raypt.parallel.zero.update import Cut, adamw, adamw_state, divisor, square_sum
 
 
 class Partition(ABC):
@@ -30,34 +27,15 @@ class Partition(ABC):
         self.optimizer = engine.optimizer
         self.inner: torch.optim.Optimizer = engine.basic_optimizer
         self.names = {id(p): name for name, p in engine.module.named_parameters()}
+        self.shapes: dict[str, Shape] = {
+            name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in engine.module.named_parameters()
+        }
         if isinstance(self.inner, WantsMatrices):
             self.inner.bind(self.matrices)
-        offloaded = getattr(self.optimizer, "cpu_offload", False)
-        if type(self.inner) is torch.optim.AdamW and self.engine.device.type == "cpu" and not offloaded:
-            self.update_in_blocks()
-
-    @abstractmethod
-    def update_in_blocks(self) -> None:
-        """Have DeepSpeed update the weights by `raypt.parallel.zero.update`."""
-
-    def _begin_update(self, norm: float) -> bool:
-        """What DeepSpeed's optimizer notes of an update; False = the gradients are not finite, and there is none."""
-        self.optimizer.overflow = not math.isfinite(norm)
-        self.optimizer._global_grad_norm = torch.tensor(norm if math.isfinite(norm) else float("inf"))
-        self.optimizer._update_scale(self.optimizer.overflow)
-        return not self.optimizer.overflow
-
-    def _cut(self, master: Tensor, at: int, grad: Tensor, low: Tensor | None) -> Cut:
-        """The elements of `master` from `at` on to which the gradient belongs."""
-        state, part = adamw_state(self.inner, master), slice(at, at + grad.numel())
-        low = None if low is None else low.view(-1)[part]
-        moments = (state[name].view(-1)[part] for name in ("exp_avg", "exp_avg_sq"))
-        return Cut(master.detach().view(-1)[part], grad.reshape(-1), low, *moments)
 
     def matrices(self) -> Matrices:
         """Collective."""
-        parameters = self.engine.module.named_parameters()
-        shapes = {name: torch.Size(getattr(p, "ds_shape", p.shape)) for name, p in parameters}
+        shapes = {name: torch.Size(shape) for name, shape in self.shapes.items()}
         return Matrices(shapes, self.buffers(), self.pieces(), self.engine.device)
 
     @abstractmethod
@@ -76,22 +54,23 @@ class Partition(ABC):
     def publish(self) -> None:
         """Bring the weights that the model computes with in line with the master weights."""
 
-    @abstractmethod
-    def discard(self) -> None:
-        """Forget the accumulated gradients."""
-
     def shard(self) -> StateShard:
-        tensors: dict[str, Tensor] = {}
+        tensors: dict[StateKey, Tensor] = {}
+        shapes: dict[str, Shape] = {}
         scalars: dict[str, float] = {}
         for pieces in self.at_hand(writing=False):
             for piece in pieces:
-                tensors[key(piece.name, MASTER, piece.start)] = self._lasting(piece.of(piece.buffer.detach()))
+                shapes[piece.name] = piece.shape
+                states = {MASTER: piece.buffer.detach()}
                 for state, value in self.inner.state.get(piece.buffer, {}).items():
                     if not torch.is_tensor(value) or value.numel() != piece.buffer.numel() or value.dim() == 0:
                         scalars[state] = float(value)
                     else:
-                        tensors[key(piece.name, state, piece.start)] = self._lasting(piece.of(value))
-        return StateShard(tensors, scalars)
+                        states[state] = value
+                for state, value in states.items():
+                    for box, view in piece.boxes(value):
+                        tensors[StateKey(piece.name, state, box)] = self._lasting(view)
+        return StateShard(tensors, shapes, scalars)
 
     def _lasting(self, view: Tensor) -> Tensor:
         """The same values after the next pieces have taken this one's place in memory."""
@@ -104,22 +83,28 @@ class Partition(ABC):
     @torch.no_grad()
     def restore(self, source: ShardSource) -> None:
         for pieces in self.at_hand(writing=True):
-            for piece in pieces:
-                self._restore(piece, source)
+            source.read([want for piece in pieces for want in self._wants(piece, source)])
         self.publish()
 
-    def _restore(self, piece: Piece, source: ShardSource) -> None:
-        piece.of(piece.buffer).copy_(source.read(piece.name, MASTER, piece.start, piece.numel))
-        states = source.states(piece.name) - {MASTER}
-        if not states:
-            return
-        held = self.inner.state[piece.buffer]
-        for name, value in source.scalars.items():
-            held[name] = torch.tensor(value, dtype=torch.float32)
-        for state in states:
-            if state not in held:
-                held[state] = torch.zeros_like(piece.buffer)
-            piece.of(held[state]).copy_(source.read(piece.name, state, piece.start, piece.numel))
+    def _wants(self, piece: Piece, source: ShardSource) -> Iterator[Want]:
+        """What the piece takes from a saved state, into this rank's buffers; an optimizer's state is made for it."""
+        targets = {MASTER: piece.buffer}
+        if states := source.states(piece.name) - {MASTER}:
+            held = self.inner.state[piece.buffer]
+            for name, value in source.scalars.items():
+                held[name] = torch.tensor(value, dtype=torch.float32)
+            for state in states:
+                if state not in held:
+                    held[state] = torch.zeros_like(piece.buffer)
+                targets[state] = held[state]
+        for state, target in targets.items():
+            for box, view in piece.boxes(target):
+                yield Want(StateKey(piece.name, state, box), view)
+
+    def _piece(self, name: str, start: int, numel: int, buffer: Tensor, offset: int) -> Piece:
+        """A run of the whole parameter: no mesh cuts it."""
+        shape = self.shapes[name]
+        return Piece(name, shape, Box.whole(shape), start, numel, buffer, offset)
 
 
 class Replicated(Partition):
@@ -133,25 +118,6 @@ class Replicated(Partition):
             self.inner.state.clear()
             for low, high in self._copies():
                 high.data.copy_(low.data)
-
-    def update_in_blocks(self) -> None:
-        if self.engine.dp_world_size == 1:
-            self.engine.enable_backward_allreduce = False  # there is nobody to add up with
-        if self.optimizer is not self.inner:
-            self.optimizer.step = self._step
-
-    @torch.no_grad()
-    def _step(self) -> None:
-        outer = self.optimizer
-        norm = square_sum(low.grad for low, _ in self._copies() if low.grad is not None) ** 0.5
-        if not self._begin_update(norm):
-            return
-        scale = divisor(norm, outer.clip_grad or None)
-        for group, lows, highs in zip(self.inner.param_groups, outer.fp16_groups, outer.fp32_groups, strict=True):
-            for low, high in zip(lows, highs, strict=True):
-                if low.grad is not None:
-                    step = adamw_state(self.inner, high)["step"].add_(1)
-                    adamw(group, step, [self._cut(high, 0, low.grad, low.data)], scale)
 
     def _copies(self) -> list[tuple[Tensor, Tensor]]:
         """bf16: (weight computed with, fp32 master), in the optimizer's group order."""
@@ -168,7 +134,8 @@ class Replicated(Partition):
             masters = [by_id[id(p)] for p in masters]
         parameters = self.engine.module.named_parameters()
         return [
-            Piece(name, 0, master.numel(), master, 0) for (name, _), master in zip(parameters, masters, strict=True)
+            self._piece(name, 0, master.numel(), master, 0)
+            for (name, _), master in zip(parameters, masters, strict=True)
         ]
 
     def owned(self) -> list[Piece]:
@@ -181,47 +148,9 @@ class Replicated(Partition):
         for low, high in self._copies():
             low.data.copy_(high.data)
 
-    def discard(self) -> None:
-        self.engine.zero_grad()
-
 
 class FlatPartition(Partition):
     """Stages 1 and 2: all parameters of a group in one flat buffer, cut evenly over the ranks."""
-
-    def update_in_blocks(self) -> None:
-        self.optimizer.step = self._step
-
-    @torch.no_grad()
-    def _step(self) -> None:
-        """What DeepSpeed's own step does where there is neither offloading nor loss scaling nor experts."""
-        from deepspeed.runtime.utils import all_gather_dp_groups
-
-        outer, rank = self.optimizer, dist.get_rank()
-        outer.micro_step_id = -1
-        grads: list[list[Tensor]] = [outer.averaged_gradients[i] for i in range(len(outer.bit16_groups))]
-        square = torch.tensor(square_sum(grad for of_group in grads for grad in of_group), dtype=torch.float64)
-        comm.all_reduce(square)
-        if not self._begin_update(norm := float(square) ** 0.5):
-            self.discard()
-            return
-        scale = divisor(norm, outer.clip_grad or None)
-        for i, (group, of_group) in enumerate(zip(self.inner.param_groups, grads, strict=True)):
-            master, low = outer.single_partition_of_fp32_groups[i], outer.parallel_partitioned_bit16_groups[i][rank]
-            step, at = adamw_state(self.inner, master)["step"].add_(1), 0
-            for grad in of_group:
-                adamw(group, step, [self._cut(master, at, grad, low.data)], scale)
-                at += grad.numel()
-            assert at == master.numel(), "DeepSpeed pads the gradients to the length of the cut"
-            outer.averaged_gradients[i] = outer.all_grad_tensors[i] = None
-        outer.zero_grad(set_to_none=True)
-        outer._lazy_init_hp_params_optimizer_state()
-        all_gather_dp_groups(
-            groups_flat=outer.bit16_groups_flat,
-            partitioned_param_groups=outer.parallel_partitioned_bit16_groups,
-            dp_process_group=outer.real_dp_process_group,
-            start_alignment_factor=outer.nccl_start_alignment_factor,
-            allgather_bucket_size=outer.allgather_bucket_size,
-        )
 
     def buffers(self) -> list[Tensor]:
         return list(self.optimizer.single_partition_of_fp32_groups)
@@ -234,21 +163,11 @@ class FlatPartition(Partition):
                 continue
             here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
             buffer = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-            out.append(Piece(self.names[id(parameter)], there.start, here.numel, buffer, here.start))
+            out.append(self._piece(self.names[id(parameter)], there.start, here.numel, buffer, here.start))
         return out
 
     def publish(self) -> None:
         self.optimizer.update_lp_params()
-
-    def discard(self) -> None:
-        self.optimizer.micro_step_id = -1
-        self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer._release_preflattened_grad_buffers()
-        if self.optimizer.cpu_offload:
-            self.optimizer.reset_cpu_buffers()
-        for group in self.optimizer.averaged_gradients:
-            self.optimizer.averaged_gradients[group] = None
-            self.optimizer.all_grad_tensors[group] = None
 
 
 class ParameterPartition(Partition):
@@ -277,9 +196,6 @@ class ParameterPartition(Partition):
             elif swapped:
                 outer._release_swap_buffers(i)
 
-    def update_in_blocks(self) -> None:
-        pass
-
     def buffers(self) -> list[Tensor]:
         return list(self.optimizer.fp32_partitioned_groups_flat)
 
@@ -292,16 +208,11 @@ class ParameterPartition(Partition):
             held = min(numel, parameter.ds_numel - start)
             if held > 0:
                 buffer = self.optimizer.fp32_partitioned_groups_flat[group]
-                out.append(Piece(self.names[id(parameter)], start, held, buffer, offset))
+                out.append(self._piece(self.names[id(parameter)], start, held, buffer, offset))
         return out
 
     def publish(self) -> None:
         self.optimizer.checkpoint_event_epilogue()
-
-    def discard(self) -> None:
-        self.optimizer._pre_step()
-        self.optimizer._partition_all_parameters()
-        self.optimizer._overflow_clean_up(self.optimizer.loss_scale)
 
 
 PARTITIONS: dict[int, type[Partition]] = {0: Replicated, 1: FlatPartition, 2: FlatPartition, 3: ParameterPartition}

@@ -32,13 +32,16 @@ class Cut:
 
 def square_sum(grads: Iterable[Tensor]) -> float:
     """Sum of squares, each block's in float32; not finite if a gradient is not."""
-    total = 0.0
-    buffer = torch.empty(BLOCK)
+    sums: list[Tensor] = []
+    buffer: Tensor | None = None
     for grad in grads:
-        for block in grad.reshape(-1).split(BLOCK):
+        size = BLOCK if grad.device.type == "cpu" else 64 * BLOCK
+        if buffer is None:
+            buffer = torch.empty(size, dtype=torch.float32, device=grad.device)
+        for block in grad.reshape(-1).split(size):
             # sum() adds up pairwise; a dot product or a norm of so many float32 terms is off by some 1e-6.
-            total += float(buffer[: block.numel()].copy_(block).square_().sum())
-    return total
+            sums.append(buffer[: block.numel()].copy_(block).square_().sum())
+    return float(torch.stack(sums).sum(dtype=torch.float64)) if sums else 0.0
 
 
 def divisor(norm: float, clip_norm: float | None) -> float:

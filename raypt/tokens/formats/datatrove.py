@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raypt import storage
+from raypt.artefact import Output
 from raypt.tokens.formats.documents import Documents
 
 
@@ -16,15 +16,15 @@ def check(vocab_size: int) -> None:
     """Every vocabulary fits."""
 
 
-def write(out_uri: str, name: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
+def write(output: Output, at: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
     kind = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-    uri, tokens = storage.join(out_uri, f"{name}.ds"), int(documents.ids.size)
-    with storage.atomic_write(uri) as f:
+    tokens = int(documents.ids.size)
+    with output.open(f"{at}.ds") as f:
         f.write(np.ascontiguousarray(documents.ids, kind).data)
-    storage.write_bytes(f"{uri}.index", documents.offsets[1:].astype("<u8").tobytes())
-    storage.write_bytes(f"{uri}.metadata", f"raypt|{kind.itemsize}\n{tokens}\n{tokens:,} T".encode())
-    return [{"file": f"{name}.ds", "documents": len(documents), "tokens": tokens}]
+    output.write_bytes(f"{at}.ds.index", documents.offsets[1:].astype("<u8").tobytes())
+    output.write_bytes(f"{at}.ds.metadata", f"raypt|{kind.itemsize}\n{tokens}\n{tokens:,} T".encode())
+    return []
 
 
-def finish(out_uri: str, entries: list[dict[str, Any]]) -> None:
+def finish(output: Output, at: str, entries: list[dict[str, Any]], parts: list[str]) -> None:
     """Nothing: a folder of .ds files is a data set."""

@@ -5,11 +5,12 @@ litdata/streaming/writer.py, little-endian: u32 items, u32[items + 1] offsets in
 lists the chunks.
 """
 
+import posixpath
 from typing import Any
 
 import numpy as np
 
-from raypt import storage
+from raypt.artefact import Output
 from raypt.tokens.formats.documents import Documents
 
 CHUNK_TOKENS = 1 << 26
@@ -31,8 +32,8 @@ def check(vocab_size: int) -> None:
     """Every vocabulary fits."""
 
 
-def write(out_uri: str, name: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
-    """Write chunk-`name`-0.bin, ...; an entry of index.json for each."""
+def write(output: Output, at: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
+    """Write `at`-0.bin, ...; an entry of index.json for each."""
     entries: list[dict[str, Any]] = []
     first = 0
     while first < len(documents):
@@ -42,14 +43,21 @@ def write(out_uri: str, name: str, documents: Documents, vocab_size: int, length
         header = 4 * (1 + last - first + 1)
         offsets = header + 4 * (documents.offsets[first : last + 1] - documents.offsets[first])
         data = (last - first).to_bytes(4, "little") + offsets.astype("<u4").tobytes() + ids.tobytes()
-        file = f"chunk-{name}-{len(entries)}.bin"
-        storage.write_bytes(storage.join(out_uri, file), data)
-        entries.append({"chunk_bytes": len(data), "chunk_size": last - first, "dim": int(ids.size), "filename": file})
+        path = f"{at}-{len(entries)}.bin"
+        output.write_bytes(path, data)
+        entries.append(
+            {
+                "chunk_bytes": len(data),
+                "chunk_size": last - first,
+                "dim": int(ids.size),
+                "filename": posixpath.basename(path),
+            }
+        )
         first = last
     return entries
 
 
-def finish(out_uri: str, entries: list[dict[str, Any]]) -> None:
+def finish(output: Output, at: str, entries: list[dict[str, Any]], parts: list[str]) -> None:
     """`index.json`, which makes the chunks one data set."""
     index = {"chunks": entries, "config": _CONFIG, "updated_at": "0"}
-    storage.write_json(storage.join(out_uri, "index.json"), index)
+    output.write_json(f"{at}/index.json", index)

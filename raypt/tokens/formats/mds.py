@@ -8,12 +8,13 @@ streaming/base/format/mds (version 2), little-endian:
 """
 
 import json
+import posixpath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from raypt import storage
+from raypt.artefact import Output
 from raypt.tokens.formats.documents import Documents
 
 SIZE_LIMIT = 1 << 26
@@ -35,17 +36,17 @@ def check(vocab_size: int) -> None:
     """Every vocabulary fits."""
 
 
-def write(out_uri: str, name: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
-    """Write `name`.0000.mds, ...; an entry of index.json for each."""
+def write(output: Output, at: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
+    """Write `at`.0000.mds, ...; an entry of index.json for each."""
     ids = documents.ids.astype("<i4")
     samples = [_encode(ids[at : at + length]) for at in range(0, ids.size, length)]
     a_shard = max(1, SIZE_LIMIT // (len(samples[0]) + 4)) if samples else 1
     entries = []
     for i, first in enumerate(range(0, len(samples), a_shard)):
         chosen = samples[first : first + a_shard]
-        file, data = f"{name}.{i:04d}.mds", _shard(chosen)
-        storage.write_bytes(storage.join(out_uri, file), data)
-        raw = {"basename": file, "bytes": len(data), "hashes": {}}
+        path, data = f"{at}.{i:04d}.mds", _shard(chosen)
+        output.write_bytes(path, data)
+        raw = {"basename": posixpath.basename(path), "bytes": len(data), "hashes": {}}
         entries.append({**_COLUMNS, "raw_data": raw, "samples": len(chosen), "zip_data": None})
     return entries
 
@@ -63,6 +64,6 @@ def _shard(samples: list[bytes]) -> bytes:
     return len(samples).to_bytes(4, "little") + offsets.astype("<u4").tobytes() + config + b"".join(samples)
 
 
-def finish(out_uri: str, entries: list[dict[str, Any]]) -> None:
+def finish(output: Output, at: str, entries: list[dict[str, Any]], parts: list[str]) -> None:
     """`index.json`, which makes the shards one data set."""
-    storage.write_json(storage.join(out_uri, "index.json"), {"version": 2, "shards": entries})
+    output.write_json(f"{at}/index.json", {"version": 2, "shards": entries})

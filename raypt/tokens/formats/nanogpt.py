@@ -1,6 +1,7 @@
 """nanoGPT's `train.bin` and `val.bin`: the tokens of all documents one after another, uint16, no header.
 
-One file a split, as its train.py maps it: for corpora that one machine trains on.
+One file a split, as its train.py maps it: for corpora that one machine trains on. The parts that it is joined from stay
+beside it, in a directory of the split's name.
 """
 
 import shutil
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raypt import storage
+from raypt.artefact import Output
 from raypt.errors import UserError
 from raypt.tokens.formats.documents import Documents
 
@@ -24,20 +26,17 @@ def check(vocab_size: int) -> None:
         )
 
 
-def write(out_uri: str, name: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
-    with storage.atomic_write(storage.join(out_uri, f"{name}.part")) as f:
+def write(output: Output, at: str, documents: Documents, vocab_size: int, length: int) -> list[dict[str, Any]]:
+    """Write `at`.bin, a part of the one file."""
+    with output.open(f"{at}.bin") as f:
         f.write(np.ascontiguousarray(documents.ids, "<u2").data)
-    return [{"file": f"{name}.part", "documents": len(documents), "tokens": int(documents.ids.size)}]
+    return []
 
 
-def finish(out_uri: str, entries: list[dict[str, Any]]) -> None:
+def finish(output: Output, at: str, entries: list[dict[str, Any]], parts: list[str]) -> None:
     """Join the parts into the one file of the split, which the directory's name tells."""
-    parts = [storage.join(out_uri, entry["file"]) for entry in entries]
-    whole = storage.join(out_uri, NAMES[out_uri.rstrip("/").rsplit("/", 1)[-1]])
-    if not storage.exists(whole):  # else an earlier attempt got so far
-        with storage.atomic_write(whole) as out:
-            for part in parts:
-                with storage.open_read(part) as f:
-                    shutil.copyfileobj(f, out, 16 << 20)
-    for part in parts:
-        storage.remove(part)
+    root, split = at.rsplit("/", 1)
+    with output.open(f"{root}/{NAMES[split]}") as out:
+        for part in parts:
+            with storage.open_read(storage.join(output.root, f"{part}.bin")) as f:
+                shutil.copyfileobj(f, out, 16 << 20)

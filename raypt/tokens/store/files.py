@@ -14,7 +14,7 @@
 
 A section is a run of rows of one (source, lang). The last three arrays are verified when a shard is opened, each row
 when it is read: a damaged file names itself before anything is trained on it. Beside it, `shard-00000.json` is the
-shard's ledger, written last: a shard with a ledger is whole.
+shard's card, written last: a shard with a card is whole.
 """
 
 import json
@@ -23,13 +23,14 @@ import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from raypt import storage
+from raypt.artefact import Collection, read_card
 from raypt.errors import UserError
 from raypt.tokens.store.packing import Packed, segments_of
 
@@ -50,12 +51,17 @@ class Section:
     rows: int
 
 
+def shard_name(shard: int) -> str:
+    return f"shard-{shard:05d}.tok"
+
+
 def shard_uri(store_uri: str, shard: int) -> str:
-    return storage.join(store_uri, f"shard-{shard:05d}.tok")
+    return storage.join(store_uri, shard_name(shard))
 
 
-def ledger_uri(store_uri: str, shard: int) -> str:
-    return storage.join(store_uri, f"shard-{shard:05d}.json")
+def collection(store_uri: str) -> Collection:
+    """The shards of a store: each has a card beside it, and all together an index."""
+    return Collection(store_uri, "", "shard-")
 
 
 def wanted_uri(store_uri: str, shard: int | None = None) -> str:
@@ -65,7 +71,7 @@ def wanted_uri(store_uri: str, shard: int | None = None) -> str:
 
 
 def write_shard(
-    uri: str, sections: list[tuple[str, str | None, Packed]], *, width: int, **identity: Any
+    f: IO[bytes], sections: list[tuple[str, str | None, Packed]], *, width: int, **identity: Any
 ) -> list[Section]:
     """Write one shard file of packed sections (source, lang, samples); `identity` goes into its header."""
     dtype = sections[0][2].tokens.dtype if sections else np.dtype(np.uint16)
@@ -110,15 +116,14 @@ def write_shard(
     }
     text = json.dumps(header, ensure_ascii=False, sort_keys=True).encode()
     text += b" " * (-(_PREFIX.size + len(text)) % _ALIGN)
-    with storage.atomic_write(uri) as f:
-        f.write(_PREFIX.pack(MAGIC, VERSION, len(text), xxhash.xxh3_64_intdigest(text)) + text)
-        written = 0
-        for name in arrays:
-            f.write(b"\0" * (arrays[name]["offset"] - written))
-            parts = [p.tokens for p in packed] if name == "tokens" else [index[name]]
-            for part in parts:
-                f.write(np.ascontiguousarray(part, arrays[name]["dtype"]).data)
-            written = arrays[name]["offset"] + sum(p.nbytes for p in parts)
+    f.write(_PREFIX.pack(MAGIC, VERSION, len(text), xxhash.xxh3_64_intdigest(text)) + text)
+    written = 0
+    for name in arrays:
+        f.write(b"\0" * (arrays[name]["offset"] - written))
+        parts = [p.tokens for p in packed] if name == "tokens" else [index[name]]
+        for part in parts:
+            f.write(np.ascontiguousarray(part, arrays[name]["dtype"]).data)
+        written = arrays[name]["offset"] + sum(p.nbytes for p in parts)
     return placed
 
 
@@ -129,7 +134,9 @@ class StoreShard:
         self.uri = uri
         self._copy: Any = None
         if not storage.exists(uri):
-            raise UserError(f"{uri}: the token-store shard is missing; delete its .json ledger to have it made again")
+            raise UserError(
+                f"{uri}: the token-store shard is missing; start the run again, or delete the card beside it (.json)"
+            )
         path = storage.filesystem(uri)[1]
         if not storage.is_local(uri):
             self._copy = tempfile.NamedTemporaryFile(prefix="raypt-shard-")  # noqa: SIM115 (lives as long as the shard)
@@ -176,9 +183,7 @@ class StoreShard:
         self._checksums = index["row_checksums"]
 
     def _damaged(self, why: str) -> UserError:
-        return UserError(
-            f"{self.uri}: damaged token-store shard: {why}; delete it and its .json ledger to make it again"
-        )
+        return UserError(f"{self.uri}: damaged token-store shard: {why}; delete it to have it made again")
 
     def first_row(self, source: str, lang: str | None = None) -> int:
         for s in self.sections:
@@ -207,13 +212,16 @@ class TokenStore:
         self._open: OrderedDict[int, StoreShard] = OrderedDict()
 
     def shards(self) -> list[int]:
-        """Indexes of the shards that are whole (have a ledger)."""
+        """Indexes of the shards that are whole (have a card)."""
         names = storage.listdir(self.uri)
         return sorted(int(n[6:-5]) for n in names if n.startswith("shard-") and n.endswith(".json"))
 
-    def ledger(self, shard: int) -> dict[str, Any]:
-        """The ledger of one shard, as JSON (see `raypt.tokens.store.shards.TokenAccount`)."""
-        return dict(storage.read_json(ledger_uri(self.uri, shard)))
+    def account(self, shard: int) -> dict[str, Any]:
+        """The account of one shard, as JSON (see `raypt.tokens.store.shards.TokenAccount`)."""
+        card = read_card(collection(self.uri).card_uri(shard))
+        if card is None:
+            raise UserError(f"{collection(self.uri).card_uri(shard)}: the token store has no such shard")
+        return dict(card.account)
 
     def shard(self, index: int) -> StoreShard:
         if index not in self._open:

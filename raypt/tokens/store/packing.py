@@ -31,7 +31,7 @@ class Packed:
 
     @property
     def rows(self) -> int:
-        return self.tokens.shape[0]
+        return len(self.tokens)
 
 
 @kernel

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
-from raypt.errors import UserError
+from raypt.artefact import Card, Identity, Output, make
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
 from raypt.tokens.parts import column, is_heldout, read_batches
 from raypt.tokens.store import files as store
@@ -22,6 +22,8 @@ from raypt.tokens.store.packing import Packed, pack
 from raypt.tokens.tokenizer.tokenizer import BYTE, UNKNOWN, Tokenizer
 
 HELDOUT = "heldout"
+FORMAT = 1
+"""Raise it when the same text and settings give other samples."""
 
 
 @dataclass
@@ -53,8 +55,6 @@ class TokenAccount:
     seconds: float = 0.0
     """Wall time of making the shard."""
     sections: list[dict[str, Any]] = field(default_factory=list)
-    identity: dict[str, str] = field(default_factory=dict)
-    """What made the shard: tokenizer, packing, held-out rule, content of the curated part."""
 
     def check(self) -> None:
         assert self.text_tokens + self.document_tokens == self.packed_tokens + sum(self.dropped_tokens.values()), self
@@ -74,6 +74,22 @@ def packing_identity(packing: PackingConfig) -> str:
 
 def heldout_identity(heldout: HeldoutConfig, seed: int) -> str:
     return f"fraction={heldout.fraction} seed={seed}" if heldout.fraction else "none"
+
+
+def store_identity(tokenizer: Tokenizer, config: TokensConfig, seed: int) -> dict[str, str]:
+    """What all shards of a store are made with."""
+    return {
+        "tokenizer": tokenizer.fingerprint,
+        "packing": packing_identity(config.packing),
+        "heldout": heldout_identity(config.heldout, seed),
+    }
+
+
+def shard_identity(made_of: Mapping[str, str], content: str) -> Identity:
+    """Of the store shard of one curated part: `made_of` names tokenizer, packing and held-out rule, `content` the hash
+    of the part's documents.
+    """
+    return Identity("tokens", FORMAT, {"curated": content}, made_of)
 
 
 TOKEN_COUNTS = ("text", "unknown", "byte_fallback")
@@ -174,41 +190,34 @@ def make_shard(
     *,
     heldout: bool,
     read: Reader | None = None,
-) -> TokenAccount:
-    """Make a store shard under `root` of a curated part, or of what `read` finds at `curated_uri`."""
-    identity = {
-        "tokenizer": tokenizer.fingerprint,
-        "packing": packing_identity(config.packing),
-        "heldout": heldout_identity(config.heldout, seed),
-        "content": content,
-    }
-    done = store.ledger_uri(root, shard)
-    if storage.exists(done):
-        ledger = TokenAccount.from_json(storage.read_json(done))
-        differing = [k for k in identity if ledger.identity.get(k) != identity[k]]
-        if differing:
-            raise UserError(
-                f"{done}: the shard was made with another {', '.join(differing)} ("
-                + "; ".join(f"{k}: {ledger.identity.get(k)} there, {identity[k]} now" for k in differing)
-                + "); use another store directory or delete this one"
-            )
-        return ledger
-    began = time.monotonic()
-    ledger = TokenAccount(shard, identity=identity)
-    by_key = (read or _tokenize)(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=ledger)
-    keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
-    packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
-    width = config.packing.sequence_length + 1
-    placed = store.write_shard(store.shard_uri(root, shard), packed, width=width, **identity)
-    ledger.sections = [vars(s) for s in placed]
-    ledger.samples = sum(p.rows for _, _, p in packed)
-    ledger.padding = sum(p.padding for _, _, p in packed)
-    ledger.split_documents = sum(p.split_documents for _, _, p in packed)
-    ledger.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
-    ledger.check()
-    ledger.seconds = round(time.monotonic() - began, 4)
-    storage.write_json(done, ledger.to_json())
-    return ledger
+) -> Card:
+    """Make the store shard of a curated part, or of what `read` finds at `curated_uri`, under `root` (see
+    `tokenize_shard`); its card, whose account is a TokenAccount.
+    """
+    made_of = store_identity(tokenizer, config, seed)
+    identity = shard_identity(made_of, content)
+
+    def maker(output: Output) -> dict[str, Any]:
+        began = time.monotonic()
+        account = TokenAccount(shard)
+        by_key = (read or _tokenize)(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
+        keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
+        packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
+        width = config.packing.sequence_length + 1
+        with output.open(store.shard_name(shard)) as f:
+            placed = store.write_shard(f, packed, width=width, **made_of, content=content)
+        account.sections = [vars(s) for s in placed]
+        account.samples = sum(p.rows for _, _, p in packed)
+        account.padding = sum(p.padding for _, _, p in packed)
+        account.split_documents = sum(p.split_documents for _, _, p in packed)
+        account.packed_tokens = sum(int(p.lengths.sum()) for _, _, p in packed)
+        account.check()
+        account.seconds = round(time.monotonic() - began, 4)
+        return account.to_json()
+
+    card_uri = store.collection(root).card_uri(shard)
+    refuse = "use another store directory, or delete this one"
+    return make(identity, root, card_uri.removeprefix(f"{root.rstrip('/')}/"), maker, refuse=refuse)
 
 
 def tokenize_shard(
@@ -222,10 +231,11 @@ def tokenize_shard(
 ) -> TokenAccount:
     """Tokenize and pack the training documents of a curated part into store shard `shard_index`.
 
-    Does nothing if the shard is there already. `content` is the part's hash, kept in the ledger. Raises UserError if
+    Does nothing if the shard is there already. `content` is the part's hash, kept in the card. Raises UserError if
     the shard there was made by other settings.
     """
-    return make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    card = make_shard(curated_uri, shard_index, tokenizer, config, store_uri, seed, content, heldout=False)
+    return TokenAccount.from_json(card.account)
 
 
 def tokenize_heldout(
@@ -239,4 +249,5 @@ def tokenize_heldout(
 ) -> TokenAccount:
     """The same for the held-out documents, into the store `<store_uri>/heldout`, one section a (source, lang)."""
     root = storage.join(store_uri, HELDOUT)
-    return make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    card = make_shard(curated_uri, shard_index, tokenizer, config, root, seed, content, heldout=True)
+    return TokenAccount.from_json(card.account)

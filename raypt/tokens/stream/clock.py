@@ -13,6 +13,7 @@ tokenization is still going on and gives the same order as afterwards.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -196,6 +197,13 @@ class SampleClock:
             mask = source == k
             epoch[mask], shard[mask], row[mask] = self.orders[k].locate(ordinal[mask])
         return Samples(first + np.arange(n, dtype=np.int64), source, epoch, shard, row)
+
+    def bookmark(self, at: int) -> dict[str, Any]:
+        """What lets another clock of the same stream go on from sample `at` at once (see Mixture.bookmark)."""
+        return self._mixture.bookmark(at)
+
+    def resume(self, bookmark: dict[str, Any]) -> None:
+        self._mixture.resume(bookmark)
 
     def counts(self, at: int) -> list[int]:
         """Samples of each source among the first `at` of the stream."""

@@ -24,10 +24,11 @@ from ray.data._internal.delegating_block_builder import DelegatingBlockBuilder
 from ray.data._internal.execution.interfaces import ExecutionResources
 
 from raypt.tokens.stream.blocks import Layout
+from raypt.tokens.stream.bookmark import set_bookmark
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.fetch import Fetcher, empty_block
 from raypt.tokens.stream.label import Label
-from raypt.tokens.stream.reader import Batch
+from raypt.tokens.stream.reader import Batch, StoreRows
 from raypt.tokens.stream.spec import StreamSpec, check_fingerprint
 from raypt.tokens.stream.waits import Waits
 
@@ -73,7 +74,8 @@ def describe(spec: StreamSpec, start: int) -> Dataset:
         tables = [pa.table({name: pa.array([], pa.int64()) for name in ("start", "first", "end")})]
     # Not from_arrow: that runs a task of a whole CPU a table, which a small cluster whose last stream has not quite
     # gone (the workers were just killed) may never have.
-    return ray.data.from_blocks(tables)
+    dataset: Dataset = ray.data.from_blocks(tables)
+    return dataset
 
 
 def with_blocks(descriptions: Dataset, spec: StreamSpec, ranks: int) -> Dataset:
@@ -112,6 +114,8 @@ def make_train_dataset(spec: StreamSpec, cursor: Callable[[], Cursor | None]) ->
         if at is None:
             return describe(spec, 0)
         check_fingerprint(at.fingerprint, spec.fingerprint)
+        rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
+        set_bookmark(spec, spec.clock(rows), at.next_sample)
         return describe(spec, at.next_sample)
 
     return factory

@@ -9,6 +9,7 @@ import bisect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -196,6 +197,22 @@ class Mixture:
     def counts(self, at: int) -> list[int]:
         """Samples of each source among the first `at` of the stream (all that there are, if it ends before)."""
         return [int(n) for n in self._before(at).counts]
+
+    def bookmark(self, at: int) -> dict[str, Any]:
+        """What `resume` needs to draw on from sample `at` without drawing all that came before it; JSON."""
+        state = self._before(at)
+        left = [[first, counts.tolist(), sorted(ended)] for first, counts, _, ended in self._segments[1:]]
+        here = {"first": state.first, "counts": state.counts.tolist(), "segment": state.segment}
+        return {**here, "left": left, "caps": self._caps.tolist()}
+
+    def resume(self, bookmark: dict[str, Any]) -> None:
+        """Take over what another Mixture of the same phases knew; draws from before the bookmark begin at 0 again."""
+        phases = self._segments[0][2]
+        for first, counts, ended in bookmark["left"][len(self._segments) - 1 :]:
+            self._push_segment(first, np.array(counts, np.int64), phases, frozenset(ended))
+        self._caps = np.array(bookmark["caps"], np.int64)
+        state = _State(bookmark["first"], np.array(bookmark["counts"], np.int64), bookmark["segment"])
+        self._snapshots = [s for s in self._snapshots if s.first < state.first] + [state]
 
     def _before(self, first: int) -> _State:
         """The stream just before sample `first`, or at its end if that comes earlier."""

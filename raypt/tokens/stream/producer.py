@@ -4,22 +4,25 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raypt import storage
+from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.store.files import wanted_uri
-from raypt.tokens.store.shards import TokenAccount, tokenize_heldout, tokenize_shard
+from raypt.tokens.store.files import collection, wanted_uri
+from raypt.tokens.store.shards import HELDOUT, Reader, TokenAccount, make_shard, shard_identity, store_identity
 from raypt.tokens.stream.metrics import StreamMetrics
-from raypt.tokens.stream.reader import FAILURE_FILE, INDEX_FILE
+from raypt.tokens.stream.reader import FAILURE_FILE
 from raypt.tokens.stream.spec import StorePlan, StreamSpec
 from raypt.tokens.tokenizer.tokenizer import load_tokenizer
 
 log = logging.getLogger("raypt")
 
-_POLL_S = 0.5
+POLL_S = 0.5
+REMOTE_POLL_S = 5.0
+"""Between two looks at what the readers want: a listing, which an object store charges for."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +37,70 @@ class _Task:
     seed: int
 
     heldout: bool = False
+    read: Reader | None = None
 
-    def __call__(self, shard: int) -> TokenAccount:
+    def __call__(self, shard: int) -> Card:
         tokenizer = load_tokenizer(self.tokenizer_uri)
-        work = tokenize_heldout if self.heldout else tokenize_shard
-        ledger = work(
-            self.part_uris[shard], shard, tokenizer, self.config, self.store_uri, self.seed, self.contents[shard]
+        root = storage.join(self.store_uri, HELDOUT) if self.heldout else self.store_uri
+        part, content = self.part_uris[shard], self.contents[shard]
+        card = make_shard(
+            part, shard, tokenizer, self.config, root, self.seed, content, heldout=self.heldout, read=self.read
         )
-        StreamMetrics().add(shards_tokenized=1, tokens_made=ledger.packed_tokens)
-        return ledger
+        StreamMetrics().add(shards_tokenized=1, tokens_made=card.account["packed_tokens"])
+        return card
 
 
-def _task(plan: StorePlan, config: TokensConfig, tokenizer_uri: str, *, heldout: bool = False) -> _Task:
-    contents = tuple(p.content for p in plan.parts)
-    return _Task(plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout)
+class StoreWork:
+    """The shards of a store (or of its held-out store): which are whole, and the task that makes the others.
+
+    `read` finds documents at the parts' URIs that are no curated parts.
+    """
+
+    def __init__(
+        self,
+        plan: StorePlan,
+        config: TokensConfig,
+        tokenizer_uri: str,
+        *,
+        heldout: bool = False,
+        verify: Verify = "sizes",
+        read: Reader | None = None,
+    ) -> None:
+        contents = tuple(p.content for p in plan.parts)
+        self.config, self.heldout = config, heldout
+        self.root = storage.join(plan.uri, HELDOUT) if heldout else plan.uri
+        self.task = _Task(plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read)
+        made_of = store_identity(load_tokenizer(tokenizer_uri), config, plan.seed)
+        identities = [shard_identity(made_of, content) for content in contents]
+        cards = collection(self.root).survey(identities, verify)
+        self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
+        self.shards = len(cards)
+
+    def make(self, shards: Sequence[int], name: str, max_in_flight: int | None = None) -> None:
+        """Make those of `shards` that are not there."""
+        todo = [shard for shard in shards if shard not in self.cards]
+        stream = self.config.stream
+        cpus, labels = stream.tokenizer_cpus, stream.labels
+        made = run_tasks(self.task, todo, name=name, num_cpus=cpus, labels=labels, max_in_flight=max_in_flight)
+        self.cards |= dict(zip(todo, made, strict=True))
+
+    def finish(self) -> list[TokenAccount]:
+        """Keep the cards of all shards in one file; the accounts, in shard order."""
+        cards = [self.cards[shard] for shard in range(self.shards)]
+        collection(self.root).finish(cards)
+        return [TokenAccount.from_json(card.account) for card in cards]
 
 
-def tokenize_heldout_parts(plan: StorePlan, config: TokensConfig, tokenizer_uri: str) -> list[TokenAccount]:
-    """Make the held-out store, `<store>/heldout`; the ledgers in shard order.
+def tokenize_heldout_parts(
+    plan: StorePlan, config: TokensConfig, tokenizer_uri: str, verify: Verify = "sizes"
+) -> list[TokenAccount]:
+    """Make the held-out store, `<store>/heldout`; the accounts in shard order.
 
     It comes before training, so that every evaluation of a run sees the same documents.
     """
-    task = _task(plan, config, tokenizer_uri, heldout=True)
-    shards = range(len(plan.parts))
-    stream = config.stream
-    name = "tokenize held-out documents"
-    return run_tasks(task, shards, name=name, num_cpus=stream.tokenizer_cpus, labels=stream.labels)
+    work = StoreWork(plan, config, tokenizer_uri, heldout=True, verify=verify)
+    work.make(range(work.shards), "tokenize held-out documents")
+    return work.finish()
 
 
 def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
@@ -69,7 +110,8 @@ def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
         return list(every)
     sizes = {(i, source): n for i, part in enumerate(plan.parts) for source, n in part.bytes.items()}
     needed = spec.clock(lambda shard, source: 0).shard_schedule(sizes)
-    return needed + [i for i in every if i not in set(needed)]
+    rest = set(every).difference(needed)
+    return needed + sorted(rest)
 
 
 def _limit(plan: StorePlan, config: TokensConfig, order: list[int], unpaced: threading.Event) -> int:
@@ -78,7 +120,8 @@ def _limit(plan: StorePlan, config: TokensConfig, order: list[int], unpaced: thr
     if ahead is None or unpaced.is_set():
         return len(order)
     place = {shard: i for i, shard in enumerate(order)}
-    reached = max((place[int(name)] for name in storage.listdir(wanted_uri(plan.uri))), default=-1)
+    # A shard that was there already is wanted too, but nothing is to be made before it.
+    reached = max((place.get(int(name), -1) for name in storage.listdir(wanted_uri(plan.uri))), default=-1)
     return min(len(order), reached + 1 + ahead)
 
 
@@ -89,8 +132,9 @@ def tokenize_parts(
     spec: StreamSpec | None = None,
     max_in_flight: int | None = None,
     unpaced: threading.Event | None = None,
+    work: StoreWork | None = None,
 ) -> list[TokenAccount]:
-    """Tokenize every part that is not in the store yet; the ledgers in shard order. Blocks until all are done.
+    """Tokenize every part that is not in the store yet; the accounts in shard order. Blocks until all are done.
 
     With `unpaced`, goes `config.stream.ahead_shards` beyond the furthest shard that readers have asked for, and waits
     there until they come closer or the event is set. A failure is left in the store for its readers before it is
@@ -98,30 +142,22 @@ def tokenize_parts(
     """
     failure = storage.join(plan.uri, FAILURE_FILE)
     storage.remove(failure)
-    order = shard_schedule(plan, spec)
-    task = _task(plan, config, tokenizer_uri)
-    ledgers: list[TokenAccount] = []
     try:
-        while len(ledgers) < len(order):
+        work = work or StoreWork(plan, config, tokenizer_uri)
+        order = [shard for shard in shard_schedule(plan, spec) if shard not in work.cards]
+        name, done = f"tokenize (of {len(order)})", 0
+        while done < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
-            if limit <= len(ledgers):
+            if limit <= done:
                 assert unpaced is not None
-                unpaced.wait(_POLL_S)
+                unpaced.wait(POLL_S if storage.is_local(plan.uri) else REMOTE_POLL_S)
                 continue
-            ledgers += run_tasks(
-                task,
-                order[len(ledgers) : limit],
-                name=f"tokenize (of {len(order)})",
-                num_cpus=config.stream.tokenizer_cpus,
-                labels=config.stream.labels,
-                max_in_flight=config.stream.tokenizers or max_in_flight,
-            )
+            work.make(order[done:limit], name, config.stream.tokenizers or max_in_flight)
+            done = limit
+        return work.finish()
     except BaseException as e:
         storage.write_json(failure, {"error": f"{type(e).__name__}: {e}"})
         raise
-    by_shard = sorted(ledgers, key=lambda ledger: ledger.shard)
-    storage.write_json(storage.join(plan.uri, INDEX_FILE), {ledger.shard: ledger.sections for ledger in by_shard})
-    return by_shard
 
 
 class Tokenizing:
@@ -137,15 +173,18 @@ class Tokenizing:
         tokenizer_uri: str,
         spec: StreamSpec | None = None,
         max_in_flight: int | None = None,
+        verify: Verify = "sizes",
     ) -> None:
-        self.heldout_ledgers = tokenize_heldout_parts(plan, config, tokenizer_uri)
+        self.heldout_ledgers = tokenize_heldout_parts(plan, config, tokenizer_uri, verify)
+        # Before any reader: from here on a shard that has a card is the right one.
+        work = StoreWork(plan, config, tokenizer_uri, verify=verify)
         self.started_at = time.time()
         self.ended_at: float | None = None
         self._unpaced = threading.Event()
         self._ledgers: list[TokenAccount] | None = None
         self._error: BaseException | None = None
         self._run: Callable[[], list[TokenAccount]] = functools.partial(
-            tokenize_parts, plan, config, tokenizer_uri, spec, max_in_flight, self._unpaced
+            tokenize_parts, plan, config, tokenizer_uri, spec, max_in_flight, self._unpaced, work
         )
         # A daemon: a driver that fails in training need not wait for the tokens of a run that is over.
         self._thread = threading.Thread(target=self._work, name="raypt-tokenize", daemon=True)

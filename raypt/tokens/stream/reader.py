@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt import storage
+from raypt.artefact import read_card
 from raypt.errors import UserError
 from raypt.tokens.store import files as store
+from raypt.tokens.store.files import collection
 from raypt.tokens.stream.blocks import Layout
+from raypt.tokens.stream.bookmark import open_at_bookmark
 from raypt.tokens.stream.clock import Samples
 from raypt.tokens.stream.spec import StreamSpec
 
 FAILURE_FILE = "failed.json"
-INDEX_FILE = "index.json"
 _POLL_S = 0.1
+_REMOTE_POLL_S = 2.0
 _MAX_OPEN = 4096
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -54,40 +57,27 @@ class StoreRows:
 
     def _sections(self, shard: int, source: str) -> dict[str, tuple[int, int]]:
         if shard not in self._rows and not self._rows:
-            self._load_index()
+            # A finished store has one file with all sections: one read instead of one a shard.
+            for number, card in collection(self.store_uri).load().items():
+                self._add(number, card.account["sections"])
         if shard not in self._rows:
-            self._mark_wanted(shard)
-            waited = self._wait(shard)
-            ledger = storage.read_json(store.ledger_uri(self.store_uri, shard))
+            account, waited = self._await(shard)
             if waited:
-                rate = ledger["packed_tokens"] / max(ledger.get("seconds", 0.0), 1e-3)
+                rate = account["packed_tokens"] / max(account.get("seconds", 0.0), 1e-3)
                 self.awaited = Awaited(self.awaited.seconds + waited, shard, source, rate)
-            self._add(shard, ledger["sections"])
+            self._add(shard, account["sections"])
         return self._rows[shard]
 
     def _add(self, shard: int, sections: list[dict[str, Any]]) -> None:
         self._rows[shard] = {s["source"]: (s["first_row"], s["rows"]) for s in sections}
 
-    def _load_index(self) -> None:
-        """A finished store has one file with all sections: one read instead of one a shard."""
-        uri = storage.join(self.store_uri, INDEX_FILE)
-        if storage.exists(uri):
-            for shard, sections in storage.read_json(uri).items():
-                self._add(int(shard), sections)
-
-    def _mark_wanted(self, shard: int) -> None:
-        """Tell the producer how far the stream has come."""
-        uri = store.wanted_uri(self.store_uri, shard)
-        if not storage.exists(uri):
-            storage.write_bytes(uri, b"")
-
-    def _wait(self, shard: int) -> float:
-        """Wait until the shard is whole; the seconds that took, 0 if it was."""
-        uri, failure = store.ledger_uri(self.store_uri, shard), storage.join(self.store_uri, FAILURE_FILE)
-        if storage.exists(uri):
-            return 0.0
-        start = time.monotonic()
-        while not storage.exists(uri):
+    def _await(self, shard: int) -> tuple[dict[str, Any], float]:
+        """The account of a shard, once it is whole, and the seconds that were waited for it, 0 if it was."""
+        uri, failure = collection(self.store_uri).card_uri(shard), storage.join(self.store_uri, FAILURE_FILE)
+        # Tells the producer how far the stream has come.
+        storage.write_bytes(store.wanted_uri(self.store_uri, shard), b"")
+        start, pause, waited = time.monotonic(), _POLL_S, 0.0
+        while (card := read_card(uri)) is None:
             if storage.exists(failure):
                 raise UserError(f"tokenization failed: {storage.read_json(failure)['error']}")
             if time.monotonic() - start > self._timeout_s:
@@ -95,8 +85,11 @@ class StoreRows:
                     f"{uri}: this shard of the token store was not tokenized within {self._timeout_s:.0f} s. Is "
                     "tokenization running, and does the cluster have a free CPU for it (tokens.stream.tokenizer_cpus)?"
                 )
-            time.sleep(_POLL_S)
-        return time.monotonic() - start
+            time.sleep(pause)
+            if not storage.is_local(uri):
+                pause = min(pause * 1.5, _REMOTE_POLL_S)
+            waited = time.monotonic() - start
+        return dict(card.account), waited
 
     def __call__(self, shard: int, source: str) -> int:
         return self._sections(shard, source).get(source, (0, 0))[1]
@@ -112,6 +105,7 @@ class SampleReader:
         self.spec = spec
         self._rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
         self.clock = spec.clock(self._rows)
+        open_at_bookmark(spec, self.clock)
         # The shards of the windows under way; at the edge of two windows, of both.
         windows = sum(min(2 * (spec.config.window_shards or len(s.shards)), len(s.shards)) for s in spec.sources)
         self._store = store.TokenStore(spec.store_uri, max_open=min(max(windows, 16), _MAX_OPEN))

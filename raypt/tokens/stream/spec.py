@@ -9,14 +9,15 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import xxhash
 
-from raypt import storage
+from raypt.artefact import Card, Collection, Identity, Output, Verify, make
 from raypt.errors import UserError
 from raypt.tasks import run_tasks
-from raypt.tokens.config import MixtureConfig, StreamConfig, TokensConfig
+from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.parts import PartSummary, summarize_part
 from raypt.tokens.store.packing import segment_type
 from raypt.tokens.store.shards import heldout_identity, packing_identity
@@ -57,10 +58,51 @@ class StorePlan:
         return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
 
 
+MEASURE_FORMAT = 1
+
+
 def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -> list[PartSummary]:
     """One pass over the curated text, as Ray tasks where Ray runs."""
     task = functools.partial(summarize_part, heldout=config.heldout, seed=seed)
     return run_tasks(task, part_uris, name="measure curated text")
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Measures the part it is called with, and keeps the result as a card without files."""
+
+    part_uris: tuple[str, ...]
+    identities: tuple[Identity, ...]
+    collection: Collection
+    heldout: HeldoutConfig
+    seed: int
+
+    def __call__(self, part: int) -> Card:
+        def maker(output: Output) -> dict[str, Any]:
+            return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed))
+
+        return self.collection.build(part, self.identities[part], maker)
+
+
+def measure_parts(
+    part_uris: Sequence[str],
+    contents: Sequence[str],
+    config: TokensConfig,
+    seed: int,
+    collection: Collection,
+    verify: Verify,
+) -> list[PartSummary]:
+    """The summaries of parts whose bytes are known by hash (`contents`): each is read once in the life of a run."""
+    settings = {"heldout": config.heldout.model_dump(mode="json"), "seed": seed}
+    wanted = [Identity("measured", MEASURE_FORMAT, {"curated": content}, settings) for content in contents]
+    cards = collection.survey(wanted, verify)
+    todo = [i for i, card in enumerate(cards) if card is None]
+    task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed)
+    for part, card in zip(todo, run_tasks(task, todo, name="measure curated text"), strict=True):
+        cards[part] = card
+    done = [card for card in cards if card is not None]
+    collection.finish(done)
+    return [PartSummary(**card.account) for card in done]
 
 
 def prepare_store(
@@ -70,10 +112,13 @@ def prepare_store(
     store_uri: str,
     seed: int,
     summaries: Sequence[PartSummary] | None = None,
+    *,
+    replace: bool = False,
 ) -> StorePlan:
     """The plan of the store at `store_uri`, written there; tokenizes nothing yet.
 
-    Raises UserError, naming what differs, if the store there was made of other inputs.
+    Raises UserError, naming what differs, if the store there was made of other inputs, unless `replace`: then it is
+    given over to the new ones, and its shards are made anew.
     """
     parts = tuple(summaries if summaries is not None else summarize_parts(part_uris, config, seed))
     documents = sum(sum(p.documents.values()) for p in parts)
@@ -89,13 +134,9 @@ def prepare_store(
         raise UserError(
             "tokens: there is no document to train on (the curated text is empty, or all of it is held out)"
         )
-    file = storage.join(store_uri, PLAN_FILE)
-    if storage.exists(file):
-        was = storage.read_json(file)["identity"]
-        if was != identity:
-            raise UserError(f"{store_uri}: the token store was made of other inputs:\n{_differences(was, identity)}")
-    else:
-        storage.write_json(file, {"identity": identity, "seed": seed, "parts": [asdict(p) for p in parts]})
+    refuse = "use another run.dir, or restore what differs"
+    settings = Identity("token store", 1, {}, identity | {"seed": seed})
+    make(settings, store_uri, PLAN_FILE, lambda output: None, refuse=None if replace else refuse)
     return plan
 
 

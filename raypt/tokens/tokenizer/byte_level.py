@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tokenizers import Regex, normalizers
 
 from raypt.kernels import kernel
+from raypt.text.hashing import spread
 from raypt.tokens.tokenizer import patterns
 
 GPT2, CL100K, O200K = 0, 1, 2
@@ -129,20 +130,13 @@ def _merge_table(merges: list[Any], vocab: dict[str, int]) -> tuple[npt.NDArray[
 
 
 @kernel
-def slot_of(key: np.uint64) -> np.uint64:
-    """Where a merge key hashes to (before masking)."""
-    key = key * np.uint64(0x9E3779B97F4A7C15)
-    return key ^ (key >> np.uint64(29))
-
-
-@kernel
 def _hash_table(
     keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], size: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     table, stored = np.full(size, _EMPTY, np.uint64), np.zeros(size, np.uint64)
     mask = np.uint64(size - 1)
     for i in range(keys.size):
-        at = slot_of(keys[i]) & mask
+        at = spread(keys[i]) & mask
         while table[at] != _EMPTY and table[at] != keys[i]:
             at = (at + np.uint64(1)) & mask
         table[at], stored[at] = keys[i], values[i]

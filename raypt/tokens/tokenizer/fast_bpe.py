@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt.kernels import kernel
-from raypt.tokens.tokenizer.byte_level import CL100K, O200K, ByteLevelBPE, Unsupported, character_classes, slot_of
+from raypt.text.hashing import FNV_BASIS, FNV_PRIME, spread
+from raypt.tokens.tokenizer.byte_level import CL100K, O200K, ByteLevelBPE, Unsupported, character_classes
 from raypt.tokens.tokenizer.words import U8, cl100k_word, gpt2_word, o200k_word
 
 _TABLE = 1 << 20
@@ -32,11 +33,11 @@ def _merged(left: np.uint32, right: np.uint32, keys: U64, values: U64) -> np.uin
     """rank << 32 | merged id of a pair; its high half is _NO_RANK if the pair does not merge."""
     key = np.uint64(left) << np.uint64(32) | np.uint64(right)
     mask = np.uint64(keys.size - 1)
-    at = slot_of(key) & mask
+    at = spread(key) & mask
     while True:
         found = keys[at]
         if found == key:
-            return values[at]
+            return np.uint64(values[at])
         if found == _EMPTY:
             return _EMPTY
         at = (at + np.uint64(1)) & mask
@@ -141,9 +142,9 @@ def _merge_long(ids: U32, n: int, keys: U64, values: U64) -> int:
 
 @kernel
 def _hash(data: U8, at: int, end: int) -> np.uint64:
-    h = np.uint64(0xCBF29CE484222325)
+    h = FNV_BASIS
     for i in range(at, end):
-        h = (h ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
+        h = (h ^ np.uint64(data[i])) * FNV_PRIME
     return h ^ (h >> np.uint64(32))
 
 

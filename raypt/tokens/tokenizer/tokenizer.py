@@ -20,6 +20,7 @@ from tokenizers import normalizers, processors
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.text.buffers import string_buffers
 from raypt.tokens.tokenizer.byte_level import Unsupported, parse
 from raypt.tokens.tokenizer.fast_bpe import FastBPE
 from raypt.tokens.tokenizer.sentencepiece import SentencePieceEncoder
@@ -224,11 +225,7 @@ class Tokenizer:
             normalizer = self.backend.normalizer
             texts = [normalizer.normalize_str(t) for t in (texts.to_pylist() if isinstance(texts, pa.Array) else texts)]
         array = pa.array(texts, pa.large_string()) if not isinstance(texts, pa.Array) else texts.cast(pa.large_string())
-        if not len(array):
-            return np.empty(0, np.uint8), np.zeros(1, np.int64)
-        _, offsets, data = array.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        return (np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)), bounds
+        return string_buffers(array)
 
     def _document_token(self, name: str, token_id: int | None) -> int:
         if token_id is None:

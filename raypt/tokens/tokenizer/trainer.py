@@ -11,7 +11,7 @@ import tokenizers
 import xxhash
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from raypt import storage
+from raypt.artefact import Identity, Output, Verify, make
 from raypt.errors import UserError
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
@@ -20,14 +20,16 @@ from raypt.tokens.tokenizer import patterns, sentencepiece
 from raypt.tokens.tokenizer.loaders import load_any
 from raypt.tokens.tokenizer.sample import sample_part, sample_rates
 from raypt.tokens.tokenizer.tiktoken_file import byte_level
-from raypt.tokens.tokenizer.tokenizer import FORMS, Tokenizer
+from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, FORMS, TOKENIZER_FILE, Tokenizer
 
 log = logging.getLogger("raypt")
 
 UNKNOWN_TOKEN = "<|unknown|>"
+CARD_FILE = "tokenizer.card.json"
+FORMAT = 1
+"""Raise it when the same text and settings train another tokenizer."""
 DEFAULT_SPLIT: patterns.Split = "llama3"
 _SENTENCEPIECE_THREADS = 8
-_ORIGIN_FILE = "origin.json"
 
 
 def special_tokens(config: TokenizerConfig) -> list[str]:
@@ -169,9 +171,10 @@ def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
     return _ALGORITHMS[config.algorithm](texts, config)
 
 
-def _origin(curated: Sequence[PartSummary], config: TokenizerConfig, seed: int) -> dict[str, Any]:
+def _identity(curated: Sequence[PartSummary], config: TokenizerConfig, seed: int) -> Identity:
     content = xxhash.xxh3_64_hexdigest("".join(s.content for s in curated).encode())
-    return {"config": config.model_dump(mode="json"), "seed": seed, "content": content}
+    settings = {"config": config.model_dump(mode="json"), "seed": seed}
+    return Identity("tokenizer", FORMAT, {"content": content}, settings)
 
 
 def prepare_tokenizer(
@@ -180,30 +183,29 @@ def prepare_tokenizer(
     out_uri: str,
     seed: int,
     summaries: Sequence[PartSummary] | None = None,
+    verify: Verify = "sizes",
+    *,
+    replace: bool = False,
 ) -> Tokenizer:
     """The run's tokenizer, saved in directory `out_uri`: loaded from `config.path` or trained on a sample of the parts.
 
     If `out_uri` already holds the tokenizer of the same settings, seed and text, it is loaded; one of others is refused
-    (UserError): the tokens of a run must not change under it. `summaries` saves measuring the parts again.
+    (UserError) unless `replace`: the tokens of a run must not change under it. `summaries` saves measuring the parts
+    again.
     """
     if config.path is None and summaries is None:
         summaries = run_tasks(summarize_part, curated_uris, name="measure curated text")
-    origin = _origin(summaries or () if config.path is None else (), config, seed)
-    origin_file = storage.join(out_uri, _ORIGIN_FILE)
-    if storage.exists(origin_file):
-        was = storage.read_json(origin_file)
-        if was != origin:
-            differing = [k for k in origin if was.get(k) != origin[k]]
-            raise UserError(
-                f"{out_uri}: the tokenizer there was made with another {', '.join(differing)}; choose another run.dir, "
-                f"or set tokens.tokenizer.path={out_uri} to keep it"
-            )
-        return Tokenizer.load(out_uri)
-    if config.path is not None:
-        tokenizer = load_any(config.path, config)
-        log.info("tokenizer: loaded %s, %d tokens", config.path, tokenizer.vocab_size)
-    else:
-        assert summaries is not None
+    identity = _identity(summaries or () if config.path is None else (), config, seed)
+
+    def maker(output: Output) -> None:
+        tokenizer = load_any(config.path, config) if config.path is not None else _train(curated_uris, summaries or ())
+        if tokenizer.slow_because is not None:
+            log.info("tokenizer: encoding by %s, not by the fast encoder", tokenizer.encoder)
+        tokenizer.save(out_uri)
+        for name in (TOKENIZER_FILE, CONFIG_FILE):
+            output.add(name)
+
+    def _train(curated_uris: Sequence[str], summaries: Sequence[PartSummary]) -> Tokenizer:
         rates = sample_rates(summaries, config)
         parts = run_tasks(
             functools.partial(sample_part, rates=rates, seed=seed), curated_uris, name="sample for the tokenizer"
@@ -213,9 +215,9 @@ def prepare_tokenizer(
             raise UserError("tokens.tokenizer: the curated text is empty; there is nothing to train a tokenizer on")
         tokenizer = train(texts, config)
         log.info("tokenizer: trained %s on %d documents, %d tokens", config.algorithm, len(texts), tokenizer.vocab_size)
-    if tokenizer.slow_because is not None:
-        log.info("tokenizer: encoding by %s, not by the fast encoder", tokenizer.encoder)
-    tokenizer.save(out_uri)
-    storage.write_json(origin_file, origin)
+        return tokenizer
+
+    refuse = f"choose another run.dir, or set tokens.tokenizer.path={out_uri} to keep it"
+    make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=None if replace else refuse)
     # What runs is what was saved: a fresh run and a resumed one must encode alike.
     return Tokenizer.load(out_uri)

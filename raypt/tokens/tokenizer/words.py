@@ -3,33 +3,16 @@
 Each function takes the document's bytes and says where the word that begins at `at` ends.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from raypt.kernels import kernel
+from raypt.text.utf8 import character
 from raypt.tokens.tokenizer.byte_level import LETTER, LOWER, NUMBER, SPACE, UPPER
 
 U8: TypeAlias = npt.NDArray[np.uint8]
-
-
-@kernel
-def _character(data: U8, at: int) -> tuple[Any, int]:
-    """(code point, bytes) of the UTF-8 character at `at`."""
-    b = np.int64(data[at])
-    if b < 0x80:
-        return b, 1
-    if b < 0xE0:
-        return (b & 0x1F) << 6 | (np.int64(data[at + 1]) & 0x3F), 2
-    if b < 0xF0:
-        return (b & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | (np.int64(data[at + 2]) & 0x3F), 3
-    return (
-        (b & 0x07) << 18
-        | (np.int64(data[at + 1]) & 0x3F) << 12
-        | (np.int64(data[at + 2]) & 0x3F) << 6
-        | (np.int64(data[at + 3]) & 0x3F)
-    ), 4
 
 
 @kernel
@@ -37,7 +20,7 @@ def _run(data: U8, at: int, end: int, classes: U8, mask: int, wanted: int, most:
     """End of the run of at most `most` characters whose class masked by `mask` is `wanted`."""
     n = 0
     while at < end and n < most:
-        c, size = _character(data, at)
+        c, size = character(data, at)
         if classes[c] & mask != wanted:
             break
         at += size
@@ -69,7 +52,7 @@ def _spaces(data: U8, at: int, end: int, classes: U8, isolate_digits: bool) -> i
     r"""End of the match of `\s+(?!\S)|\s+` at a space."""
     stop, last = at, at
     while stop < end:
-        c, size = _character(data, stop)
+        c, size = character(data, stop)
         if not classes[c] & SPACE:
             # The piece ends where a number was cut out: no non-space follows.
             if isolate_digits and classes[c] & NUMBER:
@@ -85,7 +68,7 @@ def _spaces(data: U8, at: int, end: int, classes: U8, isolate_digits: bool) -> i
 @kernel
 def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate_digits: bool) -> int:
     r"""End of the word at `at` by `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`."""
-    first, size = _character(data, at)
+    first, size = character(data, at)
     if first == 0x27:
         stop = _contraction(data, at, end, False)
         if stop > at:
@@ -95,7 +78,7 @@ def gpt2_word(data: U8, at: int, end: int, classes: U8, max_digits: int, isolate
     if first == 0x20:
         if at + 1 == end:
             return end
-        following, size = _character(data, at + 1)
+        following, size = character(data, at + 1)
         kind = classes[following]
         if isolate_digits and kind & NUMBER:
             return at + 1
@@ -120,7 +103,7 @@ def _symbols_and_spaces(data: U8, at: int, end: int, first: int, classes: U8, en
         return stop
     newline, stop = -1, at
     while stop < end:
-        c, width = _character(data, stop)
+        c, width = character(data, stop)
         if not classes[c] & SPACE:
             break
         stop += width
@@ -136,7 +119,7 @@ def _symbols_and_spaces(data: U8, at: int, end: int, first: int, classes: U8, en
 @kernel
 def cl100k_word(data: U8, at: int, end: int, classes: U8, max_digits: int, end_spaces: bool) -> int:
     """End of the word at `at` by `patterns.llama3`."""
-    first, size = _character(data, at)
+    first, size = character(data, at)
     if first == 0x27:
         stop = _contraction(data, at, end, True)
         if stop > at:
@@ -147,7 +130,7 @@ def cl100k_word(data: U8, at: int, end: int, classes: U8, max_digits: int, end_s
     if kind & NUMBER:
         return _run(data, at, end, classes, NUMBER, NUMBER, max_digits)
     if first != 0x0A and first != 0x0D and at + size < end:
-        following, width = _character(data, at + size)
+        following, width = character(data, at + size)
         if classes[following] & LETTER:
             return _run(data, at + size + width, end, classes, LETTER, LETTER, end)
     return _symbols_and_spaces(data, at, end, first, classes, end_spaces, False)
@@ -158,7 +141,7 @@ def _small_after_capitals(data: U8, at: int, end: int, classes: U8) -> int:
     """End of the match of `UPPER*LOWER+` at `at`, or `at`: a mark or caseless letter is of both kinds."""
     stop, last = at, at  # `last`: end of the last character that LOWER+ could take from UPPER*
     while stop < end:
-        c, width = _character(data, stop)
+        c, width = character(data, stop)
         if not classes[c] & UPPER:
             break
         stop += width
@@ -171,7 +154,7 @@ def _small_after_capitals(data: U8, at: int, end: int, classes: U8) -> int:
 @kernel
 def o200k_word(data: U8, at: int, end: int, classes: U8, max_digits: int, contractions: bool) -> int:
     """End of the word at `at` by `patterns.o200k`."""
-    first, size = _character(data, at)
+    first, size = character(data, at)
     kind = classes[first]
     prefixed = first != 0x0A and first != 0x0D and not kind & (LETTER | NUMBER)
     stop = at

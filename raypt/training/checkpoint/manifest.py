@@ -1,32 +1,29 @@
 """Checkpoints that exist only when whole.
 
     checkpoints/step-00000100-3f9a1c2e/     a fresh directory an attempt
-        rank-00000.safetensors              one rank's pieces (raypt.parallel.state)
-        rank-00000.json                     their size and hash, written after them
+        rank-00000.safetensors              one rank's boxes (raypt.parallel.state)
+        pieces.parquet                      where each box lies, and the hashes of its bytes
         manifest.json                       everything else, written last
+    checkpoints/committed.json              which attempts were ever whole
 
-A directory without a manifest does not exist for a reader. Pieces carry their global position, so any number of
-workers at any ZeRO stage reads what any other wrote. The cursor of the sample stream is inside: model and data resume
-together.
+A directory without a manifest does not exist for a reader. Boxes carry their global position, so any number of workers
+on any mesh reads what any other wrote. The cursor of the sample stream is inside: model and data resume together.
+Every byte is checked as it is read, by the rank that reads it.
 """
 
-import logging
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import xxhash
 
 from raypt import storage
 from raypt.errors import UserError
 from raypt.tokens.stream.cursor import Cursor
-from raypt.training.config import CheckpointConfig
-
-log = logging.getLogger("raypt")
+from raypt.training.checkpoint.sealed import Damaged, carefully, seal, unseal
 
 MANIFEST = "manifest.json"
-REJECTED = "rejected.json"
-FORMAT = 1
+PIECES = "pieces.parquet"
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,9 @@ class CheckpointInfo:
     uri: str
     progress: Progress
     files: Mapping[str, Mapping[str, Any]]
-    """name -> {size, xxh3}."""
+    """name -> {size, header: bytes before the data, xxh3: hash of those}."""
+    pieces: Mapping[str, Any]
+    """{size, xxh3} of `PIECES`."""
     scalars: Mapping[str, float]
     meta: Mapping[str, Any]
     """World size, ZeRO stage, precision, model configuration at the time of writing."""
@@ -66,99 +65,71 @@ class CheckpointInfo:
     def cursor(self) -> Cursor:
         return self.progress.cursor
 
+    @property
+    def name(self) -> str:
+        return self.uri.rsplit("/", 1)[-1]
+
+    def to_bytes(self) -> bytes:
+        """The manifest: some hundred bytes a file, whatever the number of boxes."""
+        return seal(
+            {
+                "format": FORMAT,
+                "progress": asdict(self.progress),
+                "files": self.files,
+                "pieces": self.pieces,
+                "scalars": self.scalars,
+                "meta": self.meta,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, uri: str) -> "CheckpointInfo":
+        """Raises Damaged if a byte is not as it was written, UserError if another version of raypt wrote it."""
+        path = storage.join(uri, MANIFEST)
+        try:
+            raw = unseal(data, path)
+        except Damaged:
+            if (first := _unsealed_format(data)) is not None:
+                raise _other_version(path, first) from None
+            raise
+        if raw["format"] != FORMAT:
+            raise _other_version(path, raw["format"])
+        progress = raw["progress"]
+        progress["cursor"] = Cursor(**progress["cursor"])
+        progress["recent_losses"] = tuple(progress["recent_losses"])
+        return cls(uri, Progress(**progress), raw["files"], raw["pieces"], raw["scalars"], raw["meta"])
+
+
+def _unsealed_format(data: bytes) -> int | None:
+    """The format of a manifest from before they were sealed."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    found = value.get("format") if isinstance(value, dict) else None
+    return found if found == 1 else None
+
+
+def _other_version(path: str, found: Any) -> UserError:
+    return UserError(
+        f"{path}: checkpoint format {found}, written by another version of raypt; this one reads format {FORMAT}. "
+        "Finish the run with the version that began it, or start under another run.name"
+    )
+
 
 def read_info(uri: str) -> CheckpointInfo | None:
-    """What the manifest of one checkpoint directory says; None if there is none or it is not a manifest."""
-    path = storage.join(uri, MANIFEST)
-    if not storage.exists(path):
-        return None
-    try:
-        raw = storage.read_json(path)
-        progress = dict(raw["progress"])
-        progress["cursor"] = Cursor(**progress["cursor"])
-        progress["recent_losses"] = tuple(progress.get("recent_losses", ()))
-        if raw["format"] != FORMAT:
-            raise UserError(f"{path}: format {raw['format']} is not {FORMAT}: written by another version")
-        return CheckpointInfo(uri, Progress(**progress), raw["files"], raw["scalars"], raw["meta"])
-    except (ValueError, KeyError, TypeError) as e:
-        log.warning("%s is not a manifest (%s): the checkpoint does not count", path, e)
-        return None
+    """What the manifest of one checkpoint directory says; None if the storage says that there is none.
 
-
-def list_checkpoints(uri: str) -> list[CheckpointInfo]:
-    """All committed checkpoints under `uri` that were not found damaged, oldest step first."""
-    found = []
-    for name in storage.listdir(uri):
-        directory = storage.join(uri, name)
-        if name.startswith("step-") and not storage.exists(storage.join(directory, REJECTED)):
-            info = read_info(directory)
-            if info is not None:
-                found.append(info)
-    return sorted(found, key=lambda info: (info.step, info.uri))
-
-
-def damage(info: CheckpointInfo) -> str | None:
-    """Read every file of a checkpoint and compare it with the manifest: what is wrong, or None."""
-    for name, expected in info.files.items():
-        path = storage.join(info.uri, name)
-        if not storage.exists(path):
-            return f"{name} is missing"
-        if storage.size(path) != expected["size"]:
-            return f"{name} has {storage.size(path)} bytes, not {expected['size']}"
-        if _hash_file(path) != expected["xxh3"]:
-            return f"{name} does not have the hash in the manifest"
-    return None
-
-
-def _hash_file(uri: str, chunk: int = 16 << 20) -> str:
-    digest = xxhash.xxh3_128()
-    with storage.open_read(uri) as f:
-        while data := f.read(chunk):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def latest_checkpoint(uri: str) -> CheckpointInfo | None:
-    """The newest checkpoint under `uri` whose files are whole. A damaged one is named in the log, marked, and passed
-    over for the one before it.
+    Raises:
+        Damaged: it has been read twice and is not what was written.
+        OSError: the storage does not answer.
     """
-    for info in reversed(list_checkpoints(uri)):
-        problem = damage(info)
-        if problem is None:
-            return info
-        log.error("checkpoint %s is damaged (%s): falling back to the one before it", info.uri, problem)
-        storage.write_json(storage.join(info.uri, REJECTED), {"problem": problem})
-    return None
 
+    def read() -> CheckpointInfo | None:
+        try:
+            data = storage.read_bytes(storage.join(uri, MANIFEST))
+        except FileNotFoundError:
+            return None
+        return CheckpointInfo.from_bytes(data, uri)
 
-def kept(checkpoints: list[CheckpointInfo], config: CheckpointConfig) -> list[CheckpointInfo]:
-    """The checkpoints that the policy keeps, oldest first: the last k, every n-th step, the best k by held-out loss."""
-    keep = {info.uri for info in checkpoints[-config.keep_last :]}
-    if config.keep_every is not None:
-        keep |= {info.uri for info in checkpoints if info.step % config.keep_every == 0}
-    scored = [info for info in checkpoints if info.progress.heldout_loss is not None]
-    scored.sort(key=lambda info: info.progress.heldout_loss or 0.0)
-    keep |= {info.uri for info in scored[: config.keep_best]}
-    return [info for info in checkpoints if info.uri in keep]
-
-
-def prune(uri: str, config: CheckpointConfig) -> None:
-    """Delete what the policy does not keep. The newest committed checkpoint is always kept; directories without a
-    manifest are left to `sweep`, since another may be being written.
-    """
-    checkpoints = list_checkpoints(uri)
-    keep = {info.uri for info in kept(checkpoints, config)}
-    for info in checkpoints:
-        if info.uri not in keep:
-            # The manifest goes first: a directory half deleted must not look like a checkpoint.
-            storage.remove(storage.join(info.uri, MANIFEST))
-            storage.remove(info.uri)
-
-
-def sweep(uri: str) -> None:
-    """Delete the leftovers of attempts that never committed. Only while nobody writes: as a worker group starts."""
-    for name in storage.listdir(uri):
-        directory = storage.join(uri, name)
-        if name.startswith("step-") and not storage.exists(storage.join(directory, MANIFEST)):
-            log.warning("removing %s: a checkpoint that was never finished", directory)
-            storage.remove(directory)
+    return carefully(read)

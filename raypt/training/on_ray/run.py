@@ -22,8 +22,9 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
-from raypt.training.batch_plan import valid_world_sizes
-from raypt.training.checkpoint.manifest import CheckpointInfo, latest_checkpoint
+from raypt.training.batch_plan import valid_data_sizes
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
 from raypt.training.on_ray.environment import worker_environment
@@ -60,12 +61,14 @@ def run_training(
     tokenizer_uri: str,
     seed: int,
     record_samples: bool = False,
+    add_bos: bool = False,
     data_config: ray.train.DataConfig | None = None,
 ) -> TrainResult:
     """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
 
     Ray must be initialised. `make_dataset(cursor)` gives the dataset factory that Ray Train evaluates at every start of
-    the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store. Writes
+    the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store.
+    `add_bos` is what the documents were packed with: checkpoints keep it for those who export them. Writes
     metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the
     configuration.
     """
@@ -81,6 +84,7 @@ def run_training(
         fingerprint=stream_fingerprint,
         seed=seed,
         record_samples=record_samples,
+        add_bos=add_bos,
     )
     newest = latest_checkpoint(checkpoints_uri)
     if newest is not None:
@@ -99,7 +103,7 @@ def run_training(
 def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
     """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
     low, high = train.worker_range
-    sizes = valid_world_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    sizes = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
     fitting = [n for n in sizes if low <= n <= high]
     if not fitting:
         raise UserError(

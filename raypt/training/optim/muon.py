@@ -28,7 +28,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    out: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return out
 
 
 def scaled_update(matrix: Tensor) -> Tensor:

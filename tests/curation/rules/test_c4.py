@@ -114,6 +114,15 @@ def test_a_rule_asks_only_about_lines_that_stay() -> None:
         ("文です。次の文です。", 2),
         ("ฉันชอบแมว แต่เขาชอบหมา", 2),
         ("no end", 1),
+        ("We need plan B. Then we go home. It works.", 3),
+        ("He lived in World War I. The war was long.", 2),
+        ("He got an A. She got a B. They got a C.", 3),
+        ("It came at 5 p.m. The door was open.", 2),
+        ("J. R. R. Tolkien and J. Van Dyke wrote it. He was old.", 2),
+        ("It was built in 1999. The house is old.", 2),
+        ("Water is H2O. It is wet.", 2),
+        ("版本是A.我们用它.结果是5.很好.", 4),
+        ("1.概述", 1),
     ],
 )
 def test_sentences_are_counted_in_every_script(text: str, expected: int) -> None:

@@ -74,6 +74,7 @@ def test_a_run_with_its_state_on_a_disk_resumes_bitwise(params: str, on_disk: di
         ({"stage": 3, "offload_params": "nvme"}, r"train\.zero\.nvme_path is needed"),
         ({"stage": 2, "offload_params": "cpu"}, r"offload_params needs train\.zero\.stage=3"),
         ({"stage": 1, "offload_optimizer": "nvme", "nvme_path": "/d"}, r"=nvme needs train\.zero\.stage=3"),
+        ({"stage": 1, "overlap_comm": True}, r"overlap_comm is for train\.zero\.stage=3"),
         ({"stage": 0, "offload_optimizer": "cpu"}, r"needs train\.zero\.stage 1, 2 or 3"),
     ],
 )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from raypt import storage
+from raypt.artefact import Identity, Output
 from raypt.errors import UserError
-from raypt.tokens.store.files import StoreShard, TokenStore, ledger_uri, shard_uri, write_shard
+from raypt.tokens.store.files import StoreShard, TokenStore, collection, shard_name, shard_uri, write_shard
 from raypt.tokens.store.packing import Packed, pack
 
 WIDTH = 17
@@ -20,8 +21,15 @@ def packed(seed: int, documents: int = 30, dtype: type = np.uint16) -> Packed:
 
 def write(root: str, shard: int = 0, dtype: type = np.uint16) -> tuple[Packed, Packed]:
     a, b = packed(2 * shard, dtype=dtype), packed(2 * shard + 1, dtype=dtype)
-    write_shard(shard_uri(root, shard), [("web", None, a), ("books", "en", b)], width=WIDTH, tokenizer="t")
-    storage.write_json(ledger_uri(root, shard), {})
+    sections = [("web", None, a), ("books", "en", b)]
+    identity = Identity("tokens", 1)
+
+    def maker(output: Output) -> dict[str, int]:
+        with output.open(shard_name(shard)) as f:
+            write_shard(f, sections, width=WIDTH, tokenizer="t")
+        return {"shard": shard}
+
+    collection(root).build(shard, identity, maker)
     return a, b
 
 
@@ -62,7 +70,7 @@ def test_samples_of_many_shards_come_in_the_order_asked_for(tmp_path: Path) -> N
 def test_only_shards_with_a_ledger_count(tmp_path: Path) -> None:
     write(str(tmp_path), 0)
     write(str(tmp_path), 1)
-    storage.remove(ledger_uri(str(tmp_path), 1))
+    storage.remove(collection(str(tmp_path)).card_uri(1))
     assert TokenStore(str(tmp_path)).shards() == [0]
 
 
@@ -74,7 +82,8 @@ def test_the_same_samples_make_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_shard_without_samples_can_be_written_and_read(tmp_path: Path) -> None:
     uri = shard_uri(str(tmp_path), 0)
-    write_shard(uri, [], width=WIDTH)
+    with storage.atomic_write(uri) as f:
+        write_shard(f, [], width=WIDTH)
     assert StoreShard(uri).rows == 0
 
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,3 +92,24 @@ def test_a_phase_without_living_sources_falls_back_on_the_others() -> None:
     mixture = Mixture([Phase(0, (1, 0)), Phase(50, (0, 1))], lambda k, wanted: [5, 1000][k])
     source, _ = mixture.draw(0, 60)
     assert source.tolist() == [0] * 5 + [1] * 55
+
+
+@given(weights, st.integers(1, 20_000), st.lists(st.integers(0, 5000), min_size=8, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_a_bookmark_goes_on_where_it_was_set_whichever_sources_have_ended(
+    w: tuple[float, ...], at: int, caps: list[int]
+) -> None:
+    phases = [Phase(0, w), Phase(3000, tuple(reversed(w)))]
+
+    def capacity(k: int, wanted: int) -> int:
+        return caps[k]
+
+    whole = Mixture(phases, capacity)
+    source, ordinal = whole.draw(0, at + 500)
+    fresh = Mixture(phases, capacity)
+    fresh.resume(json.loads(json.dumps(Mixture(phases, capacity).bookmark(at))))
+    resumed_source, resumed_ordinal = fresh.draw(at, at + 500)
+    assert np.array_equal(resumed_source, source[at:])
+    assert np.array_equal(resumed_ordinal, ordinal[at:])
+    early_source, _ = fresh.draw(0, min(at, 50))
+    assert np.array_equal(early_source, source[: min(at, 50)])

@@ -15,12 +15,12 @@ import pytest
 import ray
 from ray.data import DataIterator
 
-from raypt.curation.stage import tag_shard
 from raypt.curation.tagger import Tagger
+from raypt.curation.tagging import collection, identities, tag_shard
 from raypt.run.curate import freeze_inputs
 from raypt.run_dir import RunDir
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.store.files import ledger_uri
+from raypt.tokens.store import files as store
 from raypt.tokens.stream.blocks import Layout
 from raypt.tokens.stream.dataset import Batches
 from raypt.tokens.stream.producer import Tokenizing, tokenize_parts
@@ -62,8 +62,8 @@ def make_without_ray(run: Recording) -> None:
     """Curated documents, tokenizer and token store of the run's raw documents, by this process alone."""
     job, at = data_side(run), RunDir(run.root)
     manifest, tagger = freeze_inputs(job, at), Tagger(job.curation)
-    for shard in manifest.shards:
-        tag_shard(at, manifest, job, tagger, shard.index)
+    for shard, identity in enumerate(identities(manifest, job.corpus, job.curation, None)):
+        tag_shard(at, manifest, job.corpus, tagger, shard, identity)
     curate_raw(run)
     tokenize_parts(run.plan(), run.config, f"{run.root}/tokenizer")
 
@@ -90,12 +90,15 @@ def storm(cluster: Raylets, tmp_path_factory: pytest.TempPathFactory) -> Storm:
     run = replace(calm, root=str(root / "killed"))
     tagged, curated = Path(run.root) / "work" / "tagged", Path(run.root) / "curated"
     with driver(run, log) as process:
-        wait_until(lambda: len(list(tagged.glob("shard-*.json"))) >= 1, process)
+        wait_until(lambda: len(list(tagged.glob("0*.json"))) >= 1, process)
         half_written = kill_at_work(cluster.nodes, "MapWorker(MapBatches(TagShards))", tagged)
-        killed = [((tagged / half_written[half_written.index("shard-") :]).with_suffix(".json"), time.time())]
+        number = int(half_written[half_written.index("shard-") :].removeprefix("shard-").removesuffix(".parquet"))
+        killed = [(Path(collection(RunDir(run.root)).card_uri(number)), time.time())]
         wait_until(lambda: run.steps_done() >= 2, process)
         part = kill_at_work(cluster.data, "tokenize (of", curated)
-        killed.append((Path(ledger_uri(run.store, int(Path(part).stem.removeprefix("part-")))), time.time()))
+        killed.append(
+            (Path(store.collection(run.store).card_uri(int(Path(part).stem.removeprefix("part-")))), time.time())
+        )
         step = run.steps_done()
         assert process.wait(120) == 0, log.read_text()[-3000:]
     return Storm(run, calm, killed, step)

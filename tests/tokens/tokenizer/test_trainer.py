@@ -162,11 +162,11 @@ def test_one_seed_gives_one_tokenizer(curated: list[str], tmp_path: Path) -> Non
 
 def test_another_configuration_seed_or_text_is_refused_by_name(curated: list[str], tmp_path: Path) -> None:
     prepare_tokenizer(curated, config(), str(tmp_path), seed=0)
-    with pytest.raises(UserError, match="another config"):
+    with pytest.raises(UserError, match=r"settings\.config\.vocab_size: was \d+, is 500"):
         prepare_tokenizer(curated, config(vocab_size=500), str(tmp_path), seed=0)
-    with pytest.raises(UserError, match="another seed"):
+    with pytest.raises(UserError, match=r"settings\.seed: was 0, is 1"):
         prepare_tokenizer(curated, config(), str(tmp_path), seed=1)
-    with pytest.raises(UserError, match="another content"):
+    with pytest.raises(UserError, match=r"inputs\.content"):
         prepare_tokenizer(curated[:2], config(), str(tmp_path), seed=0)
 
 

@@ -1,70 +1,53 @@
-"""Checkpoints: committed by their manifest, verified by their hashes, kept by policy, read by any number of ranks."""
+"""Checkpoints: committed by their manifest, kept by policy, read by any number of ranks."""
 
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from raypt import storage
 from raypt.errors import UserError
-from raypt.parallel.state import MASTER, StateShard, key, parse_key
-from raypt.tokens.stream.cursor import Cursor
-from raypt.training.checkpoint.files import CheckpointReader, CheckpointWriter, Pace, write_tensors
-from raypt.training.checkpoint.manifest import (
-    MANIFEST,
-    CheckpointInfo,
-    Progress,
-    kept,
-    latest_checkpoint,
-    list_checkpoints,
-    sweep,
-)
+from raypt.parallel.state import MASTER, Box, StateKey, StateShard
+from raypt.training.checkpoint.directory import Entry, kept, latest_checkpoint, list_checkpoints
+from raypt.training.checkpoint.manifest import Progress
+from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.checkpoint.writer import CheckpointWriter, Pace, key_text, write_tensors
 from raypt.training.config import CheckpointConfig
-
-WEIGHT = torch.arange(10, dtype=torch.float32)
-
-
-def shard(world: int = 1, rank: int = 0) -> StateShard:
-    """`w` of ten elements cut evenly, with one optimizer state."""
-    size = 10 // world
-    piece = slice(rank * size, (rank + 1) * size)
-    tensors = {key("w", MASTER, rank * size): WEIGHT[piece], key("w", "exp_avg", rank * size): -WEIGHT[piece]}
-    return StateShard(tensors, {"step": 3.0})
-
-
-def save(uri: Path, step: int, *, heldout: float | None = None, **config: object) -> CheckpointInfo:
-    writer = CheckpointWriter(str(uri), CheckpointConfig.model_validate(config), rank=0, world=1, meta={"m": 1})
-    progress = Progress(step=step, updates=step, cursor=Cursor(8 * step, "print"), heldout_loss=heldout)
-    writer.save(writer.new_name(step), shard(), progress)
-    info = writer.wait()
-    assert info is not None
-    return info
+from tests.training.checkpoint.helpers import WEIGHT, at, read, save, shard
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     save(tmp_path, 5)
     info = latest_checkpoint(str(tmp_path))
     assert info is not None
-    assert (info.step, info.cursor, info.meta["m"]) == (5, Cursor(40, "print"), 1)
+    assert (info.step, info.cursor.next_sample, info.meta["m"]) == (5, 40, 1)
     reader = CheckpointReader(info)
     assert reader.states("w") == {MASTER, "exp_avg"}
+    assert reader.shapes() == {"w": (10,)}
     assert dict(reader.scalars) == {"step": 3.0}
-    assert torch.equal(reader.read("w", MASTER, 2, 5), WEIGHT[2:7])
-    assert torch.equal(reader.full("w", torch.Size([2, 5])), WEIGHT.view(2, 5))
+    assert torch.equal(read(reader, MASTER, 2, 5), WEIGHT[2:7])
+    assert torch.equal(reader.full("w", torch.Size([10])), WEIGHT)
 
 
 def test_a_checkpoint_in_an_object_store_is_read_back_in_part() -> None:
     """The store is fsspec's own, in memory: the interface of s3 and gs."""
     uri = "memory://checkpoints"
-    config = CheckpointConfig()
-    writer = CheckpointWriter(uri, config, rank=0, world=1, meta={})
+    writer = CheckpointWriter(uri, CheckpointConfig(), rank=0, world=1, meta={})
     writer.save("step-00000001-x", shard(), Progress(step=1))
     writer.wait()
     info = latest_checkpoint(uri)
     assert info is not None
-    assert torch.equal(CheckpointReader(info).read("w", "exp_avg", 3, 4), -WEIGHT[3:7])
+    assert torch.equal(read(CheckpointReader(info), "exp_avg", 3, 4), -WEIGHT[3:7])
+
+
+def test_the_file_of_a_rank_is_one_that_safetensors_reads(tmp_path: Path) -> None:
+    info = save(tmp_path, 1)
+    tensors = safetensors.torch.load_file(Path(info.uri) / "rank-00000.safetensors")
+    assert set(tensors) == {key_text(at(MASTER, 0, 10)), key_text(at("exp_avg", 0, 10))}
+    assert torch.equal(tensors["master:w@0"], WEIGHT)
 
 
 @pytest.mark.parametrize("world", [1, 2, 5])
@@ -79,7 +62,22 @@ def test_a_reader_sees_one_parameter_whatever_the_number_of_writers(world: int, 
     assert info is not None
     reader = CheckpointReader(info)
     for start, numel in ((0, 10), (3, 4), (9, 1)):
-        assert torch.equal(reader.read("w", "exp_avg", start, numel), -WEIGHT[start : start + numel])
+        assert torch.equal(read(reader, "exp_avg", start, numel), -WEIGHT[start : start + numel])
+
+
+@pytest.mark.parametrize("fault", ["twice", "not at all"])
+def test_a_state_whose_boxes_do_not_cover_it_once_is_not_committed(fault: str, tmp_path: Path) -> None:
+    parts = shard(2, 0), shard(2, 0 if fault == "twice" else 1)
+    if fault == "not at all":
+        del parts[1].tensors[at("exp_avg", 5, 5)]
+    for rank in (1, 0):
+        writer = CheckpointWriter(str(tmp_path), CheckpointConfig(), rank=rank, world=2, meta={})
+        writer.save("step-00000001-x", parts[rank], Progress(step=1))
+        if rank == 1:
+            writer.wait()
+    with pytest.raises(AssertionError, match="of w"):
+        writer.wait()
+    assert not storage.exists(str(tmp_path / "step-00000001-x" / "manifest.json"))
 
 
 def test_a_checkpoint_is_committed_only_after_the_slowest_rank(tmp_path: Path) -> None:
@@ -105,62 +103,11 @@ def test_a_missing_rank_is_given_up_after_the_configured_time(tmp_path: Path) ->
 def test_what_is_written_is_the_state_at_the_time_of_saving(tmp_path: Path) -> None:
     live = WEIGHT.clone()
     writer = CheckpointWriter(str(tmp_path), CheckpointConfig(), rank=0, world=1, meta={})
-    writer.save("step-00000001-x", StateShard({key("w", MASTER, 0): live}), Progress(step=1))
+    writer.save("step-00000001-x", StateShard({at(MASTER, 0, 10): live}, {"w": (10,)}), Progress(step=1))
     live.zero_()
     info = writer.wait()
     assert info is not None
-    assert torch.equal(CheckpointReader(info).read("w", MASTER, 0, 10), WEIGHT)
-
-
-def test_a_directory_without_a_manifest_does_not_exist_and_is_swept_away(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    (tmp_path / "step-00000002-dead").mkdir()
-    (tmp_path / "step-00000002-dead" / "rank-00000.safetensors").write_bytes(b"half")
-    newest = latest_checkpoint(str(tmp_path))
-    assert newest is not None and newest.step == 1
-    sweep(str(tmp_path))
-    assert [n.split("-")[1] for n in storage.listdir(str(tmp_path))] == ["00000001"]
-
-
-@pytest.mark.parametrize("harm", ["flip a byte", "truncate", "delete"])
-def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
-    harm: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    save(tmp_path, 1)
-    newest = save(tmp_path, 2)
-    file = Path(newest.uri) / "rank-00000.safetensors"
-    data = bytearray(file.read_bytes())
-    if harm == "flip a byte":
-        data[-1] ^= 1
-        file.write_bytes(data)
-    elif harm == "truncate":
-        file.write_bytes(data[:-4])
-    else:
-        file.unlink()
-    with caplog.at_level("ERROR", logger="raypt"):
-        found = latest_checkpoint(str(tmp_path))
-    assert found is not None and found.step == 1
-    assert newest.uri in caplog.text and "damaged" in caplog.text
-    again = latest_checkpoint(str(tmp_path))
-    assert again is not None and again.step == 1
-
-
-def test_a_manifest_cut_short_is_no_manifest(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    newest = save(tmp_path, 2)
-    manifest = Path(newest.uri) / MANIFEST
-    manifest.write_bytes(manifest.read_bytes()[:50])
-    found = latest_checkpoint(str(tmp_path))
-    assert found is not None and found.step == 1
-
-
-def test_a_damaged_checkpoint_does_not_count_among_those_kept(tmp_path: Path) -> None:
-    save(tmp_path, 1, keep_last=2)
-    damaged = save(tmp_path, 2, keep_last=2)
-    (Path(damaged.uri) / "rank-00000.safetensors").unlink()
-    assert latest_checkpoint(str(tmp_path)) is not None
-    save(tmp_path, 3, keep_last=2)
-    assert [info.step for info in list_checkpoints(str(tmp_path))] == [1, 3]
+    assert torch.equal(read(CheckpointReader(info), MASTER, 0, 10), WEIGHT)
 
 
 def test_the_policy_keeps_the_last_the_milestones_and_the_best(tmp_path: Path) -> None:
@@ -171,28 +118,19 @@ def test_the_policy_keeps_the_last_the_milestones_and_the_best(tmp_path: Path) -
 
 
 def test_the_newest_is_always_kept() -> None:
-    one = CheckpointInfo("u", Progress(step=3), {}, {}, {})
-    assert kept([one], CheckpointConfig(keep_last=1)) == [one]
+    assert kept([Entry(3, "u", None)], CheckpointConfig(keep_last=1)) == {"u"}
 
 
 def test_a_range_that_the_files_do_not_hold_is_an_error(tmp_path: Path) -> None:
     reader = CheckpointReader(save(tmp_path, 1))
     with pytest.raises(UserError, match="10 of 12"):
-        reader.read("w", MASTER, 0, 12)
-
-
-def test_keys_survive_the_round_trip() -> None:
-    assert parse_key(key("model.layers.0.mlp.up_proj.weight", "exp_avg_sq", 1234)) == (
-        "model.layers.0.mlp.up_proj.weight",
-        "exp_avg_sq",
-        1234,
-    )
+        read(reader, MASTER, 0, 12)
 
 
 def test_a_held_writer_takes_its_share_of_a_core_and_no_more(tmp_path: Path) -> None:
-    tensors = {key("w", MASTER, 0): torch.ones(1 << 23)}
+    large = StateShard({at(MASTER, 0, 1 << 23): torch.ones(1 << 23)}, {"w": (1 << 23,)})
     used, began = time.thread_time(), time.perf_counter()
-    write_tensors(str(tmp_path / "w"), tensors, Pace(0.1))
+    write_tensors(str(tmp_path / "w"), large, "w", Pace(0.1))
     share = (time.thread_time() - used) / (time.perf_counter() - began)
     assert share < 0.15  # the opening of the file and the last sync are outside the pace
 
@@ -200,7 +138,8 @@ def test_a_held_writer_takes_its_share_of_a_core_and_no_more(tmp_path: Path) -> 
 def test_nobody_waits_for_a_held_writer(tmp_path: Path) -> None:
     config = CheckpointConfig(cpu_share=0.001)
     writer = CheckpointWriter(str(tmp_path), config, rank=0, world=1, meta={})
-    writer.save("step-00000001-x", StateShard({key("w", MASTER, 0): torch.zeros(1 << 23)}), Progress(step=1))
+    large = StateShard({at(MASTER, 0, 1 << 23): torch.zeros(1 << 23)}, {"w": (1 << 23,)})
+    writer.save("step-00000001-x", large, Progress(step=1))
     time.sleep(0.5)  # at full speed 32 MB are long written by now
     assert writer.writing
     began = time.perf_counter()
@@ -210,9 +149,14 @@ def test_nobody_waits_for_a_held_writer(tmp_path: Path) -> None:
 
 def test_the_checkpoint_after_a_hurried_one_is_held_again(tmp_path: Path) -> None:
     writer = CheckpointWriter(str(tmp_path), CheckpointConfig(cpu_share=0.001), rank=0, world=1, meta={})
-    tensors = {key("w", MASTER, 0): torch.zeros(1 << 23)}
-    writer.save("step-00000001-x", StateShard(tensors), Progress(step=1))
-    writer.save("step-00000002-x", StateShard(tensors), Progress(step=2))
+    large = StateShard({at(MASTER, 0, 1 << 23): torch.zeros(1 << 23)}, {"w": (1 << 23,)})
+    writer.save("step-00000001-x", large, Progress(step=1))
+    writer.save("step-00000002-x", large, Progress(step=2))
     time.sleep(0.5)
     assert writer.writing
     writer.wait()
+
+
+def test_a_key_in_a_file_names_the_state_the_parameter_and_the_place() -> None:
+    key = StateKey("model.layers.0.mlp.up_proj.weight", "exp_avg_sq", Box((0, 128), (4, 8)))
+    assert key_text(key) == "exp_avg_sq:model.layers.0.mlp.up_proj.weight@0,128"

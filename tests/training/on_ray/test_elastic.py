@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
 from raypt import storage
-from raypt.training.checkpoint.manifest import list_checkpoints
+from raypt.training.checkpoint.directory import list_checkpoints
 from raypt.training.on_ray.run import TrainResult
 from raypt.training.records import read_metrics
 from tests.training import tiny_run

@@ -15,7 +15,7 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model import generate, load_hf
 from raypt.tokens.store.files import TokenStore
-from raypt.training.checkpoint.manifest import latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample

@@ -1,0 +1,428 @@
+"""Artefacts: whatever a run makes has an identity, a place, and the sizes and hashes of its files.
+
+An **identity** is what the artefact is a function of: the identities of its inputs, the settings that matter, and the
+format version of the code that makes it (raise it when the code makes something else). Its **card** is a small JSON
+file, written last: an artefact with a card is whole. The card holds the identity in words, so that the reason why an
+artefact is made anew can be said, the stamp (size and hash) of each file, and the account of what was made.
+
+`make` makes a single artefact once. `Collection` is for artefacts that come by number, one a shard: its cards are found
+by one listing, kept together in one index file when all are there, and checked against one listing of the files'
+directories, so that 10^5 finished shards cost some hundred requests and not some 10^5.
+
+What is there is never used on its name alone: of another identity it is made anew, and damaged (a file missing, of
+another size, or, with `verify="full"`, of other bytes) it is named in the log with its file and made anew.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal, cast
+
+import pyarrow as pa
+import xxhash
+import zstandard
+
+from raypt import __version__, storage
+from raypt.errors import UserError
+
+log = logging.getLogger("raypt")
+
+CARD_FORMAT = 1
+Verify = Literal["sizes", "full"]
+REASONS_SHOWN = 3
+
+
+class Damaged(UserError):
+    """A card or a file is not what was written. The message names the file and what is wrong with it."""
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a value: what is hashed."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def hash_of(value: Any) -> str:
+    """32 hexadecimal digits of a JSON value."""
+    return xxhash.xxh3_128_hexdigest(canonical(value))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an artefact is a function of."""
+
+    kind: str
+    """What it is, e.g. `tagged`."""
+    format: int
+    """Version of the code that makes it, and of its files."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Name -> key or content hash of an input."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values of the settings that decide what is made, and of no others."""
+
+    def words(self) -> dict[str, Any]:
+        return {"kind": self.kind, "format": self.format, "inputs": dict(self.inputs), "settings": dict(self.settings)}
+
+    @functools.cached_property
+    def key(self) -> str:
+        return hash_of(self.words())
+
+    def place(self, root: str) -> str:
+        """A directory for this artefact alone under a root that several runs share."""
+        return storage.join(root, self.kind, self.key)
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities in words, as `settings.seed: was 0, is 1`."""
+
+    def flat(value: Any, at: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from flat(inner, f"{at}.{name}" if at else str(name))
+        else:
+            yield at, value
+
+    old, new = dict(flat(was, "")), dict(flat(now, ""))
+    keys = [k for k in dict.fromkeys([*old, *new]) if old.get(k) != new.get(k)]
+    return [f"{k}: was {_short(old.get(k))}, is {_short(new.get(k))}" for k in keys]
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Bytes of a file, and their xxh3-128."""
+
+    size: int
+    xxh3: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is kept of a whole artefact."""
+
+    identity: dict[str, Any]
+    """In words (`Identity.words`)."""
+    key: str
+    files: dict[str, Stamp]
+    """By path, relative to the directory that the artefact's files are under."""
+    account: Any
+    """What its maker says of it: counts for ledgers, never needed to read the files."""
+    raypt: str = __version__
+    """Version of raypt that made it."""
+
+    @property
+    def content(self) -> str:
+        """Hash of what was made: the identity of this artefact as an input of another."""
+        return hash_of({path: stamp.xxh3 for path, stamp in self.files.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        files = {path: [stamp.size, stamp.xxh3] for path, stamp in self.files.items()}
+        words = {"card": CARD_FORMAT, "raypt": self.raypt, "key": self.key, "identity": self.identity, "files": files}
+        return {**words, "account": self.account}
+
+    def to_bytes(self) -> bytes:
+        value = self.to_json()
+        return storage.json_bytes({**value, "checksum": hash_of(value)})
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Card":
+        files = {path: Stamp(*stamp) for path, stamp in value["files"].items()}
+        return cls(value["identity"], value["key"], files, value["account"], value["raypt"])
+
+    @classmethod
+    def from_bytes(cls, data: bytes, uri: str) -> "Card":
+        """Raises Damaged, naming `uri`, if any byte is not as it was written."""
+        try:
+            value = json.loads(data)
+            checksum = value.pop("checksum")
+            if value["card"] == CARD_FORMAT and checksum == hash_of(value):
+                return cls.from_json(value)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass
+        raise Damaged(f"{uri} is damaged: it does not hold what was written")
+
+    def problem(self, sizes: Mapping[str, int]) -> str | None:
+        """What is wrong by the sizes of the files that are there (by path), or None."""
+        for path, stamp in self.files.items():
+            if path not in sizes:
+                return f"{path} is missing"
+            if sizes[path] != stamp.size:
+                return f"{path} has {sizes[path]} bytes, not {stamp.size}"
+        return None
+
+    def damage(self, root: str) -> str | None:
+        """What is wrong with the bytes of the files under `root`, all of which are read, or None."""
+        for path, stamp in self.files.items():
+            try:
+                found = stamp_of(storage.join(root, path))
+            except FileNotFoundError:
+                return f"{path} is missing"
+            if found.size != stamp.size:
+                return f"{path} has {found.size} bytes, not {stamp.size}"
+            if found != stamp:
+                return f"{path} does not have the bytes that were written"
+        return None
+
+
+def stamp_of(uri: str) -> Stamp:
+    """Reads all of a file."""
+    digest, size = xxhash.xxh3_128(), 0
+    with storage.open_read(uri) as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return Stamp(size, digest.hexdigest())
+
+
+class _Stamping(io.RawIOBase):
+    """A file being written, stamped on the way."""
+
+    def __init__(self, f: IO[bytes]) -> None:
+        self._f, self._digest, self._size = f, xxhash.xxh3_128(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        with memoryview(data) as view:
+            self._digest.update(view)
+            self._size += view.nbytes
+            self._f.write(view)
+            return view.nbytes
+
+    def tell(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        self._f.flush()
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self._size, self._digest.hexdigest())
+
+
+class Output:
+    """Where the maker of an artefact writes its files: under `root`, each whole or absent."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.files: dict[str, Stamp] = {}
+
+    @contextlib.contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """A file to be written front to back."""
+        assert path not in self.files, f"{path} is written twice"
+        with storage.atomic_write(storage.join(self.root, path)) as f:
+            stamping = _Stamping(f)
+            yield cast(IO[bytes], stamping)
+        self.files[path] = stamping.stamp
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        storage.write_bytes(storage.join(self.root, path), data)
+        self.files[path] = Stamp(len(data), xxhash.xxh3_128_hexdigest(data))
+
+    def write_json(self, path: str, value: Any) -> None:
+        self.write_bytes(path, storage.json_bytes(value))
+
+    def write_parquet(self, path: str, table: pa.Table, **options: Any) -> None:
+        with self.open(path) as f, storage.parquet_writer(f, table.schema, **options) as writer:
+            writer.write_table(table)
+
+    def add(self, path: str) -> None:
+        """Stamp a file that something else wrote under `root`."""
+        self.files[path] = stamp_of(storage.join(self.root, path))
+
+
+def read_card(uri: str) -> Card | None:
+    """The card at `uri`; None if there is none. Raises Damaged."""
+    try:
+        data = storage.read_bytes(uri)
+    except FileNotFoundError:
+        return None
+    return Card.from_bytes(data, uri)
+
+
+def rewrite(uri: str, data: bytes) -> None:
+    """Write a small file that every start of a run makes anew; the log names it if it did not hold what was written."""
+    try:
+        if storage.read_bytes(uri) == data:
+            return
+        log.warning("%s did not hold what the run gives: written anew", uri)
+    except FileNotFoundError:
+        pass
+    storage.write_bytes(uri, data)
+
+
+def build(identity: Identity, root: str, maker: Callable[[Output], Any], card_uri: str | None = None) -> Card:
+    """Have `maker` write the artefact's files under `root`, then write the card (if it has a place of its own)."""
+    output = Output(root)
+    account = maker(output)
+    card = Card(identity.words(), identity.key, output.files, account)
+    if card_uri is not None:
+        storage.write_bytes(card_uri, card.to_bytes())
+    return card
+
+
+def make(
+    identity: Identity,
+    root: str,
+    card: str,
+    maker: Callable[[Output], Any],
+    *,
+    verify: Verify = "sizes",
+    refuse: str | None = None,
+) -> Card:
+    """The artefact under `root`, whose card is `root/card`: as it is, if it is whole and of this identity, else made.
+
+    `refuse`: what to do where an artefact of another identity is there, as the end of a message; None = make it anew.
+
+    Raises:
+        UserError: there is an artefact of another identity, and it must not be replaced.
+    """
+    card_uri = storage.join(root, card)
+    try:
+        found = read_card(card_uri)
+        why = None if found is None else _unusable(found, identity, root, verify)
+    except Damaged as e:
+        found, why = None, str(e)
+    if found is not None and why is None:
+        return found
+    if why is not None:
+        if refuse is not None and found is not None and found.key != identity.key:
+            changed = "\n".join(f"  {line}" for line in differences(found.identity, identity.words()))
+            raise UserError(f"{card_uri}: {identity.kind} was made of other inputs or settings; {refuse}\n{changed}")
+        log.warning("%s is made anew: %s", identity.kind, why)
+        storage.remove(card_uri)
+    return build(identity, root, maker, card_uri)
+
+
+def _unusable(card: Card, identity: Identity, root: str, verify: Verify) -> str | None:
+    if card.key != identity.key:
+        return "; ".join(differences(card.identity, identity.words())[:REASONS_SHOWN]) or "it is another artefact"
+    problem = card.damage(root) if verify == "full" else card.problem(_sizes_of(root, list(card.files)))
+    return None if problem is None else f"{storage.join(root, problem)}"
+
+
+def _sizes_of(root: str, paths: Sequence[str]) -> dict[str, int]:
+    """Sizes of a few files, asked for one by one: their directories may hold those of 10^5 other artefacts."""
+    found = storage.in_parallel(lambda path: storage.info(storage.join(root, path)), paths)
+    return {path: int(info["size"]) for path, info in zip(paths, found, strict=True) if info is not None}
+
+
+def sizes_under(root: str, paths: Mapping[str, Any] | Sequence[str]) -> dict[str, int]:
+    """Sizes of the files that are there, by path under `root`: one listing for each of their directories."""
+    directories = sorted({path.rpartition("/")[0] for path in paths})
+    listed = storage.in_parallel(lambda d: storage.list_sizes(storage.join(root, d) if d else root), directories)
+    return {
+        f"{directory}/{name}" if directory else name: size
+        for directory, sizes in zip(directories, listed, strict=True)
+        for name, size in sizes.items()
+    }
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Artefacts of one kind by number, e.g. one a shard: cards `root/cards/00007.json`, an index when all are there.
+
+    The files of all of them are under `root`, which may be shared with other collections.
+    """
+
+    root: str
+    cards: str
+    """Directory of the cards, relative to `root`; empty: `root` itself."""
+    prefix: str = ""
+    """Of the names of the cards."""
+
+    @property
+    def cards_uri(self) -> str:
+        return storage.join(self.root, self.cards) if self.cards else self.root
+
+    def card_uri(self, number: int) -> str:
+        return storage.join(self.cards_uri, f"{self.prefix}{number:05d}.json")
+
+    @property
+    def index_uri(self) -> str:
+        return storage.join(self.cards_uri, "index.zst")
+
+    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any]) -> Card:
+        """Make one and write its card; in a task, which may be retried."""
+        return build(identity, self.root, maker, self.card_uri(number))
+
+    def survey(self, identities: Sequence[Identity], verify: Verify = "sizes") -> list[Card | None]:
+        """By number, the card of each artefact that is whole and of its identity; None: it has to be made.
+
+        Says in the log how many that were there have to be made anew, and why.
+        """
+        found = self._index() or self._read_cards(len(identities))
+        usable = {n: card for n, card in found.items() if isinstance(card, Card) and n < len(identities)}
+        why = {n: str(card) for n, card in found.items() if isinstance(card, Damaged) and n < len(identities)}
+        paths = [path for card in usable.values() for path in card.files]
+        sizes = sizes_under(self.root, paths) if paths else {}
+        out: list[Card | None] = [None] * len(identities)
+        to_read = []
+        for number, card in usable.items():
+            identity = identities[number]
+            if card.key != identity.key:
+                reasons = differences(card.identity, identity.words())[:REASONS_SHOWN]
+                why[number] = "; ".join(reasons) or "it is another artefact"
+            elif (problem := card.problem(sizes)) is not None:
+                why[number] = storage.join(self.root, problem)
+            else:
+                out[number] = card
+                to_read.append(number)
+        if verify == "full":
+            damage = storage.in_parallel(lambda n: cast(Card, out[n]).damage(self.root), to_read)
+            for number, problem in zip(to_read, damage, strict=True):
+                if problem is not None:
+                    out[number], why[number] = None, storage.join(self.root, problem)
+        if why:
+            shown = "; ".join(f"{number}: {reason}" for number, reason in sorted(why.items())[:REASONS_SHOWN])
+            more = "; ..." if len(why) > REASONS_SHOWN else ""
+            log.warning("%d of %d %s are made anew: %s%s", len(why), len(identities), identities[0].kind, shown, more)
+            # Whoever waits for a card must not meet the old one.
+            storage.remove(self.index_uri)
+            storage.in_parallel(lambda n: storage.remove(self.card_uri(n)), why)
+        return out
+
+    def load(self) -> dict[int, Card]:
+        """The cards of a finished collection by number, from its index; empty if it is not finished."""
+        return {n: card for n, card in self._index().items() if isinstance(card, Card)}
+
+    def finish(self, cards: Sequence[Card]) -> None:
+        """Keep all cards in one file, which the next start reads instead of theirs."""
+        # Not `canonical`: the order of an account's keys may say something (the stages of a ledger).
+        texts = (json.dumps(card.to_json(), ensure_ascii=False, separators=(",", ":")) for card in cards)
+        lines = "\n".join(texts).encode()
+        storage.write_bytes(self.index_uri, zstandard.ZstdCompressor(write_checksum=True).compress(lines))
+
+    def _index(self) -> dict[int, Card | Damaged]:
+        try:
+            packed = storage.read_bytes(self.index_uri)
+        except FileNotFoundError:
+            return {}
+        try:
+            lines = zstandard.ZstdDecompressor().decompress(packed).split(b"\n")
+            return {n: Card.from_json(json.loads(line)) for n, line in enumerate(lines)}
+        except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as e:
+            log.warning("%s is damaged (%s): the cards are read one by one", self.index_uri, e)
+            return {}
+
+    def _read_cards(self, count: int) -> dict[int, Card | Damaged]:
+        names = storage.list_sizes(self.cards_uri)
+        numbers = [n for n in range(count) if f"{self.prefix}{n:05d}.json" in names]
+
+        def read(number: int) -> Card | Damaged | None:
+            try:
+                return read_card(self.card_uri(number))
+            except Damaged as e:
+                return e
+
+        cards = storage.in_parallel(read, numbers)
+        return {n: card for n, card in zip(numbers, cards, strict=True) if card is not None}

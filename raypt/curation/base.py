@@ -1,0 +1,145 @@
+"""What a stage of curation is: settings that measure documents, decide on what was measured, and account for edits.
+
+A stage is one class in one file, and one field of `CurationConfig` (or a user's own class, named by
+`package.module:Name`). The tagger, the decisions and the ledger know no stage by name.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt.curation.view import Measured, View
+from raypt.errors import UserError
+from raypt.settings import Settings
+
+CUT_PREFIX = "cut_bytes_"
+"""Attributes that say how many bytes an editing stage cut from a document, by reason, begin with this."""
+
+Overrides = Mapping[str, Mapping[str, float | None]]
+"""Thresholds that differ for a language: language -> key -> value."""
+
+
+class Attributes:
+    """Tagged documents as one stage decides on them: the columns of the table, and its own among them."""
+
+    def __init__(self, tagged: pa.Table, stage: str, overrides: Overrides | None = None) -> None:
+        """`stage` is the name that the documents were tagged under."""
+        self.stage, self.overrides = stage, overrides or {}
+        self._tagged = tagged
+
+    def __len__(self) -> int:
+        return len(self._tagged)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self._tagged.column_names
+
+    def column(self, name: str) -> pa.Array:
+        """A column of the table; ValueError if the documents were tagged without it."""
+        if name not in self:
+            raise ValueError(
+                f"curation.stages: {self.stage} is on, but the documents were tagged without it (no column {name!r}); "
+                "tag them again"
+            )
+        column = self._tagged.column(name).combine_chunks()
+        return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
+
+    def named(self, name: str) -> pa.Array:
+        """A column of the table, or a metric of a stage as `stage.metric`."""
+        stage, _, metric = name.partition(".")
+        if name in self or not metric or stage not in self:
+            return self.column(name)
+        own = self.column(stage)
+        if not pa.types.is_struct(own.type) or own.type.get_field_index(metric) < 0:
+            raise ValueError(f"curation.stages: {self.stage} asks for {name}, but {stage} has no metric {metric!r}")
+        return pc.struct_field(own, metric)
+
+    @property
+    def own(self) -> pa.StructArray:
+        """The stage's metrics."""
+        return self.column(self.stage)
+
+    def metric(self, name: str) -> np.ndarray:
+        """float64[n] of one metric of the stage, NaN where it does not apply."""
+        values: np.ndarray = pc.struct_field(self.own, name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return values
+
+    @property
+    def languages(self) -> pa.Array:
+        """string[n], null where unknown."""
+        return self.column("lang") if "lang" in self else pa.nulls(len(self), pa.string())
+
+
+class StageSettings(Settings):
+    """Base of every stage: its settings, and what it does under them.
+
+    `measure` runs on the workers and must be a pure function of the view; what it needs beside the text (a model) is
+    what `load` returned there. `failures` and `cuts` read attribute columns only, so that thresholds change without
+    measuring again.
+    """
+
+    stage: ClassVar[str]
+    """Name in `curation.stages`, of the attribute column, and at the head of every reason."""
+    repeatable: ClassVar[bool] = True
+    """Whether it can be run more than once in a run, under `name@label`."""
+    adds: ClassVar[tuple[str, ...]] = ()
+    """Columns that it adds under names of their own."""
+
+    def asks_language(self) -> str | None:
+        """A setting that is on and does nothing to a document whose language is not known when it is measured."""
+        return None
+
+    def asks_columns(self) -> tuple[str, ...]:
+        """Columns of the documents, or metrics of other stages, that it decides on."""
+        return ()
+
+    def decides(self) -> frozenset[str]:
+        """Settings that change decisions and not what is measured."""
+        return frozenset()
+
+    def load(self, artefact: str | None) -> Any:
+        """What `measure` needs beside the text, once a process. `artefact`: URI of what was made for this stage in the
+        run, None if nothing was."""
+        return None
+
+    def measure(self, view: View, resources: Any) -> Measured:
+        """Metrics of every document of the view, and its new text if the stage edits."""
+        raise NotImplementedError
+
+    def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
+        """`(rule, bool[n] fails)` in order: the first that fails gives the reason `<stage>.<rule>`.
+
+        `settled`: what was settled for this stage once for the whole run (a threshold from a percentile), or None.
+        """
+        yield from ()
+
+    def cuts(self, attributes: Attributes) -> dict[str, np.ndarray]:
+        """int64[n] by reason: bytes by which `measure` made each document shorter (negative: longer)."""
+        if attributes.stage not in attributes:
+            return {}
+        own = attributes.own
+        names = [f.name for f in own.type if f.name.startswith(CUT_PREFIX)]
+        return {name.removeprefix(CUT_PREFIX): pc.fill_null(pc.struct_field(own, name), 0).to_numpy() for name in names}
+
+
+def numbers(values: pa.Array, key: str) -> np.ndarray:
+    """float64[n], NaN where there is no value. A string that is no number is a UserError that names the `key`."""
+    try:
+        cast: np.ndarray = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return cast
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    if not pa.types.is_string(values.type):
+        raise UserError(f"{key}: the column holds {values.type}, which has no size to compare")
+    wrong = next(text for text in pc.unique(values.drop_null()).to_pylist() if not _is_number(text))
+    raise UserError(f"{key}: the column holds {wrong[:80]!r}, which is no number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

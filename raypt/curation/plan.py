@@ -1,0 +1,198 @@
+"""The stages of a run in order: which settings each has, under which name, and on which documents it works."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Discriminator, Field, Tag, field_validator
+
+from raypt.curation.base import Attributes, Overrides, StageSettings, numbers
+from raypt.curation.view import View
+from raypt.errors import UserError
+from raypt.settings import Settings
+from raypt.text.buffers import TextBatch
+
+_LABEL = re.compile(r"\w+\Z")
+
+
+class Condition(Settings):
+    """What a column must be for a document to meet it; a null value meets no condition."""
+
+    min: float | None = None
+    """Smallest value."""
+    max: float | None = None
+    """Largest value."""
+    among: tuple[str, ...] | None = None
+    """The values it may have, as strings."""
+
+    def holds(self, values: pa.Array, key: str) -> np.ndarray:
+        """bool[n]; `key` is what a mistake in the values is blamed on."""
+        met: np.ndarray = values.is_valid().to_numpy(zero_copy_only=False)
+        if self.among is not None:
+            among = pc.is_in(values.cast(pa.string()), value_set=pa.array(self.among, pa.string()))
+            met = met & among.to_numpy(zero_copy_only=False)
+        if self.min is not None or self.max is not None:
+            value = numbers(values, key)
+            met = met & (value >= -np.inf if self.min is None else value >= self.min)
+            met = met & (value <= np.inf if self.max is None else value <= self.max)
+        return met
+
+
+class StageEntry(Settings):
+    """One turn of a stage, where its name alone does not say all."""
+
+    stage: str
+    """Name of a stage; `name@label` for a further turn of one, which has the settings of the first unless `settings`
+    says otherwise; `package.module:Name` for a stage of your own."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings that this turn has instead of those of the stage's section."""
+    when: dict[str, Condition] = Field(default_factory=dict)
+    """The stage works on the documents that meet all these conditions, and passes the others. By column: one of the
+    input, one that an earlier stage adds (`lang`, `quality_score`), or a metric of one (`gopher_quality.word_count`).
+    E.g. `{lang: en, quality_score: {max: 0.5}}`; a word or a list of words stands for `among`."""
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        words = {k: (v,) if isinstance(v, str) else v for k, v in value.items()}
+        return {k: {"among": tuple(v)} if isinstance(v, list | tuple) else v for k, v in words.items()}
+
+
+Entry = Annotated[
+    # config_io leaves tags that begin so out of the keys in its messages.
+    Annotated[str, Tag("function-name")] | Annotated[StageEntry, Tag("function-entry")],
+    Discriminator(lambda value: "function-name" if isinstance(value, str) else "function-entry"),
+]
+"""An entry of `curation.stages`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One turn of a stage."""
+
+    name: str
+    """Its name in the run: of its attribute column, its account, and at the head of its reasons."""
+    settings: StageSettings
+    overrides: Overrides = field(default_factory=dict)
+    """Thresholds by language."""
+    when: Mapping[str, Condition] = field(default_factory=dict)
+    """Conditions by column; documents that do not meet all of them are passed."""
+
+    def measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
+        """The columns that it adds to the documents of a view, and their new text if it edits."""
+        if not self.when:
+            return self._measure(view, resources)
+        met = np.ones(len(view), bool)
+        for name, condition in self.when.items():
+            met &= condition.holds(self._column(view.columns, name), f"curation.stages: {self.name}: when.{name}")
+        rows = np.flatnonzero(met)
+        chosen = view.rows(rows)
+        columns, text = self._measure(chosen, resources)
+        back = pa.array(np.cumsum(met) - 1, mask=~met)
+        columns = {name: _merged(view.columns.get(name), column.take(back), met) for name, column in columns.items()}
+        if text is None:
+            return columns, None
+        edited = text.to_arrow().cast(pa.large_string()).take(back)
+        return columns, TextBatch.from_arrow(pc.coalesce(edited, view.text.to_arrow().cast(pa.large_string())))
+
+    def _measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
+        measured = self.settings.measure(view, resources)
+        columns = dict(measured.columns)
+        if measured.attributes is not None:
+            columns[self.name] = measured.attributes
+        return columns, measured.text
+
+    def _column(self, columns: Mapping[str, pa.Array], name: str) -> pa.Array:
+        if name in columns:
+            return columns[name]
+        stage, _, metric = name.partition(".")
+        if metric and stage in columns and pa.types.is_struct(columns[stage].type):
+            own = columns[stage]
+            if own.type.get_field_index(metric) >= 0:
+                return pc.struct_field(own, metric)
+        raise UserError(
+            f"curation.stages: {self.name} works where {name} has a certain value, but no column has this name; "
+            f"there are {', '.join(sorted(columns))}"
+        )
+
+    def failures(self, tagged: pa.Table, settled: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+        """`(reason, bool[n])` in order."""
+        for rule, fails in self.settings.failures(self._attributes(tagged), settled.get(self.name)):
+            yield f"{self.name}.{rule}", fails
+
+    def cuts(self, tagged: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
+        """`(reason, int64[n] bytes)` by which it made documents shorter."""
+        for name, cut in self.settings.cuts(self._attributes(tagged)).items():
+            yield f"{self.name}.{name}", cut
+
+    def _attributes(self, tagged: pa.Table) -> Attributes:
+        return Attributes(tagged, self.name, self.overrides)
+
+
+def _merged(before: pa.Array | None, found: pa.Array, met: np.ndarray) -> pa.Array:
+    """A column as it was where the condition is not met: what is not measured does not undo what was."""
+    if before is None or before.type != found.type or pa.types.is_nested(found.type):
+        return found
+    return pc.if_else(pa.array(met), found, before)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`(stage, name in the run)` of an entry of `curation.stages`; raises ValueError for a label that is none."""
+    stage, at, label = name.partition("@")
+    if at and not _LABEL.match(label):
+        raise ValueError(f"{name!r}: the label after '@' may have letters, digits and '_'")
+    return stage, name
+
+
+def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
+    """ValueError if the order of the stages switches a rule off: one that asks the language of a document before it is
+    known, or a condition on what is only measured later.
+
+    `language_known`: it is given, by the input or by the configuration. Without a stage that finds it, nothing is said:
+    a table may have a column `lang`.
+    """
+    stages = tuple(stages)
+    finders = [i for i, stage in enumerate(stages) if "lang" in stage.settings.adds]
+    first = finders[0] if finders else len(stages)
+    for i, stage in enumerate(stages):
+        rule = stage.settings.asks_language()
+        if rule is not None and i < first < len(stages) and not language_known:
+            raise ValueError(
+                f"stages: {stage.name} comes before {stages[first].name}, so {stage.name}.{rule} would never apply; "
+                f"put {stages[first].name} before it, or switch the rule off"
+            )
+        for column in stage.when:
+            head = column.partition(".")[0]
+            later = [s.name for s in stages[i:] if head in (s.name, *s.settings.adds)]
+            sooner = any(head in (s.name, *s.settings.adds) for s in stages[:i])
+            if later and not sooner and not (head == "lang" and language_known):
+                raise ValueError(f"stages: {stage.name} asks for {column}, which only {later[0]} after it finds")
+
+
+def check_inputs(stages: Iterable[Stage], carried: frozenset[str], *, language_known: bool) -> None:
+    """ValueError if a rule would be off, or fail, for want of a column: a language that nothing finds or gives, a
+    number to bound or a condition on a column that no source carries and no stage adds.
+
+    `carried`: the columns of the documents as they are read.
+    """
+    stages = tuple(stages)
+    added = {name for stage in stages for name in (stage.name, *stage.settings.adds)}
+    for stage in stages:
+        rule = stage.settings.asks_language()
+        if rule is not None and not language_known and "lang" not in added:
+            raise ValueError(
+                f"stages: {stage.name}.{rule} asks for the language of a document, and nothing says it: name the stage "
+                "`language` before, or set language.assume, or switch the rule off"
+            )
+        for column in (*stage.when, *stage.settings.asks_columns()):
+            if column not in carried and column.partition(".")[0] not in added | {"lang"}:
+                raise ValueError(
+                    f"stages: {stage.name} asks for the column {column}, which no source carries (corpus.sources[]"
+                    f".columns) and no stage adds; there are {', '.join(sorted(carried | added))}"
+                )

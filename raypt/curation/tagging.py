@@ -1,0 +1,222 @@
+"""Reading and tagging the shards of a manifest with Ray Data actors: one artefact a shard.
+
+What is tagged does not depend on thresholds (contract 2: tag, then decide), so neither does its identity.
+"""
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from raypt import storage
+from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.corpus.account import ReadAccount
+from raypt.corpus.config import CorpusConfig
+from raypt.corpus.manifest import Manifest
+from raypt.corpus.reader import NOTHING, read_shard
+from raypt.curation.attempts import begin, finish, watched, watched_items
+from raypt.curation.config import CurationConfig
+from raypt.curation.poison import find_poison
+from raypt.curation.quality.model import QualityModel
+from raypt.curation.tagger import Tagger
+from raypt.errors import UserError
+from raypt.ray_session import RaySection
+from raypt.run_dir import RunDir
+from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, user_error_in
+
+log = logging.getLogger("raypt")
+
+FORMAT = 1
+"""Raise it when reading or tagging gives another result."""
+NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", "broken_files"}
+"""Settings of `corpus` that do not decide what is read of a shard, or are part of the shard's own key."""
+
+
+def collection(run: RunDir) -> Collection:
+    return Collection(run.uri, "work/tagged")
+
+
+def identities(
+    manifest: Manifest, corpus: CorpusConfig, curation: CurationConfig, quality: QualityModel | None
+) -> list[Identity]:
+    """Of each shard's tagged documents."""
+    settings = {
+        "corpus": corpus.model_dump(mode="json", exclude=NOT_READING),
+        "curation": curation.tagging_settings(),
+    }
+    model = {} if quality is None else {"quality": quality.card.fingerprint}
+    return [
+        Identity("tagged", FORMAT, {"shard": manifest.shard_key(s.index), **model}, settings) for s in manifest.shards
+    ]
+
+
+def tag_shard(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    tagger: Tagger,
+    shard: int,
+    identity: Identity,
+    factory: Callable[[], Tagger] | None = None,
+) -> Card:
+    """Read and tag one shard; write its documents, its quarantine and, last, its card, whose account says what became
+    of every record. `factory` makes the same tagger in another process: with it, a worker that hangs is ended, and a
+    shard that ended workers is looked through for the reason.
+    """
+
+    def maker(output: Output) -> dict[str, Any]:
+        start, cpu = time.time(), time.process_time()
+        poison, seconds = NOTHING, None
+        if factory is not None:
+            find = functools.partial(find_poison, manifest, shard, corpus, run.uri, factory)
+            poison, seconds = begin(run, shard, find), corpus.max_batch_seconds
+        quarantined: list[dict[str, Any]] = []
+        read = ReadAccount()
+        documents = source_bytes = 0
+        with output.open(run.relative(run.tagged(shard))) as f:
+            writer = None
+            for batch in watched_items(read_shard(manifest, shard, corpus, run.uri, poison), seconds):
+                with watched(seconds):
+                    tagged = tagger.tag(batch.documents)
+                if writer is None:
+                    writer = storage.parquet_writer(f, tagged.schema)
+                writer.write_table(tagged.cast(writer.schema))
+                documents += tagged.num_rows
+                source_bytes += int(pc.sum(tagged["source_bytes"]).as_py() or 0)
+                quarantined += batch.quarantined
+                read.add(batch)
+            assert writer is not None
+            writer.close()
+        if quarantined:
+            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined)
+            output.write_bytes(run.relative(run.quarantine(shard)), lines.encode())
+        return {
+            "shard": shard,
+            "source": manifest.shards[shard].source,
+            "documents": documents,
+            "bytes": source_bytes,
+            **read.to_json(),
+            "cpu_s": time.process_time() - cpu,
+            "seconds": time.time() - start,
+        }
+
+    card = collection(run).build(shard, identity, maker)
+    if factory is not None:
+        finish(run, shard)
+    return card
+
+
+class TagShards:
+    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once, at the first shard. It returns
+    the cards, or the user's mistake that ended the work.
+    """
+
+    def __init__(
+        self,
+        run_uri: str,
+        manifest: Any,
+        corpus: CorpusConfig,
+        curation: CurationConfig,
+        artefacts: dict[str, str],
+        wanted: Any,
+    ) -> None:
+        self._run, self._corpus = RunDir(run_uri), corpus
+        self._manifest: Manifest = ray.get(manifest[0])
+        self._wanted: list[Identity] = ray.get(wanted[0])
+        self._make_tagger = functools.partial(Tagger, curation, artefacts)
+        self._tagger: Tagger | None = None
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        try:
+            self._tagger = self._tagger or self._make_tagger()
+            cards = [
+                tag_shard(
+                    self._run,
+                    self._manifest,
+                    self._corpus,
+                    self._tagger,
+                    shard,
+                    self._wanted[shard],
+                    self._make_tagger,
+                )
+                for shard in batch["shard"].tolist()
+            ]
+        except UserError as e:  # as a value: Ray Data wraps an exception, and the wrapped one is lost on the way
+            return {"card": [""], "mistake": [str(e)]}
+        found = [json.dumps(card.to_json(), ensure_ascii=False) for card in cards]
+        return {"card": found, "mistake": [""] * len(found)}
+
+
+def tag(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    curation: CurationConfig,
+    quality: QualityModel | None,
+    actors: RaySection | None,
+    verify: Verify,
+) -> list[Card]:
+    """Tag every shard that is not whole; all cards, in shard order. `actors`: settings of the autoscaling pool of Ray
+    Data actors that does it; None: this process.
+    """
+    wanted = identities(manifest, corpus, curation, quality)
+    cards = collection(run).survey(wanted, verify)
+    todo = [s for s, card in enumerate(cards) if card is None]
+    artefacts = {} if quality is None else {"quality": quality.uri}
+    if todo and actors is None:
+        tagger = Tagger(curation, artefacts)
+        work = functools.partial(_tag_one, run, manifest, corpus, tagger, wanted)
+        for shard, card in zip(todo, run_tasks(work, todo, name="curate"), strict=True):
+            cards[shard] = card
+    elif todo and actors is not None:
+        for card in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors):
+            cards[card.account["shard"]] = card
+    done = [card for card in cards if card is not None]
+    assert len(done) == len(wanted), "a shard was not tagged"
+    collection(run).finish(done)
+    return done
+
+
+def _tag_one(
+    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, wanted: list[Identity], shard: int
+) -> Card:
+    return tag_shard(run, manifest, corpus, tagger, shard, wanted[shard])
+
+
+def _on_actors(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    curation: CurationConfig,
+    artefacts: dict[str, str],
+    wanted: list[Identity],
+    todo: list[int],
+    actors: RaySection,
+) -> Iterator[Card]:
+    most = max(actors.min_actors, actors.max_actors or max(1, int(cluster_cpus() / actors.actor_cpus)))
+    # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
+    shared = [ray.put(manifest)], [ray.put(wanted)]
+    dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
+        TagShards,
+        fn_constructor_args=(run.uri, shared[0], corpus, curation, artefacts, shared[1]),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
+        num_cpus=actors.actor_cpus,
+    )
+    dataset.set_name("curate")
+    progress = TaskProgress("curate", len(todo))
+    try:
+        for row in dataset.iter_rows():
+            if row["mistake"]:
+                raise UserError(row["mistake"])
+            progress.add()
+            yield Card.from_json(json.loads(row["card"]))
+    except ray.exceptions.RayTaskError as e:
+        raise user_error_in(e) or e from None

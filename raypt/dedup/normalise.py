@@ -1,0 +1,128 @@
+"""Other normalisations than the declared one, so that what published pipelines call near duplicates can be said.
+
+FineWeb's (datatrove's `simplify_text`): `{punctuation: join, diacritics: remove, numbers: zero}`. SlimPajama's:
+`{unicode: NFC, punctuation: join, spaces: keep}` with 13 characters a shingle.
+"""
+
+import functools
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt.dedup.config import NormaliseConfig
+from raypt.kernels import kernel
+from raypt.text.buffers import string_buffers
+from raypt.text.hashing import FNV_BASIS, FNV_PRIME, U64, murmur64
+from raypt.text.unicode import (
+    LETTER,
+    MARK,
+    SEPARATOR,
+    TABLE_SIZE,
+    WHITE,
+    classify,
+    lower_case,
+    word_classes,
+)
+from raypt.text.utf8 import ONE, character
+
+IGNORED = 5
+"""A class beside those of `raypt.text.unicode`: taken out of the text, as if it had not been there."""
+_SPACE, _ZERO = U64(0x20), U64(0x30)
+
+
+@dataclass(frozen=True)
+class Folding:
+    """A normalisation as tables by code point, each of TABLE_SIZE entries; beyond them a code point is itself."""
+
+    classes: np.ndarray
+    """uint8: a class of `raypt.text.unicode`, or IGNORED."""
+    codes: np.ndarray
+    """uint32: what a code point is hashed as."""
+    digits: np.ndarray
+    """bool: which are parts of a number that becomes one 0; none unless asked for."""
+    keeps_spaces: bool
+
+
+@functools.cache
+def folding(config: NormaliseConfig, every_letter_alone: bool) -> Folding:
+    """The tables of a normalisation (a megabyte, made in half a second)."""
+    classes, codes = word_classes(every_letter_alone).copy(), np.arange(TABLE_SIZE, dtype=np.uint32)
+    digits = np.zeros(TABLE_SIZE, bool)
+    if config.case == "lower":
+        codes = lower_case().copy()
+    for code in range(TABLE_SIZE):
+        c = chr(code)
+        category = unicodedata.category(c)
+        if config.punctuation == "join" and (category[0] in "PS" or category in ("Cc", "Cf")) and not c.isspace():
+            classes[code] = IGNORED
+        if config.numbers == "zero" and category == "Nd":
+            digits[code] = True
+        if config.diacritics == "remove" and not 0xD800 <= code < 0xE000:
+            if category == "Mn":
+                classes[code] = IGNORED
+            base = [b for b in unicodedata.normalize("NFD", chr(codes[code])) if unicodedata.category(b) != "Mn"]
+            if len(base) == 1:
+                codes[code] = ord(base[0])
+    for table in (classes, codes, digits):
+        table.flags.writeable = False
+    return Folding(classes, codes, digits, config.spaces == "keep")
+
+
+@kernel
+def _tokenise(
+    data: Any, offsets: Any, classes: Any, codes: Any, digits: Any, keeps_spaces: bool, hashes: Any, bounds: Any
+) -> None:
+    n = 0
+    for doc in range(offsets.shape[0] - 1):
+        i, end, opened = U64(offsets[doc]), U64(offsets[doc + 1]), n
+        token, state, in_number, space = FNV_BASIS, SEPARATOR, False, False
+        while i < end:
+            code, width = character(data, i)
+            i += ONE * U64(width)
+            kind = classify(classes, code)
+            if kind == IGNORED:
+                continue
+            digit = code < TABLE_SIZE and digits[code]
+            if digit and in_number:
+                continue
+            in_number = digit
+            if state != SEPARATOR and kind != MARK and not (kind == LETTER and state == LETTER):
+                hashes[n] = murmur64(token)
+                n += 1
+                token, state = FNV_BASIS, SEPARATOR
+            if kind in (WHITE, SEPARATOR):
+                space = True
+                continue
+            if kind == MARK and state == SEPARATOR:
+                continue
+            if space and keeps_spaces and n > opened:
+                hashes[n] = murmur64((FNV_BASIS ^ _SPACE) * FNV_PRIME)
+                n += 1
+            space = False
+            folded = _ZERO if digit else U64(codes[code] if code < TABLE_SIZE else code)
+            token = (token ^ folded) * FNV_PRIME
+            if kind != MARK:
+                state = kind
+        if state != SEPARATOR:
+            hashes[n] = murmur64(token)
+            n += 1
+        bounds[doc + 1] = n
+
+
+def tokenise_normalised(
+    text: pa.Array | pa.ChunkedArray, unit: str, config: NormaliseConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """(token hashes uint64, offsets int64[n + 1]) of each text, as `raypt.dedup.tokenise.tokenise` gives them under the
+    declared normalisation; with `spaces: keep` each run of white space between characters is a token too."""
+    if config.unicode != "none":
+        text = pc.utf8_normalize(text, form=config.unicode)
+    data, offsets = string_buffers(text)
+    table = folding(config, unit == "character")
+    hashes = np.empty(int(offsets[-1] - offsets[0]), np.uint64)
+    bounds = np.zeros(len(offsets), np.int64)
+    _tokenise(data, offsets, table.classes, table.codes, table.digits, table.keeps_spaces, hashes, bounds)
+    return hashes[: bounds[-1]], bounds

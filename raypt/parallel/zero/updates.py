@@ -1,0 +1,269 @@
+"""From the gradients of a step to new weights, at each ZeRO stage.
+
+At stages 0 to 2 the gradients are summed, measured, clipped and applied here; DeepSpeed lays out the partitions and the
+buffers. At stage 3 all of it is DeepSpeed's.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raypt.parallel import comm
+from raypt.parallel.mesh import Mesh
+from raypt.parallel.zero.gradients import Flat, Gradients, PartGradients, WholeGradients
+from raypt.parallel.zero.update import Cut, adamw, adamw_state, divisor, square_sum
+
+Counts = Callable[[nn.Parameter], bool]
+"""Whether this rank counts a parameter in the global norm: exactly one of those that hold the same elements does."""
+
+
+class Updates(ABC):
+    """What one stage does at the end of a step. Every method is collective."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """The last micro-batch is done: add the gradients up over the ranks."""
+
+    @abstractmethod
+    def step(self) -> float | None:
+        """Clip, update, and publish the weights; the norm before clipping, or None if the gradients are not finite, and
+        nothing was changed.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Forget the gradients."""
+
+
+class SummedHere(Updates):
+    """Stages 0 to 2."""
+
+    def __init__(self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts) -> None:
+        self.engine, self.mesh, self.clip_norm, self.counts = engine, mesh, clip_norm, counts
+        self.optimizer, self.inner = engine.optimizer, engine.basic_optimizer
+        self._update: Callable[[], Any] = self.inner.step
+        engine.enable_backward_allreduce = False
+        for hook in getattr(self.optimizer, "_grad_acc_hooks", ()):
+            hook.remove()
+        for master in self.masters():
+            master.grad = None  # offloading allocates one
+        self.in_blocks = type(self.inner) is torch.optim.AdamW and all(m.device.type == "cpu" for m in self.masters())
+        self.gradients = self.make_gradients()
+        self._sums: list[Tensor] = []
+        self._norm: float | None = None
+        self.optimizer.step = self._apply  # engine.step() calls it, and keeps its own counters
+
+    @abstractmethod
+    def make_gradients(self) -> Gradients:
+        """What the hooks add up in."""
+
+    @abstractmethod
+    def masters(self) -> list[Tensor]:
+        """The float32 weights that this rank updates."""
+
+    @abstractmethod
+    def gradients_of(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient of each of `masters`."""
+
+    @abstractmethod
+    def lows(self) -> list[Tensor | None]:
+        """For each of `masters`: where the weights are computed with, if that is not the master itself."""
+
+    @abstractmethod
+    def counted(self, sums: Sequence[Tensor]) -> Iterable[Tensor]:
+        """What this rank adds to the square of the norm; each element of the model is counted by one rank of those that
+        `over_ranks` adds up.
+        """
+
+    @abstractmethod
+    def over_ranks(self, square: Tensor) -> None:
+        """Add the squares of the ranks that count different elements, in place."""
+
+    def gather(self) -> None:
+        """Bring the updated weights to the ranks that need them."""
+
+    def finish(self) -> None:
+        """See Updates."""
+        self._sums = self.gradients.finish()
+
+    def step(self) -> float | None:
+        """See Updates."""
+        self.engine.step()
+        return self._norm
+
+    def discard(self) -> None:
+        """See Updates."""
+        self.gradients.clear()
+        self._sums = []
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        sums, self._sums = self._sums, []
+        square = torch.tensor(square_sum(self.counted(sums)), dtype=torch.float64, device=self.engine.device)
+        self.over_ranks(square)
+        norm = float(square) ** 0.5
+        self._norm = norm if math.isfinite(norm) else None
+        if self._norm is None:
+            return
+        scale = divisor(norm, self.clip_norm)
+        grads = self.gradients_of(sums)
+        if self.in_blocks:
+            self._adamw(grads, scale)
+        else:
+            self._whole(grads, scale)
+        del grads, sums
+        self.gather()
+
+    def _adamw(self, grads: Sequence[Tensor], scale: float) -> None:
+        group_of = {id(p): group for group in self.inner.param_groups for p in group["params"]}
+        for master, grad, low in zip(self.masters(), grads, self.lows(), strict=True):
+            state = adamw_state(self.inner, master)
+            step = state["step"].add_(1)
+            moments = (state[name].view(-1) for name in ("exp_avg", "exp_avg_sq"))
+            flat = None if low is None else low.view(-1)
+            cut = Cut(master.detach().view(-1), grad.reshape(-1), flat, *moments)
+            adamw(group_of[id(master)], step, [cut], scale)
+
+    def _whole(self, grads: Sequence[Tensor], scale: float) -> None:
+        masters, lows = self.masters(), self.lows()
+        for master, grad in zip(masters, grads, strict=True):
+            master.grad = (grad if scale == 1.0 else grad.div_(scale)).to(master.device).view_as(master)
+        self._update()
+        for master, low in zip(masters, lows, strict=True):
+            master.grad = None
+            if low is not None:
+                low.data.copy_(master)
+
+
+class ReplicatedUpdates(SummedHere):
+    """Stage 0: every rank makes the same update of everything."""
+
+    def __init__(self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts, travel: torch.dtype) -> None:
+        self._travel = travel
+        self._mixed = engine.optimizer is not engine.basic_optimizer
+        super().__init__(engine, mesh, clip_norm, counts)
+
+    def make_gradients(self) -> Gradients:
+        """See SummedHere."""
+        at, places = 0, []
+        for p in self._computed():
+            places.append((p, at))
+            at += p.numel()
+        return WholeGradients([Flat(at, tuple(places))], self.mesh.gradient, self._travel, scatter=False)
+
+    def _computed(self) -> list[nn.Parameter]:
+        """What the model computes with, in the order of `masters`."""
+        groups = self.optimizer.fp16_groups if self._mixed else [g["params"] for g in self.inner.param_groups]
+        return [p for group in groups for p in group]
+
+    def masters(self) -> list[Tensor]:
+        """See SummedHere."""
+        return [p for group in self.inner.param_groups for p in group["params"]]
+
+    def lows(self) -> list[Tensor | None]:
+        """See SummedHere."""
+        return [p if self._mixed else None for p in self._computed()]
+
+    def gradients_of(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """See SummedHere."""
+        return [sums[0][at : at + p.numel()] for p, at in self.gradients.flats[0].parameters]
+
+    def counted(self, sums: Sequence[Tensor]) -> Iterable[Tensor]:
+        """See SummedHere."""
+        places = self.gradients.flats[0].parameters
+        if all(self.counts(p) for p, _ in places):
+            return sums
+        return [sums[0][at : at + p.numel()] for p, at in places if self.counts(p)]
+
+    def over_ranks(self, square: Tensor) -> None:
+        """See SummedHere."""
+        if self.mesh.model.size > 1:
+            comm.all_reduce(square, self.mesh.model)
+
+
+class FlatUpdates(SummedHere):
+    """Stages 1 and 2: each rank updates its part of the flat buffers, and the parts are gathered."""
+
+    def __init__(
+        self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts, travel: torch.dtype, *, bucket: int
+    ) -> None:
+        self._travel, self._bucket = travel, bucket
+        super().__init__(engine, mesh, clip_norm, counts)
+
+    def make_gradients(self) -> Gradients:
+        """See SummedHere."""
+        outer = self.optimizer
+        flats = [
+            Flat(whole.numel(), tuple(zip(parameters, offsets, strict=True)))
+            for whole, parameters, offsets in zip(
+                outer.bit16_groups_flat, outer.round_robin_bit16_groups, outer.round_robin_bit16_offsets, strict=True
+            )
+        ]
+        if not outer.partition_gradients:
+            return WholeGradients(flats, self.mesh.gradient, self._travel, scatter=True)
+        devices = [master.device for master in self.masters()]
+        return PartGradients(flats, self.mesh.gradient, self._travel, bucket=self._bucket, devices=devices)
+
+    def masters(self) -> list[Tensor]:
+        """See SummedHere."""
+        return list(self.optimizer.single_partition_of_fp32_groups)
+
+    def lows(self) -> list[Tensor | None]:
+        """See SummedHere."""
+        return [parts[self.mesh.gradient.rank] for parts in self.optimizer.parallel_partitioned_bit16_groups]
+
+    def gradients_of(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """See SummedHere."""
+        return list(sums)
+
+    def counted(self, sums: Sequence[Tensor]) -> Iterable[Tensor]:
+        """See SummedHere."""
+        for flat, part in zip(self.gradients.flats, sums, strict=True):
+            first = self.mesh.gradient.rank * part.numel()
+            places = flat.overlaps(first, first + part.numel())
+            if all(self.counts(p) for p, _, _ in places):
+                yield part
+            else:
+                yield from (part[low - first : high - first] for p, low, high in places if self.counts(p))
+
+    def over_ranks(self, square: Tensor) -> None:
+        """See SummedHere."""
+        comm.all_reduce(square)
+
+    def gather(self) -> None:
+        """See SummedHere."""
+        from deepspeed.runtime.utils import all_gather_dp_groups
+
+        outer = self.optimizer
+        all_gather_dp_groups(
+            groups_flat=outer.bit16_groups_flat,
+            partitioned_param_groups=outer.parallel_partitioned_bit16_groups,
+            dp_process_group=outer.real_dp_process_group,
+            start_alignment_factor=outer.nccl_start_alignment_factor,
+            allgather_bucket_size=outer.allgather_bucket_size,
+        )
+
+
+class ParameterUpdates(Updates):
+    """Stage 3: DeepSpeed sums in the type and sends in the type that its configuration says."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.optimizer = engine, engine.optimizer
+
+    def finish(self) -> None:
+        """See Updates."""
+
+    def step(self) -> float | None:
+        """See Updates."""
+        self.engine.step()
+        return None if self.optimizer.overflow else float(self.engine.get_global_grad_norm())
+
+    def discard(self) -> None:
+        """See Updates."""
+        self.optimizer._pre_step()
+        self.optimizer._partition_all_parameters()
+        self.optimizer._overflow_clean_up(self.optimizer.loss_scale)

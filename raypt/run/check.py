@@ -1,0 +1,155 @@
+"""Everything that can be known wrong before work starts, looked at before: minutes, not days, and no directory claimed.
+
+What a run froze already (its manifest is there) is not looked at again: it is checked against the manifest.
+"""
+
+import difflib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from raypt import storage
+from raypt.corpus.config import SourceConfig
+from raypt.corpus.inputs import RUN_SCHEME, list_source
+from raypt.corpus.manifest import default_name, name_sources
+from raypt.corpus.presets import apply_preset
+from raypt.errors import UserError
+from raypt.outside import redact
+from raypt.run.config import RunConfig
+from raypt.run_dir import RunDir
+from raypt.schemes import check_scheme
+
+log = logging.getLogger("raypt")
+
+
+def check(config: RunConfig) -> None:
+    """Look at names, files and directories that a configuration speaks of.
+
+    Costs a listing of each input directory, a request each other file that is named, and a read of the evaluation sets.
+
+    Raises:
+        UserError: one line a mistake, each naming its key.
+    """
+    problems: list[str] = []
+
+    def collect(found: Iterable[str]) -> None:
+        try:
+            problems.extend(found)
+        except UserError as e:
+            problems.append(str(e))
+
+    collect(_schemes(config))
+    if not problems:  # else what follows would meet the same wall
+        collect(_mixture(config))
+        collect(_run_dir(config))
+        if not storage.exists(RunDir(config.run_uri).manifest):
+            for key, sources in _inputs(config):
+                for i, source in enumerate(sources):
+                    collect(_source(source, f"{key}[{i}]", config.corpus.broken_files))
+            collect(_files(config))
+            collect(_evaluation_sets(config))
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+
+
+def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]:
+    """Lists of sources that the data side reads, with their keys."""
+    yield "corpus.sources", config.corpus.sources
+    quality = config.curation.quality
+    if "quality" in config.curation.stages and quality.model is None:
+        yield "curation.quality.reference", quality.reference
+        yield "curation.quality.raw", quality.raw
+
+
+def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """(key, path) of the files that the data side loads whole."""
+    curation, stages = config.curation, config.curation.stages
+    if config.tokens.tokenizer.path:
+        yield "tokens.tokenizer.path", config.tokens.tokenizer.path
+    if "quality" in stages and curation.quality.model:
+        yield "curation.quality.model", curation.quality.model
+    if "language" in stages and curation.language.model:
+        yield "curation.language.model", curation.language.model
+    if "bad_words" in stages:
+        yield from ((f"curation.bad_words.lists.{code}", uri) for code, uri in curation.bad_words.lists.items())
+    if "url" in stages:
+        for name in ("domain_files", "strict_word_files", "hard_word_files", "soft_word_files"):
+            yield from ((f"curation.url.{name}[{i}]", uri) for i, uri in enumerate(getattr(curation.url, name)))
+
+
+def _schemes(config: RunConfig) -> Iterator[str]:
+    named = [("run.dir", config.run_uri), *_single_files(config)]
+    for key, sources in _inputs(config):
+        named += [(f"{key}[{i}].paths[{j}]", p) for i, s in enumerate(sources) for j, p in enumerate(s.paths)]
+    named += [(f"dedup.contamination.paths[{i}]", p) for i, p in enumerate(config.dedup.contamination.paths)]
+    if config.dedup.index:
+        named.append(("dedup.index", config.dedup.index))
+    for key, uri in named:
+        try:
+            check_scheme(uri, key)
+        except UserError as e:
+            yield str(e)
+
+
+def _mixture(config: RunConfig) -> Iterator[str]:
+    """Names in the mixture that are no source, or might be one of several."""
+    sources = config.corpus.sources
+    names = [s.name for s in name_sources(sources)]
+    derived = Counter(default_name(s) for s in sources if not s.name)
+    mixture = config.tokens.mixture
+    named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
+    named += [(f"curriculum[{i}].weights", list(step.weights)) for i, step in enumerate(mixture.curriculum)]
+    for where, said in named:
+        for name in said:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1, 0.5)
+                hint = f"; did you mean {near[0]}?" if near else "."
+                yield f"tokens.mixture.{where}.{name}: no source is named so{hint} The sources are {', '.join(names)}"
+            elif derived[name] > 1:
+                yield (
+                    f"tokens.mixture.{where}.{name}: {derived[name]} sources would be named {name!r} by their paths; "
+                    "give each a name of its own (corpus.sources[i].name)"
+                )
+
+
+def _run_dir(config: RunConfig) -> Iterator[str]:
+    """A local run directory that cannot be made or written, seen without making it; a remote one shows when opened."""
+    if not storage.is_local(config.run_uri):
+        return
+    path = Path(storage.filesystem(config.run_uri)[1])
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir():
+        yield f"run.dir: {there} is a file, not a directory"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"run.dir: {there} cannot be written by this user"
+
+
+def _source(source: SourceConfig, key: str, broken_files: str) -> Iterator[str]:
+    """Paths of a source that match nothing, or files whose format cannot be told."""
+    source = apply_preset(source, key)
+    if any(pattern.startswith(RUN_SCHEME) for pattern in source.paths):
+        return  # the run itself makes these
+    try:
+        list_source(source, key, "", broken_files)
+    except UserError as e:
+        yield str(e)
+    except Exception as e:  # each file system has errors of its own
+        yield f"{key}.paths: {', '.join(map(redact, source.paths))} cannot be listed: {type(e).__name__}: {e}"
+
+
+def _files(config: RunConfig) -> Iterator[str]:
+    for key, uri in _single_files(config):
+        if not storage.exists(uri):
+            yield f"{key}: no file {uri}"
+
+
+def _evaluation_sets(config: RunConfig) -> Iterator[str]:
+    """Evaluation sets that hold nothing to look for: leaked documents would stay, in silence."""
+    if config.dedup.enabled and config.dedup.contamination.paths:
+        from raypt.dedup.samples import read_samples
+
+        samples = read_samples(config.dedup.contamination)
+        log.info("evaluation sets: %d samples to look for", samples.num_rows)
+    yield from ()

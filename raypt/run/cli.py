@@ -1,0 +1,71 @@
+"""The `raypt` command: one word a job, over the same functions as the scripts in jobs/.
+
+Nothing of a job is imported until it runs: `--help` needs no Ray, torch or compiler, and takes half a second.
+"""
+
+import ast
+import difflib
+import importlib.util
+import sys
+from pathlib import Path
+
+from raypt import __version__
+
+JOBS = {
+    "pretrain": "raypt.run.pretrain",
+    "curate": "raypt.run.data_side",
+    "tokenize": "raypt.run.tokenize",
+    "train-quality": "raypt.run.train_quality",
+    "train-tokenizer": "raypt.run.train_tokenizer",
+    "evaluate": "raypt.run.evaluate",
+    "export": "raypt.run.export",
+    "rebuild-index": "raypt.run.rebuild_index",
+    "bench": "raypt.run.bench",
+}
+"""The module of each job; it has `main` and a docstring that is the job's help."""
+
+
+def job_doc(module: str) -> str:
+    """The docstring of a module, read without importing it."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, module
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_bytes())) or ""
+
+
+def usage() -> str:
+    """What `raypt --help` prints."""
+    width = max(map(len, JOBS)) + 2
+    lines = [f"  {name:{width}}{job_doc(module).splitlines()[0]}" for name, module in JOBS.items()]
+    return (
+        "Raw text to a trained LLaMA on a Ray cluster.\n\nusage: raypt JOB [--config FILE] [dotted.key=value ...]\n\n"
+        + "\n".join(lines)
+        + "\n\n`raypt JOB --help` explains a job; `raypt --version` says which raypt this is."
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Run the job that the first argument names; its exit status."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"raypt {__version__}")
+        return 0
+    name = argv[0]
+    if name not in JOBS:
+        near = difflib.get_close_matches(name, JOBS, 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        print(f"raypt: there is no job {name!r}{hint} Jobs are {', '.join(JOBS)}", file=sys.stderr)
+        return 2
+    if name == "bench":
+        from raypt.run import bench
+
+        return bench.main(argv[1:])
+    from raypt.run.job import run_job
+
+    return run_job(name, JOBS[name], job_doc(JOBS[name]), argv[1:])
+
+
+def main() -> None:
+    """The console command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,21 @@
+"""Export a training checkpoint as a Hugging Face directory: safetensors, config.json and the tokenizer's files.
+
+By default the newest whole checkpoint of the run (`run.dir=...`) goes to its `export/`; see the `export` keys. Needs
+neither Ray nor the number of workers that trained it.
+"""
+
+from raypt import storage
+from raypt.run.config import RunConfig
+from raypt.run_dir import RunDir
+from raypt.training.export import choose_checkpoint, export_checkpoint
+from raypt.training.worker import CHECKPOINTS
+
+
+def main(config: RunConfig) -> None:
+    run = RunDir(config.run_uri)
+    info = choose_checkpoint(run.path(CHECKPOINTS), config.export.step)
+    out = storage.absolute(config.export.out) if config.export.out else run.path("export")
+    export_checkpoint(
+        info, run.tokenizer, out, precision=config.export.precision, shard_bytes=config.export.shard_bytes
+    )
+    print(f"step {info.step} of {run.uri} exported to {out}")

@@ -1,0 +1,39 @@
+"""The stages of a run: a line at the start of each, and what each took, kept for the report."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from raypt import storage
+from raypt.run_dir import RunDir
+
+log = logging.getLogger("raypt")
+
+
+observers: list[Callable[[str], AbstractContextManager[None]]] = []
+"""What else is opened around each stage, with its name: benchmarks measure there."""
+
+
+@contextmanager
+def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
+    """Log a stage's start and end, and keep its wall seconds and what the block reports in `work/stages/<name>.json`.
+
+    A stage that had been done already when the run was resumed is quick the second time: the first figure is kept. Of
+    one that fails nothing is kept but a line in the log that names it.
+    """
+    log.info("== %s", name)
+    start = time.time()
+    figures: dict[str, float] = {}
+    with ExitStack() as stack:
+        for observer in observers:
+            stack.enter_context(observer(name))
+        try:
+            yield figures
+        except BaseException as e:
+            log.error("== %s ended after %.1f s: %s", name, time.time() - start, type(e).__name__)
+            raise
+        figures |= {"started": start, "seconds": time.time() - start}
+        uri = run.path("work", "stages", f"{name}.json")
+        if not storage.exists(uri):
+            storage.write_json(uri, figures)

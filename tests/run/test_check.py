@@ -1,0 +1,134 @@
+"""What can be known wrong before work starts is told before, all of it at once, and claims nothing."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raypt.config_io import load
+from raypt.errors import UserError
+from raypt.run.check import check
+from raypt.run.config import RunConfig
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with two sources and an evaluation set of nested records."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("web", "books"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part-0.jsonl").write_text(json.dumps({"text": f"Some text of the {name}."}) + "\n")
+    rows: list[dict[str, Any]] = [
+        {
+            "id": i,
+            "choices": [{"text": f"choice {i} {j}"} for j in range(3)],
+            "messages": [{"role": "user", "content": f"问题 {i}"}],
+        }
+        for i in range(4)
+    ]
+    with gzip.open(tmp_path / "eval.jsonl.gz", "wt") as f:
+        f.write("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+SOURCES = [
+    "corpus.sources=[{name: web, paths: web/*.jsonl}, {name: books, paths: books}]",
+    "tokens.mixture.weights={web: 2, books: 1}",
+]
+
+
+def told(*overrides: str) -> str:
+    with pytest.raises(UserError) as e:
+        check(load(RunConfig, None, [*SOURCES, *overrides]))
+    return str(e.value)
+
+
+def test_what_is_right_passes_and_leaves_nothing(here: Path) -> None:
+    before = sorted(here.rglob("*"))
+    check(load(RunConfig, None, [*SOURCES, "run.dir=deep/er/run"]))
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "tokens.mixture.weights={webb: 1, books: 1}",
+            "mixture.weights.webb: no source is named so; did you mean web?",
+        ),
+        (
+            "tokens.mixture.limits={book: {epochs: 2}}",
+            "mixture.limits.book: no source is named so; did you mean books?",
+        ),
+        (
+            "tokens.mixture.curriculum=[{at_tokens: 1M, weights: {wiki: 1}}]",
+            "tokens.mixture.curriculum[0].weights.wiki: no source is named so. The sources are web, books",
+        ),
+        ("corpus.sources[1].paths=boks/*.gz", "corpus.sources[1].paths[0]: no file matches 'boks/*.gz'"),
+        (
+            "corpus.sources[0].paths=[web, s3x://b/c]",
+            "corpus.sources[0].paths[1]: s3x://b/c: no file system is known by s3x://",
+        ),
+        ("corpus.sources[0].paths=eval.*", ""),
+        ("run.dir=web/part-0.jsonl/run", "run.dir: "),
+        ("run.dir=s4://bucket/run", "run.dir: s4://bucket/run: no file system is known by s4://"),
+        ("tokens.tokenizer.path=tok.json", "tokens.tokenizer.path: no file tok.json"),
+        ("dedup.contamination.paths=evil.jsonl", "dedup.contamination.paths: evil.jsonl: no such file"),
+    ],
+)
+def test_a_mistake_is_told_with_its_key(here: Path, override: str, said: str) -> None:
+    if not said:
+        check(load(RunConfig, None, [*SOURCES, override]))
+        return
+    assert said in told(override)
+    assert not (here / "runs").exists()
+
+
+def test_a_file_of_no_known_format_is_named(here: Path) -> None:
+    (here / "web" / "part-1.dat").write_text("a,b")
+    assert "corpus.sources[0].format: cannot tell the format of" in told("corpus.sources[0].paths=web/part-1.dat")
+
+
+def test_a_quality_set_and_a_word_list_are_looked_at_too(here: Path) -> None:
+    quality = ["curation.stages=[language, quality, bad_words]", "curation.bad_words.lists={no: ord.txt}"]
+    said = told(*quality, "curation.quality.reference=[{name: good, paths: god/*}]")
+    assert "curation.quality.reference[0].paths[0]: no file matches 'god/*'" in said
+    assert "curation.bad_words.lists.no: no file ord.txt" in said
+    check(load(RunConfig, None, [*SOURCES, "curation.bad_words.lists={no: ord.txt}"]))  # the stage is off
+
+
+def test_all_mistakes_are_told_at_once(here: Path) -> None:
+    said = told("tokens.mixture.weights={webb: 1}", "corpus.sources[0].paths=x/*", "run.dir=web/part-0.jsonl")
+    assert len(said.splitlines()) == 3
+
+
+def test_a_name_that_two_sources_would_share_is_ambiguous_in_a_mixture(here: Path) -> None:
+    (here / "more").mkdir()
+    (here / "more" / "web.jsonl").write_text("{}\n")
+    sources = "corpus.sources=[{paths: web/*.jsonl}, {paths: more/web.jsonl}]"
+    check(load(RunConfig, None, [sources]))
+    said = told(sources, "tokens.mixture.weights={web: 1}")
+    assert "tokens.mixture.weights.web: 2 sources would be named 'web' by their paths" in said
+
+
+def test_a_run_with_a_manifest_does_not_look_for_its_inputs_again(here: Path) -> None:
+    run = here / "run"
+    run.mkdir()
+    (run / "manifest.json").write_text("{}")
+    check(load(RunConfig, None, [*SOURCES, "corpus.sources[0].paths=x/*", "run.dir=run"]))
+
+
+@pytest.mark.parametrize("fields", ["choices.text", "messages[].content", "choices.text,messages.content"])
+def test_nested_fields_of_an_evaluation_set_are_found(here: Path, fields: str) -> None:
+    named = f"dedup.contamination.fields=[{','.join(repr(f) for f in fields.split(','))}]"
+    check(load(RunConfig, None, [*SOURCES, "dedup.contamination.paths=eval.jsonl.gz", named]))
+
+
+@pytest.mark.parametrize("field", ["choice.text", "choices.txt", "question"])
+def test_a_misspelt_field_of_an_evaluation_set_is_told_with_those_there_are(here: Path, field: str) -> None:
+    said = told("dedup.contamination.paths=eval.jsonl.gz", f"dedup.contamination.fields=[{field}]")
+    assert "eval.jsonl.gz" in said
+    assert field in said
+    assert "choices[].text, messages[].role, messages[].content" in said

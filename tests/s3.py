@@ -1,0 +1,77 @@
+"""A real S3 server for tests: moto's, in a process of its own, with its log of requests."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REQUEST = re.compile(r'"(?:\x1b\[\d+m)*(\w+) (/\S*) HTTP')
+
+
+class S3Server:
+    """`uri(...)` names objects of its bucket; `requests()` counts what has been asked of it since the last call."""
+
+    bucket = "raypt-test"
+
+    def __init__(self, endpoint: str, log: Path) -> None:
+        self.endpoint, self._log, self._seen = endpoint, log, 0
+
+    def uri(self, *parts: str) -> str:
+        return "/".join((f"s3://{self.bucket}", *parts))
+
+    def requests(self) -> Counter[str]:
+        """By method: GET, PUT, HEAD, DELETE, POST."""
+        text = self._log.read_text(errors="replace")
+        new, self._seen = text[self._seen :], len(text)
+        return Counter(method for method, _ in REQUEST.findall(new))
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """The server, with one bucket, and the environment by which every S3 client of this process finds it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "s3.log"
+    endpoint = f"http://127.0.0.1:{port}"
+    given = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    before = {key: os.environ.get(key) for key in given}
+    os.environ.update(given)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with log.open("wb") as f:
+        server = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                request = urllib.request.Request(f"{endpoint}/{S3Server.bucket}", method="PUT")
+                request.add_header(
+                    "Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
+                )
+                urllib.request.urlopen(request, timeout=5)
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"no S3 server: {log.read_text()[-2000:]}") from None
+                time.sleep(0.1)
+        yield S3Server(endpoint, log)
+    finally:
+        server.terminate()
+        server.wait(10)
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -1,0 +1,160 @@
+"""raypt.artefact: made once, verified when used, and made anew (saying why) when foreign or damaged."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from raypt import storage
+from raypt.artefact import Card, Collection, Damaged, Identity, Output, make
+from raypt.errors import UserError
+
+IDENTITY = Identity("thing", 1, {"text": "abc"}, {"minimum": 3, "rule": {"on": True}})
+
+
+class Maker:
+    """Writes two files and counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, output: Output) -> dict[str, int]:
+        self.made += 1
+        output.write_bytes("data/one.txt", b"one" * 1000)
+        output.write_parquet("data/two.parquet", pa.table({"n": list(range(1000))}))
+        return {"rows": 1000}
+
+
+def test_an_artefact_is_made_once(tmp_path: Path) -> None:
+    maker = Maker()
+    first = make(IDENTITY, str(tmp_path), "thing.json", maker)
+    second = make(IDENTITY, str(tmp_path), "thing.json", maker)
+    assert first == second
+    assert maker.made == 1
+    assert first.account == {"rows": 1000}
+    assert storage.read_parquet(str(tmp_path / "data" / "two.parquet")).num_rows == 1000
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Identity("thing", 2, IDENTITY.inputs, IDENTITY.settings),
+        Identity("thing", 1, {"text": "abd"}, IDENTITY.settings),
+        Identity("thing", 1, IDENTITY.inputs, {"minimum": 4, "rule": {"on": True}}),
+    ],
+    ids=["format", "input", "setting"],
+)
+def test_another_identity_is_made_anew_and_the_log_says_what_differs(
+    tmp_path: Path, other: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    maker = Maker()
+    make(IDENTITY, str(tmp_path), "thing.json", maker)
+    with caplog.at_level(logging.WARNING, "raypt"):
+        made = make(other, str(tmp_path), "thing.json", maker)
+    assert maker.made == 2
+    assert made.key == other.key
+    assert "is made anew" in caplog.text
+    assert any(word in caplog.text for word in ("format: was 1, is 2", "'abd'", "settings.minimum: was 3, is 4"))
+
+
+def test_an_artefact_that_must_not_be_replaced_is_refused_naming_what_differs(tmp_path: Path) -> None:
+    make(IDENTITY, str(tmp_path), "thing.json", Maker())
+    other = Identity("thing", 1, IDENTITY.inputs, {"minimum": 4, "rule": {"on": True}})
+    with pytest.raises(UserError, match=r"use another directory\n  settings.minimum: was 3, is 4"):
+        make(other, str(tmp_path), "thing.json", Maker(), refuse="use another directory")
+
+
+@pytest.mark.parametrize("file", ["data/one.txt", "data/two.parquet", "thing.json"])
+@pytest.mark.parametrize("how", ["delete", "cut", "flip"])
+def test_a_damaged_file_is_named_and_made_anew(
+    tmp_path: Path, file: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    maker = Maker()
+    make(IDENTITY, str(tmp_path), "thing.json", maker)
+    before = {name: (tmp_path / name).read_bytes() for name in ("data/one.txt", "data/two.parquet", "thing.json")}
+    path = tmp_path / file
+    data = bytearray(path.read_bytes())
+    if how == "delete":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 2] ^= 0xFF
+        path.write_bytes(data)
+    with caplog.at_level(logging.WARNING, "raypt"):
+        make(IDENTITY, str(tmp_path), "thing.json", maker, verify="full")
+    assert maker.made == 2
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    if not (file == "thing.json" and how == "delete"):  # without a card nothing is known to have been there
+        assert path.name in caplog.text
+
+
+def test_every_flipped_byte_of_a_card_is_noticed(tmp_path: Path) -> None:
+    data = make(IDENTITY, str(tmp_path), "thing.json", Maker()).to_bytes()
+    for at in range(len(data)):
+        flipped = bytearray(data)
+        flipped[at] ^= 0x01
+        try:
+            card = Card.from_bytes(bytes(flipped), "thing.json")
+        except Damaged:
+            continue
+        assert card.to_bytes() == data, f"byte {at}"  # white space, which says nothing
+
+
+def collection(tmp_path: Path, count: int, rule: int = 1) -> tuple[Collection, list[Identity]]:
+    return Collection(str(tmp_path), "cards"), [
+        Identity("part", 1, {"shard": str(n)}, {"rule": rule}) for n in range(count)
+    ]
+
+
+def build_all(found: Collection, identities: list[Identity]) -> list[Card]:
+    cards = []
+    for n, card in enumerate(found.survey(identities)):
+        maker = lambda output, n=n: output.write_bytes(f"parts/{n}.txt", b"%d" % n * 100)  # noqa: E731
+        cards.append(card or found.build(n, identities[n], maker))
+    found.finish(cards)
+    return cards
+
+
+@pytest.mark.parametrize("index", [True, False], ids=["index", "cards"])
+def test_only_what_is_missing_foreign_or_damaged_is_to_be_made(tmp_path: Path, index: bool) -> None:
+    parts, identities = collection(tmp_path, 6)
+    build_all(parts, identities)
+    if not index:
+        Path(parts.index_uri).unlink()
+    (tmp_path / "parts" / "1.txt").unlink()
+    (tmp_path / "parts" / "3.txt").write_bytes(b"3" * 99)
+    (tmp_path / "parts" / "4.txt").write_bytes(b"5" * 100)
+    identities[5] = Identity("part", 1, {"shard": "another"}, {"rule": 1})
+    assert [card is None for card in parts.survey(identities)] == [False, True, False, True, False, True]
+    assert [card is None for card in parts.survey(identities, "full")] == [False, True, False, True, True, True]
+
+
+def test_a_survey_of_a_finished_collection_makes_no_request_an_artefact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, identities = collection(tmp_path, 50)
+    cards = build_all(parts, identities)
+    read: list[str] = []
+    original = storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: (read.append(uri), original(uri))[1])
+    assert parts.survey(identities) == cards
+    assert read == [parts.index_uri]
+
+
+def test_a_changed_setting_makes_all_anew_and_the_new_index_is_believed(tmp_path: Path) -> None:
+    build_all(*collection(tmp_path, 4))
+    parts, identities = collection(tmp_path, 4, rule=2)
+    assert parts.survey(identities) == [None] * 4
+    cards = build_all(parts, identities)
+    assert parts.survey(identities) == cards
+    assert all(card.key == identity.key for card, identity in zip(cards, identities, strict=True))
+
+
+def test_the_index_keeps_the_order_of_an_account(tmp_path: Path) -> None:
+    parts = Collection(str(tmp_path), "cards")
+    identity = Identity("part", 1)
+    card = parts.build(0, identity, lambda output: {"second": 1, "first": 2})
+    parts.finish([card])
+    assert list(parts.survey([identity])[0].account) == ["second", "first"]
