@@ -181,6 +181,17 @@ class HeldoutConfig(Settings):
     """Share of the documents that is held out; 0 = none."""
 
 
+class TokenExportConfig(Settings):
+    """The same tokens as files of other programs (jobs/tokenize.py): whole documents, with the BOS and EOS of
+    `packing`, in the order of the text; held-out documents apart."""
+
+    formats: tuple[Literal["megatron", "nanogpt", "mds", "datatrove", "litdata"], ...] = ()
+    """What to write: Megatron-LM's .bin/.idx, nanoGPT's train.bin and val.bin (16-bit ids only), MosaicML streaming's
+    MDS (samples of `packing.sequence_length` tokens), datatrove's .ds, LitData's chunks. Empty = nothing."""
+    out: str | None = None
+    """Directory or URI; None = `<run.dir>/token-export`."""
+
+
 class TokensConfig(Settings):
     """Tokenizer, packing, mixture and stream."""
 
@@ -189,9 +200,15 @@ class TokensConfig(Settings):
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     stream: StreamConfig = Field(default_factory=StreamConfig)
     heldout: HeldoutConfig = Field(default_factory=HeldoutConfig)
+    export: TokenExportConfig = Field(default_factory=TokenExportConfig)
+    megatron: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Source name -> prefixes of Megatron-LM's .bin/.idx files, of which jobs/tokenize.py makes a token store instead
+    of reading text; `tokenizer.path` names the tokenizer of their ids."""
 
     @model_validator(mode="after")
     def _check(self) -> "TokensConfig":
+        if self.megatron and self.tokenizer.path is None:
+            raise ValueError("megatron: the files hold ids of a tokenizer; name it by tokenizer.path")
         for name in ("bos", "eos"):
             trained = self.tokenizer.path is None
             if trained and getattr(self.packing, f"add_{name}") and getattr(self.tokenizer, f"{name}_token") is None:

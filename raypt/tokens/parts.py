@@ -16,7 +16,7 @@ from raypt.text.buffers import string_buffers
 from raypt.tokens.config import HeldoutConfig
 from raypt.tokens.order import hash_array, key_of
 
-_BATCH_ROWS = 1024
+BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,21 @@ def part_uris(curated_uri: str) -> list[str]:
     return [storage.join(curated_uri, n) for n in names]
 
 
+def check_part(uri: str, schema: pa.Schema) -> list[str]:
+    """The columns of a curated part; UserError if it is none."""
+    missing = {"doc_key", "source", "text"} - set(schema.names)
+    if missing:
+        raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
+    return list(schema.names)
+
+
 def read_batches(uri: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a part, a thousand at a time; a column that the part lacks is left out."""
     try:
         with storage.open_read(uri) as f:
             file = pq.ParquetFile(f)
-            missing = {"doc_key", "source", "text"} - set(file.schema_arrow.names)
-            if missing:
-                raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
-            yield from file.iter_batches(_BATCH_ROWS, columns=[c for c in columns if c in file.schema_arrow.names])
+            there = check_part(uri, file.schema_arrow)
+            yield from file.iter_batches(BATCH_ROWS, columns=[c for c in columns if c in there])
     except (pa.ArrowInvalid, OSError) as e:
         raise UserError(f"{uri}: cannot read the curated part: {e}") from None
 
