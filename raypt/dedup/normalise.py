@@ -35,7 +35,7 @@ _SPACE, _ZERO = U64(0x20), U64(0x30)
 
 
 FAR = ((0x2F800, 0x2FA20), (0xE0000, 0xE0200))
-"""Code points beyond TABLE_SIZE that a normalisation may change: compatibility ideographs, tags, variation selectors."""
+"""Code points beyond TABLE_SIZE that a normalisation may change: compatibility ideographs; tags and selectors."""
 CODES = np.concatenate([np.arange(TABLE_SIZE), *(np.arange(*far) for far in FAR)]).astype(np.uint32)
 """The code points with entries in the tables of a `Folding`, in their order."""
 _FAR_A, _FAR_B = TABLE_SIZE, TABLE_SIZE + FAR[0][1] - FAR[0][0]
@@ -82,9 +82,9 @@ def folding(config: NormaliseConfig, every_letter_alone: bool) -> Folding:
 
 
 @kernel
-def _place(code: Any) -> int:
+def _place(code: Any) -> Any:
     """Where the tables have a code point; -1 where they do not."""
-    at = np.int64(code)
+    at: Any = np.int64(code)  # an unsigned number less a signed one is a float
     if at >= _A and at < _A_END:
         at += _FAR_A - _A
     elif at >= _B and at < _B_END:

@@ -4,8 +4,6 @@ The functions and the class below are the example of raypt/curation/README.md.
 """
 
 import json
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
