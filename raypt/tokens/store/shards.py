@@ -187,9 +187,10 @@ def make_shard(
     content: str,
     *,
     heldout: bool,
+    empty: bool = False,
 ) -> Card:
     """Make the store shard of a curated part under `root` (see `tokenize_shard`); its card, whose account is a
-    TokenAccount.
+    TokenAccount. `empty`: no document of the part goes into it, so the part is not read.
     """
     made_of = store_identity(tokenizer, config, seed)
     identity = shard_identity(made_of, content)
@@ -197,7 +198,9 @@ def make_shard(
     def maker(output: Output) -> dict[str, Any]:
         began = time.monotonic()
         account = TokenAccount(shard)
-        by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
+        by_key: dict[_Key, _Section] = {}
+        if not empty:
+            by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
         keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
         packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
         width = config.packing.sequence_length + 1
