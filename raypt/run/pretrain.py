@@ -30,8 +30,9 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
-from raypt.training.export import export_checkpoint, write_sample
+from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, check_workers, run_training
+from raypt.training.on_ray.sample import sample_on_worker
 
 log = logging.getLogger("raypt")
 
@@ -150,7 +151,7 @@ def finish(
         export_checkpoint(
             result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
         )
-        write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
+        sample_on_worker(config.train, run.uri, export_uri, PROMPTS, config.run.seed)
     unigram = unigram_entropy(run.token_store)
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
     for source, counts in tokens_by_source(ledgers).items():

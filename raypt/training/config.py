@@ -213,8 +213,8 @@ class ExportConfig(Settings):
     """Step of the checkpoint; None = the newest whole one."""
     out: str | None = None
     """Directory or URI; None = `export/` in the run directory."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Type of the exported weights."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Type of the exported weights; None = that the run computed in (`train.precision`)."""
     shard_bytes: int = Field(default=4 << 30, gt=0)
     """Largest safetensors file; more than that is written as several with an index."""
 
