@@ -67,6 +67,15 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_heldout(self) -> "RunConfig":
+        if self.train.checkpoint.keep_best and not self.tokens.heldout.fraction:
+            raise ValueError(
+                f"train.checkpoint.keep_best={self.train.checkpoint.keep_best} compares checkpoints by held-out loss, "
+                "and tokens.heldout.fraction=0 holds nothing out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_curation(self) -> "RunConfig":
         try:
             self.curation.check_inputs(document_columns(self.corpus.sources))

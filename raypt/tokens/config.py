@@ -179,6 +179,14 @@ class HeldoutConfig(Settings):
 
     fraction: float = Field(0.01, ge=0, lt=1)
     """Share of the documents that is held out; 0 = none."""
+    max_documents: int | None = Field(100_000, ge=1)
+    """About how many documents are held out at most, whatever their share: of 10^10 documents, a hundredth would be
+    more than is ever evaluated. None = no limit."""
+
+    def bounded(self, documents: int) -> "HeldoutConfig":
+        """What it comes to for so many documents: the same rule with a fraction alone."""
+        most = 1.0 if self.max_documents is None else self.max_documents / max(documents, 1)
+        return HeldoutConfig(fraction=min(self.fraction, most), max_documents=None)
 
 
 class TokenExportConfig(Settings):

@@ -9,6 +9,7 @@ from raypt import plugins
 from raypt.corpus.config import SourceConfig
 from raypt.parallel.config import ZeroConfig
 from raypt.settings import Settings
+from raypt.training.contradictions import contradictions
 
 
 class OptimizerConfig(Settings):
@@ -30,14 +31,20 @@ class OptimizerConfig(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Largest global gradient norm; None = no clipping (LLaMA: 1.0)."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "OptimizerConfig":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={list(self.betas)}: each must be at least 0 and less than 1")
+        return self
+
 
 class ScheduleConfig(Settings):
     """The learning rate over updates; a skipped update does not advance it."""
 
     kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
     """After warm-up: cosine or linear to the end, wsd (flat, then linear over the last `decay_fraction`), constant."""
-    warmup_steps: int = Field(default=20, ge=0)
-    """Updates of linear warm-up from 0."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Updates of linear warm-up from 0; None = 20, or half of the run where that is less."""
     min_ratio: float = Field(default=0.1, ge=0, le=1)
     """Where the decay ends, as a fraction of the peak (LLaMA: 0.1)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
@@ -198,21 +205,8 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
-        low, high = self.worker_range
-        if not 1 <= low <= high:
-            raise ValueError(f"train.workers must be a positive number or a pair (min, max), not {self.workers}")
-        if self.varlen_attention and not (self.use_gpu and self.precision == "bf16"):
-            raise ValueError("train.varlen_attention needs train.use_gpu=true and train.precision=bf16")
-        if self.optimizer.kind == "muon" and self.zero.offload_optimizer is not None:
-            raise ValueError(
-                "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, "
-                "or take adamw or lion"
-            )
-        if self.profile is not None and self.profile.last_step > self.steps:
-            raise ValueError(
-                f"train.profile: its last step, {self.profile.last_step}, is after train.steps={self.steps}; lower "
-                "train.profile.first_step"
-            )
+        if problems := list(contradictions(self)):
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -232,8 +226,8 @@ class ExportConfig(Settings):
     """Step of the checkpoint; None = the newest whole one."""
     out: str | None = None
     """Directory or URI; None = `export/` in the run directory."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Type of the exported weights."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Type of the exported weights; None = that the run computed in (`train.precision`)."""
     shard_bytes: int = Field(default=4 << 30, gt=0)
     """Largest safetensors file; more than that is written as several with an index."""
 

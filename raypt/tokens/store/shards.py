@@ -152,6 +152,11 @@ Reader = Callable[..., dict[SectionKey, SectionIds]]
 """What `_tokenize` is, for documents that come from elsewhere."""
 
 
+def nothing(*_: object, **__: object) -> dict[SectionKey, SectionIds]:
+    """A Reader of a part of which it is known that no document goes into the store: it is not opened."""
+    return {}
+
+
 def _tokenize(
     uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: TokenAccount
 ) -> dict[SectionKey, SectionIds]:

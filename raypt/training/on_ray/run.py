@@ -116,6 +116,11 @@ def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
             f"train.workers={train.workers}: the global batch is {sizes[-1]} micro-batches, which only "
             f"{', '.join(map(str, sizes))} workers share evenly"
         )
+    if low < high and len(fitting) == 1:
+        raise UserError(
+            f"train.workers={[low, high]}: of these numbers of workers only {fitting[0]} shares the global batch of "
+            f"{sizes[-1]} micro-batches evenly, so the run could never change it; {', '.join(map(str, sizes))} do"
+        )
     return fitting
 
 
