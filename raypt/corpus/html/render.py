@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raypt.corpus.html import marks, names, tables
-from raypt.corpus.html.choose import KEPT, Choice
+from raypt.corpus.html.choose import Choice
 from raypt.corpus.html.lines import (
     BRACKET,
     BRACKETED,
@@ -32,6 +32,7 @@ from raypt.corpus.html.lines import (
     write_text,
 )
 from raypt.corpus.html.scan import Nodes
+from raypt.corpus.html.weigh import KEPT
 from raypt.kernels import kernel
 
 _TAG = names.TAG_MASK

@@ -3,9 +3,9 @@
 import numpy as np
 
 from raypt.corpus.html import names
-from raypt.corpus.html.choose import KEPT
 from raypt.corpus.html.lines import BREAKS, CELL, MARKER, POS, SPACE, put
 from raypt.corpus.html.marks import number_attribute
+from raypt.corpus.html.weigh import KEPT
 from raypt.kernels import kernel
 
 MAX_CELL_MASS = 600
