@@ -49,8 +49,8 @@ class Choice:
         leave_out_what_is_no_text(data, n, kind, parent, nodes.lo, nodes.hi, self.flags, self.drop, self.chars)
         self._weigh(nodes)
         find_reasons(
-            n, kind, parent, stop, self.flags, self.drop, self.chars, self.links, self.good, self.inside, self.titles,
-            main_content, comments, self.reason, self.word, self.spent,
+            data, n, kind, parent, stop, nodes.lo, nodes.hi, self.flags, self.drop, self.chars, self.links, self.good,
+            self.inside, self.titles, main_content, comments, self.reason, self.word, self.spent,
         )  # fmt: skip
         leave_out(n, parent, self.reason, self.word, self.spent, self.good[0], self.drop)
         if not main_content:

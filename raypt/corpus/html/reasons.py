@@ -3,17 +3,21 @@
 import numpy as np
 
 from raypt.corpus.html import marks, names
+from raypt.corpus.html.marks import attribute
 from raypt.corpus.html.weigh import ASIDE, BESIDE, COMMENTS, CONTROL, FOOTER, HEADER, HIDDEN, KEPT, NAVIGATION
 from raypt.kernels import kernel
 
 ARTICLE_MASS = 600
 """Running text that is an article by itself, even if its comments are longer."""
+TOPIC_NODES = 24
+"""Nodes of a section in which its heading is looked for."""
 
+_ID, _HREF = (np.uint64(names.name_hash(n)) for n in ("id", "href"))
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _COMMENTS_BIT = names.COMMENTS.bit_length() - 1
 _TAG = names.TAG_MASK
-_ARTICLE, _ASIDE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV = names.numbers(
-    "article aside body dialog footer form h1 header html nav"
+_A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV = names.numbers(
+    "a article aside body dialog footer form h1 header html nav"
 )
 
 
@@ -24,9 +28,35 @@ def _is_article(total, beside):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def _is_topic(data, node, kind, stop, lo, hi):  # type: ignore[no-untyped-def]
+    """Whether an element is a section whose id is made of its heading, as in documentation: the heading links to it.
+    Then the words in the id are what the section is about: #cookies, #comments."""
+    first, last = attribute(data, lo[node], hi[node], _ID)
+    if first >= last:
+        return False
+    end = min(stop[node], node + TOPIC_NODES)
+    heading = node + 1
+    while heading < end and not kind[heading] & names.HEADING:
+        heading += 1
+    if heading >= end:
+        return False
+    for link in range(heading + 1, min(stop[heading], end)):
+        if kind[link] & _TAG != _A:
+            continue
+        at, stop_at = attribute(data, lo[link], hi[link], _HREF)
+        if stop_at - at == last - first + 1 and data[at] == 35:
+            same = True
+            for i in range(last - first):
+                same &= data[at + 1 + i] == data[first + i]
+            if same:
+                return True
+    return False
+
+
+@kernel
 def find_reasons(  # type: ignore[no-untyped-def]
-    count, kind, parent, stop, flags, drop, chars, links, good, inside, titles, main_content, comments, reason, word,
-    spent,
+    data, count, kind, parent, stop, lo, hi, flags, drop, chars, links, good, inside, titles, main_content, comments,
+    reason, word, spent,
 ):  # fmt: skip
     """Why an element, by its name, role or words, is not main content: `reason`, and by which `word` if by one.
 
@@ -84,6 +114,8 @@ def find_reasons(  # type: ignore[no-untyped-def]
             why, by = BESIDE, flag & _BESIDE_WORDS
         elif flag & names.COMMENTS and not comments:
             why, by = COMMENTS, names.COMMENTS
+        if by and by != names.HIDDEN and _is_topic(data, node, kind, stop, lo, hi):
+            why = KEPT
         reason[node], word[node] = why, by
         if why != KEPT and node >= covered:
             covered = stop[node]

@@ -8,9 +8,11 @@ from raypt.kernels import kernel
 
 LINKED_LIST, LINKED_BOX, LINKED_TABLE = 75, 60, 80
 """Percent of a list's, a box's, a table's text in links above which it is navigation."""
+MENU_LINKS = 3
+"""Links in a cell of a table that lays out a page from which on they are a menu."""
 
 _TAG = names.TAG_MASK
-_ARTICLE, _BODY, _H1, _MAIN, _TABLE, _TH = names.numbers("article body h1 main table th")
+_A, _ARTICLE, _BODY, _H1, _MAIN, _TABLE, _TH = names.numbers("a article body h1 main table th")
 
 
 @kernel
@@ -83,6 +85,24 @@ def with_title(parent, stop, root, title, chars, links):  # type: ignore[no-unty
 
 
 @kernel
+def _holds_menu(kind, node, end):  # type: ignore[no-untyped-def]
+    links = 0
+    for i in range(node, end):
+        links += kind[i] & _TAG == _A
+        if links == MENU_LINKS:
+            return True
+    return False
+
+
+@kernel
+def _lays_out(kind, parent, good, cell):  # type: ignore[no-untyped-def]
+    """Whether the table of a cell lays out a page: another cell has running text."""
+    while cell >= 0 and kind[cell] & _TAG != _TABLE:
+        cell = parent[cell]
+    return cell >= 0 and good[cell] > 0
+
+
+@kernel
 def leave_out_boxes_of_links(  # type: ignore[no-untyped-def]
     kind, parent, stop, root, drop, chars, links, good, titles, lists, headed
 ):
@@ -105,6 +125,10 @@ def leave_out_boxes_of_links(  # type: ignore[no-untyped-def]
         elif kind[node] & names.LIST:
             if lists == 0 or (lists == 1 and linked > LINKED_LIST * chars[node]):
                 drop[node] = LINKS
+        elif kind[node] & names.CELL:
+            if linked > LINKED_BOX * chars[node] and not headed[node] and good[node] == 0:
+                if _holds_menu(kind, node, stop[node]) and _lays_out(kind, parent, good, node):
+                    drop[node] = LINKS
         elif tag == _TABLE:
             if linked > LINKED_TABLE * chars[node] and not headed[node]:
                 drop[node] = LINKS

@@ -62,7 +62,7 @@ def start_row(out, state, row):  # type: ignore[no-untyped-def]
     state[BREAKS] = max(state[BREAKS], 1)
     state[MARKER] = 0
     if state[POS] > 0:
-        for _ in range(min(state[BREAKS], 2) - (1 if out[state[POS] - 1] == 10 else 0)):
+        for _ in range((1 if row[HEADED] else min(state[BREAKS], 2)) - (1 if out[state[POS] - 1] == 10 else 0)):
             put(out, state, 10)
     state[BREAKS] = state[SPACE] = 0
     row[COLUMN], row[ROW_START], row[ROW_HEADS] = 0, state[POS], 1
