@@ -3,9 +3,9 @@
 import numpy as np
 
 from raypt.corpus.html import names
-from raypt.corpus.html.choose import KEPT
 from raypt.corpus.html.lines import BREAKS, CELL, MARKER, POS, SPACE, put
 from raypt.corpus.html.marks import number_attribute
+from raypt.corpus.html.weigh import KEPT
 from raypt.kernels import kernel
 
 MAX_CELL_MASS = 600
@@ -62,7 +62,7 @@ def start_row(out, state, row):  # type: ignore[no-untyped-def]
     state[BREAKS] = max(state[BREAKS], 1)
     state[MARKER] = 0
     if state[POS] > 0:
-        for _ in range(min(state[BREAKS], 2) - (1 if out[state[POS] - 1] == 10 else 0)):
+        for _ in range((1 if row[HEADED] else min(state[BREAKS], 2)) - (1 if out[state[POS] - 1] == 10 else 0)):
             put(out, state, 10)
     state[BREAKS] = state[SPACE] = 0
     row[COLUMN], row[ROW_START], row[ROW_HEADS] = 0, state[POS], 1
