@@ -10,14 +10,14 @@ from raypt.kernels import kernel
 ARTICLE_MASS = 600
 """Running text that is an article by itself, even if its comments are longer."""
 TOPIC_NODES = 24
-"""Nodes of a section in which its heading is looked for."""
+"""Nodes of a section in which its heading is looked for, of an aside a quotation."""
 
 _ID, _HREF = (np.uint64(names.name_hash(n)) for n in ("id", "href"))
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _COMMENTS_BIT = names.COMMENTS.bit_length() - 1
 _TAG = names.TAG_MASK
-_A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV = names.numbers(
-    "a article aside body dialog footer form h1 header html nav"
+_A, _ARTICLE, _ASIDE, _BLOCKQUOTE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV = names.numbers(
+    "a article aside blockquote body dialog footer form h1 header html nav"
 )
 
 
@@ -25,6 +25,15 @@ _A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV 
 def _is_article(total, beside):  # type: ignore[no-untyped-def]
     """Whether the running text but for `beside` of it is an article, and not only what a discussion is about."""
     return total - beside >= ARTICLE_MASS and 10 * beside < 9 * total
+
+
+@kernel
+def _quotes(kind, node, end):  # type: ignore[no-untyped-def]
+    """Whether an aside is the quotation of another post."""
+    found = False
+    for i in range(node + 1, min(end, node + TOPIC_NODES)):
+        found |= kind[i] & _TAG == _BLOCKQUOTE
+    return found
 
 
 @kernel
@@ -98,7 +107,7 @@ def find_reasons(  # type: ignore[no-untyped-def]
             why = FOOTER
         elif tag == _HEADER and not inside[node] and (not titled or 2 * links[node] > chars[node]):
             why = HEADER
-        elif tag == _ASIDE and (not inside[node] or flag & _BESIDE_WORDS):
+        elif tag == _ASIDE and (flag & _BESIDE_WORDS or not (inside[node] or _quotes(kind, node, stop[node]))):
             why = ASIDE
         elif tag == _DIALOG:
             why = BESIDE
