@@ -9,6 +9,8 @@ from raypt.kernels import kernel
 
 ARTICLE_MASS = 600
 """Running text that is an article by itself, even if its comments are longer."""
+IN_ARTICLE, IN_CODE = 1, 2
+"""Bits of `inside`."""
 TOPIC_NODES = 24
 """Nodes of a section in which its heading is looked for, of an aside a quotation."""
 
@@ -16,9 +18,9 @@ _ID, _HREF = (np.uint64(names.name_hash(n)) for n in ("id", "href"))
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _COMMENTS_BIT = names.COMMENTS.bit_length() - 1
 _TAG = names.TAG_MASK
-_A, _ARTICLE, _ASIDE, _BLOCKQUOTE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV = names.numbers(
-    "a article aside blockquote body dialog footer form h1 header html nav"
-)
+(
+    _A, _ARTICLE, _ASIDE, _BLOCKQUOTE, _BODY, _CODE, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV, _PRE,
+) = names.numbers("a article aside blockquote body code dialog footer form h1 header html nav pre")  # fmt: skip
 
 
 @kernel
@@ -75,7 +77,11 @@ def find_reasons(  # type: ignore[no-untyped-def]
     for node in range(count):
         up = parent[node]
         tag = kind[node] & _TAG
-        inside[node] = (up >= 0 and inside[up]) or tag == _ARTICLE or flags[node] & marks.ARTICLE_BODY != 0
+        inside[node] = inside[up] if up >= 0 else 0
+        if tag == _ARTICLE or flags[node] & marks.ARTICLE_BODY:
+            inside[node] |= IN_ARTICLE
+        if tag == _PRE or tag == _CODE:
+            inside[node] |= IN_CODE
         titles[node + 1] = titles[node] + (drop[node] == KEPT and (tag == _H1 or (tag == _ARTICLE and good[node] > 0)))
     spent[:] = 0
     covered = 0  # below this node everything is already under a reason
@@ -103,11 +109,15 @@ def find_reasons(  # type: ignore[no-untyped-def]
             why = NAVIGATION
         elif flag & names.NOISE:
             why = BESIDE
-        elif tag == _FOOTER and not inside[node]:
+        elif inside[node] & IN_CODE:
+            pass  # highlighters have classes as "comment" and "nav" too
+        elif tag == _FOOTER and not inside[node] & IN_ARTICLE:
             why = FOOTER
-        elif tag == _HEADER and not inside[node] and (not titled or 2 * links[node] > chars[node]):
+        elif tag == _HEADER and not inside[node] & IN_ARTICLE and (not titled or 2 * links[node] > chars[node]):
             why = HEADER
-        elif tag == _ASIDE and (flag & _BESIDE_WORDS or not (inside[node] or _quotes(kind, node, stop[node]))):
+        elif tag == _ASIDE and (
+            flag & _BESIDE_WORDS or not (inside[node] & IN_ARTICLE or _quotes(kind, node, stop[node]))
+        ):
             why = ASIDE
         elif tag == _DIALOG:
             why = BESIDE
@@ -115,9 +125,9 @@ def find_reasons(  # type: ignore[no-untyped-def]
             why = CONTROL
         elif flag & names.NAVIGATION:
             why, by = NAVIGATION, names.NAVIGATION
-        elif flag & names.FOOTER and not inside[node]:
+        elif flag & names.FOOTER and not inside[node] & IN_ARTICLE:
             why, by = FOOTER, names.FOOTER
-        elif flag & names.HEAD and not inside[node] and not titled:
+        elif flag & names.HEAD and not inside[node] & IN_ARTICLE and not titled:
             why, by = HEADER, names.HEAD
         elif flag & _BESIDE_WORDS and not titled:
             why, by = BESIDE, flag & _BESIDE_WORDS

@@ -247,6 +247,14 @@ def test_code_keeps_its_lines_and_stands_between_fences(markup: str, text: str) 
     assert article(markup, code_fences=False) == "\n".join(inside)
 
 
+def test_comments_of_programs_are_no_comments_of_readers() -> None:
+    code = (
+        '<pre><code><span class="hljs-comment">// why</span>\nint x; <span class="token comment">/* so */</span>\n'
+        '<span class="nav">y</span><span class="comment"># z</span></code></pre>'
+    )
+    assert article(code) == "```\n// why\nint x; /* so */\ny# z\n```"
+
+
 @pytest.mark.parametrize(
     ("markup", "text"),
     [
