@@ -164,6 +164,20 @@ def test_what_a_section_is_about_does_not_make_it_something_beside_the_text(slug
     assert article(f"<dl><dt id=http.Request.{slug}>{slug}<dd>About it.</dl>") == f"{slug}\nAbout it."
 
 
+@pytest.mark.parametrize(
+    "heading",
+    [
+        '<h2 id=x><a class="header" href="#x">Words</a></h2>',
+        "<h2 class=header>Words</h2>",
+        "<h2><span class=nav>Words</span></h2>",
+    ],
+)
+def test_headings_are_text_whatever_they_are_called(heading: str) -> None:
+    assert text_of(f"<div id=content><h1>T</h1><p>{MILL}</p>{heading}<p>{MILL}</p></div>") == (
+        f"T\n\n{MILL}\n\nWords\n\n{MILL}"
+    )
+
+
 def test_captions_are_text() -> None:
     inner = "<figure><img src=x alt=y><figcaption>The wheel in 1902</figcaption></figure>"
     assert article(inner) == "The wheel in 1902"
