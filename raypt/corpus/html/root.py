@@ -186,6 +186,7 @@ def leave_out_boxes_of_links(  # type: ignore[no-untyped-def]
         if tag == _TH or (headed[node] and tag != _TABLE):
             headed[parent[node]] = 1
     for node in range(root + 1, stop[root]):
+        headed[node] |= headed[parent[node]] if parent[node] > root else 0
         if drop[node] != KEPT:
             continue
         tag = kind[node] & _TAG

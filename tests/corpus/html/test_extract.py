@@ -233,6 +233,17 @@ def test_tables_of_data_are_pipes_and_their_head_is_underlined() -> None:
     assert article(table, tables="text").split() == ["Month", "Level", "|", "m", "May", "2.1", "none", "June", "3", "4"]
 
 
+def test_cells_of_a_table_with_a_head_may_be_links_alone() -> None:
+    links = ", ".join(f"<a href=/{x}>{x}</a>" for x in ("dead-code", "path-statements", "unused-allocation"))
+    table = (
+        f"<table><tr><th>Group<th>Lints<tr><td><a href=/u>unused</a><td>{links}<tr><td><a href=/n>none</a><td></table>"
+    )
+    assert article(table).split("\n")[2:] == [
+        "| unused | dead-code, path-statements, unused-allocation |",
+        "| none | |",
+    ]
+
+
 def test_tables_that_lay_out_a_page_are_no_tables() -> None:
     menu = "".join(f"<a href=/{x}>{x}</a><br>" for x in ("Home", "Bees", "Links"))
     text = text_of(f"<table><tr><td>{menu}</td><td><h1>T</h1><p>{MILL}</p><p>{MILL}</p></td></tr></table>")
