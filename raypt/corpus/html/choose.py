@@ -41,8 +41,11 @@ class Choice:
                 np.empty(size, np.int32) for _ in range(7)
             )
 
-    def read(self, data: np.ndarray, nodes: Nodes, main_content: bool, comments: bool, lists: int) -> tuple[int, int]:
-        """Decide for the nodes of a page; (the node below which the main content lies, its title before it or -1)."""
+    def read(
+        self, data: np.ndarray, nodes: Nodes, name: bytes, main_content: bool, comments: bool, lists: int
+    ) -> tuple[int, int]:
+        """Decide for the nodes of a page; (the node below which the main content lies, its title before it or -1).
+        `name`: the page's <title>, as it is serialised."""
         n, kind, parent, stop = nodes.count, nodes.kind, nodes.parent, nodes.stop
         self.reserve(n)
         self.flags = nodes.flags
@@ -57,13 +60,16 @@ class Choice:
             return 0, -1
         self._weigh(nodes)
         root = int(find_root(n, kind, parent, stop, self.flags, self.drop, self.chars, self.links, self.good))
-        title = int(find_title(kind, stop, root, self.drop))
+        title = find_title(
+            data, kind, parent, stop, nodes.lo, nodes.hi, self.flags, root, self.drop, self.chars, self.good,
+            np.frombuffer(name, np.uint8),
+        )  # fmt: skip
         root = int(with_title(parent, stop, root, title, self.chars, self.links))
         leave_out_boxes_of_links(
             kind, parent, stop, root, self.drop, self.chars, self.links, self.good, self.titles, lists, self.inside
         )
         leave_out_bare_headings(kind, stop, root, self.drop, self.chars, self.spent)
-        return root, -1 if root <= title else title
+        return root, -1 if root <= title else int(title)
 
     def _weigh(self, nodes: Nodes) -> None:
         weigh(

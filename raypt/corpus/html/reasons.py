@@ -9,22 +9,33 @@ from raypt.kernels import kernel
 
 ARTICLE_MASS = 600
 """Running text that is an article by itself, even if its comments are longer."""
+IN_ARTICLE, IN_CODE, IN_MAIN = 1, 2, 4
+"""Bits of `inside`."""
 TOPIC_NODES = 24
-"""Nodes of a section in which its heading is looked for."""
+"""Nodes of a section in which its heading is looked for, of an aside a quotation."""
 
 _ID, _HREF = (np.uint64(names.name_hash(n)) for n in ("id", "href"))
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _COMMENTS_BIT = names.COMMENTS.bit_length() - 1
 _TAG = names.TAG_MASK
-_A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _NAV = names.numbers(
-    "a article aside body dialog footer form h1 header html nav"
-)
+(
+    _A, _ARTICLE, _ASIDE, _BLOCKQUOTE, _BODY, _CODE, _DIALOG, _FOOTER, _FORM, _H1, _HEADER, _HTML, _MAIN, _NAV, _PRE,
+) = names.numbers("a article aside blockquote body code dialog footer form h1 header html main nav pre")  # fmt: skip
 
 
 @kernel
 def _is_article(total, beside):  # type: ignore[no-untyped-def]
     """Whether the running text but for `beside` of it is an article, and not only what a discussion is about."""
     return total - beside >= ARTICLE_MASS and 10 * beside < 9 * total
+
+
+@kernel
+def _quotes(kind, node, end):  # type: ignore[no-untyped-def]
+    """Whether an aside is the quotation of another post."""
+    found = False
+    for i in range(node + 1, min(end, node + TOPIC_NODES)):
+        found |= kind[i] & _TAG == _BLOCKQUOTE
+    return found
 
 
 @kernel
@@ -66,7 +77,13 @@ def find_reasons(  # type: ignore[no-untyped-def]
     for node in range(count):
         up = parent[node]
         tag = kind[node] & _TAG
-        inside[node] = (up >= 0 and inside[up]) or tag == _ARTICLE or flags[node] & marks.ARTICLE_BODY != 0
+        inside[node] = inside[up] if up >= 0 else 0
+        if tag == _ARTICLE or flags[node] & marks.ARTICLE_BODY:
+            inside[node] |= IN_ARTICLE
+        if tag == _MAIN or flags[node] & marks.ROLE_MAIN:
+            inside[node] |= IN_MAIN
+        if tag == _PRE or tag == _CODE:
+            inside[node] |= IN_CODE
         titles[node + 1] = titles[node] + (drop[node] == KEPT and (tag == _H1 or (tag == _ARTICLE and good[node] > 0)))
     spent[:] = 0
     covered = 0  # below this node everything is already under a reason
@@ -85,6 +102,10 @@ def find_reasons(  # type: ignore[no-untyped-def]
             continue
         titled = titles[stop[node]] > titles[node]
         flag = flags[node]
+        linked = 2 * links[node] > chars[node]
+        # A heading, a link or a span may be called a header or a comment: of a box it says what the box is.
+        is_box = not kind[node] & (names.INLINE_ONLY | names.HEADING)
+        is_head = kind[node] & names.BLOCK and not kind[node] & (names.PARAGRAPH | names.HEADING) and not titled
         why, by = KEPT, 0
         if flag & names.HIDDEN:
             why, by = HIDDEN, names.HIDDEN
@@ -94,25 +115,29 @@ def find_reasons(  # type: ignore[no-untyped-def]
             why = NAVIGATION
         elif flag & names.NOISE:
             why = BESIDE
-        elif tag == _FOOTER and not inside[node]:
+        elif inside[node] & IN_CODE:
+            pass  # highlighters have classes as "comment" and "nav" too
+        elif tag == _FOOTER and not inside[node] & IN_ARTICLE:
             why = FOOTER
-        elif tag == _HEADER and not inside[node] and (not titled or 2 * links[node] > chars[node]):
+        elif tag == _HEADER and (linked or not (titled or inside[node] & IN_MAIN)) and not inside[node] & IN_ARTICLE:
             why = HEADER
-        elif tag == _ASIDE and (not inside[node] or flag & _BESIDE_WORDS):
+        elif tag == _ASIDE and (
+            flag & _BESIDE_WORDS or not (inside[node] & IN_ARTICLE or _quotes(kind, node, stop[node]))
+        ):
             why = ASIDE
         elif tag == _DIALOG:
             why = BESIDE
         elif tag == _FORM and good[node] == 0:
             why = CONTROL
-        elif flag & names.NAVIGATION:
+        elif flag & names.NAVIGATION and is_box:
             why, by = NAVIGATION, names.NAVIGATION
-        elif flag & names.FOOTER and not inside[node]:
+        elif flag & names.FOOTER and not inside[node] & IN_ARTICLE and is_box:
             why, by = FOOTER, names.FOOTER
-        elif flag & names.HEAD and not inside[node] and not titled:
+        elif flag & names.HEAD and (linked or not inside[node] & IN_MAIN) and not inside[node] & IN_ARTICLE and is_head:
             why, by = HEADER, names.HEAD
         elif flag & _BESIDE_WORDS and not titled:
             why, by = BESIDE, flag & _BESIDE_WORDS
-        elif flag & names.COMMENTS and not comments:
+        elif flag & names.COMMENTS and not comments and is_box:
             why, by = COMMENTS, names.COMMENTS
         if by and by != names.HIDDEN and _is_topic(data, node, kind, stop, lo, hi):
             why = KEPT

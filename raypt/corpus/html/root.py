@@ -10,7 +10,12 @@ LINKED_LIST, LINKED_BOX, LINKED_TABLE = 75, 60, 80
 """Percent of a list's, a box's, a table's text in links above which it is navigation."""
 MENU_LINKS = 3
 """Links in a cell of a table that lays out a page from which on they are a menu."""
+TITLE_NODES = 100
+"""Nodes before the root among which a heading is its own."""
+TITLE_BYTES = 6
+"""A shorter text is no title by being the beginning of the page's."""
 
+_HREF = np.uint64(names.name_hash("href"))
 _TAG = names.TAG_MASK
 _A, _ARTICLE, _BODY, _H1, _MAIN, _TABLE, _TH = names.numbers("a article body h1 main table th")
 
@@ -62,15 +67,82 @@ def find_root(count, kind, parent, stop, flags, drop, chars, links, good):  # ty
 
 
 @kernel
-def find_title(kind, stop, root, drop):  # type: ignore[no-untyped-def]
-    """The page's title, where the root has none: the last h1 before it; -1 if there is no such."""
+def find_title(data, kind, parent, stop, lo, hi, flags, root, drop, chars, good, name):  # type: ignore[no-untyped-def]
+    """The page's title, where the root has none; -1 if there is no such. The last h1 before the root, unless it leads
+    to the site's front page; without one the last element before the root that says what the page's <title> begins
+    with, or the last heading right before the root. `name`: the title as it is serialised, uint8[bytes]."""
     title = -1
     for node in range(stop[root]):
         if drop[node] == KEPT and kind[node] & _TAG == _H1:
             title = node
             if node >= root:
                 return -1
+    if title >= 0 and not _leads_home(data, title, kind, stop, lo, hi):
+        return title
+    title = -1
+    for node in range(stop[root]):
+        if kind[node] == names.TEXT and drop[node] == KEPT and not flags[node] & marks.LINK:
+            if _begins(name, data, lo[node], hi[node]):
+                title = node
+                if node >= root:
+                    return -1
+    if title < 0:
+        for node in range(root - 1, max(0, root - TITLE_NODES), -1):
+            if kind[node] & names.HEADING and drop[node] == KEPT and chars[node] > 0:
+                return node
+            if good[node] > 0 and stop[node] <= root:
+                break
+    # Up to the element that has this text and no more.
+    while title >= 0 and stop[parent[title]] <= root and chars[parent[title]] == chars[title]:
+        title = parent[title]
     return title
+
+
+@kernel
+def _leads_home(data, node, kind, stop, lo, hi):  # type: ignore[no-untyped-def]
+    """Whether the first link in an element is to `/`, to a host alone, or to an index."""
+    link = node + 1
+    while link < stop[node] and kind[link] & _TAG != _A:
+        link += 1
+    if link >= stop[node]:
+        return False
+    at, end = marks.attribute(data, lo[link], hi[link], _HREF)
+    for i in range(at, end - 1):
+        if data[i] == 47 and data[i + 1] == 47:  # //host
+            at = i + 2
+            while at < end and data[at] != 47:
+                at += 1
+            break
+    while at < end and (data[at] == 47 or data[at] == 46):
+        at += 1
+    if at == end:
+        return end >= 0
+    index = b"index."
+    if end - at < len(index):
+        return False
+    same = True
+    for i in range(len(index)):
+        same &= data[at + i] == index[i]
+    return same
+
+
+@kernel
+def _begins(name, data, start, end):  # type: ignore[no-untyped-def]
+    """Whether a title begins with a text, as a whole: another word does not go on."""
+    while start < end and data[start] <= 32:
+        start += 1
+    while start < end and data[end - 1] <= 32:
+        end -= 1
+    length = end - start
+    if length < TITLE_BYTES or length > len(name):
+        return False
+    for i in range(length):
+        if data[start + i] != name[i]:
+            return False
+    if length == len(name):
+        return True
+    c = name[length]
+    return not (48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122)
 
 
 @kernel
@@ -114,6 +186,7 @@ def leave_out_boxes_of_links(  # type: ignore[no-untyped-def]
         if tag == _TH or (headed[node] and tag != _TABLE):
             headed[parent[node]] = 1
     for node in range(root + 1, stop[root]):
+        headed[node] |= headed[parent[node]] if parent[node] > root else 0
         if drop[node] != KEPT:
             continue
         tag = kind[node] & _TAG

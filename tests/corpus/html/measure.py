@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
-from resiliparse.parse.html import DOMNode, HTMLTree, NodeType
+from resiliparse.parse.html import DOMNode, ElementNode, HTMLTree, NodeType
 
 from raypt.corpus.config import HtmlConfig
 from raypt.corpus.formats.charset import decode
@@ -102,12 +102,15 @@ LINKS_ALONE = 0.8
 def _visible(node: DOMNode, out: list[str], in_link: bool = False) -> tuple[int, int]:
     """Text of a node, without what is no text, hides or is links alone; (its characters, those in links)."""
     all_characters = all_linked = 0
-    for child in node.child_nodes:
+    following = node.first_child
+    while following is not None:
+        child, following = following, following.next
         if child.type == NodeType.TEXT:
-            out.append(child.value.replace("\xad", ""))
-            characters = len("".join(child.value.split()))
+            text = child.value or ""
+            out.append(text.replace("\xad", ""))
+            characters = len("".join(text.split()))
             linked = characters if in_link else 0
-        elif child.type == NodeType.ELEMENT and child.tag not in _NOT_VISIBLE:
+        elif isinstance(child, ElementNode) and child.tag not in _NOT_VISIBLE:
             if "none" in (child.getattr("style") or "") or child.hasattr("hidden"):
                 continue
             before = len(out)

@@ -164,6 +164,20 @@ def test_what_a_section_is_about_does_not_make_it_something_beside_the_text(slug
     assert article(f"<dl><dt id=http.Request.{slug}>{slug}<dd>About it.</dl>") == f"{slug}\nAbout it."
 
 
+@pytest.mark.parametrize(
+    "heading",
+    [
+        '<h2 id=x><a class="header" href="#x">Words</a></h2>',
+        "<h2 class=header>Words</h2>",
+        "<h2><span class=nav>Words</span></h2>",
+    ],
+)
+def test_headings_are_text_whatever_they_are_called(heading: str) -> None:
+    assert text_of(f"<div id=content><h1>T</h1><p>{MILL}</p>{heading}<p>{MILL}</p></div>") == (
+        f"T\n\n{MILL}\n\nWords\n\n{MILL}"
+    )
+
+
 def test_captions_are_text() -> None:
     inner = "<figure><img src=x alt=y><figcaption>The wheel in 1902</figcaption></figure>"
     assert article(inner) == "The wheel in 1902"
@@ -219,6 +233,17 @@ def test_tables_of_data_are_pipes_and_their_head_is_underlined() -> None:
     assert article(table, tables="text").split() == ["Month", "Level", "|", "m", "May", "2.1", "none", "June", "3", "4"]
 
 
+def test_cells_of_a_table_with_a_head_may_be_links_alone() -> None:
+    links = ", ".join(f"<a href=/{x}>{x}</a>" for x in ("dead-code", "path-statements", "unused-allocation"))
+    table = (
+        f"<table><tr><th>Group<th>Lints<tr><td><a href=/u>unused</a><td>{links}<tr><td><a href=/n>none</a><td></table>"
+    )
+    assert article(table).split("\n")[2:] == [
+        "| unused | dead-code, path-statements, unused-allocation |",
+        "| none | |",
+    ]
+
+
 def test_tables_that_lay_out_a_page_are_no_tables() -> None:
     menu = "".join(f"<a href=/{x}>{x}</a><br>" for x in ("Home", "Bees", "Links"))
     text = text_of(f"<table><tr><td>{menu}</td><td><h1>T</h1><p>{MILL}</p><p>{MILL}</p></td></tr></table>")
@@ -245,6 +270,14 @@ def test_code_keeps_its_lines_and_stands_between_fences(markup: str, text: str) 
     assert article(markup) == text
     inside = text.split("\n")[1:-1] if text.startswith("```") else text.split("\n")
     assert article(markup, code_fences=False) == "\n".join(inside)
+
+
+def test_comments_of_programs_are_no_comments_of_readers() -> None:
+    code = (
+        '<pre><code><span class="hljs-comment">// why</span>\nint x; <span class="token comment">/* so */</span>\n'
+        '<span class="nav">y</span><span class="comment"># z</span></code></pre>'
+    )
+    assert article(code) == "```\n// why\nint x; /* so */\ny# z\n```"
 
 
 @pytest.mark.parametrize(
