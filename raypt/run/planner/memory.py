@@ -52,7 +52,9 @@ class Memory:
         return max(parts, key=lambda name: parts[name])
 
 
-def zero_bytes(parameters: float, ranks: int, stage: int, *, weight: int = 2, gradient: int = 2, state: int = 12) -> float:
+def zero_bytes(
+    parameters: float, ranks: int, stage: int, *, weight: int = 2, gradient: int = 2, state: int = 12
+) -> float:
     """Bytes of model states a rank, by the ZeRO paper: mixed-precision Adam keeps 2 + 2 + 12 bytes a parameter."""
     cut = [1 / ranks if stage >= at else 1.0 for at in (3, 2, 1)]
     return parameters * sum(n * share for n, share in zip((weight, gradient, state), cut, strict=True))
@@ -110,7 +112,7 @@ def states(shape: Shape, layout: Layout) -> list[State]:
         every = [n for sizes, _ in _groups(shape, layout) for n in sizes]
         share = sum(-(-n // d) for n in every)
         out += [State("weights", low * share), State("gradients", 4 * share)]
-        out.append(State("buffers", 4 * layout.bucket))
+        out += [State("buffers", 4 * layout.bucket), State("buffers", 8), State("buffers", 1)]  # two flags
         if d > 1:
             out += [State("buffers", low * n) for n in every if n < PERSISTENT]
     return out
@@ -207,7 +209,9 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     t, p, e = layout.tensor, layout.pipeline, layout.element
     local = shape if t == p == 1 else _cut(shape, layout)
     found = states(local, layout)
-    part = {name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")}
+    part = {
+        name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
+    }
     every = local.parameters
     if layout.zero < 2:
         part["gradients"] += 4 * every
@@ -216,21 +220,26 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         part["buffers"] += (2 if gpu else 1) * layout.communication_bytes * layout.bucket * (layout.gradient_ranks > 1)
     else:
         part["buffers"] += e * min(every, LIVE + PREFETCHED) if layout.gradient_ranks > 1 else 0
+    if layout.offload_optimizer:
+        part["optimizer"] = 0
+        part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
     saved, working = activations(shape, layout)
     last = m * (e * shape.hidden + _norm(shape, layout) + e * shape.hidden)  # the last norm, and the gradient of hidden
     rows = min(layout.chunk, m)
-    # The gradient of the output layer's matrix is summed in float32, in chunks whose product is as large again.
     matrix = shape.embedding // t
-    logits_forward = rows * shape.vocab // t * max(e, 4 if gpu else e) + matrix * (4 if e == 4 else 4 + e)
-    logits_backward = matrix * e
-    # At the loss there are no gradients of this micro-batch yet: of the first one none at all.
-    of_loss = logits_forward + (part["gradients"] if layout.accumulation > 1 or layout.zero == 3 else 0)
-    of_backward = logits_backward + part["gradients"] + working
-    if of_loss > of_backward:
-        activations_bytes, logits = saved + last, logits_forward
-    else:
-        activations_bytes, logits = saved + last + working, logits_backward
+    # The gradient of the output layer's matrix is summed in float32, in chunks whose product is as large again.
+    chunk = rows * shape.vocab // t * (4 if gpu else e) + matrix * (4 if e == 4 else 4 + e)
+    summed = part["gradients"]
+    moments = [
+        # (beside states: gradients, activations, logits): the loss, where gradients are those of earlier micro-batches,
+        (summed if layout.accumulation > 1 or layout.zero == 3 else 0, saved + last, chunk),
+        # the output layer's backward,
+        (summed, saved + last, matrix * e),
+        # a block's.
+        (summed, saved + m * e * shape.hidden + working, 0),
+    ]
+    part["gradients"], activations_bytes, logits = max(moments, key=sum)
     total = sum(part.values()) + activations_bytes + logits
     margin = MARGIN_SHARE * total + CONTEXT_BYTES if gpu else 0
     return Memory(

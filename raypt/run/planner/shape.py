@@ -132,6 +132,8 @@ class Layout:
     optimizer: Literal["adamw", "lion", "muon"] = "adamw"
     bucket: int = 50_000_000
     """Gradient elements that are sent at once."""
+    offload_optimizer: bool = False
+    """Optimizer state, and the gradients that it takes, are in host memory."""
 
     @property
     def devices(self) -> int:
