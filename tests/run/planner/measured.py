@@ -68,7 +68,6 @@ def measure(
     engine = ZeroEngine(
         lambda: Llama(model, checkpointing),
         mesh=Mesh.of_data_ranks(),
-        seed=0,
         optimizer=lambda m: build_optimizer(m, OptimizerConfig(kind=kind)),
         zero=ZeroConfig(stage=stage, **zero),
         precision=precision,
