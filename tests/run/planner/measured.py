@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.config import ZeroConfig
+from raypt.parallel.engine import TrainEngine
 from raypt.training.config import OptimizerConfig
 from raypt.training.optim.optimizer import build_optimizer
 
@@ -59,6 +60,7 @@ def measure(
     **zero: Any,
 ) -> dict[str, Any]:
     """{states: [bytes of each tensor that outlives a step], peak: bytes alive at most during a step}."""
+    from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.parallel.zero.engine import ZeroEngine
 
@@ -77,14 +79,13 @@ def measure(
         device=torch.device("cpu"),
         loss_chunk_tokens=chunk,
     )
+    engine.restore(InitialState(model, 0))
     for _ in range(2):
-        engine.forward_backward(data)
-        engine.step(1.0)
+        _step(engine, data)
     after = {k: v for k, v in _storages().items() if k not in before}
     live = sum(after.values())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        engine.forward_backward(data)
-        engine.step(1.0)
+        _step(engine, data)
     now = peak = live
     points = []
     for event in recorded.profiler.kineto_results.experimental_event_tree():
@@ -93,6 +94,11 @@ def measure(
         now += size
         peak = max(peak, now)
     return {"states": sorted(after.values(), reverse=True), "peak": peak, "end": now}
+
+
+def _step(engine: TrainEngine, data: list[MicroBatch]) -> None:
+    engine.forward_backward(data)
+    assert not engine.step(1.0).skipped, "a step without an update allocates no moments"
 
 
 def _allocations(event: Any) -> list[tuple[int, int]]:
