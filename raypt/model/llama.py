@@ -6,24 +6,19 @@ B batch, S position, T key position, H query heads, K key/value heads, D head wi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-    noop_context_fn,
-)
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from raypt.model.attention import Documents, attention, documents, varlen_attention
 from raypt.model.config import ModelConfig
 from raypt.model.initial import InitialWeights
 from raypt.model.loss import cross_entropy_sum
 from raypt.model.rope import cos_sin, inverse_frequencies, positions_from_segments, rotate
+from raypt.model.selective import selective_contexts
 
 
 @dataclass(frozen=True)
@@ -195,14 +190,6 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
 
 
-_MATMULS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
-
-
-def _save_matmuls(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    saved = op in _MATMULS or "scaled_dot_product" in str(op)
-    return CheckpointPolicy.MUST_SAVE if saved else CheckpointPolicy.PREFER_RECOMPUTE
-
-
 class Llama(nn.Module):
     """The model with its output layer.
 
@@ -292,7 +279,7 @@ class Llama(nn.Module):
             return layer(x_BSE, context)
         context_fn: Callable[[], Any] = noop_context_fn
         if self.activation_checkpointing == "selective":
-            context_fn = partial(create_selective_checkpoint_contexts, _save_matmuls)
+            context_fn = selective_contexts
         out_BSE: Tensor = checkpoint(layer, x_BSE, context, use_reentrant=False, context_fn=context_fn)
         return out_BSE
 

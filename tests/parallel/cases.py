@@ -77,6 +77,7 @@ def engine_for(
     kind: str = "adamw",
     *,
     compile_blocks: bool = False,
+    checkpointing: str = "none",
     **zero: Any,
 ) -> Any:
     from raypt.parallel.initial_state import InitialState
@@ -84,7 +85,7 @@ def engine_for(
     from raypt.parallel.zero.engine import ZeroEngine
 
     engine = ZeroEngine(
-        lambda: Llama(MODEL),
+        lambda: Llama(MODEL, checkpointing),
         mesh=Mesh.of_data_ranks(),
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[kind]),
         zero=ZeroConfig(stage=stage, **zero),
@@ -188,6 +189,10 @@ def every_stage(checkpoints: str, restore_from: str | None, kind: str = "adamw")
         if restore_from is not None:
             other = str(Path(restore_from) / f"2-{(stage + 1) % 4}")
             out[f"moved-{stage}"] = resume(other, stage, plan, rank, device, kind)
+        else:
+            for mode in ("selective", "full"):
+                engine = engine_for(stage, "fp32", plan, device, kind, checkpointing=mode)
+                out[f"{mode}-{stage}"] = train(engine, plan, rank, 0, STEPS)
         out[f"bf16-{stage}"] = train(engine_for(stage, "bf16", plan, device, kind), plan, rank, 0, STEPS)
     return out
 

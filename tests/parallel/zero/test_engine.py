@@ -72,6 +72,14 @@ def test_fp32_equals_one_process(stage: int, world: int, reference: np.ndarray, 
     np.testing.assert_allclose(norm, reference[:, 1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["selective", "full"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_activation_checkpointing_trains_the_same_at_every_stage(stage: int, mode: str, two: list[Any]) -> None:
+    """Stage 3 gathers weights inside the blocks that are computed again. The same operations: bit for bit."""
+    for rank in two:
+        assert rank[f"{mode}-{stage}"] == rank[f"run-{stage}"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_first_weights_are_bitwise_those_of_one_process(stage: int, two: list[Any], four: list[Any]) -> None:
     assert all(rank[f"fresh-{stage}"]["same"] for rank in two + four)
