@@ -20,6 +20,8 @@ LIVE = 1_000_000_000
 PREFETCHED = 50_000_000
 """Stage 3: elements that may be whole at a time, and that are fetched ahead (stage3_max_live_parameters and
 stage3_prefetch_bucket_size)."""
+SUB_GROUP = 1_000_000_000
+"""Stage 3: elements updated at once (sub_group_size)."""
 MARGIN_SHARE, CONTEXT_BYTES = 0.04, 1 << 30
 """On GPUs: what the caching allocator loses to fragments, of what is allocated, and CUDA's context with NCCL's buffers.
 Chosen so that the 216 published llm-foundry runs fit their devices (tests/run/planner)."""
@@ -109,7 +111,7 @@ def states(shape: Shape, layout: Layout) -> list[State]:
             share = sum(-(-n // d) for n in sizes)
         out += [State("optimizer", 4 * share)] * (1 + moments) + [State("optimizer", 4)] * counter
     if stage == 3:
-        every = [n for sizes, _ in _groups(shape, layout) for n in sizes]
+        every = _sizes(shape, layout)
         share = sum(-(-n // d) for n in every)
         out += [State("weights", low * share), State("gradients", 4 * share)]
         out += [State("buffers", 4 * layout.bucket), State("buffers", 8), State("buffers", 1)]  # two flags
@@ -204,6 +206,19 @@ def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     return saved, max(again, 0.0) + working
 
 
+def _sizes(shape: Shape, layout: Layout) -> list[int]:
+    return [n for sizes, _ in _groups(shape, layout) for n in sizes]
+
+
+def _gathered(shape: Shape, layout: Layout) -> int:
+    """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
+    each is copied."""
+    if layout.gradient_ranks == 1:
+        return 0
+    n = sum(size for size in _sizes(shape, layout) if size >= PERSISTENT)
+    return layout.element * (min(n, LIVE) + min(n, PREFETCHED))
+
+
 def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     """What the device with the most needs, of a mesh of devices."""
     t, p, e = layout.tensor, layout.pipeline, layout.element
@@ -213,13 +228,14 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
     }
     every = local.parameters
+    gathered = 0
     if layout.zero < 2:
         part["gradients"] += 4 * every
     elif layout.zero == 2:
         part["gradients"] += 4 * -(-every // layout.gradient_ranks)
         part["buffers"] += (2 if gpu else 1) * layout.communication_bytes * layout.bucket * (layout.gradient_ranks > 1)
     else:
-        part["buffers"] += e * min(every, LIVE + PREFETCHED) if layout.gradient_ranks > 1 else 0
+        gathered = _gathered(local, layout)
     if layout.offload_optimizer:
         part["optimizer"] = 0
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
@@ -232,14 +248,24 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     chunk = rows * shape.vocab // t * (4 if gpu else e) + matrix * (4 if e == 4 else 4 + e)
     summed = part["gradients"]
     moments = [
-        # (beside states: gradients, activations, logits): the loss, where gradients are those of earlier micro-batches,
-        (summed if layout.accumulation > 1 or layout.zero == 3 else 0, saved + last, chunk),
+        # (beside states: gradients, activations, logits, gathered parameters):
+        # the loss, where gradients are those of earlier micro-batches,
+        (summed if layout.accumulation > 1 or layout.zero == 3 else 0, saved + last, chunk, gathered),
         # the output layer's backward,
-        (summed, saved + last, matrix * e),
+        (summed, saved + last, matrix * e, gathered),
         # a block's.
-        (summed, saved + m * e * shape.hidden + working, 0),
+        (summed, saved + m * e * shape.hidden + working, 0, gathered),
     ]
-    part["gradients"], activations_bytes, logits = max(moments, key=sum)
+    if layout.zero == 3 and not layout.offload_optimizer:
+        # DeepSpeed's update: a flat copy of a group's gradients; then the parameters that stay whole, gathered anew.
+        ranks = layout.gradient_ranks
+        copied = max(sum(-(-n // ranks) for n in sizes) for sizes, _ in _groups(local, layout))
+        moments.append((summed + 4 * min(copied, SUB_GROUP), 0, 0, 0))
+        if ranks > 1:
+            whole = e * sum(n for n in _sizes(local, layout) if n < PERSISTENT)
+            moments.append((summed, 0, 0, gathered + whole))
+    part["gradients"], activations_bytes, logits, gathered = max(moments, key=sum)
+    part["buffers"] += gathered
     total = sum(part.values()) + activations_bytes + logits
     margin = MARGIN_SHARE * total + CONTEXT_BYTES if gpu else 0
     return Memory(
