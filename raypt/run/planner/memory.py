@@ -210,6 +210,11 @@ def _sizes(shape: Shape, layout: Layout) -> list[int]:
     return [n for sizes, _ in _groups(shape, layout) for n in sizes]
 
 
+def persistent(shape: Shape, layout: Layout) -> int:
+    """Stage 3: elements of parameters that stay whole on every rank."""
+    return sum(n for n in _sizes(shape, layout) if n < PERSISTENT)
+
+
 def _gathered(shape: Shape, layout: Layout) -> int:
     """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
     each is copied."""
@@ -221,8 +226,8 @@ def _gathered(shape: Shape, layout: Layout) -> int:
 
 def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     """What the device with the most needs, of a mesh of devices."""
-    t, p, e = layout.tensor, layout.pipeline, layout.element
-    local = shape if t == p == 1 else _cut(shape, layout)
+    t, e = layout.tensor, layout.element
+    local = cut(shape, layout)
     found = states(local, layout)
     part = {
         name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
@@ -262,8 +267,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         copied = max(sum(-(-n // ranks) for n in sizes) for sizes, _ in _groups(local, layout))
         moments.append((summed + 4 * min(copied, SUB_GROUP), 0, 0, 0))
         if ranks > 1:
-            whole = e * sum(n for n in _sizes(local, layout) if n < PERSISTENT)
-            moments.append((summed, 0, 0, gathered + whole))
+            moments.append((summed, 0, 0, gathered + e * persistent(local, layout)))
     part["gradients"], activations_bytes, logits, gathered = max(moments, key=sum)
     part["buffers"] += gathered
     total = sum(part.values()) + activations_bytes + logits
@@ -279,9 +283,11 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     )
 
 
-def _cut(shape: Shape, layout: Layout) -> Shape:
+def cut(shape: Shape, layout: Layout) -> Shape:
     """What a tensor rank of the first pipeline stage holds, as a shape: its share of matrices, whole norms."""
     t, p = layout.tensor, layout.pipeline
+    if t == p == 1:
+        return shape
     return Shape(
         shape.hidden,
         shape.intermediate // t,

@@ -109,7 +109,8 @@ def divisors(n: int) -> list[int]:
 def judge(job: Job, layout: Layout, device: Accelerator, per_node: int, *, runs: bool = True) -> Plan:
     need = memory(job.shape, layout, gpu=device.gpu)
     held = need.weights + need.gradients + need.optimizer
-    work = work_of(job.shape, layout, per_node=per_node, memory_bytes=device.memory_bytes or 1e15, state_bytes=held)
+    room = device.memory_bytes or 1e15
+    work = work_of(job.shape, layout, per_node=per_node, memory_bytes=room, state_bytes=held, gpu=device.gpu)
     took = seconds(work, device.constants, device.flops, device.bandwidth)
     flops = device.flops_fp8 if layout.precision == "fp8" and device.flops_fp8 else device.flops
     return Plan(layout, need, device.memory_bytes, took, job, flops, runs)

@@ -1,6 +1,7 @@
 """What training really holds in memory, measured on ranks of a gloo group: states tensor by tensor, and the peak."""
 
 import gc
+import math
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def measure(
     count: int = 2,
     **zero: Any,
 ) -> dict[str, Any]:
-    """{states: [bytes of each tensor that outlives a step], peak: bytes alive at most during a step}."""
+    """{states: [bytes of each tensor that outlives a step], peak: bytes alive at most during a step, sent: bytes that a
+    rank sends in it}."""
     from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.parallel.zero.engine import ZeroEngine
@@ -84,16 +86,18 @@ def measure(
         _step(engine, data)
     after = {k: v for k, v in _storages().items() if k not in before}
     live = sum(after.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, record_shapes=True) as recorded:
         _step(engine, data)
     now = peak = live
     points = []
+    sent = 0.0
     for event in recorded.profiler.kineto_results.experimental_event_tree():
         points += _allocations(event)
+        sent += _sent(event)
     for _, size in sorted(points):
         now += size
         peak = max(peak, now)
-    return {"states": sorted(after.values(), reverse=True), "peak": peak, "end": now}
+    return {"states": sorted(after.values(), reverse=True), "peak": peak, "sent": sent}
 
 
 def _step(engine: TrainEngine, data: list[MicroBatch]) -> None:
@@ -109,6 +113,38 @@ def _allocations(event: Any) -> list[tuple[int, int]]:
             out.append((at.start_time_ns, at.extra_fields.alloc_size))
         todo += at.children
     return out
+
+
+AGREED = 64
+"""Bytes: a collective of no more is a loss, a norm or a flag."""
+
+
+def _sent(event: Any) -> float:
+    """Bytes that a rank sends in the collectives of an event, around a ring."""
+    import torch.distributed as dist
+
+    out, todo, n = 0.0, [event], dist.get_world_size()
+    while todo:
+        at = todo.pop()
+        if at.name.startswith("c10d::") and at.name not in ("c10d::barrier", "c10d::monitored_barrier_"):
+            first = at.extra_fields.inputs[0]
+            match at.name:
+                case "c10d::allreduce_":
+                    size = 2 * sum(map(_bytes, first))
+                case "c10d::_allgather_base_":
+                    size = _bytes(first)
+                case "c10d::_reduce_scatter_base_":
+                    size = n * _bytes(first)
+                case _:
+                    raise AssertionError(f"a collective that is not counted: {at.name}")
+            out += size * (n - 1) / n if size > AGREED else 0.0
+        else:
+            todo += at.children
+    return out
+
+
+def _bytes(tensor: Any) -> int:
+    return int(math.prod(tensor.sizes)) * int(tensor.dtype.itemsize)
 
 
 def measure_all(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:

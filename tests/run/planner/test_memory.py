@@ -7,6 +7,7 @@ import pytest
 from raypt.model.config import PRESETS, ModelConfig
 from raypt.run.planner.memory import gpt_activation_bytes, memory, states, zero_bytes
 from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.step_time import traffic
 from tests.parallel.ranks import run_ranks
 from tests.run.planner import cases, published
 
@@ -93,3 +94,13 @@ def test_the_peak_of_live_bytes_is_predicted_within_10_percent(
         shape, layout = cases.terms(case, world)
         if rank == 0:
             assert memory(shape, layout, gpu=False).total == pytest.approx(value["peak"], rel=0.1), case
+
+
+def test_the_bytes_that_ranks_send_are_those_counted_in_their_collectives(
+    measured: list[tuple[dict[str, Any], int, int, dict[str, Any]]],
+) -> None:
+    """Within what flat buffers and cuts are padded by."""
+    for case, world, _, value in measured:
+        shape, layout = cases.terms(case, world)
+        micro, step = traffic(shape, layout, gpu=False)
+        assert value["sent"] == pytest.approx(micro * layout.accumulation + step, rel=1e-3), case
