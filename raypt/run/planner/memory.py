@@ -217,11 +217,12 @@ def persistent(shape: Shape, layout: Layout) -> int:
 
 def _gathered(shape: Shape, layout: Layout) -> int:
     """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
-    each is copied."""
+    several matrices of a block are copied; embedding and output layer come alone, and are not."""
     if layout.gradient_ranks == 1:
         return 0
     n = sum(size for size in _sizes(shape, layout) if size >= PERSISTENT)
-    return layout.element * (min(n, LIVE) + min(n, PREFETCHED))
+    together = shape.layers * sum(size for size in shape.matrices.values() if size >= PERSISTENT)
+    return layout.element * (min(n, LIVE) + min(together, PREFETCHED))
 
 
 def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
@@ -238,7 +239,13 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         part["gradients"] += 4 * every
     elif layout.zero == 2:
         part["gradients"] += 4 * -(-every // layout.gradient_ranks)
-        part["buffers"] += (2 if gpu else 1) * layout.communication_bytes * layout.bucket * (layout.gradient_ranks > 1)
+        # One bucket is filled while another is under way; a larger tensor has one of its size.
+        bucket = max(layout.bucket, *_sizes(local, layout))
+        filled = layout.accumulation * every
+        buckets = 0 if layout.gradient_ranks == 1 else 2 if filled > layout.bucket else 1
+        if buckets and filled <= 2 * layout.bucket:  # nothing comes back before the last backward pass is done
+            part["gradients"] = 0
+        part["buffers"] += layout.communication_bytes * bucket * buckets
     else:
         gathered = _gathered(local, layout)
     if layout.offload_optimizer:
