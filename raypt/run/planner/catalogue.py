@@ -131,7 +131,9 @@ _A100_40 = Accelerator(
     "200 Gb/s",
     A100_40, _FOUNDRY,
 )  # fmt: skip
-_CPU_SOURCE = "no datasheet: measure this machine (`raypt bench plan`) and name its JSON in plan.bench"
+_CPU_SOURCE = (
+    "a guess of one core of a cloud CPU: seconds on CPUs are not calibrated (`raypt bench train` measures them)"
+)
 
 ACCELERATORS: dict[str, Accelerator] = {
     a.name: a

@@ -46,7 +46,8 @@ class PlanConfig(Settings):
     bytes_per_token: float = Field(default=4.2, gt=0)
     """UTF-8 bytes a token (English 4 to 5, Chinese 3.5 to 4, by vocabulary)."""
     bench: str | None = None
-    """JSON that `raypt bench plan` printed on the machines in question: its speeds replace the shipped ones."""
+    """File of the lines that `raypt bench curate`, `dedup` and `tokens --stage store` printed on the machines in
+    question: their speeds replace the shipped ones."""
     failures_per_device_day: float = Field(default=4.7e-4, ge=0)
     """Faults that end a run (Llama 3, 2024, table 5: 419 in 54 days on 16,384 GPUs)."""
     restart_s: float = Field(default=600.0, ge=0)

@@ -1,5 +1,6 @@
 """The data side of a run: CPU cores so that no accelerator waits, storage, and network, from measured costs."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,17 +11,21 @@ HEADROOM = 1.25
 """Cores over those that keep up on average: tasks are uneven and nodes fail."""
 
 
+WORKLOADS = {"curate/cascade": "curate", "W3": "dedup", "tokens/store": "tokenize"}
+"""`workload` in the lines of `raypt bench curate`, `dedup` and `tokens`."""
+
+
 @dataclass(frozen=True)
 class Speeds:
-    """Bytes of text a CPU second, by stage, and how much is stored. The shipped ones were measured with `raypt bench`
-    on one core of a cloud CPU; a bench JSON of one's own replaces them."""
+    """Bytes of text a CPU second, by stage, and how much is stored: of docs/performance.md, the slowest measurements.
+    The lines that `raypt bench` prints on machines of one's own replace them."""
 
     curate: float = 6e6
-    """Raw bytes read, scored and decided."""
-    dedup: float = 12e6
+    """Raw bytes read, scored and decided, all stages: an estimate (the cascade of rules alone: 25e6)."""
+    dedup: float = 47e6
     """Raw bytes signed and exchanged."""
-    tokenize: float = 8e6
-    """Curated bytes."""
+    tokenize: float = 2e7
+    """Curated bytes: 4.6 million tokens of 4.4 bytes."""
     stored_raw: float = 0.35
     """Bytes in storage of a byte of text, in compressed Parquet."""
     attributes: float = 0.1
@@ -28,21 +33,34 @@ class Speeds:
 
     @classmethod
     def of(cls, uri: str | None) -> "Speeds":
-        """From the JSON of a benchmark: keys `curate`, `dedup`, `tokenize` in bytes a CPU second."""
+        """From a file of lines that `raypt bench` printed, or of JSON with `curate`, `dedup` or `tokenize` in bytes a
+        CPU second; the last value of each counts."""
         if uri is None:
             return cls()
         try:
-            value = storage.read_json(uri)
-        except OSError as e:
+            text = storage.read_bytes(uri).decode()
+        except (OSError, UnicodeDecodeError) as e:
             raise UserError(f"plan.bench: cannot read {uri}: {e}") from None
-        found = value.get("speeds", value) if isinstance(value, dict) else None
         names = ("curate", "dedup", "tokenize")
-        if not isinstance(found, dict) or not any(n in found for n in names):
+        found: dict[str, Any] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as e:
+                raise UserError(f"plan.bench: {uri}, line {number} is no JSON: {e}") from None
+            if not isinstance(value, dict):
+                continue
+            if value.get("workload") in WORKLOADS and "mb_per_cpu_s" in value:
+                found[WORKLOADS[value["workload"]]] = 1e6 * value["mb_per_cpu_s"]
+            found |= {n: value[n] for n in names if n in value}
+        if not found:
             raise UserError(f"plan.bench: {uri} has none of {', '.join(names)} (bytes a CPU second)")
-        bad = [n for n in names if n in found and not (isinstance(found[n], int | float) and found[n] > 0)]
+        bad = [n for n, v in found.items() if not (isinstance(v, int | float) and v > 0)]
         if bad:
             raise UserError(f"plan.bench: {uri}: {bad[0]} must be a positive number of bytes a CPU second")
-        return replace(cls(), **{n: float(found[n]) for n in names if n in found})
+        return replace(cls(), **{n: float(v) for n, v in found.items()})
 
 
 @dataclass(frozen=True)

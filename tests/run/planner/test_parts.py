@@ -88,9 +88,16 @@ def test_the_data_side_adds_up() -> None:
 
 
 def test_ones_own_bench_replaces_the_shipped_speeds(tmp_path: Path) -> None:
-    (tmp_path / "bench.json").write_text(json.dumps({"speeds": {"curate": 5e6, "tokenize": 9e6}}))
+    (tmp_path / "bench.json").write_text(json.dumps({"curate": 5e6, "tokenize": 9e6}))
     speeds = Speeds.of(str(tmp_path / "bench.json"))
     assert (speeds.curate, speeds.tokenize, speeds.dedup) == (5e6, 9e6, Speeds().dedup)
+    lines = [{"workload": "W3", "mb_per_cpu_s": 30.5}, {"workload": "tokens/store", "mb_per_cpu_s": 25.0}]
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    speeds = Speeds.of(str(tmp_path / "lines.jsonl"))
+    assert (speeds.curate, speeds.dedup, speeds.tokenize) == (Speeds().curate, 30.5e6, 25e6)
+    (tmp_path / "text.json").write_text("fast")
+    with pytest.raises(UserError, match=r"plan.bench: .*text\.json, line 1 is no JSON"):
+        Speeds.of(str(tmp_path / "text.json"))
     for bad, message in (({"x": 1}, "has none of curate"), ({"curate": -1}, "curate must be a positive number")):
         (tmp_path / "bad.json").write_text(json.dumps(bad))
         with pytest.raises(UserError, match=f"plan.bench: .*{message}"):
