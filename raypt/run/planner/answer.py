@@ -157,7 +157,7 @@ def answer(config: RunConfig) -> Answer:
     """
     asked, axes = config.plan, runnable()
     sizing = asked.cluster is None and (asked.days is not None or asked.budget is not None)
-    gpu = config.train.use_gpu or sizing or asked.cluster is not None
+    gpu = config.train.use_gpu or sizing
     if isinstance(asked.cluster, ClusterConfig):
         gpu = said(asked.cluster).device.gpu
     job = job_of(config, gpu=gpu)
@@ -170,7 +170,7 @@ def answer(config: RunConfig) -> Answer:
         if isinstance(asked.cluster, ClusterConfig):
             machines = said(asked.cluster)
         elif asked.cluster == "live":
-            machines = live(asked)
+            machines = live(asked, gpu=gpu)
         else:
             machines = of_workers(workers, asked, gpu=gpu)
             own = judge(job, own_layout(config, workers, gpu=gpu), machines.device, machines.per_node)

@@ -1,7 +1,8 @@
 """Which machines a plan is for: said, asked of Ray, or sized."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from raypt.errors import UserError
 from raypt.run.planner.catalogue import ACCELERATORS, Accelerator, accelerator
@@ -34,23 +35,41 @@ RAY_NAMES = {
 """Ray's `accelerator_type:` resources."""
 
 
-def live(plan: PlanConfig) -> Machines:
-    """The GPUs of the Ray cluster that this process can reach."""
+def live(plan: PlanConfig, *, gpu: bool) -> Machines:
+    """The GPUs, or the CPUs, of the Ray cluster that this process can reach."""
     import ray
 
     if not ray.is_initialized():
-        ray.init(address="auto", ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
-    if not nodes:
+        try:
+            ray.init(address="auto", ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as e:
+            raise UserError(f"plan.cluster=live: no Ray cluster is reached from here: {e}") from None
+    return of_nodes(ray.nodes(), plan, gpu=gpu)
+
+
+def of_nodes(nodes: list[dict[str, Any]], plan: PlanConfig, *, gpu: bool) -> Machines:
+    """The same of Ray's list of nodes; of CPUs, a worker each with its share of the node's memory."""
+    alive = [n["Resources"] for n in nodes if n["Alive"]]
+    if not gpu:
+        found = [n for n in alive if n.get("CPU", 0) >= 1]
+        if not found:
+            raise UserError("plan.cluster=live: the Ray cluster has no CPUs")
+        each = int(min(n["CPU"] for n in found))
+        # Ray offers tasks what its object store leaves of a node's memory.
+        share = min((n.get("memory", 0.0) + n.get("object_store_memory", 0.0)) / int(n["CPU"]) for n in found)
+        return Machines(replace(ACCELERATORS["cpu"], memory_bytes=int(share)), len(found), each, "the live Ray cluster")
+    found = [n for n in alive if n.get("GPU")]
+    if not found:
         raise UserError(
-            "plan.cluster=live: the Ray cluster has no GPUs; say plan.cluster={accelerator: ..., nodes: ...}"
+            "plan.cluster=live: the Ray cluster has no GPUs; say plan.cluster={accelerator: ..., nodes: ...}, or set "
+            "train.use_gpu=false to plan for its CPUs"
         )
-    kinds = {r.removeprefix("accelerator_type:") for n in nodes for r in n if r.startswith("accelerator_type:")}
+    kinds = {r.removeprefix("accelerator_type:") for n in found for r in n if r.startswith("accelerator_type:")}
     known = {RAY_NAMES[k] for k in kinds if k in RAY_NAMES}
     if len(known) > 1:
         raise UserError(f"plan.cluster=live: the cluster has several kinds ({', '.join(sorted(known))}): name one")
     device = accelerator(known.pop() if known else plan.accelerator, "plan.accelerator")
-    return Machines(device, len(nodes), int(min(n["GPU"] for n in nodes)), "the live Ray cluster")
+    return Machines(device, len(found), int(min(n["GPU"] for n in found)), "the live Ray cluster")
 
 
 def said(cluster: ClusterConfig) -> Machines:

@@ -11,6 +11,8 @@ from raypt.config_io import validate
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run.planner.answer import answer, best_config
+from raypt.run.planner.cluster import of_nodes
+from raypt.run.planner.config import PlanConfig
 from raypt.run.planner.page import page
 from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.planner.table import text
@@ -120,6 +122,18 @@ def node(**resources: float) -> dict[str, Any]:
 
 
 GPU_NODES = [node(**{"GPU": 8.0, "accelerator_type:A100-40G": 1.0}) for _ in range(8)]
+
+
+def test_a_live_cluster_is_its_gpus_or_the_cpus_of_its_nodes() -> None:
+    machines = of_nodes([*GPU_NODES, node(CPU=64.0), {**node(GPU=8.0), "Alive": False}], PlanConfig(), gpu=True)
+    assert (machines.device.name, machines.nodes, machines.per_node) == ("a100-40", 8, 8)
+    cpus = of_nodes([node(CPU=4.0, memory=12e9, object_store_memory=4e9)] * 2, PlanConfig(), gpu=False)
+    assert (cpus.device.name, cpus.nodes, cpus.per_node, cpus.device.memory_bytes) == ("cpu", 2, 4, 4_000_000_000)
+    with pytest.raises(UserError, match=r"plan.cluster=live: the Ray cluster has no GPUs; .*train.use_gpu=false"):
+        of_nodes([node(CPU=4.0)], PlanConfig(), gpu=True)
+    mixed = [*GPU_NODES, node(**{"GPU": 8.0, "accelerator_type:H100": 1.0})]
+    with pytest.raises(UserError, match=r"several kinds \(a100-40, h100\)"):
+        of_nodes(mixed, PlanConfig(), gpu=True)
 
 
 def test_pretraining_refuses_what_cannot_fit_its_gpus_in_the_planners_words() -> None:
