@@ -85,13 +85,21 @@ def page(found: Answer) -> str:
         "<h1>Plan</h1>", f"<p class=muted>{escaped(machines.device.source)}; {escaped(machines.device.measured)}</p>",
         cards(top),
         "<h2>Ranking</h2>", bar_chart(ranking, title="Tokens a second and device"),
-        table(HEAD, [_row(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12)),
+        _wide(table(HEAD, [_row(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12))),
         "<h2>Memory</h2>", pictures,
         "<h2>Speed</h2>", roofline(found, best),
         "<h2>Data side</h2>", table(("what", "how much"), rows, numeric=(1,)),
         "<h2>Faults</h2>", table(("what", "value"), [(k, v) for k, v in found.up.to_json().items()], numeric=(1,)),
         "<h2>Is the run sensible</h2>",
-        table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,)),
+        _wide(table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,))),
         "<h2>The best, for jobs/pretrain.py</h2>", f"<pre>{escaped(best_yaml(found))}</pre>",
     ]  # fmt: skip
-    return f"<!doctype html><meta charset=utf-8><title>Plan</title><style>{STYLE}</style>" + "".join(body)
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Plan</title><style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _wide(inner: str) -> str:
+    """Scrolled by itself where the screen is narrower."""
+    return f"<div style='overflow-x:auto'>{inner}</div>"
