@@ -42,6 +42,8 @@ PLACES = {
         "parallel/zero/test_muon.py",
         "parallel/zero/test_options.py",
         "parallel/test_comm_clock.py",
+        "fuzz/",
+        "training/test_engines.py",
         "training/test_worker.py",
         "training/checkpoint/test_reshard.py",
     ),

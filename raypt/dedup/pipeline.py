@@ -204,7 +204,7 @@ def _join_tables(plan: Plan, stage: str, output: Output) -> None:
     """One table of the files of a stage, a row group a group of shards, in doc_key order."""
     kind, schema, name = TABLES[stage]
     with output.open(name) as f, storage.parquet_writer(f, schema) as writer:
-        for group in range(plan.groups):
-            table = storage.read_parquet(plan.file(kind, group, "parquet"))
+        files = [plan.file(kind, group, "parquet") for group in range(plan.groups)]
+        for table in storage.in_order(storage.read_parquet, files):
             if table.num_rows:
                 writer.write_table(table)

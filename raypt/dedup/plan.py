@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -332,8 +331,7 @@ def inspect_shards(shards: Sequence[DedupShard]) -> list[PlannedShard]:
     """`inspect_shard` of each."""
     if storage.is_local(shards[0].docs_uri):
         return [inspect_shard(shard) for shard in shards]
-    with ThreadPoolExecutor(INSPECTORS) as pool:
-        return list(pool.map(inspect_shard, shards))
+    return storage.in_parallel(inspect_shard, shards, INSPECTORS)
 
 
 def inspect(shards: Sequence[DedupShard | PlannedShard], runner: TaskRunner) -> list[PlannedShard]:

@@ -194,11 +194,7 @@ def load_hf(uri: str, dtype: torch.dtype | None = torch.float32, device: torch.d
     config, _ = read_config(uri)
     files = check_weights(WeightFiles(uri), config)
     dtype = dtype or next(iter(files.entries.values())).dtype
-    with torch.device("meta"):
-        model = Llama(config)
-    model = model.to(dtype).to_empty(device=device)
-    if config.tie_embeddings:  # to_empty gives each name storage of its own
-        model.lm_head.weight = model.model.embed_tokens.weight
+    model = Llama.empty(lambda: Llama(config), torch.device(device), dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             files.read_into(name, parameter)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from raypt import storage
+from raypt import plugins, storage
 from raypt.corpus.config import SourceConfig
 from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
@@ -44,6 +44,7 @@ def check(config: RunConfig) -> None:
     if not problems:  # else what follows would meet the same wall
         collect(_mixture(config))
         collect(_run_dir(config))
+        collect(_engine(config))
         if not storage.exists(RunDir(config.run_uri).manifest):
             for key, sources in _inputs(config):
                 for i, source in enumerate(sources):
@@ -99,6 +100,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     names = [s.name for s in name_sources(sources)]
     derived = Counter(default_name(s) for s in sources if not s.name)
     mixture = config.tokens.mixture
+    if mixture.by != ("source",):
+        return  # the groups are known once the text is curated
     named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
     named += [(f"curriculum[{i}].weights", list(step.weights)) for i, step in enumerate(mixture.curriculum)]
     for where, said in named:
@@ -112,6 +115,15 @@ def _mixture(config: RunConfig) -> Iterator[str]:
                     f"tokens.mixture.{where}.{name}: {derived[name]} sources would be named {name!r} by their paths; "
                     "give each a name of its own (corpus.sources[i].name)"
                 )
+
+
+def _engine(config: RunConfig) -> Iterator[str]:
+    """An engine of the user's that is not there."""
+    if plugins.is_plugin(config.train.strategy):
+        from raypt.training.engines import engine_factory
+
+        engine_factory(config.train.strategy)
+    yield from ()
 
 
 def _run_dir(config: RunConfig) -> Iterator[str]:

@@ -14,6 +14,7 @@ from raypt import __version__
 JOBS = {
     "pretrain": "raypt.run.pretrain",
     "curate": "raypt.run.data_side",
+    "tokenize": "raypt.run.tokenize",
     "train-quality": "raypt.run.train_quality",
     "train-tokenizer": "raypt.run.train_tokenizer",
     "evaluate": "raypt.run.evaluate",

@@ -87,7 +87,7 @@ def start_stream(
         samples=train.steps * global_batch,
         global_batch=global_batch,
         ranks=worker_counts,
-        weights=weights if len(set(weights.values())) > 1 else None,
+        weights=weights if len(set(weights.values())) > 1 and config.tokens.mixture.by == ("source",) else None,
         micro_batch=train.micro_batch_size,
     )
     return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)

@@ -1,10 +1,11 @@
 """What a person may choose about training."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from raypt import plugins
 from raypt.corpus.config import SourceConfig
 from raypt.parallel.config import ZeroConfig
 from raypt.settings import Settings
@@ -112,14 +113,26 @@ class ProfileConfig(Settings):
         return self.first_step + self.steps - 1
 
 
+def _strategy(name: str) -> str:
+    if plugins.is_plugin(name):
+        plugins.split(name)
+    elif name not in STRATEGIES:
+        raise ValueError(f"{name!r} is neither {' nor '.join(STRATEGIES)} nor package.module:name")
+    return name
+
+
+STRATEGIES = ("collective",)
+"""raypt's own values of `train.strategy`."""
+
+
 class TrainConfig(Settings):
     """Training."""
 
     steps: int = Field(default=180, gt=0)
     """Optimizer steps of the whole run."""
-    strategy: Literal["collective"] = "collective"
+    strategy: Annotated[str, AfterValidator(_strategy)] = "collective"
     """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
-    (section `zero`)."""
+    (section `zero`). `package.module:name`: an engine of your own (docs/training.md)."""
     workers: int | tuple[int, int] = 2
     """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
     use_gpu: bool = False

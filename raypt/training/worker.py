@@ -18,6 +18,7 @@ from raypt import storage
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
+from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
 from raypt.parallel.topology import Topology
@@ -82,13 +83,15 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     )
     resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
     PULSE.at("building the model")
-    engine = build_engine(spec.model, train, plan, Mesh(topology), seed=spec.seed, device=device)
+    engine = build_engine(spec.model, train, plan, Mesh(topology), device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
         PULSE.at("reading the checkpoint")
         if (problem := restore(engine, resumed, topology.rank)) is not None:
             raise GoneBack(problem)
         start = resumed.progress
+    else:
+        engine.restore(InitialState(spec.model, spec.seed))
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
         log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)

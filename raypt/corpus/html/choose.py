@@ -23,26 +23,9 @@ KEPT, NEVER_TEXT, CONTROL, HIDDEN, NAVIGATION, FOOTER, HEADER, ASIDE, BESIDE, CO
 
 _BESIDE_WORDS = names.SIDE | names.SOCIAL | names.ADVERT | names.OVERLAY | names.SCREEN_READER
 _TAG = names.TAG_MASK
-_A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FIGCAPTION, _FOOTER, _FORM, _H1, _HEADER, _HTML, _MAIN, _NAV, _TABLE, _TH = (
-    names.TAGS[n]
-    for n in [
-        "a",
-        "article",
-        "aside",
-        "body",
-        "dialog",
-        "figcaption",
-        "footer",
-        "form",
-        "h1",
-        "header",
-        "html",
-        "main",
-        "nav",
-        "table",
-        "th",
-    ]
-)
+(
+    _A, _ARTICLE, _ASIDE, _BODY, _DIALOG, _FIGCAPTION, _FOOTER, _FORM, _H1, _HEADER, _HTML, _MAIN, _NAV, _TABLE, _TH,
+) = names.numbers("a article aside body dialog figcaption footer form h1 header html main nav table th")  # fmt: skip
 
 
 @dataclass
@@ -165,10 +148,10 @@ def _weigh(count, kind, parent, flags, drop, chars, links, good, block, own, own
 
 
 @kernel
-def _reasons(
+def _reasons(  # type: ignore[no-untyped-def]
     count, kind, parent, stop, flags, drop, chars, links, good, inside, titles, main_content, comments, reason, word,
     spent,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Why an element, by its name, role or words, is not main content: `reason`, and by which `word` if by one.
 
     `spent[bit]` is the running text that this word costs. `titles[i]`: titles (h1, articles) before node i.
@@ -350,7 +333,7 @@ def _leave_out_bare_headings(kind, stop, root, drop, chars, scratch):  # type: i
     node = root + 1
     end = stop[root]
     while node <= end:
-        level = 1 if node == end else 0
+        level = np.int64(1 if node == end else 0)
         if node < end and kind[node] & names.HEADING and drop[node] == KEPT:
             level = np.int64(kind[node] & _TAG) - _H1 + 1
         if level:

@@ -38,11 +38,12 @@ def parse(html: str, skip: tuple[str, ...] = ()) -> tuple[str, str]:
     text of its <title>)."""
     tree = HTMLTree.parse(html)
     document = tree.document
+    assert document is not None
     for selector in skip:
         for element in list(document.query_selector_all(selector)):
             element.decompose()
     body = tree.body
-    return (document if body is None else body).html, " ".join((tree.title or "").split())
+    return (document.html if body is None else body.html), " ".join((tree.title or "").split())
 
 
 def extract(html: str, config: HtmlConfig) -> str:

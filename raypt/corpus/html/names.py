@@ -185,6 +185,13 @@ TEXT, OTHER = 0, 1
 """Numbers of text nodes, and of elements that are not listed."""
 TAGS = {name: number for number, name in enumerate(_KINDS, start=2)}
 """Number of each known element."""
+
+
+def numbers(elements: str) -> tuple[int, ...]:
+    """Numbers of the elements whose names stand between blanks."""
+    return tuple(TAGS[name] for name in elements.split())
+
+
 ELEMENTS = name_table({name: TAGS[name] | kind for name, kind in _KINDS.items()})
 """Value: number and kind."""
 
@@ -216,10 +223,12 @@ _WORDS = {
     FOOTER: "footer colophon =foot bottombar siteinfo imprint site-info",
     SIDE: "sidebar sidebars related recommended recommendations recommendation teaser teasers promo promobox =widget "
     "rightcol leftcol trending mostread readmore outbrain taboola upsell suggested crosslinks =aside =rail "
-    "most-read most-popular read-next more-from you-might-like also-like author-box author-bio author-info about-author authorbox infobox-author",
-    SOCIAL: "share sharing sharebar social socials addthis sharethis shariff socialmedia sharedaddy follow-us sharebuttons",
-    COMMENTS: "comment comments disqus =respond commentlist kommentar kommentare comentarios commentaires comment-list comment-section "
-    "comment-respond comments-area",
+    "most-read most-popular read-next more-from you-might-like also-like author-box "
+    "author-bio author-info about-author authorbox infobox-author",
+    SOCIAL: "share sharing sharebar social socials addthis sharethis shariff socialmedia sharedaddy "
+    "follow-us sharebuttons",
+    COMMENTS: "comment comments disqus =respond commentlist kommentar kommentare comentarios commentaires comment-list "
+    "comment-section comment-respond comments-area",
     ADVERT: "=ad ads advert advertisement advertising adsense adslot adbox adunit =banner sponsor sponsored sponsors "
     "=dfp =werbung =anzeige doubleclick ad-slot ad-container ad-wrapper ad-unit",
     OVERLAY: "cookie cookies consent gdpr modal popup overlay lightbox newsletter =subscribe signup =login "

@@ -62,7 +62,7 @@ class Nodes:
                 self.stop,
                 self.lo,
                 self.hi,
-            )  # fmt: skip
+            )
         )
         return data
 
@@ -108,9 +108,9 @@ def _find(data, at, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _scan(
+def _scan(  # type: ignore[no-untyped-def]
     data, keys, values, word_keys, word_values, role_keys, role_values, kind, flags, parent, stop, lo, hi
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     n = len(data)
     count = 0
     top = -1  # the open element

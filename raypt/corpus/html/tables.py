@@ -14,13 +14,11 @@ MAX_SPAN = 32
 
 COLUMN, ROW_START, ROW_HEADS, HEADED, SPAN, ROWS_LEFT = range(6)
 ROW_STATE = ROWS_LEFT + MAX_SPAN
-"""Entries of a row's state: the column, where the row begins, whether all its cells are heads, whether the head has been
-underlined, columns of the cell; then, a column, the rows that a cell above still spans."""
+"""Entries of a row's state: the column, where the row begins, whether all its cells are heads, whether the head has
+been underlined, columns of the cell; then, a column, the rows that a cell above still spans."""
 
 _TAG = names.TAG_MASK
-_TABLE, _TR, _TH, _TD, _THEAD, _PRE, _FORM = (
-    names.TAGS[n] for n in ["table", "tr", "th", "td", "thead", "pre", "form"]
-)
+_TABLE, _TR, _TH, _TD, _THEAD, _PRE, _FORM = names.numbers("table tr th td thead pre form")
 _COLSPAN, _ROWSPAN = (np.uint64(names.name_hash(n)) for n in ("colspan", "rowspan"))
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
@@ -34,6 +33,7 @@ class ZeroEngine:
 
     Gradients are of (global loss sum) / (global valid tokens): each rank's sum is divided by the tokens of all and the
     ranks' gradients are added up, so uneven valid tokens weigh as they should. The process group must exist.
+    A new engine holds no values: `restore` it from a checkpoint or from `InitialState`.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class ZeroEngine:
         build: Callable[[], Llama],
         *,
         mesh: Mesh,
-        seed: int,
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -67,7 +66,7 @@ class ZeroEngine:
             world=mesh.gradient.size,
             use_gpu=device.type != "cpu",
         )
-        model = _initialised(build, seed, config, device)
+        model = _empty(build, config, device, torch.bfloat16 if precision == "bf16" else torch.float32)
         if compile_blocks:
             for layer in model.model.layers:
                 layer.compile()
@@ -166,20 +165,12 @@ class ZeroEngine:
         self.partition.restore(source)
 
 
-def _initialised(build: Callable[[], Llama], seed: int, config: dict[str, Any], device: torch.device) -> Llama:
-    """The module with its first weights. Under stage 3 each rank ever holds only its cut of each parameter: the values
-    are drawn by rank 0, one parameter at a time.
-    """
+def _empty(build: Callable[[], Llama], config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Llama:
+    """The module without values. Under stage 3 each rank ever holds only its cut of each parameter."""
     import deepspeed
 
     if config["zero_optimization"]["stage"] < 3:
-        return build().initialise(seed)
+        return Llama.empty(build, device, dtype)
     importlib.import_module("torch._dynamo")  # cannot be imported while zero.Init patches tensor construction
-
     with deepspeed.zero.Init(config_dict_or_path=config):
-        model = build()
-    for parameter, values in model.initial_values(seed):
-        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            if dist.get_rank() == 0:
-                parameter.data.copy_(values())
-    return model
+        return build()

@@ -12,7 +12,7 @@ from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import collection, wanted_uri
-from raypt.tokens.store.shards import HELDOUT, TokenAccount, make_shard, shard_identity, store_identity
+from raypt.tokens.store.shards import HELDOUT, Reader, TokenAccount, make_shard, shard_identity, store_identity
 from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.reader import FAILURE_FILE
 from raypt.tokens.stream.spec import StorePlan, StreamSpec
@@ -36,6 +36,7 @@ class _Task:
     store_uri: str
     seed: int
     heldout: bool = False
+    read: Reader | None = None
     empty: frozenset[int] = frozenset()
     """Shards of which it is known that no document goes into them."""
 
@@ -45,14 +46,17 @@ class _Task:
         part, content = self.part_uris[shard], self.contents[shard]
         card = make_shard(
             part, shard, tokenizer, self.config, root, self.seed, content,
-            heldout=self.heldout, empty=shard in self.empty,
+            heldout=self.heldout, read=self.read, empty=shard in self.empty,
         )  # fmt: skip
         StreamMetrics().add(shards_tokenized=1, tokens_made=card.account["packed_tokens"])
         return card
 
 
 class StoreWork:
-    """The shards of a store (or of its held-out store): which are whole, and the task that makes the others."""
+    """The shards of a store (or of its held-out store): which are whole, and the task that makes the others.
+
+    `read` finds documents at the parts' URIs that are no curated parts.
+    """
 
     def __init__(
         self,
@@ -62,13 +66,15 @@ class StoreWork:
         *,
         heldout: bool = False,
         verify: Verify = "sizes",
+        read: Reader | None = None,
     ) -> None:
         contents = tuple(p.content for p in plan.parts)
         self.config, self.heldout = config, heldout
         self.root = storage.join(plan.uri, HELDOUT) if heldout else plan.uri
-        none = [i for i, part in enumerate(plan.parts) if heldout and part.documents == part.training_documents]
+        curated = heldout and read is None
+        none = [i for i, part in enumerate(plan.parts) if curated and part.documents == part.training_documents]
         self.task = _Task(
-            plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, frozenset(none)
+            plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read, frozenset(none)
         )
         made_of = store_identity(load_tokenizer(tokenizer_uri), config, plan.seed)
         identities = [shard_identity(made_of, content) for content in contents]
