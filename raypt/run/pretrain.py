@@ -20,6 +20,7 @@ from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
 from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
+from raypt.run.starting import with_start
 from raypt.run_dir import RunDir
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
@@ -33,6 +34,7 @@ from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, check_workers, run_training
 from raypt.training.on_ray.sample import sample_on_worker
+from raypt.training.starting_point import StartingPoint, fitted
 
 log = logging.getLogger("raypt")
 
@@ -40,7 +42,7 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 
 
 def main(config: RunConfig) -> None:
-    config = resolve_builtin(config)
+    config, found = with_start(resolve_builtin(config))
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
     check_deepspeed(config.train.zero)
     check(config)
@@ -49,7 +51,7 @@ def main(config: RunConfig) -> None:
         curated = curate(config, run)
         config = with_heldout(config, curated.documents)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
-        result = train(config, run, spec, tokenizer, tokenizing)
+        result = train(config, run, spec, tokenizer, tokenizing, found)
         finish(config, run, curated, spec, result, tokenizing.wait())
 
 
@@ -106,11 +108,20 @@ def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
 
 
 def train(
-    config: RunConfig, run: RunDir, spec: StreamSpec, tokenizer: Tokenizer, tokenizing: Tokenizing
+    config: RunConfig,
+    run: RunDir,
+    spec: StreamSpec,
+    tokenizer: Tokenizer,
+    tokenizing: Tokenizing,
+    found: StartingPoint | None = None,
 ) -> TrainResult:
     """Train to the configured step; logs when training began and when tokenizing ended."""
     config = config_as_used(config, tokenizer)
-    model = config.model.for_vocabulary(tokenizer.vocab_size)
+    starting = None
+    if found is None:
+        model = config.model.for_vocabulary(tokenizer.vocab_size)
+    else:
+        model, starting = fitted(found, config.train, config.model, tokenizer)
     log.info("model: %s parameters, vocabulary %d", f"{model.parameters():,}", model.vocab)
     with timed_stage(run, "train"):
         result = run_training(
@@ -125,6 +136,7 @@ def train(
             seed=config.run.seed,
             record_samples=config.run.record_samples,
             add_bos=config.tokens.packing.add_bos,
+            starting=starting,
             data_config=StreamDataConfig(spec),
         )
     ledgers = tokenizing.wait()

@@ -19,6 +19,7 @@ from raypt.run.curate import curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
 from raypt.run.pretrain import config_as_used, with_heldout
 from raypt.run.stages import timed_stage
+from raypt.run.starting import with_start
 from raypt.run_dir import RunDir
 from raypt.tokens.formats.export import FORMATS, export_tokens
 from raypt.tokens.formats.imported import find_pairs, import_megatron
@@ -37,7 +38,7 @@ def main(config: RunConfig) -> None:
     if imports:
         find_pairs(config.tokens.megatron)
     else:
-        config = resolve_builtin(config)
+        config, _ = with_start(resolve_builtin(config))
         check(config)
     with open_run(config, "tokenize") as run, session(config.ray):
         needed = {"a tokenizing task": config.tokens.stream.tokenizer_cpus}

@@ -1,9 +1,9 @@
 """What a person may choose about training."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from raypt import plugins
 from raypt.corpus.config import SourceConfig
@@ -125,6 +125,33 @@ STRATEGIES = ("collective",)
 """raypt's own values of `train.strategy`."""
 
 
+_FROM = Field(
+    description="A Hugging Face directory (safetensors; LLaMA, Mistral without sliding windows, Qwen 2 or 3), a run "
+    "directory (its newest checkpoint) or the directory of one checkpoint: a path or URI that every worker reaches. "
+    "Each reads its own part. It must be there whenever the run is started."
+)
+_NAMES: dict[str, Any] = {"from": (str, _FROM)}
+"""`from` is no name that a class can spell out."""
+_From = create_model("_From", __base__=Settings, **_NAMES)
+
+
+class InitConfig(_From):
+    """Continued pretraining: weights of another model to begin from, under a schedule that begins anew. Its shape and
+    tokenizer are taken; keys of `model` may change `max_length` and the rotary positions alone."""
+
+    tokenizer: str | None = None
+    """A tokenizer that has more tokens behind those the model knows, as `tokens.tokenizer.path` names one; the rows of
+    new tokens begin as the mean of the known ones. None = the model's own."""
+    optimizer: bool = False
+    """Take the optimizer's state too, from a checkpoint of the same kind of optimizer."""
+
+    @property
+    def source(self) -> str:
+        """`from`."""
+        uri: str = getattr(self, "from")
+        return uri
+
+
 class TrainConfig(Settings):
     """Training."""
 
@@ -159,6 +186,8 @@ class TrainConfig(Settings):
     """Positions whose logits exist at one time."""
     cross_document_targets: bool = False
     """Also learn to predict a document's first token from the document before it."""
+    init: InitConfig | None = None
+    """Weights to begin from; None = drawn ones."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights are updated."""
     schedule: ScheduleConfig = ScheduleConfig()

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from raypt import storage
+from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
@@ -27,7 +28,7 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.batch_plan import plan_batches
 from raypt.training.checkpoint.directory import sweep
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
-from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore
+from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore, take
 from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
@@ -36,6 +37,7 @@ from raypt.training.loop import Hooks, TrainLoop
 from raypt.training.peak import matmul_flops
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
 from raypt.training.sinks import Tracer, build_sinks
+from raypt.training.starting_weights import StartingWeights
 
 log = logging.getLogger("raypt")
 
@@ -59,6 +61,8 @@ class WorkerSpec:
     record_samples: bool
     add_bos: bool = False
     """Whether documents begin with BOS, as those who use the model must begin them."""
+    starting: StartingWeights | None = None
+    """What it begins from; None = drawn weights."""
 
     @property
     def checkpoints_uri(self) -> str:
@@ -90,10 +94,16 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         if (problem := restore(engine, resumed, topology.rank)) is not None:
             raise GoneBack(problem)
         start = resumed.progress
+    elif spec.starting is not None:
+        PULSE.at("reading the weights to begin from")
+        if (problem := take(engine, spec.starting.open)) is not None:
+            raise UserError(f"train.init.from: {problem}")
     else:
         engine.restore(InitialState(spec.model, spec.seed))
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
+        if resumed is None and spec.starting is not None:
+            where += f", with the weights of {spec.starting.uri}"
         log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)
         # From here on the state is sure: only now may anything be cut or deleted.
         cut_samples(spec.run_uri, start.step)
