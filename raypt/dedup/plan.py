@@ -30,7 +30,7 @@ TaskRunner = Callable[..., list[Any]]
 """`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
 PASSES = "passes-"
 """How the directories of intermediate files are called, before the plan's key."""
-FORMAT = 2
+FORMAT = 3
 """Version of the intermediate files and hash functions; part of every fingerprint."""
 MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""

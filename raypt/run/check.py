@@ -6,6 +6,7 @@ What a run froze already (its manifest is there) is not looked at again: it is c
 import difflib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from raypt.corpus.config import SourceConfig
 from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
+from raypt.curation.language import known_codes
+from raypt.curation.presets import BY_LANGUAGE
 from raypt.errors import UserError
 from raypt.outside import redact
 from raypt.run.config import RunConfig
@@ -50,6 +53,7 @@ def check(config: RunConfig) -> None:
                 for i, source in enumerate(sources):
                     collect(_source(source, f"{key}[{i}]", config.corpus.broken_files))
             collect(_files(config))
+            collect(_languages(config))
             collect(_evaluation_sets(config))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
@@ -155,6 +159,29 @@ def _files(config: RunConfig) -> Iterator[str]:
     for key, uri in _single_files(config):
         if not storage.exists(uri):
             yield f"{key}: no file {uri}"
+
+
+def _languages(config: RunConfig) -> Iterator[str]:
+    """Codes that the language model gives to no document: what is asked for by them never comes."""
+    curation, model = config.curation, config.curation.language.model
+    if "language" not in curation.stages or (model and not (storage.is_local(model) and storage.exists(model))):
+        return
+    said = [
+        ("language.keep", curation.language.keep or ()),
+        ("language.score_min_by_language", curation.language.score_min_by_language),
+        ("by_language", [code for code in curation.by_language if code not in BY_LANGUAGE]),  # those come along
+        ("bad_words.lists", curation.bad_words.lists),
+    ]
+    for stage in ("gopher_quality", "dclm_quality"):
+        said.append((f"{stage}.stop_words", getattr(curation, stage).stop_words))
+    codes = known_codes(curation.language)
+    for key, named in said:
+        for code in named:
+            if code not in codes:
+                plain = re.split("[-_]", code.lower())[0]
+                near = [plain] if plain in codes else difflib.get_close_matches(code, codes, 1, 0.5)
+                hint = f"; did you mean {near[0]}?" if near else f". It knows {', '.join(sorted(codes))}"
+                yield f"curation.{key}: the language model has no {code!r}{hint}"
 
 
 def _evaluation_sets(config: RunConfig) -> Iterator[str]:

@@ -12,6 +12,7 @@ from raypt.curation.config import CurationConfig
 from raypt.dedup.config import DedupConfig
 from raypt.model.config import ModelConfig
 from raypt.ray_session import RaySection
+from raypt.run.planner.config import PlanConfig
 from raypt.settings import Settings
 from raypt.tokens.config import TokensConfig
 from raypt.training.config import EvaluateConfig, ExportConfig, TrainConfig
@@ -55,6 +56,7 @@ class RunConfig(Settings):
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    plan: PlanConfig = PlanConfig()
 
     @model_validator(mode="after")
     def _check_context(self) -> "RunConfig":

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import ray
+
 from raypt import storage
 from raypt.artefact import Collection
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
@@ -18,6 +20,7 @@ from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
+from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
 from raypt.run.starting import with_start
@@ -48,6 +51,7 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
+        refuse_what_cannot_fit(config, worker_counts[-1], ray.nodes())
         curated = curate(config, run)
         config = with_heldout(config, curated.documents)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)

@@ -7,6 +7,7 @@ resiliparse's extractor, which drops lists, single Chinese characters and formul
 
 import threading
 from dataclasses import dataclass, field
+from html import escape
 
 from resiliparse.parse.html import HTMLTree
 
@@ -53,7 +54,8 @@ def extract(html: str, config: HtmlConfig) -> str:
     data = nodes.read(page.encode("utf-8", "replace"))
     if nodes.count == 0:
         return ""
-    root, heading = choice.read(data, nodes, config.main_content, config.comments, LISTS[config.lists])
+    name = escape(title, quote=False).encode("utf-8", "replace")
+    root, heading = choice.read(data, nodes, name, config.main_content, config.comments, LISTS[config.lists])
     replaced.clear(nodes.count)
     if config.math:
         found = formulas(nodes, choice, root)

@@ -212,6 +212,7 @@ MATH_ALT = 1 << 11  # an image whose alt text is LaTeX
 META = 1 << 13  # tags, bylines: kept within articles
 SCREEN_READER = 1 << 14
 CAPTION = 1 << 15
+TOPIC = 1 << 19  # what the text is about, whatever words it is made of
 CODE = 1 << 20  # holds source code
 NOISE = 1 << 21  # line numbers, edit links: never text
 
@@ -245,6 +246,7 @@ _WORDS = {
     CODE: "=code =highlight sourcecode codehilite prettyprint programlisting syntaxhighlighter =screen listing "
     "=literal-block =snippet codeblock code-block",
     NOISE: "linenos lineno linenodiv linenumber headerlink mw-editsection viewcode-link blob-num =gutter anchorjs-link",
+    TOPIC: "=related-work =related-works =relatedwork =related-literature =related-research =sec-related-work",
     CAPTION: "caption =wp-caption-text figcaption bildunterschrift",
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raypt.corpus.html import marks, names, tables
-from raypt.corpus.html.choose import KEPT, Choice
+from raypt.corpus.html.choose import Choice
 from raypt.corpus.html.lines import (
     BRACKET,
     BRACKETED,
@@ -32,6 +32,7 @@ from raypt.corpus.html.lines import (
     write_text,
 )
 from raypt.corpus.html.scan import Nodes
+from raypt.corpus.html.weigh import KEPT
 from raypt.kernels import kernel
 
 _TAG = names.TAG_MASK
@@ -42,6 +43,8 @@ _TAG = names.TAG_MASK
 _TIGHT = (_LI, _DIV, _DT, _DD, _TR, _TD, _TH, _CAPTION)
 _HREF, _CLASS, _START, _VALUE = (np.uint64(names.name_hash(n)) for n in ("href", "class", "start", "value"))
 
+RAISED_NODES, RAISED_CHARACTERS = 64, 16
+"""A sup or sub of more is written as it is."""
 KEEP_LINKS, FENCES, PIPES, RUBY = 1, 2, 4, 8
 """Bits of `how`: links as `[text](href)`, code between fences, tables between pipes, the readings of ruby."""
 
@@ -176,8 +179,12 @@ def _raise(data, node, is_sup, kind, stop, lo, hi, drop, out, state):  # type: i
     c = out[pos - 1]
     if not (48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 41 or c == 93 or c == 125 or c >= 128):
         return 0
+    if stop[node] - node > RAISED_NODES:
+        return 0
     length, letters, others, mapped = 0, 0, 0, True
     for i in range(node + 1, stop[node]):
+        if length > RAISED_CHARACTERS:
+            return 0
         if kind[i] != names.TEXT or drop[i] != KEPT:
             continue
         at = lo[i]
@@ -194,7 +201,7 @@ def _raise(data, node, is_sup, kind, stop, lo, hi, drop, out, state):  # type: i
                 others += 1
             if value == 91:  # a reference: [1]
                 return 0
-    if length == 0 or length > 16:
+    if length == 0 or length > RAISED_CHARACTERS:
         return 0
     if mapped:
         return 1 if is_sup else 2
@@ -240,7 +247,7 @@ def _render(  # type: ignore[no-untyped-def]
                     put(out, state, 41)
                 state[RAISED] = 0
             elif tag == _Q:
-                flush(out, state, False)
+                flush(out, state, 0)
                 put(out, state, 0x201D)
             elif tag == _PRE:
                 state[PRE] -= 1
@@ -331,7 +338,7 @@ def _render(  # type: ignore[no-untyped-def]
             else:
                 state[RAISED] = how_raised
         elif tag == _Q:
-            flush(out, state, False)
+            flush(out, state, 0)
             put(out, state, 0x201C)
         elif tag == _PRE:
             state[PRE] += 1
@@ -341,7 +348,7 @@ def _render(  # type: ignore[no-untyped-def]
                 if how & FENCES and state[CELL] == 0:
                     fence, first, last = _fence(data, node, kind, parent, stop, lo, hi, drop, flags)
                 if fence:
-                    flush(out, state, False)
+                    flush(out, state, 0)
                     for _ in range(fence):
                         put(out, state, 96)
                     copy(data, first, min(last, first + 20), out, state)

@@ -152,6 +152,11 @@ Reader = Callable[..., dict[SectionKey, SectionIds]]
 """What `_tokenize` is, for documents that come from elsewhere."""
 
 
+def nothing(*_: object, **__: object) -> dict[SectionKey, SectionIds]:
+    """A Reader of a part of which it is known that no document goes into the store: it is not opened."""
+    return {}
+
+
 def _tokenize(
     uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: TokenAccount
 ) -> dict[SectionKey, SectionIds]:
@@ -198,10 +203,9 @@ def make_shard(
     *,
     heldout: bool,
     read: Reader | None = None,
-    empty: bool = False,
 ) -> Card:
     """Make the store shard of a curated part, or of what `read` finds at `curated_uri`, under `root` (see
-    `tokenize_shard`); its card, whose account is a TokenAccount. `empty`: no document goes into it, so nothing is read.
+    `tokenize_shard`); its card, whose account is a TokenAccount.
     """
     made_of = store_identity(tokenizer, config, seed)
     identity = shard_identity(made_of, content)
@@ -209,9 +213,7 @@ def make_shard(
     def maker(output: Output) -> dict[str, Any]:
         began = time.monotonic()
         account = TokenAccount(shard)
-        by_key: dict[SectionKey, SectionIds] = {}
-        if not empty:
-            by_key = (read or _tokenize)(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
+        by_key = (read or _tokenize)(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
         keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
         packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
         width = config.packing.sequence_length + 1

@@ -12,7 +12,15 @@ from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import collection, wanted_uri
-from raypt.tokens.store.shards import HELDOUT, Reader, TokenAccount, make_shard, shard_identity, store_identity
+from raypt.tokens.store.shards import (
+    HELDOUT,
+    Reader,
+    TokenAccount,
+    make_shard,
+    nothing,
+    shard_identity,
+    store_identity,
+)
 from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.reader import FAILURE_FILE
 from raypt.tokens.stream.spec import StorePlan, StreamSpec
@@ -46,7 +54,7 @@ class _Task:
         part, content = self.part_uris[shard], self.contents[shard]
         card = make_shard(
             part, shard, tokenizer, self.config, root, self.seed, content,
-            heldout=self.heldout, read=self.read, empty=shard in self.empty,
+            heldout=self.heldout, read=nothing if shard in self.empty else self.read,
         )  # fmt: skip
         StreamMetrics().add(shards_tokenized=1, tokens_made=card.account["packed_tokens"])
         return card
@@ -71,8 +79,7 @@ class StoreWork:
         contents = tuple(p.content for p in plan.parts)
         self.config, self.heldout = config, heldout
         self.root = storage.join(plan.uri, HELDOUT) if heldout else plan.uri
-        curated = heldout and read is None
-        none = [i for i, part in enumerate(plan.parts) if curated and part.documents == part.training_documents]
+        none = [i for i, part in enumerate(plan.parts) if heldout and part.documents == part.training_documents]
         self.task = _Task(
             plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read, frozenset(none)
         )
