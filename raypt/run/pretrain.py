@@ -23,7 +23,7 @@ from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
-from raypt.run.starting import with_start
+from raypt.run.starting import as_planned, with_start
 from raypt.run_dir import RunDir
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
@@ -51,7 +51,7 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
-        refuse_what_cannot_fit(config, worker_counts[-1], ray.nodes())
+        refuse_what_cannot_fit(as_planned(config, found), worker_counts[-1], ray.nodes())
         curated = curate(config, run)
         config = with_heldout(config, curated.documents)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)

@@ -32,6 +32,11 @@ class StartingPoint:
     tokenizer_uri: str
     checkpoint: CheckpointInfo | None = None
 
+    @property
+    def adds_bos(self) -> bool:
+        """Whether documents began with BOS, where a checkpoint says it; of other models the tokenizer does."""
+        return self.checkpoint is not None and bool(self.checkpoint.meta.get("add_bos"))
+
 
 def find(init: InitConfig) -> StartingPoint:
     """The model that `train.init.from` names.
@@ -63,10 +68,11 @@ def check_fit(found: StartingPoint, train: TrainConfig, wanted: ModelConfig) -> 
     _check_optimizer(found, train)
 
 
-def context(found: StartingPoint, wanted: ModelConfig) -> int:
-    """The longest context of the model to train."""
-    length: int = _said(wanted).get("max_length", found.model.max_length)
-    return length
+def shape(found: StartingPoint, wanted: ModelConfig) -> ModelConfig:
+    """The shape of what was found with what `wanted` says of positions, length and vocabulary."""
+    said = _said(wanted)
+    kept = ("max_length", "rope_theta", "rope_scaling", "vocab_multiple", "vocab_size")
+    return ModelConfig.model_validate(found.model.model_dump() | {name: said[name] for name in kept if name in said})
 
 
 def _said(wanted: ModelConfig) -> dict[str, Any]:
@@ -85,13 +91,11 @@ def fitted(
         UserError: the tokenizer gives known tokens other ids.
     """
     assert train.init is not None
-    said = _said(wanted)
-    model, known = found.model, None
-    kept = {name: said[name] for name in ("max_length", "rope_theta", "rope_scaling", "vocab_multiple") if name in said}
-    rows = _rows(found, said.get("vocab_size"), wanted.vocab_multiple, tokenizer)
-    if rows != model.vocab or train.init.tokenizer is not None:
-        known = min(_known(found, tokenizer), model.vocab)
-    model = ModelConfig.model_validate(model.model_dump() | kept | {"vocab_size": rows})
+    known = None
+    rows = _rows(found, _said(wanted).get("vocab_size"), wanted.vocab_multiple, tokenizer)
+    if rows != found.model.vocab or train.init.tokenizer is not None:
+        known = min(_known(found, tokenizer), found.model.vocab)
+    model = shape(found, wanted).model_copy(update={"vocab_size": rows})
     assert known is not None or parameter_shapes(model) == parameter_shapes(found.model)
     weights = StartingWeights(
         found.uri,

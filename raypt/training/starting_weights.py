@@ -66,11 +66,11 @@ class HubState:
         """See ShardSource."""
         return {MASTER}
 
-    @torch.no_grad()
     def read(self, wants: Sequence[Want]) -> None:
         """See ShardSource."""
         storage.in_parallel(self._fill, wants, workers=READS)
 
+    @torch.no_grad()  # of the thread that calls, not of all
     def _fill(self, want: Want) -> None:
         (name, state, box), out = want
         assert state == MASTER, "there is no other state of weights alone"

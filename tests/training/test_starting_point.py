@@ -10,7 +10,7 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig
 from raypt.run.config import RunConfig
-from raypt.run.starting import with_start
+from raypt.run.starting import as_planned, with_start
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
@@ -139,3 +139,21 @@ def test_a_checkpoint_that_is_gone_is_an_error_of_the_storage(root: Path, tmp_pa
             weights.open()
     finally:
         storage.move(str(tmp_path / "away"), found.uri)
+
+
+def test_documents_begin_with_bos_where_they_did_for_the_model(root: Path, tmp_path: Path) -> None:
+    """Of a run's own tokenizer the files do not say it."""
+    model = Llama(MODEL.for_vocabulary(300)).initialise(0)
+    checkpoint(tmp_path / "checkpoints", model, add_bos=True)
+    Tokenizer.load(str(root / "tokenizer")).save(str(tmp_path / "tokenizer"))
+    said = {"train": {"init": {"from": str(tmp_path)}}, "tokens": {"packing": {"sequence_length": 32}}}
+    assert with_start(RunConfig.model_validate(said))[0].tokens.packing.add_bos
+    said["tokens"] = {"packing": {"sequence_length": 32, "add_bos": False}}
+    assert not with_start(RunConfig.model_validate(said))[0].tokens.packing.add_bos
+
+
+def test_a_plan_is_of_the_shape_that_the_weights_have(root: Path) -> None:
+    said = {"train": {"init": {"from": str(root)}}, "tokens": {"packing": {"sequence_length": 32}}}
+    config, found = with_start(RunConfig.model_validate(said))
+    assert found is not None
+    assert as_planned(config, found).model == found.model
