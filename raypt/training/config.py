@@ -12,6 +12,17 @@ from raypt.settings import Settings
 from raypt.training.contradictions import contradictions
 
 
+class GroupConfig(Settings):
+    """Parameters with a rate or a decay of their own."""
+
+    match: str
+    """Their global names, with * and ? (model.embed_tokens.weight, *.mlp.*, *.bias)."""
+    lr_scale: float = Field(default=1.0, ge=0)
+    """Factor on `lr`; 0 leaves them as they began."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Decoupled decay; None = that of all matrices, or none of vectors."""
+
+
 class OptimizerConfig(Settings):
     """How weights are updated."""
 
@@ -28,6 +39,8 @@ class OptimizerConfig(Settings):
     """Added to AdamW's denominator."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled decay of matrices; vectors (norms) are never decayed (LLaMA: 0.1)."""
+    groups: tuple[GroupConfig, ...] = ()
+    """Parameters with a rate or a decay of their own; the first that matches counts."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Largest global gradient norm; None = no clipping (LLaMA: 1.0)."""
 
@@ -42,13 +55,19 @@ class ScheduleConfig(Settings):
     """The learning rate over updates; a skipped update does not advance it."""
 
     kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """After warm-up: cosine or linear to the end, wsd (flat, then linear over the last `decay_fraction`), constant."""
+    """After warm-up: cosine or linear to the end, wsd (flat, then down over the last `decay_fraction`), constant."""
+    steps: int | None = Field(default=None, gt=0)
+    """Updates that warm-up and decay are laid over; None = `train.steps`. More: the run stops on the way down, and goes
+    on as one that was never stopped when `train.steps` is raised. Fewer: the rest is trained at `min_ratio`."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Updates of linear warm-up from 0; None = 20, or half of the run where that is less."""
     min_ratio: float = Field(default=0.1, ge=0, le=1)
     """Where the decay ends, as a fraction of the peak (LLaMA: 0.1)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
     """wsd: the share of all steps spent decaying (Hu et al. 2024: 0.1 to 0.2)."""
+    decay: Literal["linear", "1-sqrt"] = "linear"
+    """wsd: the way down, over the share x of it that is past: 1 - x, or 1 - sqrt(x), steeper at first (Hägele et al.
+    2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations": the lower loss of the two)."""
 
 
 class CheckpointConfig(Settings):

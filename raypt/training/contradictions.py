@@ -39,11 +39,17 @@ def _workers(train: "TrainConfig") -> Iterator[str]:
 
 
 def _schedule(train: "TrainConfig") -> Iterator[str]:
-    warmup = train.schedule.warmup_steps
-    if warmup is not None and warmup >= train.steps:
+    schedule, warmup = train.schedule, train.schedule.warmup_steps
+    steps, key = (schedule.steps, "train.schedule.steps") if schedule.steps else (train.steps, "train.steps")
+    if warmup is not None and warmup >= steps:
         yield (
-            f"train.schedule.warmup_steps={warmup} is not below train.steps={train.steps}: the learning rate would "
-            "never reach its peak, nor decay; lower it, or leave it unset"
+            f"train.schedule.warmup_steps={warmup} is not below {key}={steps}: the learning rate would never reach its "
+            "peak, nor decay; lower it, or leave it unset"
+        )
+    if schedule.decay != "linear" and schedule.kind != "wsd":
+        yield (
+            f"train.schedule.decay={schedule.decay} is of kind wsd, and train.schedule.kind={schedule.kind}; take wsd, "
+            "or leave decay unset"
         )
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from raypt import storage
+from raypt.accelerators import stated_flops
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
@@ -137,6 +138,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             tracer=Tracer(train.profile if rank == 0 else None, spec.run_uri),
             hooks=hooks,
             peak_flops=1e12 * train.peak_tflops if train.peak_tflops else matmul_flops(device, train.precision),
+            stated_flops=stated_flops(torch.cuda.get_device_name(device), train.precision) if train.use_gpu else None,
         ).run()
     finally:
         if metrics is not None:
