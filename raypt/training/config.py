@@ -272,6 +272,9 @@ class ExportConfig(Settings):
 
     step: int | None = Field(default=None, gt=0)
     """Step of the checkpoint; None = the newest whole one."""
+    average: int = Field(default=1, ge=1)
+    """`raypt export`: the mean of the weights of that many checkpoints, this one and those before it (Izmailov et
+    al. 2018); keep as many with `train.checkpoint.keep_last`. At a constant rate it stands in for a decay."""
     out: str | None = None
     """Directory or URI; None = `export/` in the run directory."""
     precision: Literal["fp32", "bf16"] | None = None
