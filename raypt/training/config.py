@@ -197,6 +197,9 @@ class TrainConfig(Settings):
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
     """torch.compile each block."""
+    deterministic: bool = False
+    """On GPUs, only kernels whose sums have one order, at some cost in speed: the same run twice is the same bit for
+    bit. CPU workers are so anyway."""
     varlen_attention: bool = False
     """Variable-length flash attention over packed documents instead of masked attention (GPUs, bf16)."""
     z_loss: float = Field(default=0.0, ge=0)

@@ -15,6 +15,8 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
     yield from _spikes(train)
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
         yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
+    if train.varlen_attention and train.deterministic:
+        yield "train.deterministic: train.varlen_attention's backward pass sums in no fixed order; unset one of them"
     if train.optimizer.kind == "muon" and train.zero.offload_optimizer is not None:
         yield (
             "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, or "

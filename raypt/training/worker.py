@@ -76,6 +76,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
+    if train.deterministic:
+        fix_order()
     device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
     comm.set_timeout(train.first_step_timeout_s)
     topology = Topology(dist.get_rank(), data_size=dist.get_world_size())
@@ -145,6 +147,13 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             metrics.close()
         for sink in sinks:
             sink.close()
+
+
+def fix_order() -> None:
+    """Kernels whose sums have one order, or an error of torch naming the one that has none; before CUDA is begun."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

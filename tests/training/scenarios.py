@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from raypt import storage
 from raypt.errors import UserError
@@ -84,6 +85,8 @@ def everything(data: str, root: str) -> dict[str, Any]:
     s, base, out = Scenario(data), Path(root), {}
     s.run(base / "whole", checkpoint=CheckpointConfig(every_steps=6, keep_last=9))
     out["reported"] = list(s.reported)
+    s.run(base / "fixed-order", last=2 * tiny_run.BATCH, deterministic=True)
+    torch.use_deterministic_algorithms(False)
 
     begin(s, base)
     # The samples end early: the run stops where they do, and goes on when there are more.

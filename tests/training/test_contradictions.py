@@ -35,6 +35,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": {"betas": [0.9, 1.0]}}, "betas"),
     ({"optimizer": {"kind": "muon"}, "zero": {"offload_optimizer": "cpu"}}, "train.optimizer.kind=muon"),
     ({"varlen_attention": True}, "train.varlen_attention"),
+    ({"varlen_attention": True, "use_gpu": True, "precision": "bf16", "deterministic": True}, "train.deterministic"),
     ({"profile": {"first_step": 180}}, "train.profile"),
 ]
 

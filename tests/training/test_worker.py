@@ -82,6 +82,12 @@ def test_a_run_begins_from_exported_weights_and_from_a_checkpoint_alike_at_every
     assert abs(begun["all-1"][1] - begun["checkpoint-1"][1]) > 1e-3
 
 
+def test_every_operation_of_a_step_has_a_kernel_of_one_order(two: tuple[Path, dict[str, Any]]) -> None:
+    """torch raises for one that has none. On a CPU the losses are those of any run."""
+    root = two[0]
+    np.testing.assert_array_equal(losses(root / "fixed-order"), losses(root / "whole")[:2])
+
+
 def test_a_run_whose_samples_end_stops_there_and_goes_on_when_there_are_more(two: tuple[Path, Any]) -> None:
     root, out = two
     assert out["short_ended_at"] == 10
