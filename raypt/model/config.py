@@ -65,6 +65,11 @@ class ModelConfig(Settings):
     """Share one matrix between the embedding and the output layer."""
     qk_norm: bool = False
     """RMSNorm on each query and key head before the rotation; it bounds attention logits. Exported as Qwen 3."""
+    qkv_bias: bool = False
+    """Biases on queries, keys and values. Exported as Qwen 2."""
+    family: Literal["llama", "mistral", "qwen2", "qwen3"] | None = None
+    """Which of the families that compute alike an exported model says it is of (`model_type`); None = qwen3 with
+    `qk_norm`, qwen2 with `qkv_bias`, else llama."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the normal initialisation (GPT-2, LLaMA). That of the output layer's matrix is at most
     0.5 / sqrt(hidden_size): logits then start with a deviation of at most 0.5 and the first loss at most about 0.125
@@ -97,6 +102,22 @@ class ModelConfig(Settings):
             raise ValueError("dynamic rope_scaling needs a head wider than 2: raise head_dim, or take another kind")
         return self
 
+    @model_validator(mode="after")
+    def _check_family(self) -> "ModelConfig":
+        if self.qk_norm and self.qkv_bias:
+            raise ValueError("qk_norm and qkv_bias are of two families, Qwen 3 and Qwen 2: take one of them")
+        computes = "qwen3" if self.qk_norm else "qwen2" if self.qkv_bias else "llama"
+        if self.family not in (None, computes) and (self.family, computes) != ("mistral", "llama"):
+            raise ValueError(
+                f"family={self.family} computes otherwise; with these qk_norm and qkv_bias it is {computes}"
+            )
+        return self
+
+    @property
+    def model_type(self) -> str:
+        """The family, as transformers names it."""
+        return self.family or ("qwen3" if self.qk_norm else "qwen2" if self.qkv_bias else "llama")
+
     @property
     def head_width(self) -> int:
         return self.head_dim or self.hidden_size // self.num_heads
@@ -122,6 +143,7 @@ class ModelConfig(Settings):
         """Number of trained parameters."""
         h, d = self.hidden_size, self.head_width
         attention = h * d * (2 * self.num_heads + 2 * self.num_kv_heads) + (2 * d if self.qk_norm else 0)
+        attention += d * (self.num_heads + 2 * self.num_kv_heads) if self.qkv_bias else 0
         block = attention + 3 * h * self.intermediate_size + 2 * h
         return self.num_layers * block + h + self.vocab * h * (1 if self.tie_embeddings else 2)
 

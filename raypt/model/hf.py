@@ -15,8 +15,43 @@ from raypt.model.weights import WeightFiles, write_weights
 
 CONFIG = "config.json"
 
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-"""Model types that are read and written; Qwen 3 (dense) is LLaMA with `qk_norm`."""
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""Model types that are read and written: LLaMA's arithmetic; Qwen 2 is `qkv_bias`, Qwen 3 is `qk_norm`."""
+
+OTHERS = {
+    "bloom": "ALiBi instead of rotary positions, LayerNorm",
+    "cohere": "parallel blocks, LayerNorm, scaled logits",
+    "deepseek_v2": "latent attention, experts",
+    "deepseek_v3": "latent attention, experts",
+    "falcon": "parallel blocks, LayerNorm",
+    "gemma": "norms by 1 + weight, scaled embeddings, GELU",
+    "gemma2": "norms by 1 + weight, capped logits, sliding windows, GELU",
+    "gemma3": "norms by 1 + weight, sliding windows, GELU",
+    "gemma3_text": "norms by 1 + weight, sliding windows, GELU",
+    "glm": "partial rotation, fused matrices",
+    "gpt2": "learned positions, LayerNorm, GELU",
+    "gpt_neox": "parallel blocks, partial rotation, LayerNorm",
+    "gpt_oss": "experts, attention sinks",
+    "internlm2": "fused matrices of queries, keys and values",
+    "llama4": "experts, chunked attention",
+    "mixtral": "experts",
+    "olmo": "norms without weights",
+    "olmo2": "norms after attention and MLP",
+    "phi": "parallel blocks, partial rotation, LayerNorm",
+    "phi3": "fused matrices of queries, keys and values",
+    "qwen2_moe": "experts",
+    "qwen3_moe": "experts",
+    "smollm3": "layers without positions",
+    "stablelm": "LayerNorm, partial rotation",
+    "starcoder2": "LayerNorm, biases, GELU",
+    "Yi": "other names of tensors; the same weights are published as model_type llama",
+}
+"""Model types that are often asked for, and what they have that this model has not."""
 
 COMPUTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "hidden_act": ((None, "silu", "swish"), "SwiGLU (silu) alone"),
@@ -33,14 +68,18 @@ COMPUTED: dict[str, tuple[tuple[Any, ...], str]] = {
 def to_hf_config(
     config: ModelConfig, *, dtype: torch.dtype, bos: int | None = None, eos: int | None = None
 ) -> dict[str, Any]:
-    """The content of `config.json` for transformers' LlamaForCausalLM, or with `qk_norm` its Qwen3ForCausalLM."""
-    kind = "qwen3" if config.qk_norm else "llama"
+    """The content of `config.json` for transformers' class of the model's family."""
+    kind = config.model_type
     scaling, length = config.rope_scaling, config.max_length
     if scaling is not None and scaling.kind == "dynamic":
         length = scaling.original_length  # what transformers takes the declared context for
-    own: dict[str, Any] = {"mlp_bias": False}
-    if config.qk_norm:
-        own = {"use_sliding_window": False, "layer_types": ["full_attention"] * config.num_layers}
+    full = {"use_sliding_window": False, "layer_types": ["full_attention"] * config.num_layers}
+    own: dict[str, dict[str, Any]] = {
+        "llama": {"attention_bias": False, "mlp_bias": False},
+        "mistral": {"sliding_window": None},
+        "qwen2": full,
+        "qwen3": {"attention_bias": False, **full},
+    }
     return {
         "architectures": [ARCHITECTURES[kind]],
         "model_type": kind,
@@ -57,8 +96,7 @@ def to_hf_config(
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
         "hidden_act": "silu",
-        "attention_bias": False,
-        **own,
+        **own[kind],
         "initializer_range": config.init_std,
         "bos_token_id": bos,
         "eos_token_id": eos,
@@ -80,14 +118,15 @@ def _scaling_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:
 
 
 def from_hf_config(raw: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
-    """Read transformers' configuration of a LLaMA or Qwen 3, of version 4 (`rope_theta`) or 5 (`rope_parameters`).
+    """Read transformers' configuration of one of `ARCHITECTURES`, of version 4 (`rope_theta`) or 5 (`rope_parameters`).
 
     Raises:
         UserError: another model, a key that is missing, or one that asks for what this model does not compute.
     """
     kind = raw.get("model_type")
     if kind not in ARCHITECTURES:
-        raise UserError(f"{where}: model_type is {kind!r}; only {', '.join(ARCHITECTURES)} can be read")
+        differs = f" ({OTHERS[kind]})" if kind in OTHERS else ""
+        raise UserError(f"{where}: model_type is {kind!r}{differs}; only {', '.join(ARCHITECTURES)} can be read")
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     _refuse_other_maths(raw, rope, where)
 
@@ -96,10 +135,15 @@ def from_hf_config(raw: Mapping[str, Any], where: str = "config.json") -> ModelC
             raise UserError(f"{where}: the key {key!r} is missing; take the file that was published with the weights")
         return section[key]
 
-    qwen3 = kind == "qwen3"
-    # Left out, they are all heads and hidden_size / heads in LLaMA, but 32 and 128 in Qwen 3.
-    kv_heads = "num_key_value_heads" if qwen3 or raw.get("num_key_value_heads") is not None else "num_attention_heads"
-    head_dim = need("head_dim") if qwen3 else raw.get("head_dim")
+    # Left out, key and value heads are all heads in LLaMA, but 8 or 32 elsewhere; head_dim is 128 in Qwen 3.
+    every = kind == "llama" and raw.get("num_key_value_heads") is None
+    kv_heads = "num_attention_heads" if every else "num_key_value_heads"
+    head_dim = need("head_dim") if kind == "qwen3" else raw.get("head_dim")
+    if kind == "mistral" and raw.get("sliding_window", 4096) is not None:  # 4096 is what transformers takes
+        raise UserError(
+            f"{where}: sliding_window is {raw.get('sliding_window', 4096)}; raypt computes attention without sliding "
+            "windows alone; take a version without (Mistral 7B from v0.2 on)"
+        )
     try:
         return ModelConfig(
             vocab_size=need("vocab_size"),
@@ -114,7 +158,9 @@ def from_hf_config(raw: Mapping[str, Any], where: str = "config.json") -> ModelC
             rope_scaling=_scaling_from_hf(rope, need, where),
             norm_eps=need("rms_norm_eps"),
             tie_embeddings=raw.get("tie_word_embeddings", False),
-            qk_norm=qwen3,
+            qk_norm=kind == "qwen3",
+            qkv_bias=kind == "qwen2",
+            family="mistral" if kind == "mistral" else None,
             init_std=raw.get("initializer_range") or 0.02,
         )
     except ValidationError as e:

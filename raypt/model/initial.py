@@ -81,7 +81,7 @@ def _series(coefficients: tuple[float, ...], x: npt.NDArray[np.float32]) -> npt.
 
 
 class InitialWeights:
-    """The first weights of a model: normal matrices, ones for norms."""
+    """The first weights of a model: normal matrices, ones for norms, zeros for biases."""
 
     def __init__(self, config: ModelConfig, shapes: Mapping[str, torch.Size], seed: int) -> None:
         """`shapes` of the whole parameters, by name."""
@@ -100,5 +100,5 @@ class InitialWeights:
     def run(self, name: str, start: int, numel: int) -> Tensor:
         """Elements [start, start + numel) of a flattened parameter, float32."""
         if len(self.shapes[name]) == 1:
-            return torch.ones(numel)
+            return torch.zeros(numel) if name.endswith(".bias") else torch.ones(numel)
         return draw(f"{self.seed}/{name}", start, numel).mul_(self.deviation(name))

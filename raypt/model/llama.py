@@ -86,10 +86,10 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Linear):
-    """Without a bias, and without values of its own: they are drawn or read into it."""
+    """Without values of its own: they are drawn or read into it."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=bias)
 
     def reset_parameters(self) -> None:
         """Nothing."""
@@ -108,9 +108,9 @@ class Attention(nn.Module):
         self.layer = layer
         self.heads, self.kv_heads, self.width = config.num_heads, config.num_kv_heads, config.head_width
         h = config.hidden_size
-        self.q_proj = Linear(h, self.heads * self.width)
-        self.k_proj = Linear(h, self.kv_heads * self.width)
-        self.v_proj = Linear(h, self.kv_heads * self.width)
+        self.q_proj = Linear(h, self.heads * self.width, bias=config.qkv_bias)
+        self.k_proj = Linear(h, self.kv_heads * self.width, bias=config.qkv_bias)
+        self.v_proj = Linear(h, self.kv_heads * self.width, bias=config.qkv_bias)
         self.o_proj = Linear(self.heads * self.width, h)
         if config.qk_norm:
             self.q_norm = RMSNorm(self.width, config.norm_eps)

@@ -61,7 +61,7 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check_context(self) -> "RunConfig":
         length, declared = self.tokens.packing.sequence_length, self.model.max_length
-        if length > declared:
+        if length > declared and self.train.init is None:  # else the weights declare it
             raise ValueError(
                 f"tokens.packing.sequence_length={length} is more than model.max_length={declared}, the context that "
                 "the exported model declares; raise model.max_length"

@@ -1,13 +1,13 @@
 """Export a training checkpoint as a Hugging Face directory: safetensors, config.json and the tokenizer's files.
 
 By default the newest whole checkpoint of the run (`run.dir=...`) goes to its `export/`; see the `export` keys. Needs
-neither Ray nor the number of workers that trained it.
+neither Ray nor the number of workers that trained it. `export.average=5` takes the mean of five checkpoints' weights.
 """
 
 from raypt import storage
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
-from raypt.training.export import choose_checkpoint, export_checkpoint
+from raypt.training.export import choose_before, choose_checkpoint, export_checkpoint
 from raypt.training.worker import CHECKPOINTS
 
 
@@ -15,7 +15,14 @@ def main(config: RunConfig) -> None:
     run = RunDir(config.run_uri)
     info = choose_checkpoint(run.path(CHECKPOINTS), config.export.step)
     out = storage.absolute(config.export.out) if config.export.out else run.path("export")
+    before = choose_before(run.path(CHECKPOINTS), info, config.export.average - 1)
     export_checkpoint(
-        info, run.tokenizer, out, precision=config.export.precision, shard_bytes=config.export.shard_bytes
+        info,
+        run.tokenizer,
+        out,
+        precision=config.export.precision,
+        shard_bytes=config.export.shard_bytes,
+        mean_with=before,
     )
-    print(f"step {info.step} of {run.uri} exported to {out}")
+    what = f"step {info.step}" if not before else f"the mean of steps {sorted(i.step for i in (info, *before))}"
+    print(f"{what} of {run.uri} exported to {out}")

@@ -1,7 +1,8 @@
 """What a run needs, before it costs anything: does it fit, how long, what does it cost, which settings are best.
 
-Reads the configuration alone: no data, no GPUs, no Ray (but for plan.cluster=live). Say the machines with
-`plan.cluster={accelerator: h100, nodes: 8}`, or let one be sized with `plan.days=30` or `plan.budget=1e6`.
+Reads the configuration (and the shape of the model that train.init names): no data, no GPUs, no Ray (but for
+plan.cluster=live). Say the machines with `plan.cluster={accelerator: h100, nodes: 8}`, or let one be sized with
+`plan.days=30` or `plan.budget=1e6`.
 `--json` prints JSON; `plan.page=FILE` writes a page with pictures, `plan.yaml=FILE` the best configuration.
 """
 
@@ -16,6 +17,10 @@ from raypt.run.planner.table import text
 
 
 def main(config: RunConfig) -> None:
+    if config.train.init is not None:
+        from raypt.run.starting import as_planned, with_start  # which costs what all training imports
+
+        config = as_planned(*with_start(config))
     found = answer(config)
     if config.plan.page is not None:
         storage.write_bytes(storage.absolute(config.plan.page), page(found).encode())

@@ -23,6 +23,7 @@ from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
+from raypt.run.starting import as_planned, with_start
 from raypt.run_dir import RunDir
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
@@ -36,6 +37,7 @@ from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, check_workers, run_training
 from raypt.training.on_ray.sample import sample_on_worker
+from raypt.training.starting_point import StartingPoint, fitted
 
 log = logging.getLogger("raypt")
 
@@ -43,17 +45,17 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 
 
 def main(config: RunConfig) -> None:
-    config = resolve_builtin(config)
+    config, found = with_start(resolve_builtin(config))
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
     check_deepspeed(config.train.zero)
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
-        refuse_what_cannot_fit(config, worker_counts[-1], ray.nodes())
+        refuse_what_cannot_fit(as_planned(config, found), worker_counts[-1], ray.nodes())
         curated = curate(config, run)
         config = with_heldout(config, curated.documents)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
-        result = train(config, run, spec, tokenizer, tokenizing)
+        result = train(config, run, spec, tokenizer, tokenizing, found)
         finish(config, run, curated, spec, result, tokenizing.wait())
 
 
@@ -110,11 +112,20 @@ def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
 
 
 def train(
-    config: RunConfig, run: RunDir, spec: StreamSpec, tokenizer: Tokenizer, tokenizing: Tokenizing
+    config: RunConfig,
+    run: RunDir,
+    spec: StreamSpec,
+    tokenizer: Tokenizer,
+    tokenizing: Tokenizing,
+    found: StartingPoint | None = None,
 ) -> TrainResult:
     """Train to the configured step; logs when training began and when tokenizing ended."""
     config = config_as_used(config, tokenizer)
-    model = config.model.for_vocabulary(tokenizer.vocab_size)
+    starting = None
+    if found is None:
+        model = config.model.for_vocabulary(tokenizer.vocab_size)
+    else:
+        model, starting = fitted(found, config.train, config.model, tokenizer)
     log.info("model: %s parameters, vocabulary %d", f"{model.parameters():,}", model.vocab)
     with timed_stage(run, "train"):
         result = run_training(
@@ -129,6 +140,7 @@ def train(
             seed=config.run.seed,
             record_samples=config.run.record_samples,
             add_bos=config.tokens.packing.add_bos,
+            starting=starting,
             data_config=StreamDataConfig(spec),
         )
     ledgers = tokenizing.wait()

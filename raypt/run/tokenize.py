@@ -17,8 +17,9 @@ from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
-from raypt.run.pretrain import config_as_used
+from raypt.run.pretrain import config_as_used, with_heldout
 from raypt.run.stages import timed_stage
+from raypt.run.starting import with_start
 from raypt.run_dir import RunDir
 from raypt.tokens.formats.export import FORMATS, export_tokens
 from raypt.tokens.formats.imported import find_pairs, import_megatron
@@ -37,7 +38,7 @@ def main(config: RunConfig) -> None:
     if imports:
         find_pairs(config.tokens.megatron)
     else:
-        config = resolve_builtin(config)
+        config, _ = with_start(resolve_builtin(config))
         check(config)
     with open_run(config, "tokenize") as run, session(config.ray):
         needed = {"a tokenizing task": config.tokens.stream.tokenizer_cpus}
@@ -55,6 +56,7 @@ def _tokenize(config: RunConfig, run: RunDir) -> list[TokenAccount]:
     export, seed, verify = config.tokens.export, config.run.seed, config.run.verify
     replace = not has_trained(run)
     curated = curate(config, run)
+    config = with_heldout(config, curated.documents)
     parts = [run.curated(shard.index) for shard in curated.manifest.shards]
     with timed_stage(run, "tokenizer"):
         contents, measured = [card.content for card in curated.cards], Collection(run.uri, "work/measured")

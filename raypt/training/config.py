@@ -1,15 +1,26 @@
 """What a person may choose about training."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from raypt import plugins
 from raypt.corpus.config import SourceConfig
 from raypt.parallel.config import ZeroConfig
 from raypt.settings import Settings
 from raypt.training.contradictions import contradictions
+
+
+class GroupConfig(Settings):
+    """Parameters with a rate or a decay of their own."""
+
+    match: str
+    """Their global names, with * and ? (model.embed_tokens.weight, *.mlp.*, *.bias)."""
+    lr_scale: float = Field(default=1.0, ge=0)
+    """Factor on `lr`; 0 leaves them as they began."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Decoupled decay; None = that of all matrices, or none of vectors."""
 
 
 class OptimizerConfig(Settings):
@@ -28,6 +39,8 @@ class OptimizerConfig(Settings):
     """Added to AdamW's denominator."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled decay of matrices; vectors (norms) are never decayed (LLaMA: 0.1)."""
+    groups: tuple[GroupConfig, ...] = ()
+    """Parameters with a rate or a decay of their own; the first that matches counts."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Largest global gradient norm; None = no clipping (LLaMA: 1.0)."""
 
@@ -42,13 +55,19 @@ class ScheduleConfig(Settings):
     """The learning rate over updates; a skipped update does not advance it."""
 
     kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """After warm-up: cosine or linear to the end, wsd (flat, then linear over the last `decay_fraction`), constant."""
+    """After warm-up: cosine or linear to the end, wsd (flat, then down over the last `decay_fraction`), constant."""
+    steps: int | None = Field(default=None, gt=0)
+    """Updates that warm-up and decay are laid over; None = `train.steps`. More: the run stops on the way down, and goes
+    on as one that was never stopped when `train.steps` is raised. Fewer: the rest is trained at `min_ratio`."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Updates of linear warm-up from 0; None = 20, or half of the run where that is less."""
     min_ratio: float = Field(default=0.1, ge=0, le=1)
     """Where the decay ends, as a fraction of the peak (LLaMA: 0.1)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
     """wsd: the share of all steps spent decaying (Hu et al. 2024: 0.1 to 0.2)."""
+    decay: Literal["linear", "1-sqrt"] = "linear"
+    """wsd: the way down, over the share x of it that is past: 1 - x, or 1 - sqrt(x), steeper at first (Hägele et al.
+    2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations": the lower loss of the two)."""
 
 
 class CheckpointConfig(Settings):
@@ -125,6 +144,33 @@ STRATEGIES = ("collective",)
 """raypt's own values of `train.strategy`."""
 
 
+_FROM = Field(
+    description="A Hugging Face directory (safetensors; LLaMA, Mistral without sliding windows, Qwen 2 or 3), a run "
+    "directory (its newest checkpoint) or the directory of one checkpoint: a path or URI that every worker reaches. "
+    "Each reads its own part. It must be there whenever the run is started."
+)
+_NAMES: dict[str, Any] = {"from": (str, _FROM)}
+"""`from` is no name that a class can spell out."""
+_From = create_model("_From", __base__=Settings, **_NAMES)
+
+
+class InitConfig(_From):
+    """Continued pretraining: weights of another model to begin from, under a schedule that begins anew. Its shape and
+    tokenizer are taken; keys of `model` may change `max_length` and the rotary positions alone."""
+
+    tokenizer: str | None = None
+    """A tokenizer that has more tokens behind those the model knows, as `tokens.tokenizer.path` names one; the rows of
+    new tokens begin as the mean of the known ones. None = the model's own."""
+    optimizer: bool = False
+    """Take the optimizer's state too, from a checkpoint of the same kind of optimizer."""
+
+    @property
+    def source(self) -> str:
+        """`from`."""
+        uri: str = getattr(self, "from")
+        return uri
+
+
 class TrainConfig(Settings):
     """Training."""
 
@@ -151,6 +197,9 @@ class TrainConfig(Settings):
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
     """torch.compile each block."""
+    deterministic: bool = False
+    """On GPUs, only kernels whose sums have one order, at some cost in speed: the same run twice is the same bit for
+    bit. CPU workers are so anyway."""
     varlen_attention: bool = False
     """Variable-length flash attention over packed documents instead of masked attention (GPUs, bf16)."""
     z_loss: float = Field(default=0.0, ge=0)
@@ -159,6 +208,8 @@ class TrainConfig(Settings):
     """Positions whose logits exist at one time."""
     cross_document_targets: bool = False
     """Also learn to predict a document's first token from the document before it."""
+    init: InitConfig | None = None
+    """Weights to begin from; None = drawn ones."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights are updated."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -224,6 +275,9 @@ class ExportConfig(Settings):
 
     step: int | None = Field(default=None, gt=0)
     """Step of the checkpoint; None = the newest whole one."""
+    average: int = Field(default=1, ge=1)
+    """`raypt export`: the mean of the weights of that many checkpoints, this one and those before it (Izmailov et
+    al. 2018); keep as many with `train.checkpoint.keep_last`. At a constant rate it stands in for a decay."""
     out: str | None = None
     """Directory or URI; None = `export/` in the run directory."""
     precision: Literal["fp32", "bf16"] | None = None

@@ -15,6 +15,8 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
     yield from _spikes(train)
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
         yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
+    if train.varlen_attention and train.deterministic:
+        yield "train.deterministic: train.varlen_attention's backward pass sums in no fixed order; unset one of them"
     if train.optimizer.kind == "muon" and train.zero.offload_optimizer is not None:
         yield (
             "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, or "
@@ -39,11 +41,17 @@ def _workers(train: "TrainConfig") -> Iterator[str]:
 
 
 def _schedule(train: "TrainConfig") -> Iterator[str]:
-    warmup = train.schedule.warmup_steps
-    if warmup is not None and warmup >= train.steps:
+    schedule, warmup = train.schedule, train.schedule.warmup_steps
+    steps, key = (schedule.steps, "train.schedule.steps") if schedule.steps else (train.steps, "train.steps")
+    if warmup is not None and warmup >= steps:
         yield (
-            f"train.schedule.warmup_steps={warmup} is not below train.steps={train.steps}: the learning rate would "
-            "never reach its peak, nor decay; lower it, or leave it unset"
+            f"train.schedule.warmup_steps={warmup} is not below {key}={steps}: the learning rate would never reach its "
+            "peak, nor decay; lower it, or leave it unset"
+        )
+    if schedule.decay != "linear" and schedule.kind != "wsd":
+        yield (
+            f"train.schedule.decay={schedule.decay} is of kind wsd, and train.schedule.kind={schedule.kind}; take wsd, "
+            "or leave decay unset"
         )
 
 

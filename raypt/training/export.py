@@ -30,11 +30,18 @@ _OTHERS = (CONFIG, GENERATION, TOKENIZER_FILE, CONFIG_FILE, "special_tokens_map.
 
 
 def export_checkpoint(
-    info: CheckpointInfo, tokenizer_uri: str, out_uri: str, *, precision: str | None = None, shard_bytes: int = 4 << 30
+    info: CheckpointInfo,
+    tokenizer_uri: str,
+    out_uri: str,
+    *,
+    precision: str | None = None,
+    shard_bytes: int = 4 << 30,
+    mean_with: Sequence[CheckpointInfo] = (),
 ) -> None:
     """Write `model.safetensors` (or shards), `config.json`, `generation_config.json` and the tokenizer's files to
     `out_uri`, which then holds nothing of an earlier export. The tokenizer puts BOS before a text if documents began
-    with it in training. `precision` None: that the run computed in.
+    with it in training. `precision` None: that the run computed in. `mean_with`: other checkpoints of the same run; the
+    weights are the mean of all, in fp32.
 
     Works for any number of workers and any ZeRO stage, with neither Ray nor DeepSpeed, block by block: some hundred
     megabytes of memory, whatever the model's size.
@@ -48,7 +55,7 @@ def export_checkpoint(
     storage.write_json(storage.join(out_uri, GENERATION), {k: v for k, v in ids.items() if v is not None})
     export_hf(
         model,
-        blocks_of(reader, model),
+        mean_of([blocks_of(r, model) for r in (reader, *map(CheckpointReader, mean_with))]),
         out_uri,
         dtype=DTYPES[precision or info.meta["precision"]],
         bos=tokenizer.bos_id,
@@ -81,6 +88,32 @@ def blocks_of(reader: CheckpointReader, model: ModelConfig) -> Callable[[str], I
             yield flat
 
     return values
+
+
+def mean_of(models: Sequence[Callable[[str], Iterator[Tensor]]]) -> Callable[[str], Iterator[Tensor]]:
+    """The mean of several models, block by block, as `export_hf` takes it; one is itself, bit for bit."""
+    if len(models) == 1:
+        return models[0]
+
+    def values(name: str) -> Iterator[Tensor]:
+        for blocks in zip(*(model(name) for model in models), strict=True):
+            yield sum(blocks[1:], blocks[0]) / len(blocks)
+
+    return values
+
+
+def choose_before(checkpoints_uri: str, info: CheckpointInfo, count: int) -> list[CheckpointInfo]:
+    """The `count` checkpoints before one, newest first. Raises UserError with the steps there are."""
+    if not count:
+        return []
+    found = [other for other in list_checkpoints(checkpoints_uri) if other.step <= info.step]
+    before = [other for other in reversed(found) if other.step < info.step][:count]
+    if len(before) < count:
+        raise UserError(
+            f"export.average={count + 1}: up to step {info.step} {checkpoints_uri} holds steps "
+            f"{[other.step for other in found]} alone; lower it, or keep more (train.checkpoint.keep_last)"
+        )
+    return before
 
 
 def choose_checkpoint(checkpoints_uri: str, step: int | None) -> CheckpointInfo:

@@ -93,6 +93,7 @@ class TrainLoop:
         tracer: Tracer,
         hooks: Hooks,
         peak_flops: float | None = None,
+        stated_flops: float | None = None,
     ) -> None:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
         self.topology = engine.topology
@@ -100,7 +101,7 @@ class TrainLoop:
         self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
         self.sinks, self.tracer = sinks, tracer
-        self.fingerprint, self.peak_flops = fingerprint, peak_flops
+        self.fingerprint, self.peak_flops, self.stated_flops = fingerprint, peak_flops, stated_flops
         self.state = LoopState(start, reported_step=start.step)
         self.wait_watch = WaitWatch()
 
@@ -340,9 +341,10 @@ class TrainLoop:
         }
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
-        if self.peak_flops:
-            flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
-            row["mfu"] = flops / (self.peak_flops * self.topology.world_size)
+        flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
+        for key, peak in (("mfu", self.peak_flops), ("mfu_stated", self.stated_flops)):
+            if peak:
+                row[key] = flops / (peak * self.topology.world_size)
         if self.device.type == "cuda":
             row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
         return row

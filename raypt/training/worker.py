@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 
 from raypt import storage
+from raypt.accelerators import stated_flops
+from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
@@ -27,7 +29,7 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.batch_plan import plan_batches
 from raypt.training.checkpoint.directory import sweep
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
-from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore
+from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore, take
 from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
@@ -36,6 +38,7 @@ from raypt.training.loop import Hooks, TrainLoop
 from raypt.training.peak import matmul_flops
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
 from raypt.training.sinks import Tracer, build_sinks
+from raypt.training.starting_weights import StartingWeights
 
 log = logging.getLogger("raypt")
 
@@ -59,6 +62,8 @@ class WorkerSpec:
     record_samples: bool
     add_bos: bool = False
     """Whether documents begin with BOS, as those who use the model must begin them."""
+    starting: StartingWeights | None = None
+    """What it begins from; None = drawn weights."""
 
     @property
     def checkpoints_uri(self) -> str:
@@ -71,6 +76,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
+    if train.deterministic:
+        fix_order()
     device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
     comm.set_timeout(train.first_step_timeout_s)
     topology = Topology(dist.get_rank(), data_size=dist.get_world_size())
@@ -90,10 +97,16 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         if (problem := restore(engine, resumed, topology.rank)) is not None:
             raise GoneBack(problem)
         start = resumed.progress
+    elif spec.starting is not None:
+        PULSE.at("reading the weights to begin from")
+        if (problem := take(engine, spec.starting.open)) is not None:
+            raise UserError(f"train.init.from: {problem}")
     else:
         engine.restore(InitialState(spec.model, spec.seed))
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
+        if resumed is None and spec.starting is not None:
+            where += f", with the weights of {spec.starting.uri}"
         log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)
         # From here on the state is sure: only now may anything be cut or deleted.
         cut_samples(spec.run_uri, start.step)
@@ -127,12 +140,20 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             tracer=Tracer(train.profile if rank == 0 else None, spec.run_uri),
             hooks=hooks,
             peak_flops=1e12 * train.peak_tflops if train.peak_tflops else matmul_flops(device, train.precision),
+            stated_flops=stated_flops(torch.cuda.get_device_name(device), train.precision) if train.use_gpu else None,
         ).run()
     finally:
         if metrics is not None:
             metrics.close()
         for sink in sinks:
             sink.close()
+
+
+def fix_order() -> None:
+    """Kernels whose sums have one order, or an error of torch naming the one that has none; before CUDA is begun."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -163,3 +165,30 @@ def test_a_killed_and_resumed_run_trains_on_every_sample_once(finished: Path, re
     index = np.sort(two[column].to_numpy())
     assert (index == np.arange(index.size)).all()
     assert one.sort_by(column).drop_columns(["rank"]).equals(two.sort_by(column).drop_columns(["rank"]))
+
+
+def test_a_run_goes_on_from_the_export_of_another_with_more_tokens(finished: Path, work: Path) -> None:
+    """On new samples it begins where the other ended, and is exported with rows for the new tokens."""
+    larger = work / "larger"
+    shutil.copytree(finished / "export", larger, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    backend = tokenizers.Tokenizer.from_file(str(larger / "tokenizer.json"))
+    known = backend.get_vocab_size()
+    backend.add_special_tokens([f"<|tool{i}|>" for i in range(5)])
+    backend.save(str(larger / "tokenizer.json"))
+    done = run_job(
+        "pretrain.py", *(o for o in OPTIONS if not o.startswith(("model.", "tokens.tokenizer"))),
+        f"train.init.from={finished / 'export'}", f"train.init.tokenizer={larger}", "train.steps=8",
+        "train.optimizer.lr=1e-4", "run.seed=7", "run.name=third", cwd=work,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    ended = np.mean([m["loss"] for m in metrics(finished)[-20:]])
+    begun = np.mean([m["loss"] for m in metrics(work / "runs" / "third")])
+    assert metrics(finished)[0]["loss"] - ended > 0.5
+    assert abs(begun - ended) < 0.2  # other samples of the same text
+    config = json.loads((work / "runs" / "third" / "export" / "config.json").read_text())
+    assert (config["model_type"], config["vocab_size"]) == ("llama", -(-(known + 5) // 64) * 64)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "runs" / "third" / "export")
+    assert tokenizer("<|tool4|>", add_special_tokens=False).input_ids == [known + 4]
+    assert tokenizer.model_max_length == config["max_position_embeddings"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(work / "runs" / "third" / "export")
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id

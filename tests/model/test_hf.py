@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig, export_hf, load_hf
@@ -112,6 +113,42 @@ def test_a_qwen_3_that_transformers_saves_is_loaded(tmp_path: Path) -> None:
     torch.testing.assert_close(load_hf(str(tmp_path))(X), theirs(X).logits, atol=1e-5, rtol=0)
 
 
+SHAPE = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [transformers.MistralConfig(**SHAPE, sliding_window=None), transformers.Qwen2Config(**SHAPE)],
+    ids=["mistral", "qwen2"],
+)
+def test_a_family_of_llamas_arithmetic_is_loaded_and_exported_as_what_it_was(
+    config: transformers.PretrainedConfig, tmp_path: Path
+) -> None:
+    theirs = transformers.AutoModelForCausalLM.from_config(config)
+    for name, parameter in theirs.named_parameters():
+        if name.endswith(".bias"):  # zero at first
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(name)))
+    theirs.save_pretrained(tmp_path / "in")
+    ours = load_hf(str(tmp_path / "in"))
+    torch.testing.assert_close(ours(X), theirs(X).logits, atol=1e-5, rtol=0)
+    assert ours.config.parameters() == sum(p.numel() for p in theirs.parameters())
+    export(ours, tmp_path / "out")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert type(again) is type(theirs)
+    torch.testing.assert_close(again(X).logits, theirs(X).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"qk_norm": True, "qkv_bias": True}, {"family": "llama", "qk_norm": True}, {"family": "qwen2"}]
+)
+def test_a_family_that_computes_otherwise_is_refused(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"famil"):
+        small(**keys)
+
+
 def test_dynamic_scaling_beyond_the_original_length_is_that_of_transformers(tmp_path: Path) -> None:
     scaling = {"kind": "dynamic", "factor": 4.0, "original_length": 64}
     model = Llama(small(rope_scaling=scaling, max_length=256)).initialise(0)
@@ -134,6 +171,10 @@ def test_dynamic_scaling_beyond_the_original_length_is_that_of_transformers(tmp_
         ({"rope_scaling": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, "differ by layer"),
         ({"rope_scaling": {"rope_type": "linear"}}, "'factor' is missing"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"model_type": "mistral"}, "sliding_window is 4096"),
+        ({"model_type": "mistral", "sliding_window": 128}, "sliding_window is 128"),
+        ({"model_type": "gemma2"}, r"'gemma2' \(norms by 1 \+ weight, capped logits"),
+        ({"model_type": "new"}, "'new'; only llama, mistral, qwen2, qwen3 can be read"),
         ({"model_type": "qwen3", "use_sliding_window": True}, "sliding windows"),
         ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
         ({"model_type": "qwen3", "head_dim": None}, "'head_dim' is missing"),

@@ -3,18 +3,25 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.model import ModelConfig
+from raypt.parallel import comm
+from raypt.parallel.config import ZeroConfig
 from raypt.tokens.stream.reader import SampleReader
-from raypt.training.checkpoint.directory import list_checkpoints
+from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
+from raypt.training.export import export_checkpoint
 from raypt.training.loop import Hooks
+from raypt.training.starting_weights import StartingWeights
 from raypt.training.worker import WorkerSpec, run_worker
 from tests.training import tiny_run
 
@@ -47,37 +54,41 @@ class Scenario:
     """Runs one after another in the same processes; each in its own directory."""
 
     def __init__(self, data: str) -> None:
-        from raypt.parallel import comm
-
         comm.init_process_group(use_gpu=False)
         self.data = Path(data)
         self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.reported: list[int] = []
 
     def run(
-        self, out: Path, *, first: int = 0, last: int | None = None, hooks: Hooks | None = None, **train: Any
+        self,
+        out: Path,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        hooks: Hooks | None = None,
+        starting: Any = None,
+        **train: Any,
     ) -> None:
         config = tiny_run.train_config().model_copy(update={"workers": self.world, **train})
         end = last if last is not None else tiny_run.STEPS * tiny_run.BATCH
         hooks = hooks or Hooks(committed=lambda metrics, info: self.reported.append(metrics["step"]))
-        run_worker(spec_for(self.data, out, config), rows(self.data, self.rank, self.world, first, end), hooks)
+        spec = replace(spec_for(self.data, out, config), starting=starting)
+        run_worker(spec, rows(self.data, self.rank, self.world, first, end), hooks)
 
     def resume_sample(self, out: Path) -> int:
-        from raypt.parallel import comm
-        from raypt.training.checkpoint.directory import latest_checkpoint
-
         info = latest_checkpoint(str(out / "checkpoints")) if self.rank == 0 else None
         return int(comm.broadcast_object(None if info is None else info.cursor.next_sample))
 
 
 def everything(data: str, root: str) -> dict[str, Any]:
     """On two ranks."""
-    from raypt.parallel import comm
-
     s, base, out = Scenario(data), Path(root), {}
     s.run(base / "whole", checkpoint=CheckpointConfig(every_steps=6, keep_last=9))
     out["reported"] = list(s.reported)
+    s.run(base / "fixed-order", last=2 * tiny_run.BATCH, deterministic=True)
+    torch.use_deterministic_algorithms(False)
 
+    begin(s, base)
     # The samples end early: the run stops where they do, and goes on when there are more.
     s.run(base / "short", last=10 * tiny_run.BATCH + 4, checkpoint=CheckpointConfig(every_steps=None))
     out["short_ended_at"] = s.resume_sample(base / "short") // tiny_run.BATCH
@@ -108,6 +119,22 @@ def everything(data: str, root: str) -> dict[str, Any]:
     s.run(base / "traced", last=4 * tiny_run.BATCH, profile=ProfileConfig(first_step=2, steps=2), tensorboard=True)
     comm.barrier()
     return out
+
+
+def begin(s: Scenario, base: Path) -> None:
+    """Two steps from the weights of the run `whole`, at several stages, out of its export and its last checkpoint."""
+    info = latest_checkpoint(str(base / "whole" / "checkpoints"))
+    assert info is not None
+    if s.rank == 0:
+        export_checkpoint(info, str(s.data / "tokenizer"), str(base / "export"), shard_bytes=30_000)
+    comm.barrier()
+    model = ModelConfig.model_validate(info.meta["model"])
+    for name, stages, optimizer in (("export", (0, 1, 3), False), ("checkpoint", (1, 3), False), ("all", (1, 3), True)):
+        uri = str(base / "export") if name == "export" else info.uri
+        start = StartingWeights(uri, is_checkpoint=name != "export", model=model, optimizer=optimizer)
+        for stage in stages:
+            zero = ZeroConfig(stage=stage)
+            s.run(base / f"begin-{name}-{stage}", last=2 * tiny_run.BATCH, starting=start, zero=zero)
 
 
 def preempted(s: Scenario, out: Path) -> list[list[int]]:

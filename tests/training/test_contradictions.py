@@ -16,6 +16,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"steps": 1},
     {"steps": 8},
     {"steps": 20, "schedule": {"warmup_steps": 19}},
+    {"steps": 20, "schedule": {"warmup_steps": 20, "steps": 40, "kind": "wsd", "decay": "1-sqrt"}},
     {"workers": [2, 2], "checkpoint": {"every_steps": None}},
     {"checkpoint": {"every_steps": 50, "keep_every": 200, "keep_best": 2}},
 ]
@@ -24,6 +25,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": 0}, "train.workers"),
     ({"workers": [1, 2], "checkpoint": {"every_steps": None}}, r"train.workers=\[1, 2\].*checkpoint.every_steps=null"),
     ({"steps": 20, "schedule": {"warmup_steps": 20}}, "warmup_steps=20 is not below train.steps=20"),
+    ({"schedule": {"warmup_steps": 20, "steps": 20}}, "warmup_steps=20 is not below train.schedule.steps=20"),
+    ({"schedule": {"decay": "1-sqrt"}}, "train.schedule.decay=1-sqrt is of kind wsd"),
     ({"checkpoint": {"every_steps": 100, "keep_every": 250}}, "keep_every=250 is not a multiple"),
     ({"checkpoint": {"every_steps": None, "keep_every": 250}}, "keep_every needs"),
     ({"checkpoint": {"keep_best": 1}, "evaluation": {"every_steps": None}}, "keep_best=1"),
@@ -32,6 +35,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": {"betas": [0.9, 1.0]}}, "betas"),
     ({"optimizer": {"kind": "muon"}, "zero": {"offload_optimizer": "cpu"}}, "train.optimizer.kind=muon"),
     ({"varlen_attention": True}, "train.varlen_attention"),
+    ({"varlen_attention": True, "use_gpu": True, "precision": "bf16", "deterministic": True}, "train.deterministic"),
     ({"profile": {"first_step": 180}}, "train.profile"),
 ]
 

@@ -25,7 +25,7 @@ from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
 from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, EvaluateConfig
 from raypt.training.evaluate import evaluate_model
-from raypt.training.export import export_checkpoint, generate_text, write_sample
+from raypt.training.export import choose_before, export_checkpoint, generate_text, write_sample
 from tests.training import tiny_run
 
 torch.set_num_threads(1)
@@ -235,3 +235,17 @@ def test_a_damaged_piece_ends_an_export_with_its_name(tokenizer: Tokenizer, tmp_
     file.write_bytes(data)
     with pytest.raises(UserError, match=str(file)):
         export_checkpoint(info, str(tmp_path / "tokenizer"), str(tmp_path / "export"))
+
+
+def test_the_mean_of_checkpoints_is_exported_and_more_than_there_are_is_refused(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    infos, models = zip(*(run(tmp_path / str(seed), tokenizer, seed=seed) for seed in range(3)), strict=True)
+    export_checkpoint(infos[2], str(tmp_path / "0" / "tokenizer"), str(tmp_path / "out"), mean_with=infos[:2])
+    mean = load_hf(str(tmp_path / "out"))
+    for name, p in mean.named_parameters():
+        expected = torch.stack([model.get_parameter(name).detach().double() for model in models]).mean(dim=0)
+        torch.testing.assert_close(p.detach(), expected.float(), rtol=1e-6, atol=1e-8)  # rounding of fp32 sums
+    assert choose_before(str(tmp_path / "0" / "checkpoints"), infos[0], 0) == []
+    with pytest.raises(UserError, match=r"export\.average=3: up to step 1 .* holds steps \[1\] alone"):
+        choose_before(str(tmp_path / "0" / "checkpoints"), infos[0], 2)

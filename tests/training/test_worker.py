@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from raypt import storage
+from raypt.model import load_hf
+from raypt.model.batch import micro_batch
 from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.records import merge_samples, read_metrics
 from tests.parallel.ranks import run_ranks
-from tests.training import tiny_run
+from tests.training import scenarios, tiny_run
 
 SCENARIOS = "tests.training.scenarios"
 
@@ -56,6 +59,33 @@ def test_a_change_of_workers_half_way_gives_the_same_losses_and_samples(two: tup
     assert merge_samples(str(one / "moved")) == tiny_run.STEPS * tiny_run.BATCH
     table = storage.read_parquet(str(one / "moved" / "samples.parquet"))
     assert table.column("sample_index").to_pylist() == list(range(tiny_run.STEPS * tiny_run.BATCH))
+
+
+def test_a_run_begins_from_exported_weights_and_from_a_checkpoint_alike_at_every_stage(
+    two: tuple[Path, dict[str, Any]], data: Path
+) -> None:
+    root = two[0]
+    begun = {p.name.removeprefix("begin-"): losses(p) for p in root.glob("begin-*")}
+    assert len(begun) == 7
+    model = load_hf(str(root / "export"))
+    batches = [micro_batch(rows) for rows in scenarios.rows(data, 0, 1, 0, tiny_run.BATCH)]
+    with torch.no_grad():
+        nats = sum(float(model(m.tokens_BS, m.segments_BS, targets=m.targets())[0]) for m in batches)
+    first = nats / sum(m.tokens for m in batches)
+    assert first < losses(root / "whole")[0] - 1, "these weights have learnt something"
+    for name, found in begun.items():
+        assert found[0] == pytest.approx(first, rel=1e-5), name
+    for name in ("export-1", "export-3", "checkpoint-1", "checkpoint-3"):
+        np.testing.assert_allclose(begun[name], begun["export-0"], rtol=1e-5, err_msg=name)
+    # With the optimizer's state the same gradient makes another step.
+    np.testing.assert_allclose(begun["all-3"], begun["all-1"], rtol=1e-5)
+    assert abs(begun["all-1"][1] - begun["checkpoint-1"][1]) > 1e-3
+
+
+def test_every_operation_of_a_step_has_a_kernel_of_one_order(two: tuple[Path, dict[str, Any]]) -> None:
+    """torch raises for one that has none. On a CPU the losses are those of any run."""
+    root = two[0]
+    np.testing.assert_array_equal(losses(root / "fixed-order"), losses(root / "whole")[:2])
 
 
 def test_a_run_whose_samples_end_stops_there_and_goes_on_when_there_are_more(two: tuple[Path, Any]) -> None:

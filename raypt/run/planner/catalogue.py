@@ -7,6 +7,7 @@ the time model were fitted to; where none were published, those of the nearest r
 import difflib
 from dataclasses import dataclass, replace
 
+from raypt.accelerators import STATED
 from raypt.errors import UserError
 from raypt.run.planner.step_time import Constants
 
@@ -114,19 +115,19 @@ def _relative(base: Constants, of: "Accelerator", flops: float, intra: float, in
 
 
 _H100 = Accelerator(
-    "h100", 80 * GB, 989e12, 1979e12, 3.35e12, 450e9, 50e9, 8,
+    "h100", 80 * GB, STATED["H100"], 1979e12, 3.35e12, 450e9, 50e9, 8,
     "NVIDIA H100 datasheet (SXM): 989 TFLOP/s bf16, 1,979 fp8, 3.35 TB/s; NVLink 900 GB/s both ways; DGX H100: 8 x "
     "400 Gb/s",
     H100, _FOUNDRY,
 )  # fmt: skip
 _A100_80 = Accelerator(
-    "a100-80", 80 * GB, 312e12, None, 2.039e12, 300e9, 25e9, 8,
+    "a100-80", 80 * GB, STATED["A100"], None, 2.039e12, 300e9, 25e9, 8,
     "NVIDIA A100 datasheet (SXM 80 GB): 312 TFLOP/s bf16, 2,039 GB/s; NVLink 600 GB/s both ways; DGX A100: 8 x "
     "200 Gb/s",
     A100_80, _FOUNDRY,
 )  # fmt: skip
 _A100_40 = Accelerator(
-    "a100-40", 40 * GB, 312e12, None, 1.555e12, 300e9, 25e9, 8,
+    "a100-40", 40 * GB, STATED["A100"], None, 1.555e12, 300e9, 25e9, 8,
     "NVIDIA A100 datasheet (SXM 40 GB): 312 TFLOP/s bf16, 1,555 GB/s; NVLink 600 GB/s both ways; DGX A100: 8 x "
     "200 Gb/s",
     A100_40, _FOUNDRY,
@@ -142,28 +143,28 @@ ACCELERATORS: dict[str, Accelerator] = {
         _A100_80,
         _A100_40,
         Accelerator(
-            "h200", 141 * GB, 989e12, 1979e12, 4.8e12, 450e9, 50e9, 8,
+            "h200", 141 * GB, STATED["H200"], 1979e12, 4.8e12, 450e9, 50e9, 8,
             "NVIDIA H200 datasheet (SXM): as H100, 141 GB at 4.8 TB/s",
             H100, "H100's constants: the same compute and links",
         ),
         Accelerator(
-            "b200", 180 * GB, 2250e12, 4500e12, 8e12, 900e9, 50e9, 8,
+            "b200", 180 * GB, STATED["B200"], 4500e12, 8e12, 900e9, 50e9, 8,
             "NVIDIA DGX B200 datasheet: 1,440 GB and 72 PFLOP/s fp8, 36 bf16 with sparsity for 8, 64 TB/s; NVLink "
             "14.4 TB/s; 8 x 400 Gb/s",
             _relative(H100, _H100, 2250e12, 900e9, 50e9), "H100's constants on faster links: not measured",
         ),
         Accelerator(
-            "l40s", 48 * GB, 362e12, 733e12, 0.864e12, 32e9, 12.5e9, 8,
+            "l40s", 48 * GB, STATED["L40S"], 733e12, 0.864e12, 32e9, 12.5e9, 8,
             "NVIDIA L40S datasheet: 362 TFLOP/s bf16, 733 fp8, 864 GB/s; PCIe 4.0 x16 64 GB/s both ways",
             _relative(A100_40, _A100_40, 362e12, 32e9, 12.5e9), "A100-40's constants on PCIe: not measured",
         ),
         Accelerator(
-            "a10g", 24 * GB, 70e12, None, 0.6e12, 32e9, 3.1e9, 4,
+            "a10g", 24 * GB, STATED["A10G"], None, 0.6e12, 32e9, 3.1e9, 4,
             "AWS G5 and NVIDIA A10 datasheet: 24 GB at 600 GB/s, A10G 70 TFLOP/s bf16 dense; PCIe 4.0; 100 Gb/s a node",
             _relative(A100_40, _A100_40, 70e12, 32e9, 3.1e9), "A100-40's constants on PCIe: not measured",
         ),
         Accelerator(
-            "rtx-4090", 24 * GB, 165.2e12, 330.3e12, 1.008e12, 32e9, 1.25e9, 8,
+            "rtx-4090", 24 * GB, STATED["RTX 4090"], 330.3e12, 1.008e12, 32e9, 1.25e9, 8,
             "NVIDIA Ada architecture whitepaper: 165.2 TFLOP/s bf16 with fp32 accumulation, 1,008 GB/s; PCIe 4.0; "
             "10 Gb/s Ethernet",
             _relative(A100_40, _A100_40, 165.2e12, 32e9, 1.25e9), "A100-40's constants on PCIe: not measured",

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from raypt.errors import UserError
 from raypt.parallel import comm
 from raypt.parallel.engine import TrainEngine
-from raypt.parallel.state import Want
+from raypt.parallel.state import ShardSource, Want
 from raypt.training.checkpoint.directory import latest_checkpoint, reject
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.checkpoint.reader import CheckpointReader
@@ -51,26 +52,36 @@ def restore(engine: TrainEngine, info: CheckpointInfo, rank: int) -> str | None:
     Raises:
         OSError, UserError: on every rank, if one could not read its part for another reason.
     """
-    source = _Reading(info)
-    if (problem := _agree(source.error)) is None:
-        engine.restore(source)
-        problem = _agree(source.error)
+    problem = take(engine, partial(CheckpointReader, info))
     if problem is not None and rank == 0:
         reject(info, problem)
     comm.barrier()
     return problem
 
 
+def take(engine: TrainEngine, open_source: Callable[[], ShardSource]) -> str | None:
+    """Collective. Each rank reads its own part of a saved state; what is damaged in it, or None.
+
+    Raises:
+        OSError, UserError: on every rank, if one could not read its part for another reason.
+    """
+    source = _Reading(open_source)
+    if (problem := _agree(source.error)) is None:
+        engine.restore(source)
+        problem = _agree(source.error)
+    return problem
+
+
 class _Reading:
-    """A checkpoint that keeps an error to itself, so that this rank goes on to meet the others in the collectives of
-    the engine.
+    """A state that keeps an error to itself, so that this rank goes on to meet the others in the collectives of the
+    engine.
     """
 
-    def __init__(self, info: CheckpointInfo) -> None:
+    def __init__(self, open_source: Callable[[], ShardSource]) -> None:
         self.error: Exception | None = None
-        self._reader: CheckpointReader | None = None
+        self._reader: ShardSource | None = None
         try:
-            self._reader = CheckpointReader(info)
+            self._reader = open_source()
         except Exception as e:
             self.error = e
 

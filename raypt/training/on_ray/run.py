@@ -37,6 +37,7 @@ from raypt.training.on_ray.scaling import BatchTrainer
 from raypt.training.on_ray.stop import stoppable
 from raypt.training.on_ray.watch import Beating, Watch, new_name
 from raypt.training.records import merge_samples, read_metrics
+from raypt.training.starting_weights import StartingWeights
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
 log = logging.getLogger("raypt")
@@ -68,13 +69,15 @@ def run_training(
     seed: int,
     record_samples: bool = False,
     add_bos: bool = False,
+    starting: StartingWeights | None = None,
     data_config: ray.train.DataConfig | None = None,
 ) -> TrainResult:
     """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
 
     Ray must be initialised. `make_dataset(cursor)` gives the dataset factory that Ray Train evaluates at every start of
     the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store.
-    `add_bos` is what the documents were packed with: checkpoints keep it for those who export them. Writes
+    `add_bos` is what the documents were packed with: checkpoints keep it for those who export them. `starting` weights
+    are read where there is no checkpoint yet; None = they are drawn. Writes
     metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the
     configuration.
     """
@@ -91,6 +94,7 @@ def run_training(
         seed=seed,
         record_samples=record_samples,
         add_bos=add_bos,
+        starting=starting,
     )
     newest = latest_checkpoint(checkpoints_uri)
     if newest is not None:

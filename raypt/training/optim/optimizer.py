@@ -4,11 +4,14 @@ AdamW and Lion update each element on its own, so they give the same result on w
 that ZeRO hands them; Muon (`raypt.training.optim.muon`) has the cuts of its matrices put together.
 """
 
+import difflib
+import fnmatch
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
+from raypt.errors import UserError
 from raypt.model import Llama
 from raypt.training.config import OptimizerConfig
 from raypt.training.optim.muon import Muon
@@ -45,22 +48,55 @@ class Lion(torch.optim.Optimizer):
 
 
 def build_optimizer(model: Llama, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The configured optimizer at its peak rate, matrices decayed and vectors not."""
-    matrices = [p for p in model.parameters() if _dimensions(p) >= 2]
-    vectors = [p for p in model.parameters() if _dimensions(p) < 2]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+    """The configured optimizer at its peak rate, matrices decayed and vectors not.
+
+    Raises:
+        UserError: an entry of `groups` that no parameter matches.
+    """
+    named = list(model.named_parameters())
+    matrices = [(name, p) for name, p in named if _dimensions(p) >= 2]
+    vectors = [(name, p) for name, p in named if _dimensions(p) < 2]
+    kinds: list[tuple[list[tuple[str, torch.nn.Parameter]], dict[str, Any]]] = [
+        (matrices, {"weight_decay": config.weight_decay}),
+        (vectors, {"weight_decay": 0.0}),
     ]
     if config.kind == "muon":
         outer = {id(model.model.embed_tokens.weight), id(model.lm_head.weight)}
-        groups[0]["params"] = [p for p in matrices if id(p) in outer]
-        inner = [p for p in matrices if id(p) not in outer]
-        groups.insert(0, {"params": inner, "weight_decay": config.weight_decay, "muon": True})
+        kinds[0] = ([(name, p) for name, p in matrices if id(p) in outer], kinds[0][1])
+        inner = [(name, p) for name, p in matrices if id(p) not in outer]
+        kinds.insert(0, (inner, {"weight_decay": config.weight_decay, "muon": True}))
+    for i, own in enumerate(config.groups):
+        if not any(fnmatch.fnmatchcase(name, own.match) for name, _ in named):
+            near = difflib.get_close_matches(own.match, [name for name, _ in named], 1, 0)
+            raise UserError(
+                f"train.optimizer.groups[{i}].match={own.match}: no parameter has such a name; one is {near[0]}"
+            )
+    groups = [group for of, settings in kinds for group in _split(of, settings, config)]
+    if config.kind == "muon":
         return Muon(groups, lr=config.lr, momentum=config.momentum, betas=config.betas, eps=config.eps)
     if config.kind == "lion":
         return Lion(groups, lr=config.lr, betas=config.betas)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def _split(
+    named: list[tuple[str, torch.nn.Parameter]], settings: dict[str, Any], config: OptimizerConfig
+) -> list[dict[str, Any]]:
+    """Those with settings of their own apart, none empty; all others together, first."""
+    parts: dict[int, list[torch.nn.Parameter]] = {}
+    for name, p in named:
+        own = next((i for i, group in enumerate(config.groups) if fnmatch.fnmatchcase(name, group.match)), -1)
+        parts.setdefault(own, []).append(p)
+    out = []
+    for own, params in sorted(parts.items()):
+        group = {"params": params, **settings}
+        if own >= 0:
+            said = config.groups[own]
+            group["lr"] = config.lr * said.lr_scale
+            if said.weight_decay is not None:
+                group["weight_decay"] = said.weight_decay
+        out.append(group)
+    return out
 
 
 def _dimensions(parameter: torch.nn.Parameter) -> int:

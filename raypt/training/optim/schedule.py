@@ -6,9 +6,10 @@ from raypt.training.config import ScheduleConfig
 
 
 def lr_scale(config: ScheduleConfig, update: int, total: int) -> float:
-    """Factor on the peak rate for 0-based `update` of `total`. Warm-up reaches 1 at update `warmup_steps`; a decay
-    reaches `min_ratio` at the last update.
+    """Factor on the peak rate for 0-based `update` of `total`, or of `train.schedule.steps` where that is set. Warm-up
+    reaches 1 at update `warmup_steps`; a decay reaches `min_ratio` at the last update.
     """
+    total = config.steps or total
     warmup = min(20, total // 2) if config.warmup_steps is None else config.warmup_steps
     if update < warmup:
         return (update + 1) / (warmup + 1)
@@ -18,5 +19,10 @@ def lr_scale(config: ScheduleConfig, update: int, total: int) -> float:
     if config.kind == "wsd":
         start = max(start, total - max(1, round(total * config.decay_fraction)))
     progress = min(max((update - start) / max(total - 1 - start, 1), 0.0), 1.0)
-    remaining = 0.5 * (1 + math.cos(math.pi * progress)) if config.kind == "cosine" else 1 - progress
+    if config.kind == "cosine":
+        remaining = 0.5 * (1 + math.cos(math.pi * progress))
+    elif config.kind == "wsd" and config.decay == "1-sqrt":
+        remaining = 1 - math.sqrt(progress)
+    else:
+        remaining = 1 - progress
     return config.min_ratio + (1 - config.min_ratio) * remaining

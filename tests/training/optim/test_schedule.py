@@ -46,3 +46,18 @@ def test_constant_stays_at_the_peak() -> None:
 def test_updates_beyond_the_end_stay_at_the_minimum() -> None:
     config = ScheduleConfig(warmup_steps=10)
     assert lr_scale(config, 10 * TOTAL, TOTAL) == pytest.approx(config.min_ratio)
+
+
+def test_a_schedule_of_its_own_length_does_not_ask_how_long_the_run_is() -> None:
+    own = ScheduleConfig(warmup_steps=10, steps=200)
+    assert [lr_scale(own, u, TOTAL) for u in range(TOTAL)] == [lr_scale(own, u, 150) for u in range(TOTAL)]
+    assert lr_scale(own, TOTAL - 1, TOTAL) > 0.5
+    assert lr_scale(ScheduleConfig(warmup_steps=10, steps=50), 70, TOTAL) == pytest.approx(0.1)
+
+
+def test_one_less_the_root_falls_to_half_by_a_quarter_of_the_decay() -> None:
+    config = ScheduleConfig(kind="wsd", decay="1-sqrt", warmup_steps=0, min_ratio=0.0, decay_fraction=0.5)
+    values = [lr_scale(config, u, 201) for u in range(201)]
+    assert values[:102] == [1.0] * 101 + values[101:102]
+    assert lr_scale(config, 126, 201) == pytest.approx(1 - (26 / 100) ** 0.5, abs=0.01)  # decay of 100 updates
+    assert values[-1] == 0.0
