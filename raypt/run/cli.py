@@ -20,6 +20,7 @@ JOBS = {
     "export": "raypt.run.export",
     "rebuild-index": "raypt.run.rebuild_index",
     "bench": "raypt.run.bench",
+    "study": "raypt.run.study.job",
 }
 """The module of each job; it has `main` and a docstring that is the job's help."""
 
@@ -60,6 +61,10 @@ def run(argv: list[str]) -> int:
         from raypt.run import bench
 
         return bench.main(argv[1:])
+    if argv[:2] == ["study", "fit"]:
+        from raypt.run.study import fit
+
+        return fit.main(argv[2:])
     from raypt.run.job import run_job
 
     return run_job(name, JOBS[name], job_doc(JOBS[name]), argv[1:])
