@@ -57,6 +57,7 @@ def _measure(directory: Path, threads: int, rounds: int, quiet_steps: int) -> No
     from raypt.model import ModelConfig
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
+    from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.training.batch_plan import plan_batches
     from raypt.training.checkpoint.manifest import Progress
@@ -73,7 +74,8 @@ def _measure(directory: Path, threads: int, rounds: int, quiet_steps: int) -> No
     )  # fmt: skip
     train = TrainConfig(workers=1, micro_batch_size=1, global_batch_tokens=LENGTH, optimizer=OptimizerConfig(lr=3e-4))
     plan = plan_batches(global_batch_tokens=LENGTH, sequence_length=LENGTH, micro_batch_size=1, data_size=1)
-    engine = build_engine(model, train, plan, Mesh.of_data_ranks(), seed=0, device=device)
+    engine = build_engine(model, train, plan, Mesh.of_data_ranks(), device=device)
+    engine.restore(InitialState(model, 0))
     writer = CheckpointWriter(str(directory), CheckpointConfig(keep_last=1), rank=0, world=1, meta={})
     tokens = np.random.default_rng(1).integers(0, model.vocab, (1, LENGTH + 1))
     batch = micro_batch({"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(1)})

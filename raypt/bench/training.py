@@ -115,6 +115,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
     from raypt.parallel.config import ZeroConfig
+    from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.training.batch_plan import plan_batches
     from raypt.training.config import OptimizerConfig
@@ -146,7 +147,8 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
         micro_batch_size=MICRO_BATCH,
         data_size=world,
     )
-    engine = build_engine(model, train, plan, Mesh.of_data_ranks(), seed=0, device=device)
+    engine = build_engine(model, train, plan, Mesh.of_data_ranks(), device=device)
+    engine.restore(InitialState(model, 0))
     random = np.random.default_rng(1234 + rank)
     seconds: list[float] = []
     parts: dict[str, float] = {"forward": 0.0, "backward": 0.0, "step": 0.0, "communication": 0.0}

@@ -180,6 +180,13 @@ def read_config(uri: str) -> tuple[ModelConfig, dict[str, Any]]:
     return from_hf_config(raw, config_uri), raw
 
 
+def stored_bytes(uri: str, dtype: torch.dtype | None = None) -> int:
+    """Bytes of the weights of a Hugging Face directory, in a type or as they are stored; reads headers alone."""
+    read_config(uri)  # without one it is no model
+    entries = WeightFiles(uri).entries.values()
+    return sum(entry.numel * (dtype or entry.dtype).itemsize for entry in entries)
+
+
 def load_hf(uri: str, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu") -> Llama:
     """A model from the directory `uri` of a Hugging Face checkpoint, read straight into its own type and place. `dtype`
     None: the type that the first of its weights is stored in.
@@ -187,11 +194,7 @@ def load_hf(uri: str, dtype: torch.dtype | None = torch.float32, device: torch.d
     config, _ = read_config(uri)
     files = check_weights(WeightFiles(uri), config)
     dtype = dtype or next(iter(files.entries.values())).dtype
-    with torch.device("meta"):
-        model = Llama(config)
-    model = model.to(dtype).to_empty(device=device)
-    if config.tie_embeddings:  # to_empty gives each name storage of its own
-        model.lm_head.weight = model.model.embed_tokens.weight
+    model = Llama.empty(lambda: Llama(config), torch.device(device), dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             files.read_into(name, parameter)

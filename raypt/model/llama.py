@@ -4,8 +4,7 @@ Nothing here knows of ranks: parallel strategies wrap it from outside. Tensors c
 B batch, S position, T key position, H query heads, K key/value heads, D head width, E residual width, V vocabulary.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from torch.utils.checkpoint import (
 
 from raypt.model.attention import Documents, attention, documents, varlen_attention
 from raypt.model.config import ModelConfig
+from raypt.model.initial import InitialWeights
 from raypt.model.loss import cross_entropy_sum
 from raypt.model.rope import cos_sin, inverse_frequencies, positions_from_segments, rotate
 
@@ -90,16 +90,33 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
+class Linear(nn.Linear):
+    """Without a bias, and without values of its own: they are drawn or read into it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
+
+
+class Embedding(nn.Embedding):
+    """Without values of its own."""
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
         self.heads, self.kv_heads, self.width = config.num_heads, config.num_kv_heads, config.head_width
         h = config.hidden_size
-        self.q_proj = nn.Linear(h, self.heads * self.width, bias=False)
-        self.k_proj = nn.Linear(h, self.kv_heads * self.width, bias=False)
-        self.v_proj = nn.Linear(h, self.kv_heads * self.width, bias=False)
-        self.o_proj = nn.Linear(self.heads * self.width, h, bias=False)
+        self.q_proj = Linear(h, self.heads * self.width)
+        self.k_proj = Linear(h, self.kv_heads * self.width)
+        self.v_proj = Linear(h, self.kv_heads * self.width)
+        self.o_proj = Linear(self.heads * self.width, h)
         if config.qk_norm:
             self.q_norm = RMSNorm(self.width, config.norm_eps)
             self.k_norm = RMSNorm(self.width, config.norm_eps)
@@ -129,9 +146,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BSE: Tensor) -> Tensor:
         out_BSE: Tensor = self.down_proj(F.silu(self.gate_proj(x_BSE)) * self.up_proj(x_BSE))
@@ -152,7 +169,7 @@ class Block(nn.Module):
         return out_BSE
 
 
-class Head(nn.Linear):
+class Head(Linear):
     """The output layer: logits, or the loss straight from hidden states so that all logits never exist together."""
 
     def forward(self, hidden_BSE: Tensor, targets: Targets | None = None) -> Any:
@@ -173,13 +190,9 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-
-
-def _draw(shape: torch.Size, scale: float, generator: torch.Generator) -> Tensor:
-    return torch.ones(shape) if len(shape) == 1 else torch.empty(shape).normal_(0.0, scale, generator=generator)
 
 
 _MATMULS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
@@ -196,7 +209,8 @@ class Llama(nn.Module):
     `forward(tokens, segments)` gives logits; with `targets` it gives sums over them without ever holding all logits.
     `activation_checkpointing`: "none", "full" (a block's input is kept, all else recomputed), or "selective" (results
     of the linear layers and of torch's attention kernels are kept, norms and pointwise work recomputed). `varlen`:
-    packed documents go through torch's variable-length flash attention (CUDA, half precision).
+    packed documents go through torch's variable-length flash attention (CUDA, half precision). A new model holds no
+    values: `initialise` it, or read them into it.
     """
 
     def __init__(self, config: ModelConfig, activation_checkpointing: str = "none", *, varlen: bool = False) -> None:
@@ -205,32 +219,29 @@ class Llama(nn.Module):
         self.varlen = varlen
         self.activation_checkpointing = activation_checkpointing
         self.model = Backbone(config)
-        self.lm_head = Head(config.hidden_size, config.vocab, bias=False)
+        self.lm_head = Head(config.hidden_size, config.vocab)
         if config.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     @torch.no_grad()
     def initialise(self, seed: int) -> "Llama":
-        """Normal weights, ones for norms; returns self."""
-        for parameter, values in self.initial_values(seed):
-            parameter.copy_(values())
+        """Draw the first weights (`raypt.model.initial`), normal matrices and ones for norms; returns self."""
+        weights = InitialWeights(self.config, parameter_shapes(self.config), seed)
+        for name, parameter in self.named_parameters():
+            parameter.copy_(weights.run(name, 0, parameter.numel()).view_as(parameter))
         return self
 
-    def initial_values(self, seed: int) -> Iterator[tuple[nn.Parameter, Callable[[], Tensor]]]:
-        """Each parameter with a function that draws its first value, float32. The values depend on the seed and the
-        order of the parameters alone; the functions must be called in order or not at all. The output layer's matrix,
-        tied or not, has a deviation of at most 0.5 / sqrt(hidden_size) (see `ModelConfig.init_std`).
+    @classmethod
+    def empty(cls, build: Callable[[], "Llama"], device: torch.device, dtype: torch.dtype) -> "Llama":
+        """What `build` gives, allocated in a type and on a device without having been anywhere else before, without
+        values.
         """
-        generator = torch.Generator().manual_seed(seed)
-        shapes = parameter_shapes(self.config)
-        std = self.config.init_std
-        residual = std / math.sqrt(2 * self.config.num_layers) if self.config.depth_scaled_init else std
-        output = "model.embed_tokens.weight" if self.config.tie_embeddings else "lm_head.weight"
-        for name, parameter in self.named_parameters():
-            scale = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else std
-            if name == output:
-                scale = min(scale, 0.5 / math.sqrt(self.config.hidden_size))
-            yield parameter, partial(_draw, shapes[name], scale, generator)
+        with torch.device("meta"):
+            model = build()
+        model = model.to(dtype).to_empty(device=device)
+        if model.config.tie_embeddings:  # to_empty gives each name storage of its own
+            model.lm_head.weight = model.model.embed_tokens.weight
+        return model
 
     def hidden(self, tokens_BS: Tensor, segments_BS: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Normalised last hidden states, (B, S, E).

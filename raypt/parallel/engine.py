@@ -78,7 +78,9 @@ class TrainEngine(Protocol):
         """This rank's part of the state: live views, to be copied by the caller before the next step."""
 
     def restore(self, source: ShardSource) -> None:
-        """Take weights and optimizer state from a checkpoint written by any number of ranks at any ZeRO stage."""
+        """Take weights and optimizer state from a checkpoint written by any number of ranks on any mesh, or the first
+        weights from `InitialState`. A new engine holds none.
+        """
 
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """The sum of the cross-entropy over each micro-batch of this replica, nats. All ranks bring equally many."""

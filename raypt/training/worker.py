@@ -18,7 +18,9 @@ from raypt import storage
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
+from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pulse import PULSE
 from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
@@ -69,7 +71,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
-    device = comm.init_process_group(use_gpu=train.use_gpu)
+    device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
+    comm.set_timeout(train.first_step_timeout_s)
     topology = Topology(dist.get_rank(), data_size=dist.get_world_size())
     rank = topology.rank
     plan = plan_batches(
@@ -79,12 +82,16 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         data_size=topology.data_size,
     )
     resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
-    engine = build_engine(spec.model, train, plan, Mesh(topology), seed=spec.seed, device=device)
+    PULSE.at("building the model")
+    engine = build_engine(spec.model, train, plan, Mesh(topology), device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
+        PULSE.at("reading the checkpoint")
         if (problem := restore(engine, resumed, topology.rank)) is not None:
             raise GoneBack(problem)
         start = resumed.progress
+    else:
+        engine.restore(InitialState(spec.model, spec.seed))
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
         log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)

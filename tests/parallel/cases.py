@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
+from raypt.model.initial import InitialWeights
 from raypt.parallel.config import ZeroConfig
+from raypt.parallel.state import MASTER, Box
 from raypt.tokens.stream.cursor import Cursor
 from raypt.training.batch_plan import BatchPlan, plan_batches
 from raypt.training.checkpoint.directory import latest_checkpoint
@@ -76,13 +79,13 @@ def engine_for(
     compile_blocks: bool = False,
     **zero: Any,
 ) -> Any:
+    from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.parallel.zero.engine import ZeroEngine
 
-    return ZeroEngine(
+    engine = ZeroEngine(
         lambda: Llama(MODEL),
         mesh=Mesh.of_data_ranks(),
-        seed=0,
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[kind]),
         zero=ZeroConfig(stage=stage, **zero),
         precision=precision,
@@ -92,6 +95,8 @@ def engine_for(
         device=device,
         compile_blocks=compile_blocks,
     )
+    engine.restore(InitialState(MODEL, 0))
+    return engine
 
 
 def train(engine: Any, plan: BatchPlan, rank: int, first: int, last: int) -> list[list[float]]:
@@ -131,6 +136,31 @@ def reference(config: OptimizerConfig = OPTIMIZER, dtype: torch.dtype = torch.fl
     return out
 
 
+def fresh(engine: Any) -> dict[str, Any]:
+    """Fill an engine with the first weights: what it drew for that, and whether it now holds its part of them, to the
+    bit, and nothing else.
+    """
+    from raypt.parallel.initial_state import InitialState
+
+    class Counted(InitialWeights):
+        drawn = 0
+
+        def run(self, name: str, start: int, numel: int) -> Tensor:
+            self.drawn += numel
+            return super().run(name, start, numel)
+
+    state = InitialState(MODEL, 0)
+    state.weights = weights = Counted(MODEL, state.weights.shapes, 0)
+    engine.restore(state)
+    whole = dict(Llama(MODEL).initialise(0).named_parameters())
+    held = engine.shard().tensors.items()
+    same = all(
+        key.state == MASTER and torch.equal(value, whole[key.name][key.box.inside(Box.whole(whole[key.name].shape))])
+        for key, value in held
+    )
+    return {"same": same, "drawn": weights.drawn / MODEL.parameters()}
+
+
 def every_stage(checkpoints: str, restore_from: str | None, kind: str = "adamw") -> dict[str, Any]:
     """For each stage: a whole run with a checkpoint in the middle, the run resumed from it, and a run resumed from the
     checkpoint that another number of ranks wrote at the stage before.
@@ -144,6 +174,7 @@ def every_stage(checkpoints: str, restore_from: str | None, kind: str = "adamw")
     out: dict[str, Any] = {}
     for stage in range(4):
         engine = engine_for(stage, "fp32", plan, device, kind)
+        out[f"fresh-{stage}"] = fresh(engine)
         run = train(engine, plan, rank, 0, SAVE_AT)
         uri = str(Path(checkpoints) / f"{world}-{stage}")
         writer = CheckpointWriter(uri, CheckpointConfig(), rank=rank, world=world, meta={})

@@ -164,3 +164,16 @@ def move_back(data: str, root: str) -> dict[str, Any]:
     s, base = Scenario(data), Path(root)
     s.run(base / "moved", first=s.resume_sample(base / "moved"))
     return {}
+
+
+def foreign_engine(data: str, root: str) -> None:
+    """On two ranks: whole runs of raypt's engine and of a user's, and runs that change over half-way."""
+    s, base = Scenario(data), Path(root)
+    every = CheckpointConfig(every_steps=6, keep_last=9)
+    foreign, half = "tests.training.plain_engine:build", tiny_run.STEPS // 2 * tiny_run.BATCH
+    s.run(base / "own", checkpoint=every)
+    s.run(base / "foreign", checkpoint=every, strategy=foreign)
+    s.run(base / "to-own", checkpoint=every, strategy=foreign, last=half)
+    s.run(base / "to-own", checkpoint=every, first=half)
+    s.run(base / "to-foreign", checkpoint=every, last=half)
+    s.run(base / "to-foreign", checkpoint=every, strategy=foreign, first=half)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
@@ -17,6 +16,7 @@ from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
 from raypt.parallel.zero.load import load_deepspeed
@@ -33,6 +33,7 @@ class ZeroEngine:
 
     Gradients are of (global loss sum) / (global valid tokens): each rank's sum is divided by the tokens of all and the
     ranks' gradients are added up, so uneven valid tokens weigh as they should. The process group must exist.
+    A new engine holds no values: `restore` it from a checkpoint or from `InitialState`.
     """
 
     def __init__(
@@ -40,7 +41,6 @@ class ZeroEngine:
         build: Callable[[], Llama],
         *,
         mesh: Mesh,
-        seed: int,
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -66,7 +66,7 @@ class ZeroEngine:
             world=mesh.gradient.size,
             use_gpu=device.type != "cpu",
         )
-        model = _initialised(build, seed, config, device)
+        model = _empty(build, config, device, torch.bfloat16 if precision == "bf16" else torch.float32)
         if compile_blocks:
             for layer in model.model.layers:
                 layer.compile()
@@ -124,6 +124,7 @@ class ZeroEngine:
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
         """Add the time of the block to a part, and what it stood in collectives to communication instead."""
+        PULSE.at(part)
         started, communicated = time.perf_counter(), CLOCK.seconds
         yield
         communication = CLOCK.seconds - communicated
@@ -164,20 +165,12 @@ class ZeroEngine:
         self.partition.restore(source)
 
 
-def _initialised(build: Callable[[], Llama], seed: int, config: dict[str, Any], device: torch.device) -> Llama:
-    """The module with its first weights. Under stage 3 each rank ever holds only its cut of each parameter: the values
-    are drawn by rank 0, one parameter at a time.
-    """
+def _empty(build: Callable[[], Llama], config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Llama:
+    """The module without values. Under stage 3 each rank ever holds only its cut of each parameter."""
     import deepspeed
 
     if config["zero_optimization"]["stage"] < 3:
-        return build().initialise(seed)
+        return Llama.empty(build, device, dtype)
     importlib.import_module("torch._dynamo")  # cannot be imported while zero.Init patches tensor construction
-
     with deepspeed.zero.Init(config_dict_or_path=config):
-        model = build()
-    for parameter, values in model.initial_values(seed):
-        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            if dist.get_rank() == 0:
-                parameter.data.copy_(values())
-    return model
+        return build()

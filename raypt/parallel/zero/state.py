@@ -156,14 +156,22 @@ class FlatPartition(Partition):
         return list(self.optimizer.single_partition_of_fp32_groups)
 
     def pieces(self) -> list[Piece]:
-        out = []
-        for parameter in self.engine.module.parameters():
-            mapping = parameter._hp_mapping
-            if mapping is None:  # lies wholly in other ranks' cuts
-                continue
-            here, there = mapping.hp_fragment_address, mapping.lp_fragment_address
-            buffer = self.optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
-            out.append(self._piece(self.names[id(parameter)], there.start, here.numel, buffer, here.start))
+        # Not by DeepSpeed's own links from parameters to buffers, which overlook `round_robin_gradients`.
+        outer, out = self.optimizer, []
+        cuts = zip(
+            self.buffers(),
+            outer.round_robin_bit16_groups,
+            outer.round_robin_bit16_offsets,
+            outer.real_dp_process_group,
+            strict=True,
+        )
+        for buffer, parameters, places, group in cuts:
+            first = dist.get_rank(group) * buffer.numel()
+            for parameter, at in zip(parameters, places, strict=True):
+                low, high = max(at, first), min(at + parameter.numel(), first + buffer.numel())
+                if low < high:
+                    name = self.names[id(parameter)]
+                    out.append(self._piece(name, low - at, high - low, buffer, low - first))
         return out
 
     def publish(self) -> None:

@@ -85,6 +85,7 @@ def distance(got: dict[str, Tensor], true: dict[str, Tensor]) -> float:
 def engines(count: int, stages: list[int], options: dict[str, Any]) -> dict[str, float]:
     """On each rank: the distance from the truth of the gradient that each stage's engine hands to its optimizer."""
     from raypt.parallel import comm
+    from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.parallel.zero.engine import ZeroEngine
 
@@ -96,7 +97,6 @@ def engines(count: int, stages: list[int], options: dict[str, Any]) -> dict[str,
         engine = ZeroEngine(
             lambda: Llama(cases.MODEL),
             mesh=Mesh.of_data_ranks(),
-            seed=0,
             optimizer=lambda model: Probe(model.parameters()),
             zero=ZeroConfig.model_validate({"stage": stage, **options}),
             precision="bf16",
@@ -105,6 +105,7 @@ def engines(count: int, stages: list[int], options: dict[str, Any]) -> dict[str,
             accumulation=count // world,
             device=device,
         )
+        engine.restore(InitialState(cases.MODEL, 0))
         engine.forward_backward(batches(rank, world, count))
         engine.step(1.0)
         got = {name: torch.zeros(t.shape, dtype=torch.float64) for name, t in true.items()}
