@@ -63,10 +63,10 @@ def run(argv: list[str]) -> int:
         from raypt.run import bench
 
         return bench.main(argv[1:])
-    if argv[:2] == ["study", "fit"]:
-        from raypt.run.study import fit
+    if name == "study":
+        from raypt.run.study import job as study
 
-        return fit.main(argv[2:])
+        return study.main(argv[1:])
     from raypt.run.job import run_job
 
     arguments = ["plan.json_only=true" if name == "plan" and a == "--json" else a for a in argv[1:]]

@@ -30,6 +30,15 @@ LAWS = {
     "repetition": fits.repetition_fit,
     "mixture": fits.mixture_fit,
 }
+OPTIONS_OF = {
+    "drop_highest": ("chinchilla", "isoflop", "envelope", "repetition"),
+    "max_epochs": ("repetition",),
+    "keep_over_fitted": ("repetition",),
+    "points": ("isoflop",),
+    "predict": ("chinchilla", "isoflop", "envelope", "repetition"),
+    "held_out": ("chinchilla", "repetition", "mixture"),
+}
+"""Options that only some laws have."""
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -44,12 +53,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--max-epochs", type=float, metavar="E", help="repetition: leave out runs with more epochs")
     parser.add_argument("--keep-over-fitted", action="store_true", help="repetition: keep runs that lost by more")
     parser.add_argument("--points", type=int, default=POINTS, help="isoflop: runs of a parabola (%(default)s)")
-    parser.add_argument("--predict", action="append", default=[], metavar="C=1e24|N=70G,D=1.4T", help="the loss there")
+    parser.add_argument(
+        "--predict", action="append", default=[], metavar="C=1e24|N=70G,D=1.4T[,U=350G]", help="the loss there"
+    )
     parser.add_argument("--held-out", nargs="+", metavar="FILE", help="runs to check the fit on, not to fit")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one object, for programs")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    for name, laws in OPTIONS_OF.items():
+        if arguments.law not in laws and getattr(arguments, name) != parser.get_default(name):
+            option = "--" + name.replace("_", "-")
+            parser.error(f"{option} is not for --law {arguments.law}, but for {', '.join(laws)}")
+    if arguments.resamples < 2:
+        parser.error("--resamples: an interval needs 2 or more")
+    if arguments.drop_highest < 0:
+        parser.error("--drop-highest: a number of runs, 0 or more")
+    return arguments
 
 
 def plain(value: Any) -> Any:

@@ -166,11 +166,15 @@ def _predict_chinchilla(report: FitReport, fitted: Fitted, point: dict[str, floa
             f"[{number(d.low)}, {number(d.high)}], D*/N* {ratio}, loss {loss}"
         )
     elif set(point) == {"N", "D"}:
-        (e,) = fitted.predict({name: np.array([value]) for name, value in point.items()}, seed)
-        report.details.setdefault("predictions", []).append(point | {"loss": e.value, "interval": [e.low, e.high]})
-        report.lines.append(f"{text}: loss {e}")
+        _predict_loss(report, fitted, point, text, seed)
     else:
         raise UserError(f"--predict {text}: write C=1e24 (the best run of a budget) or N=70G,D=1.4T")
+
+
+def _predict_loss(report: FitReport, fitted: Fitted, point: dict[str, float], text: str, seed: int) -> None:
+    (e,) = fitted.predict({name: np.array([value]) for name, value in point.items()}, seed)
+    report.details.setdefault("predictions", []).append(point | {"loss": e.value, "interval": [e.low, e.high]})
+    report.lines.append(f"{text}: loss {e}")
 
 
 def _frontier_report(
@@ -250,6 +254,11 @@ def repetition_fit(arguments: argparse.Namespace) -> FitReport:
     report.lines += [
         f"{k:3d} epochs are worth {epochs[k]} of fresh text, the last of them {worth[k]}" for k in EPOCHS_SHOWN
     ]
+    for text in arguments.predict:
+        point = parse_point(text)
+        if set(point) != set(wanted):
+            raise UserError(f"--predict {text}: this law wants N, D and U (unique tokens): N=70G,D=1.4T,U=350G")
+        _predict_loss(report, fitted, point, text, arguments.seed)
     _check_held_out(report, arguments, fitted, wanted)
     return report
 
@@ -295,7 +304,7 @@ def mixture_fit(arguments: argparse.Namespace) -> FitReport:
         f"best mixture by the {found.best} regression: log loss lower by {best.gain:.4f} "
         f"[{best.low:.4f}, {best.high:.4f}] than at the runs' mean weights{inside}"
     )
-    report.lines += [f"  {name}: {weight:.3f}" for name, weight in zip(weights, best.weights, strict=True)]
+    report.lines += [f"    weight: {weight:.3f}  # {name}" for name, weight in zip(weights, best.weights, strict=True)]
     if arguments.held_out:
         held_out = read_table(arguments.held_out)
         r, observed = _mixture_columns(held_out, said, weights)

@@ -24,6 +24,8 @@ ALIASES = {
     "loss": ("loss", "l", "val_loss", "heldout_loss"),
 }
 """Names under which a column is found without `--columns`, in lower case."""
+ABSENT = ("", "nan", "na", "n/a", "null", "none")
+"""How tables write that there is no figure."""
 
 
 @dataclass
@@ -51,7 +53,8 @@ class Table:
         self.number = [n for n, k in zip(self.number, kept, strict=True) if k]
 
 
-def _read(uri: str) -> tuple[list[str], list[list[str]]]:
+def _read(uri: str) -> tuple[list[str], dict[int, list[str]]]:
+    """Names of the columns, and rows by number."""
     try:
         data = storage.read_bytes(uri)
     except FileNotFoundError:
@@ -62,28 +65,28 @@ def _read(uri: str) -> tuple[list[str], list[list[str]]]:
         except pa.ArrowException as e:
             raise UserError(f"{uri}: cannot be read as Parquet: {e}") from None
         columns = [["" if v is None else str(v) for v in table[name].to_pylist()] for name in table.column_names]
-        return table.column_names, [list(row) for row in zip(*columns, strict=True)]
+        return table.column_names, dict(enumerate(map(list, zip(*columns, strict=True)), 2))
     try:
         text = data.decode("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        rows = {n: row for n, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), 1) if row}
     except (UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{uri}: cannot be read as CSV: {e}") from None
     if len(rows) < 2:
         raise UserError(f"{uri}: a header and at least one row are wanted")
-    names = [name.strip() for name in rows[0]]
+    names = [name.strip() for name in rows.pop(min(rows))]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"{uri}: the header names {', '.join(map(repr, twice))} twice")
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in rows.items():
         if len(row) != len(names):
             raise UserError(f"{uri}, row {number}: {len(row)} fields, the header has {len(names)}")
-    return names, rows[1:]
+    return names, rows
 
 
 def read_table(uris: Sequence[str]) -> Table:
     """The rows of the first file; the columns of each further one are joined by the names that both have."""
     names, rows = _read(uris[0])
-    table = Table(names, rows, list(range(2, len(rows) + 2)), ", ".join(uris))
+    table = Table(names, list(rows.values()), list(rows), ", ".join(uris))
     for uri in uris[1:]:
         more, others = _read(uri)
         shared = [name for name in table.names if name in more]
@@ -91,7 +94,7 @@ def read_table(uris: Sequence[str]) -> Table:
             raise UserError(f"{uri}: no column in common with {uris[0]}, by which to join their rows")
         at, new = [more.index(name) for name in shared], [i for i, name in enumerate(more) if name not in shared]
         found: dict[tuple[str, ...], list[str]] = {}
-        for number, row in enumerate(others, 2):
+        for number, row in others.items():
             key = tuple(row[i] for i in at)
             if key in found:
                 raise UserError(f"{uri}, row {number}: {dict(zip(shared, key, strict=True))} is there twice")
@@ -132,6 +135,8 @@ def parse_columns(text: str | None) -> dict[str, str]:
             name, equals, column = part.partition("=")
             if not equals:
                 raise UserError(f"--columns {part}: write NAME=COLUMN, as in N=params,D=tokens,loss=val_loss")
+            if name.strip() not in (*ALIASES, "weights"):
+                raise UserError(f"--columns {part}: names are {', '.join(ALIASES)} and weights, not {name.strip()}")
             out[name.strip()] = column.strip()
     return out
 
@@ -161,10 +166,10 @@ def weight_columns(table: Table, said: Mapping[str, str]) -> list[str]:
 
 
 def numbers(table: Table, columns: Sequence[str], *, positive: Sequence[str]) -> dict[str, Array]:
-    """Columns as numbers; rows in which one is none, or not positive where it must be, are left out.
+    """Columns as numbers. Rows in which one is empty, nan or infinite (a run that diverged) are left out, and counted.
 
     Raises:
-        UserError: more than half of the rows would be left out.
+        UserError: a cell is no number, or not positive where it must be; or every row would be left out.
     """
     before = len(table.rows)
     values = {name: np.array([_number(cell) for cell in table.column(name)]) for name in columns}
@@ -172,15 +177,21 @@ def numbers(table: Table, columns: Sequence[str], *, positive: Sequence[str]) ->
     for name in columns:
         cells = table.column(name)
         for i, value in enumerate(values[name]):
-            if not why[i] and (not np.isfinite(value) or (name in positive and value <= 0)):
-                why[i] = f"{name} is {cells[i] or 'empty'}"
+            at = f"{table.where}, row {table.number[i]}, column {name}"
+            if np.isnan(value) and cells[i].strip().lower() not in ABSENT:
+                raise UserError(
+                    f"{at}: {cells[i]!r} is no number. Write it plainly (6.8e9); leave the cell empty, or choose rows "
+                    "with --where, to leave the run out"
+                )
+            if name in positive and value <= 0 and np.isfinite(value):
+                raise UserError(f"{at}: {cells[i]} is not above 0, and its logarithm is fitted; mend or empty the cell")
+            if not why[i] and not np.isfinite(value):
+                why[i] = f"{name} is {cells[i].strip() or 'empty'}"
     kept = [not w for w in why]
     table.keep(kept, why)
-    if len(table.rows) * 2 < before:
+    if not table.rows:
         row, reason = table.left_out[-1]
-        raise UserError(
-            f"{table.where}: {before - len(table.rows)} of {before} rows hold no number; row {row}: {reason}"
-        )
+        raise UserError(f"{table.where}: no row is left that holds numbers; row {row}: {reason}")
     return {name: values[name][np.array(kept)] for name in columns}
 
 
@@ -189,12 +200,18 @@ def sizes(table: Table, said: Mapping[str, str], wanted: Sequence[str]) -> tuple
     found = {name: column_of(table, said, name) for name in ("N", "D", "C", "U", "loss")}
     if found["loss"] is None:
         raise UserError(f"--columns loss=...: which column of {table.where} is the loss? {', '.join(table.names)}")
-    needed = [name for name in wanted if name != "C"]
     if sum(found[name] is not None for name in ("N", "D", "C")) < 2:
-        raise UserError(f"--columns: N and D (or C = 6 N D) are wanted; {table.where} has {', '.join(table.names)}")
-    for name in needed:
-        if name == "U" and found["U"] is None:
-            raise UserError(f"--columns U=...: which column holds the unique tokens? {', '.join(table.names)}")
+        lacking = [name for name in ("N", "D", "C") if found[name] is None]
+        raise UserError(
+            f"--columns {'=..., or '.join(lacking)}=...: two of N (parameters), D (training tokens) and C (FLOP) are "
+            f"wanted; {table.where} has {', '.join(table.names)}"
+        )
+    if "U" in wanted and found["U"] is None:
+        raise UserError(
+            f"--columns U=...: which column of {table.where} holds the unique tokens? {', '.join(table.names)}"
+        )
+    if found["N"] and found["D"] and "C" not in wanted:
+        found["C"] = None
     used = {name: column for name, column in found.items() if column is not None and (name != "U" or "U" in wanted)}
     cells = numbers(table, list(used.values()), positive=list(used.values()))
     x = {name: cells[column] for name, column in used.items()}
@@ -218,6 +235,6 @@ def parse_point(text: str) -> dict[str, float]:
         except ValueError:
             number = None
         if name not in ("N", "D", "C", "U") or number is None or number <= 0:
-            raise UserError(f"--predict {text}: write C=1e24 (the best run of a budget) or N=70G,D=1.4T")
+            raise UserError(f"--predict {text}: write C=1e24, N=70G,D=1.4T or N=70G,D=1.4T,U=350G")
         out[name] = float(number)
     return out

@@ -96,7 +96,7 @@ def worth_of_epoch(r_d: Array, k: int) -> Array:
 def over_fitted(x: Columns, loss: Array) -> Array:
     """Which runs lost by having more: one with no more parameters, tokens and unique tokens did better.
 
-    No law that falls in all three can say so; the authors leave such runs out too. Quadratic in the runs, which are few.
+    No law that falls in all three can say so; the authors leave such runs out too. Quadratic in the runs: few.
     """
     u = np.minimum(x["U"], x["D"])
     no_more = np.ones((len(loss), len(loss)), bool)
