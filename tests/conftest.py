@@ -14,6 +14,7 @@ import ray
 
 # A stray call into Ray after a test has shut it down must fail. Ray would start a cluster for it instead, and end the
 # whole process a minute after that cluster is gone.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # scipy's L-BFGS is 40 times slower with threads that spin
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 # The first example of a kernel pays for its compilation, and CI's cores are shared: time is no property of the code.

@@ -9,16 +9,25 @@ from raypt.run.study.laws.robust import Array
 
 LEVEL = 0.95
 RESAMPLES = 1000
-"""Of the percentile interval's ends at 95 % (25 resamples beyond each)."""
+"""Beyond each end of a percentile interval at 95 % are 25 of them."""
 
 
-def resample_counts(runs: int, resamples: int, seed: int, groups: Array | None = None) -> Array:
-    """How often each run is drawn, (B, R): runs with replacement, or all runs of a drawn group."""
+def resample_weights(
+    runs: int, resamples: int, seed: int, groups: Array | None = None, *, smooth: bool = False
+) -> Array:
+    """What each run counts, (B, R): how often it is drawn with replacement, itself or its group.
+
+    `smooth`: exponential weights with a sum of R instead, the Bayesian bootstrap (Rubin 1981), which holds for fits of
+    absolute deviations (Jin, Ying and Wei 2001). There drawing is too wide: it sees the few residuals around 0, not
+    their density. On `tests.run.study.laws.coverage` its deviations are 10 to 25 % above those of the fits, those of
+    the smooth weights 5 to 20 %; on fits of squares drawing is right, and smooth weights are 5 % too narrow.
+    """
     rng = np.random.default_rng(seed)
-    if groups is None:
-        return rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples).astype(float)
-    _, index = np.unique(groups, return_inverse=True)
+    _, index = np.unique(np.arange(runs) if groups is None else groups, return_inverse=True)
     count = int(index.max()) + 1
+    if smooth:
+        drawn = rng.exponential(size=(resamples, count))[:, index]
+        return np.asarray(drawn * (runs / drawn.sum(1, keepdims=True)))
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)[:, index]
 
 

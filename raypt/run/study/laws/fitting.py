@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypt.run.study.laws.bootstrap import LEVEL, RESAMPLES, deviation, interval, resample_counts
+from raypt.run.study.laws.bootstrap import LEVEL, RESAMPLES, deviation, interval, resample_weights
 from raypt.run.study.laws.robust import DELTA, Array, Columns, Law, Minimum, fit, refit
 
 Named = Callable[[Array], dict[str, Array]]
@@ -42,6 +42,8 @@ class Fitted:
     level: float
     independent: int
     """Observations: runs, or groups of them if groups are resampled."""
+    delta: float
+    """Huber's delta of the fit."""
 
     @property
     def r2(self) -> float:
@@ -53,9 +55,14 @@ class Fitted:
         spread = self.log_loss - self.log_loss.mean()
         return 1 - float((residual**2).sum() / (spread**2).sum())
 
+    @property
+    def lost(self) -> int:
+        """Degrees of freedom by which intervals are widened: the parameters, or none where they are wide as it is."""
+        return 0 if of_deviations(self.residual, self.delta) else len(self.theta)
+
     def estimate(self, value: float, resampled: Array) -> Estimate:
         """A quantity with its interval over the resamples."""
-        low, high = interval(resampled, self.independent, len(self.theta), self.level)
+        low, high = interval(resampled, self.independent, self.lost, self.level)
         return Estimate(value, low, high, deviation(resampled))
 
     def estimates(self, named: Named) -> dict[str, Estimate]:
@@ -70,6 +77,11 @@ class Fitted:
         noise = np.random.default_rng(seed).choice(self.residual, spread.shape)
         resampled = np.exp(spread + noise)
         return [self.estimate(float(v), resampled[:, i]) for i, v in enumerate(best)]
+
+
+def of_deviations(residual: Array, delta: float) -> bool:
+    """Whether a fit by Huber's loss is one of absolute deviations, more than of squares: most residuals are beyond."""
+    return bool(np.median(np.abs(residual)) > delta)
 
 
 def fit_law(
@@ -88,10 +100,10 @@ def fit_law(
     """Fit, then fit again to each resample of the runs (or of `groups` of them)."""
     log_loss = np.log(loss)
     minimum = minimise(law, starts, x, log_loss, delta)
-    predicted = law.log_loss(minimum.theta[None], x)[0][0]
-    counts = resample_counts(len(loss), resamples, seed, groups)
+    residual = log_loss - law.log_loss(minimum.theta[None], x)[0][0]
+    counts = resample_weights(len(loss), resamples, seed, groups, smooth=of_deviations(residual, delta))
     size = max(1, BATCH_ELEMENTS // (len(loss) * len(minimum.theta)))
     parts = [refit(law, minimum.theta, x, log_loss, counts[i : i + size], delta) for i in range(0, resamples, size)]
     resampled = np.concatenate(parts) if parts else np.empty((0, len(minimum.theta)))
     independent = len(loss) if groups is None else len(np.unique(groups))
-    return Fitted(law, minimum.theta, resampled, log_loss - predicted, log_loss, level, independent)
+    return Fitted(law, minimum.theta, resampled, residual, log_loss, level, independent, delta)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypt.run.study.laws.bootstrap import LEVEL, RESAMPLES, deviation, interval, resample_counts
+from raypt.run.study.laws.bootstrap import LEVEL, RESAMPLES, deviation, interval, resample_weights
 from raypt.run.study.laws.fitting import Estimate
 from raypt.run.study.laws.robust import Array
 
@@ -143,7 +143,7 @@ def _frontier(best: list[Best], left_out: list[tuple[float, str]], resamples: in
     c, n = np.log([b.flop for b in best]), np.log([b.size for b in best])
     if len(best) < 2:
         return Frontier(best, left_out, {}, np.nan, np.nan)
-    counts = resample_counts(len(best), resamples, seed)
+    counts = resample_weights(len(best), resamples, seed)
     slope, offset = (float(v[0]) for v in _line(c, n, np.ones((1, len(best)))))
     slopes, offsets = _line(c, n, counts)
 

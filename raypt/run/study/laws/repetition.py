@@ -19,13 +19,15 @@ from raypt.run.study.laws.robust import Array, Columns
 PUBLISHED = np.array([6.255414, 7.3049974, 0.6254804, 0.3526596, np.log(5.309743), np.log(15.387756)])
 """The authors' fit to C4 (E 1.87, A 521, B 1488, alpha .353, R_N* 5.31, R_D* 15.4)."""
 EXPONENTS = (0.2, 0.35, 0.6)
+LIMIT = 40.0
+"""Of log R*: beyond it, repeats are worth nothing, or as much as fresh text, to all digits."""
 RN_STARTS, RD_STARTS = (2.0, 10.0), (3.0, 15.0, 60.0)
 
 
 def saturating(log_unique: Array, log_used: Array, log_rho: Array) -> tuple[Array, Array, Array]:
     """log of u + u rho (1 - exp(-(used/u - 1) / rho)), and its derivatives by log u and log rho."""
     repeats = np.maximum(np.expm1(np.minimum(log_used - log_unique, 700.0)), 0.0)
-    rho = np.exp(log_rho)
+    rho = np.exp(np.clip(log_rho, -LIMIT, LIMIT))
     left = np.exp(-repeats / rho)
     gained = -rho * np.expm1(-repeats / rho)
     height = 1 + gained

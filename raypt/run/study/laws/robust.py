@@ -65,7 +65,11 @@ def objective(law: Law, theta: Array, x: Columns, log_loss: Array, delta: float 
 
 
 def descend(law: Law, start: Array, x: Columns, log_loss: Array, delta: float = DELTA) -> tuple[Array, float]:
-    """L-BFGS from one start, at once and with the delta narrowed step by step: the lower minimum, and its objective."""
+    """The lowest minimum, and its objective, of three descents from one start.
+
+    L-BFGS at once; L-BFGS with the delta narrowed step by step; the same by the steps of `refit`. Of 400 starts on
+    Chinchilla's runs 3 lead the first two into a law that lacks a term, and none all three.
+    """
     options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-11, "maxcor": 20}
 
     def at(width: float, theta: Array) -> OptimizeResult:
@@ -73,13 +77,14 @@ def descend(law: Law, start: Array, x: Columns, log_loss: Array, delta: float = 
             lambda p: objective(law, p, x, log_loss, width), theta, jac=True, method="L-BFGS-B", options=options
         )
 
-    direct = at(delta, start)
-    theta = start
+    narrowed, stepped = start, start
     for width in (*(d for d in GRADUAL if d > delta), delta):
-        narrowed = at(width, theta)
-        theta = np.asarray(narrowed.x)
-    best = narrowed if narrowed.fun < direct.fun else direct
-    return np.asarray(best.x), float(best.fun)
+        narrowed = np.asarray(at(width, narrowed).x)
+        stepped = refit(law, stepped, x, log_loss, np.ones((1, len(log_loss))), width)[0]
+    found = [np.asarray(at(delta, start).x), narrowed, stepped]
+    heights = [objective(law, theta, x, log_loss, delta)[0] for theta in found]
+    lowest = int(np.argmin(np.nan_to_num(heights, nan=np.inf)))
+    return found[lowest], heights[lowest]
 
 
 def fit(law: Law, starts: Sequence[Array], x: Columns, log_loss: Array, delta: float = DELTA) -> Minimum:
