@@ -66,7 +66,7 @@ def run(argv: list[str]) -> int:
     if name == "study":
         from raypt.run.study import job as study
 
-        return study.main(argv[1:])
+        return study.start(argv[1:])
     from raypt.run.job import run_job
 
     arguments = ["plan.json_only=true" if name == "plan" and a == "--json" else a for a in argv[1:]]

@@ -78,6 +78,8 @@ def plain(value: Any) -> Any:
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [plain(v) for v in value]
+    if isinstance(value, bool):
+        return value
     if isinstance(value, np.integer | int):
         return int(value)
     if isinstance(value, np.floating | float):

@@ -232,7 +232,7 @@ def test_an_option_of_another_law_is_refused(tmp_path: Path, capsys: pytest.Capt
 
 def test_study_says_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["study", "fitt"]) == 2
-    assert "there is no 'fitt'" in capsys.readouterr().err
+    assert "'fitt' is not an override" in capsys.readouterr().err
 
 
 def test_held_out_runs_are_predicted_within_their_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,9 +42,10 @@ def tail(level: float, observations: int, parameters: int) -> float:
     return float(stats.norm.cdf(-t * math.sqrt(observations / free)))
 
 
-def interval(values: Array, observations: int, parameters: int, level: float = LEVEL) -> tuple[float, float]:
-    """Expanded percentile interval of a fitted quantity over its resamples; values that are not finite are extremes."""
-    share = tail(level, observations, parameters)
+def interval(values: Array, observations: int | None, parameters: int, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval of a fitted quantity over its resamples, expanded (`tail`) if the observations are counted;
+    infinities are extremes."""
+    share = (1 - level) / 2 if observations is None else tail(level, observations, parameters)
     kept = np.sort(values[~np.isnan(values)])
     if not len(kept):
         return math.nan, math.nan

@@ -55,14 +55,11 @@ class Fitted:
         spread = self.log_loss - self.log_loss.mean()
         return 1 - float((residual**2).sum() / (spread**2).sum())
 
-    @property
-    def lost(self) -> int:
-        """Degrees of freedom by which intervals are widened: the parameters, or none where they are wide as it is."""
-        return 0 if of_deviations(self.residual, self.delta) else len(self.theta)
-
     def estimate(self, value: float, resampled: Array) -> Estimate:
         """A quantity with its interval over the resamples."""
-        low, high = interval(resampled, self.independent, self.lost, self.level)
+        # Student's t and the degrees of freedom that the parameters take, but where intervals are wide as it is.
+        wide = of_deviations(self.residual, self.delta)
+        low, high = interval(resampled, None if wide else self.independent, len(self.theta), self.level)
         return Estimate(value, low, high, deviation(resampled))
 
     def estimates(self, named: Named) -> dict[str, Estimate]:
