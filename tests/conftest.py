@@ -36,6 +36,7 @@ PLACES = {
         "tokens/stream/test_dataset_cluster.py",
         "tokens/stream/test_order_on_cluster.py",
         "jobs/test_pretrain.py",
+        "jobs/test_study.py",
     ),
     # Ten seconds and more without Ray: process groups under DeepSpeed, readers that die, studies of many documents.
     "slow": (

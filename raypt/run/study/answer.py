@@ -101,6 +101,12 @@ def scale(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri:
         f"{number(best['N'])} parameters and {number(best['D'])} tokens for a loss of {best['loss']:.3f} "
         f"[{best['loss interval'][0]:.3f}, {best['loss interval'][1]:.3f}]."
     )
+    if missing := report.details["undetermined"]:
+        sentence = "These runs do not say how the model should grow with the tokens."
+        interval = (
+            f"The law fits them without {' and '.join(missing)}: any exponent would do. Train more sizes on more "
+            "tokens, further apart."
+        )
     by_size: dict[int, dict[int, list[float]]] = {}
     seen: dict[str, int] = {}
     for t in trials:

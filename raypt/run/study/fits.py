@@ -139,7 +139,14 @@ def chinchilla_fit(arguments: argparse.Namespace) -> FitReport:
     parameters = fitted.estimates(chinchilla.named)
     report = _curve(FitReport("chinchilla", "L = E + A/N^alpha + B/D^beta", len(loss), parameters), table, fitted)
     a = parameters["a"]
-    if a.low <= 0.5 <= a.high:
+    missing = chinchilla.vanishing(fitted.theta, x, loss)
+    report.details["undetermined"] = missing
+    if missing:
+        verdict = (
+            f"is not known: the fit is as good without {' and '.join(missing)}. Runs of more sizes and tokens, further "
+            "apart and trained for longer, determine it; the intervals above do not count this"
+        )
+    elif a.low <= 0.5 <= a.high:
         verdict = "holds within the noise"
     else:
         verdict = "does not hold: " + ("more" if a.value > 0.5 else "fewer") + " parameters than tokens"

@@ -254,6 +254,23 @@ def test_held_out_runs_are_predicted_within_their_intervals(tmp_path: Path, caps
     assert stats.spearmanr(held_out["predicted"], held_out["loss"])[0] > 0.95
 
 
+def test_runs_that_do_not_determine_the_law_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Losses that do not depend on the size at all, as of models too large for their few tokens."""
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{n},{d},{3 + 2000 / d**0.37 + 0.001 * rng.standard_normal()}"
+        for n in (1e8, 1e9, 1e10)
+        for d in np.geomspace(1e7, 1e9, 5)
+    ]
+    (tmp_path / "t.csv").write_text("N,D,loss\n" + "\n".join(rows))
+    options = [str(tmp_path / "t.csv"), "--law", "chinchilla", "--resamples", "20"]
+    assert fit(capsys, *options)["undetermined"] == ["A / N^alpha"]
+    (tmp_path / "u.csv").write_text(RUNS)
+    assert fit(capsys, str(tmp_path / "u.csv"), *options[1:])["undetermined"] == []
+    assert run(["study", "fit", *options]) == 0
+    assert "is not known: the fit is as good without A / N^alpha" in capsys.readouterr().out
+
+
 def test_rows_are_chosen_as_numbers_or_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("kind,N\na,1e9\nb,1000000000\na,2e9\n")
     table = read_table([str(tmp_path / "t.csv")])

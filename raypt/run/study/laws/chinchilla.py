@@ -17,6 +17,8 @@ EXPONENTS = (0.2, 0.4, 0.8)
 """Of the starts, for alpha and for beta: published fits lie between .07 (Kaplan et al. 2020) and .8."""
 LEAST_SHARE = 0.01
 """Of the loss of the median run: what a start gives each term at least, since a term of 0 has no gradient."""
+LEAST_TERM = 0.002
+"""Of the loss of the median run: a term below it is within the noise between seeds (.002 at the least)."""
 
 
 def power_terms(columns: tuple[Array, ...], theta_BP: Array) -> tuple[Array, Array, list[Array]]:
@@ -84,6 +86,21 @@ def named(theta_BP: Array) -> dict[str, Array]:
             "b": alpha / total,
             "G": np.exp((np.log(alpha) + log_a - np.log(beta) - log_b) / total),
         }
+
+
+def vanishing(theta: Array, x: Columns, loss: Array) -> list[str]:
+    """Which of E, A / N^alpha and B / D^beta are less than `LEAST_TERM` of the median run's loss, or do not change by as
+    much over the runs: these do not determine the law. It then has minima at any value of what belongs to that term,
+    and no resample says so.
+    """
+    p = {name: float(v[0]) for name, v in named(theta[None]).items()}
+    terms = {
+        "E": np.full(len(loss), p["E"]),
+        "A / N^alpha": np.exp(theta[0] - p["alpha"] * np.log(x["N"])),
+        "B / D^beta": np.exp(theta[1] - p["beta"] * np.log(x["D"])),
+    }
+    least = LEAST_TERM * np.median(loss)
+    return [name for name, t in terms.items() if np.median(t) < least or (name != "E" and np.ptp(t) < least)]
 
 
 def optimum(theta_BP: Array, flop: float) -> tuple[Array, Array, Array]:
