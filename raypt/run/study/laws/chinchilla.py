@@ -89,9 +89,9 @@ def named(theta_BP: Array) -> dict[str, Array]:
 
 
 def vanishing(theta: Array, x: Columns, loss: Array) -> list[str]:
-    """Which of E, A / N^alpha and B / D^beta are less than `LEAST_TERM` of the median run's loss, or do not change by as
-    much over the runs: these do not determine the law. It then has minima at any value of what belongs to that
-    term, and no resample says so.
+    """Which of E, A / N^alpha and B / D^beta the law could do without: less than `LEAST_TERM` of the median run's loss,
+    or not changing by as much over the runs. What belongs to such a term may then have any value, and no resample says
+    so.
     """
     p = {name: float(v[0]) for name, v in named(theta[None]).items()}
     terms = {
