@@ -97,6 +97,7 @@ def run_tasks(
     *,
     name: str,
     num_cpus: float = 1.0,
+    num_gpus: float = 0.0,
     memory_bytes: int | None = None,
     max_in_flight: int | None = None,
     labels: dict[str, str] | None = None,
@@ -118,6 +119,8 @@ def run_tasks(
             progress.add()
         return out
     options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}
+    if num_gpus:
+        options["num_gpus"] = num_gpus
     if memory_bytes is not None:
         options["memory"] = memory_bytes
     if labels:

@@ -14,6 +14,7 @@ import ray
 
 # A stray call into Ray after a test has shut it down must fail. Ray would start a cluster for it instead, and end the
 # whole process a minute after that cluster is gone.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # scipy's L-BFGS is 40 times slower with threads that spin
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 # The first example of a kernel pays for its compilation, and CI's cores are shared: time is no property of the code.
@@ -35,6 +36,7 @@ PLACES = {
         "tokens/stream/test_dataset_cluster.py",
         "tokens/stream/test_order_on_cluster.py",
         "jobs/test_pretrain.py",
+        "jobs/test_study.py",
     ),
     # Ten seconds and more without Ray: process groups under DeepSpeed, readers that die, studies of many documents.
     "slow": (

@@ -22,6 +22,7 @@ JOBS = {
     "export": "raypt.run.export",
     "rebuild-index": "raypt.run.rebuild_index",
     "bench": "raypt.run.bench",
+    "study": "raypt.run.study.job",
 }
 """The module of each job; it has `main` and a docstring that is the job's help."""
 
@@ -62,6 +63,10 @@ def run(argv: list[str]) -> int:
         from raypt.run import bench
 
         return bench.main(argv[1:])
+    if name == "study":
+        from raypt.run.study import job as study
+
+        return study.start(argv[1:])
     from raypt.run.job import run_job
 
     arguments = ["plan.json_only=true" if name == "plan" and a == "--json" else a for a in argv[1:]]

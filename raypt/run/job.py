@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
+from pydantic import BaseModel
+
 from raypt.config_help import help_text, origins_text, section_text, sections_text
 from raypt.config_io import read
 from raypt.config_values import UNITS_HELP
@@ -65,8 +67,9 @@ def parse_arguments(argv: list[str]) -> Arguments:
     return out
 
 
-def run_job(name: str, module: str, doc: str, argv: list[str]) -> int:
-    """Run `main(config)` of `module` with the configuration that the arguments name; returns the exit status.
+def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[BaseModel] = RunConfig) -> int:
+    """Run `main(config)` of `module` with the configuration that the arguments name; returns the exit status. Of
+    another `schema`, `main` gets what was read of it (`Loaded`): a study's variants start from what was said.
 
     0: done. 1: failed (with a traceback). 2: a mistake in the configuration or the input, named in the message. 130 and
     143: interrupted or terminated; the same command resumes.
@@ -75,15 +78,15 @@ def run_job(name: str, module: str, doc: str, argv: list[str]) -> int:
     try:
         arguments = parse_arguments(argv)
         if arguments.help is not None:
-            print(_help(command, doc, arguments.help))
+            print(_help(command, doc, arguments.help, schema))
             return DONE
-        loaded = read(RunConfig, arguments.config_uri, arguments.overrides)
+        loaded = read(schema, arguments.config_uri, arguments.overrides)
         if arguments.print_config:
             print(origins_text(loaded), end="")
             return DONE
         with terminable():
             _set_up_logging()
-            importlib.import_module(module).main(loaded.config)
+            importlib.import_module(module).main(loaded.config if schema is RunConfig else loaded)
     except UserError as e:
         print(f"\n{command}: {e}", file=sys.stderr, flush=True)
         return MISTAKE
@@ -138,11 +141,11 @@ def _set_up_logging() -> None:
     log.setLevel(level)
 
 
-def _help(command: str, doc: str, section: str) -> str:
+def _help(command: str, doc: str, section: str, schema: type[BaseModel]) -> str:
     if section == "all":
-        return f"Keys, their defaults and what they mean (a list takes [0], [1], ...):\n{help_text(RunConfig)}"
+        return f"Keys, their defaults and what they mean (a list takes [0], [1], ...):\n{help_text(schema)}"
     if section:
-        return section_text(RunConfig, section)
+        return section_text(schema, section)
     return f"""{doc}
 
 usage: {command} [--config FILE] [--print-config] [dotted.key=value ...]
@@ -155,7 +158,7 @@ usage: {command} [--config FILE] [--print-config] [dotted.key=value ...]
 {UNITS_HELP}
 
 Sections:
-{sections_text(RunConfig)}
+{sections_text(schema)}
 
 Exit status: 0 done, 1 failed, 2 a mistake in the configuration or the input, named in the message, 130 interrupted,
 143 terminated. The same command resumes a run."""

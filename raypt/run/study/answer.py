@@ -1,0 +1,176 @@
+"""What a study says: a sentence with its interval, a picture, and the figures behind them."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raypt.charts import Series, line_chart, number
+from raypt.errors import UserError
+from raypt.run.study import fit, fits
+from raypt.run.study.compare import Difference, difference
+from raypt.run.study.config import StudyConfig
+from raypt.run.study.pictures import dots
+from raypt.run.study.results import Judged, Trial
+
+RESAMPLES = 1000
+
+
+@dataclass
+class Answer:
+    """The first screen of the page, and what is below it."""
+
+    sentence: str
+    interval: str
+    """In words, with its level."""
+    picture: str
+    """SVG."""
+    lines: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    """The same for programs."""
+
+
+def compare(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
+    """Each variant against the reference."""
+    names = list(dict.fromkeys(t.variant.name for t in trials))
+    reference = config.study.reference or names[0]
+    others = [n for n in names if n != reference]
+    if not others:
+        value = found.bits_per_byte(reference)
+        return Answer(f"{reference} has {value:.4f} bits per byte.", "There is nothing to compare it with.", "")
+    gaps = {n: difference(found.nats[n], found.nats[reference], found.bytes_D) for n in others}
+    best = min(others, key=lambda n: gaps[n].value)
+    worst = max(others, key=lambda n: gaps[n].value)
+    clear = [n for n in others if not gaps[n].in_the_noise]
+    top = best if gaps[best].high < 0 else worst if gaps[worst].low > 0 else None
+    if top is None:
+        sentence = f"No variant differs from {reference} by more than the noise."
+        shown = min(others, key=lambda n: abs(gaps[n].value))
+        shown = max(others, key=lambda n: abs(gaps[n].value)) if len(others) > 1 else shown
+        interval = f"The largest difference is that of {shown}: {_said(gaps[shown])}."
+    else:
+        sign = "lowers" if gaps[top].value < 0 else "raises"
+        share = abs(gaps[top].value) / found.bits_per_byte(reference)
+        sentence = (
+            f"{top} {sign} the held-out loss by {abs(gaps[top].value):.4f} bits per byte ({share:.1%}) against "
+            f"{reference}."
+        )
+        interval = f"{_said(gaps[top])}. {len(clear)} of {len(others)} variants differ by more than the noise."
+    ordered = sorted(others, key=lambda n: gaps[n].value)
+    rows = [(n, gaps[n].value, gaps[n].low, gaps[n].high) for n in ordered]
+    documents = {t.variant.name: t.documents for t in trials}
+    lines = [
+        f"{n}: {found.bits_per_byte(n):.4f} bits per byte, {_said(gaps[n])}"
+        f"{' (inside the noise)' if gaps[n].in_the_noise else ''}; {documents[n]:,} documents, "
+        f"{documents[n] - documents[reference]:+,} against {reference}"
+        for n in ordered
+    ]
+    figures = {
+        "reference": reference,
+        "bits_per_byte": {n: found.bits_per_byte(n) for n in names},
+        "differences": {
+            n: {"value": g.value, "interval": [g.low, g.high], "in_the_noise": g.in_the_noise} for n, g in gaps.items()
+        },
+        "documents": documents,
+    }
+    picture = dots(rows, title=f"Held-out bits per byte against {reference}", better="lower is better")
+    return Answer(sentence, interval, picture, lines, figures)
+
+
+def _said(gap: Difference) -> str:
+    return f"{gap.value:+.4f} bits per byte, 95 % interval [{gap.low:+.4f}, {gap.high:+.4f}]"
+
+
+def _fitted(law: str, runs_uri: str, *more: str) -> fits.FitReport:
+    arguments: argparse.Namespace = fit.parse([runs_uri, "--law", law, *more])
+    return fit.LAWS[law](arguments)
+
+
+def scale(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
+    """L(N, D)."""
+    columns = "N=parameters,D=tokens,loss=loss"
+    largest = max(t.tokens * t.flops_per_token for t in trials)
+    report = _fitted("chinchilla", runs_uri, "--columns", columns, "--predict", f"C={10 * largest:.4g}")
+    a, best = report.parameters["a"], report.details["optimum"][0]
+    holds = "does" if a.low <= 0.5 <= a.high else "does not"
+    sentence = (
+        f"Doubling the model {holds} ask for doubling the tokens here: the best size grows as compute^{a.value:.2f}."
+    )
+    interval = (
+        f"95 % interval of the exponent [{a.low:.2f}, {a.high:.2f}]. With ten times the largest budget: "
+        f"{number(best['N'])} parameters and {number(best['D'])} tokens for a loss of {best['loss']:.3f} "
+        f"[{best['loss interval'][0]:.3f}, {best['loss interval'][1]:.3f}]."
+    )
+    if missing := report.details["undetermined"]:
+        sentence = "These runs do not say how the model should grow with the tokens."
+        interval = (
+            f"The law fits them without {' and '.join(missing)}: any exponent would do. Train more sizes on more "
+            "tokens, further apart."
+        )
+    by_size: dict[int, dict[int, list[float]]] = {}
+    seen: dict[str, int] = {}
+    for t in trials:
+        at = seen[t.variant.name] = seen.get(t.variant.name, -1) + 1
+        by_size.setdefault(t.parameters, {}).setdefault(t.tokens, []).append(found.loss(t.variant.name, at))
+    series = [
+        Series(f"{number(n)} parameters", sorted(d), [sum(d[k]) / len(d[k]) for k in sorted(d)], marks=True)
+        for n, d in sorted(by_size.items())
+    ]
+    picture = line_chart(series, title="Held-out loss by size", x_label="tokens", y_label="nats a token", log_y=True)
+    return Answer(sentence, interval, picture, report.text().splitlines(), report.to_json())
+
+
+def repetition(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
+    """What repeated text is worth."""
+    columns = "N=parameters,D=tokens,U=unique_tokens,loss=loss"
+    report = _fitted("repetition", runs_uri, "--columns", columns, "--keep-over-fitted")
+    worth, epochs = report.details["worth_of_epoch"], report.details["effective_epochs"]
+    four = epochs[4]
+    sentence = f"Four passes over a text are worth {four['value']:.2f} of fresh text here."
+    interval = (
+        f"95 % interval [{four['interval'][0]:.2f}, {four['interval'][1]:.2f}]; a token seen the 16th time is worth "
+        f"{worth[16]['value']:.0%} [{worth[16]['interval'][0]:.0%}, {worth[16]['interval'][1]:.0%}] of a new one."
+    )
+    ks = sorted(worth)
+    series = [
+        Series("value", ks, [worth[k]["value"] for k in ks], marks=True),
+        Series("low", ks, [worth[k]["interval"][0] for k in ks], dashed=True),
+        Series("high", ks, [worth[k]["interval"][1] for k in ks], dashed=True),
+    ]
+    picture = line_chart(
+        series, title="Worth of the k-th epoch", x_label="epoch", y_label="of a new token", y_from=0.0, y_to=1.0
+    )
+    return Answer(sentence, interval, picture, report.text().splitlines(), report.to_json())
+
+
+def mixture(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
+    """The best weights."""
+    if any(t.variant.weights is None for t in trials):
+        raise UserError("study.kind=mixture: takes its variants from `mixtures`; leave `variants` empty")
+    report = _fitted("mixture", runs_uri, "--columns", "weights=weight_*,loss=bits_per_byte")
+    gain, best = report.details["predicted_gain"], report.details["best_mixture"]
+    top = max(best, key=lambda name: best[name])
+    low, high = gain["interval"]
+    said = "" if low > 0 else ", which is inside the noise"
+    sentence = (
+        f"The best mixture has {best[top]:.0%} of {top.removeprefix('weight_')}, and lowers the held-out loss by "
+        f"{gain['value']:.1%} against the mean of those tried{said}."
+    )
+    interval = (
+        f"95 % interval of the gain [{low:.1%}, {high:.1%}], by cross-validation of the "
+        f"{report.details['best_regression']} regression."
+    )
+    rows = [(name.removeprefix("weight_"), share, share, share) for name, share in best.items()]
+    picture = dots(rows, title="Weights of the best mixture", better="")
+    lines = ["Paste into base.tokens.mixture.weights:"]
+    lines += [f"  {name.removeprefix('weight_')}: {share:.3f}" for name, share in best.items()]
+    return Answer(sentence, interval, picture, [*lines, *report.text().splitlines()], report.to_json())
+
+
+ANSWERS: dict[str, Callable[[StudyConfig, Sequence[Trial], Judged, str], Answer]] = {
+    "compare": compare,
+    "scale": scale,
+    "repetition": repetition,
+    "mixture": mixture,
+}
+"""By `study.kind`."""

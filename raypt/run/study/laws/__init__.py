@@ -1,0 +1,1 @@
+"""Laws of loss and their fits: pure functions on arrays, without Ray, files or configuration."""

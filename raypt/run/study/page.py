@@ -1,0 +1,85 @@
+"""study.html: the answer first, then what it rests on."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from raypt.charts import Series, line_chart, number
+from raypt.html import STYLE, cards, table, text
+from raypt.run.study.answer import Answer
+from raypt.run.study.config import StudyConfig
+from raypt.run.study.data import Heldout, Workshop
+from raypt.run.study.results import Trial
+
+CURVES = 6
+"""Variants whose curves are drawn."""
+ANSWER = """
+.answer{font-size:21px;line-height:1.35;font-weight:600;margin:14px 0 6px}
+.interval{font-size:16px;margin:0 0 18px}
+.scroll{overflow-x:auto}
+@media (max-width:600px){body{margin:14px auto;padding:0 12px}h1{font-size:20px}.answer{font-size:18px}}
+"""
+
+
+def page(
+    config: StudyConfig, answer: Answer, trials: Sequence[Trial], steps: pa.Table, runs: pa.Table, costs: dict[str, str]
+) -> str:
+    """Self-contained HTML."""
+    title = config.study.question or config.study.name
+    head = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{text(title)}</title><style>{STYLE}{ANSWER}</style><body><h1>{text(title)}</h1>"
+        f"<p class=answer>{text(answer.sentence)}</p><p class=interval>{text(answer.interval)}</p>{answer.picture}"
+    )
+    wanted = ("variant", "seed", "parameters", "tokens", "epochs", "documents", "loss", "bits_per_byte")
+    columns = [name for name in wanted if name in runs.column_names]
+    rows = [
+        [_cell(row[name], name) for name in columns]
+        for row in sorted(runs.to_pylist(), key=lambda r: r["bits_per_byte"])
+    ]
+    body = [
+        head,
+        "<h2>In detail</h2><pre>" + text("\n".join(answer.lines)) + "</pre>" if answer.lines else "",
+        "<h2>Held-out loss while training</h2>" + _curves(steps),
+        "<h2>Trainings</h2><div class=scroll>" + table(columns, rows, range(1, len(columns))) + "</div>",
+        "<h2>What it cost</h2>" + cards([(value, name) for name, value in costs.items()]),
+        "</body></html>",
+    ]
+    return "".join(body)
+
+
+def _cell(value: object, name: str) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if name in ("loss", "bits_per_byte") else number(value)
+    return number(value) if isinstance(value, int) and name != "seed" else str(value)
+
+
+def _curves(steps: pa.Table) -> str:
+    """Bits per byte over tokens, mean over seeds, of the first variants."""
+    if "heldout_bits_per_byte" not in steps.column_names:
+        return "<p>train.evaluation was off.</p>"
+    curves: dict[str, dict[int, list[float]]] = {}
+    for row in steps.select(["variant", "step", "tokens", "heldout_bits_per_byte"]).to_pylist():
+        if row["heldout_bits_per_byte"] is not None:
+            curves.setdefault(row["variant"], {}).setdefault(row["tokens"], []).append(row["heldout_bits_per_byte"])
+    series = [
+        Series(name, sorted(c), [sum(c[k]) / len(c[k]) for k in sorted(c)], marks=True)
+        for name, c in list(curves.items())[:CURVES]
+    ]
+    more = f"<p class=muted>The first {CURVES} of {len(curves)} variants.</p>" if len(curves) > CURVES else ""
+    return line_chart(series, title="Held-out bits per byte", x_label="tokens", y_label="bits per byte") + more
+
+
+def costs(workshop: Workshop, heldout: Heldout, trials: Sequence[Trial], seconds: float, wall: float) -> dict[str, str]:
+    """What a study took, and what sharing saved."""
+    distinct = len({t.training.identity.key for t in trials})
+    contaminated = sum(side.contaminated for side in workshop.sides.values())
+    return {
+        "trainings, each made once": f"{distinct} of {len(trials)}",
+        "documents read and tagged": f"{sum(workshop.documents.values()):,}",
+        "curated texts": str(len(workshop.sides)),
+        "held-out documents": f"{heldout.card.account['documents']:,}",
+        "documents removed as they hold one": f"{contaminated:,}",
+        "seconds of training": f"{seconds:,.0f}",
+        "seconds of this start": f"{wall:,.0f}",
+    }

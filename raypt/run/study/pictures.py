@@ -1,0 +1,46 @@
+"""Pictures that only studies have: figures with their intervals."""
+
+import html
+from collections.abc import Sequence
+
+from raypt.charts import COLOURS, GRID, INK, MUTED, number, ticks
+
+ROW, TOP, WIDTH = 26, 36, 720
+
+
+def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better: str) -> str:
+    """A dot and its interval a row: (label, value, low, high); a line at 0. Green lies below it, red above, grey
+    across. `better`: what the direction means."""
+    left = min(260, 24 + 7 * max(len(r[0]) for r in rows))
+    room = WIDTH - left - 90
+    low, high = min(0.0, *(r[2] for r in rows)), max(0.0, *(r[3] for r in rows))
+    pad = 0.04 * (high - low or 1.0)
+    low, high = low - pad, high + pad
+    height = TOP + ROW * len(rows) + 26
+
+    def x(value: float) -> float:
+        return left + room * (value - low) / (high - low)
+
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' "
+        f"font-family='system-ui, sans-serif' font-size='12' role='img' aria-label='{html.escape(title, quote=True)}'>"
+        f"<text x='4' y='18' font-weight='600' font-size='13' fill='{INK}'>{html.escape(title)}</text>"
+        f"<text x='{WIDTH - 4}' y='18' text-anchor='end' fill='{MUTED}'>{html.escape(better)}</text>"
+    ]
+    for t in ticks(low, high, 5):
+        parts.append(
+            f"<line x1='{x(t):.1f}' x2='{x(t):.1f}' y1='{TOP - 6}' y2='{height - 22}' stroke='{GRID}'/>"
+            f"<text x='{x(t):.1f}' y='{height - 8}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
+        )
+    parts.append(f"<line x1='{x(0):.1f}' x2='{x(0):.1f}' y1='{TOP - 6}' y2='{height - 22}' stroke='{MUTED}'/>")
+    for i, (label, value, least, most) in enumerate(rows):
+        y = TOP + ROW * i + ROW / 2
+        colour = COLOURS[2] if most < 0 else COLOURS[1] if least > 0 and better else COLOURS[0] if not better else MUTED
+        parts.append(
+            f"<text x='{left - 10}' y='{y + 4:.1f}' text-anchor='end' fill='{INK}'>{html.escape(label)}</text>"
+            f"<line x1='{x(least):.1f}' x2='{x(most):.1f}' y1='{y:.1f}' y2='{y:.1f}' stroke='{colour}' "
+            f"stroke-width='3' stroke-linecap='round'/>"
+            f"<circle cx='{x(value):.1f}' cy='{y:.1f}' r='5' fill='{colour}'/>"
+            f"<text x='{WIDTH - 4}' y='{y + 4:.1f}' text-anchor='end' fill='{MUTED}'>{value:+.4f}</text>"
+        )
+    return "".join(parts) + "</svg>"
