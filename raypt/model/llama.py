@@ -231,17 +231,12 @@ class Llama(nn.Module):
             parameter.copy_(weights.run(name, 0, parameter.numel()).view_as(parameter))
         return self
 
-    @classmethod
-    def empty(cls, build: Callable[[], "Llama"], device: torch.device, dtype: torch.dtype) -> "Llama":
-        """What `build` gives, allocated in a type and on a device without having been anywhere else before, without
-        values.
-        """
-        with torch.device("meta"):
-            model = build()
-        model = model.to(dtype).to_empty(device=device)
-        if model.config.tie_embeddings:  # to_empty gives each name storage of its own
-            model.lm_head.weight = model.model.embed_tokens.weight
-        return model
+    def allocated(self, device: torch.device | str, dtype: torch.dtype) -> "Llama":
+        """A model of the meta device given memory in a type and on a device, without values; returns self."""
+        self.to(dtype).to_empty(device=device)
+        if self.config.tie_embeddings:  # to_empty gives each name storage of its own
+            self.lm_head.weight = self.model.embed_tokens.weight
+        return self
 
     def hidden(self, tokens_BS: Tensor, segments_BS: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Normalised last hidden states, (B, S, E).

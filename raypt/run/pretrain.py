@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from raypt import storage
@@ -32,7 +33,8 @@ from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
-from raypt.training.on_ray.run import TrainResult, check_workers, run_training
+from raypt.training.on_ray.run import TrainResult, run_training
+from raypt.training.sizes import check_mesh, check_workers, readers
 
 log = logging.getLogger("raypt")
 
@@ -42,6 +44,7 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
+    check_mesh(config.model, config.train, config.tokens.packing.sequence_length)
     check_deepspeed(config.train.zero)
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
@@ -85,7 +88,7 @@ def start_stream(
         config.tokens,
         samples=train.steps * global_batch,
         global_batch=global_batch,
-        ranks=worker_counts,
+        ranks=[workers // train.parallel.replica for workers in worker_counts],
         weights=weights if len(set(weights.values())) > 1 else None,
         micro_batch=train.micro_batch_size,
     )
@@ -118,7 +121,7 @@ def train(
             seed=config.run.seed,
             record_samples=config.run.record_samples,
             add_bos=config.tokens.packing.add_bos,
-            data_config=StreamDataConfig(spec),
+            data_config=StreamDataConfig(spec, readers=partial(readers, config.train)),
         )
     ledgers = tokenizing.wait()
     assert tokenizing.ended_at is not None

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -15,14 +16,15 @@ import torch
 import torch.distributed as dist
 
 from raypt import storage
+from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
-from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training import sizes
 from raypt.training.batch_plan import plan_batches
 from raypt.training.checkpoint.directory import sweep
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
@@ -34,6 +36,7 @@ from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
 from raypt.training.peak import matmul_flops
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
+from raypt.training.replica_rows import shared
 from raypt.training.sinks import Tracer, build_sinks
 
 log = logging.getLogger("raypt")
@@ -65,14 +68,18 @@ class WorkerSpec:
 
 
 def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -> Progress:
-    """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on)."""
+    """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on), which the
+    first rank of each replica reads; the others' are not looked at.
+    """
     train = spec.train
     rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
     device = comm.init_process_group(use_gpu=train.use_gpu)
-    topology = Topology(dist.get_rank(), data_size=dist.get_world_size())
+    topology = sizes.topology(train, dist.get_rank(), dist.get_world_size())
     rank = topology.rank
+    mesh = Mesh(topology)
+    check_nodes(train, mesh, socket.gethostname())
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
         sequence_length=spec.sequence_length,
@@ -80,7 +87,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         data_size=topology.data_size,
     )
     resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
-    engine = build_engine(spec.model, train, plan, Mesh(topology), device=device)
+    engine = build_engine(spec.model, train, plan, mesh, device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
         if (problem := restore(engine, resumed, topology.rank)) is not None:
@@ -104,7 +111,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             model=spec.model,
             train=train,
             plan=plan,
-            source=_micro_batches(rows, train),
+            source=_micro_batches(shared(rows, mesh), train),
             start=start,
             fingerprint=spec.fingerprint,
             writer=CheckpointWriter(
@@ -129,6 +136,18 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             metrics.close()
         for sink in sinks:
             sink.close()
+
+
+def check_nodes(train: TrainConfig, mesh: Mesh, node: str) -> None:
+    """Collective. Raises UserError where a matrix is cut over ranks of several nodes, unless that is wanted."""
+    nodes = comm.gather_objects(node)
+    spanned = sorted({nodes[rank] for rank in mesh.tensor.ranks})
+    if len(spanned) > 1 and not train.parallel.tensor_across_nodes:
+        raise UserError(
+            f"train.parallel.tensor={train.parallel.tensor}: workers of one matrix are on the nodes "
+            f"{', '.join(spanned)}, between which they would exchange activations in every layer. Give a node a "
+            "multiple of train.parallel.tensor workers, or set train.parallel.tensor_across_nodes=true"
+        )
 
 
 def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -10,11 +10,13 @@ import numpy as np
 
 from raypt import storage
 from raypt.errors import UserError
+from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.tokens.stream.reader import SampleReader
 from raypt.training.checkpoint.directory import list_checkpoints
 from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
 from raypt.training.loop import Hooks
+from raypt.training.sizes import topology
 from raypt.training.worker import WorkerSpec, run_worker
 from tests.training import tiny_run
 
@@ -60,7 +62,10 @@ class Scenario:
         config = tiny_run.train_config().model_copy(update={"workers": self.world, **train})
         end = last if last is not None else tiny_run.STEPS * tiny_run.BATCH
         hooks = hooks or Hooks(committed=lambda metrics, info: self.reported.append(metrics["step"]))
-        run_worker(spec_for(self.data, out, config), rows(self.data, self.rank, self.world, first, end), hooks)
+        place = topology(config, self.rank, self.world)
+        # What the others of a replica bring must not matter.
+        own = rows(self.data, place.data_rank, place.data_size, first, end) if place.leads_replica else iter(())
+        run_worker(spec_for(self.data, out, config), own, hooks)
 
     def resume_sample(self, out: Path) -> int:
         from raypt.parallel import comm
@@ -163,4 +168,27 @@ def other_world(data: str, root: str) -> dict[str, Any]:
 def move_back(data: str, root: str) -> dict[str, Any]:
     s, base = Scenario(data), Path(root)
     s.run(base / "moved", first=s.resume_sample(base / "moved"))
+    return {}
+
+
+def on_a_mesh(data: str, root: str) -> dict[str, Any]:
+    """Runs whose matrices are cut over two ranks: one, and two that begin or go on with a replica a rank. One whose
+    samples cannot be read.
+    """
+    s, base = Scenario(data), Path(root)
+    cut, replicas = {"parallel": ParallelConfig(tensor=2)}, {"zero": ZeroConfig(stage=3)}
+    s.run(base / "tensor", **cut)
+    for name, first, second in (("to-tensor", replicas, cut), ("from-tensor", cut, replicas)):
+        s.run(base / name, last=12 * tiny_run.BATCH, **first)
+        s.run(base / name, first=s.resume_sample(base / name), **second)
+
+    def torn() -> Iterator[dict[str, Any]]:
+        yield from rows(s.data, 0, 1, 0, 3 * tiny_run.BATCH)
+        raise OSError("the disk is gone")
+
+    config = tiny_run.train_config().model_copy(update=cut)
+    try:
+        run_worker(spec_for(s.data, base / "torn", config), torn() if s.rank == 0 else iter(()), Hooks())
+    except (OSError, RuntimeError) as e:
+        return {"torn": f"{type(e).__name__}: {e}"}
     return {}

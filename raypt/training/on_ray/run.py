@@ -22,7 +22,6 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
-from raypt.training.batch_plan import valid_data_sizes
 from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
@@ -31,6 +30,7 @@ from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.scaling import BatchTrainer
 from raypt.training.records import merge_samples, read_metrics
+from raypt.training.sizes import check_mesh, check_workers, topology
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
 log = logging.getLogger("raypt")
@@ -74,6 +74,7 @@ def run_training(
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
     sizes = check_workers(train, sequence_length)
+    check_mesh(model, train, sequence_length)
     spec = WorkerSpec(
         model=model,
         train=train,
@@ -98,19 +99,6 @@ def run_training(
     if record_samples:
         merge_samples(run_uri)
     return TrainResult(newest, read_metrics(run_uri))
-
-
-def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
-    """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
-    low, high = train.worker_range
-    sizes = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
-    fitting = [n for n in sizes if low <= n <= high]
-    if not fitting:
-        raise UserError(
-            f"train.workers={train.workers}: the global batch is {sizes[-1]} micro-batches, which only "
-            f"{', '.join(map(str, sizes))} workers share evenly"
-        )
-    return fitting
 
 
 def _fit(
@@ -189,7 +177,14 @@ def _worker(config: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
-    with Batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size) as rows:
+    context = ray.train.get_context()
+    place = topology(spec.train, context.get_world_rank(), context.get_world_size())
+    if not place.leads_replica:
+        run_worker(spec, iter(()), Hooks(committed=_report, preempted=_preempted))
+        return
+    split = ray.train.get_dataset_shard("train")
+    size = spec.train.micro_batch_size
+    with Batches(split, size, rank=place.data_rank, world_size=place.data_size) as rows:
         run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted, waits=lambda: rows.waits))
 
 

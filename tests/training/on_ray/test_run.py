@@ -19,7 +19,7 @@ from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
-from raypt.training.on_ray.run import TrainResult, check_workers
+from raypt.training.on_ray.run import TrainResult
 from tests.training import tiny_run
 from tests.training.drivers import Driver, train_workers
 
@@ -138,18 +138,6 @@ def test_a_sample_is_generated_and_kept(runs: Runs) -> None:
     assert storage.read_json(str(runs.undisturbed_dir / "sample.json")) == sample
     assert [s["prompt"] for s in sample] == ["the river", ""]
     assert all(s["text"] for s in sample)
-
-
-def test_an_impossible_number_of_workers_is_refused_with_the_possible_ones() -> None:
-    train = tiny_run.train_config().model_copy(update={"workers": 3})
-    with pytest.raises(UserError, match="1, 2, 4, 8"):
-        check_workers(train, tiny_run.LENGTH)
-
-
-def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -> None:
-    train = tiny_run.train_config().model_copy(update={"global_batch_tokens": 250})
-    with pytest.raises(UserError, match="128 and 256"):
-        check_workers(train, tiny_run.LENGTH)
 
 
 def test_a_mistake_that_shows_in_a_worker_ends_the_run_however_many_failures_are_allowed(
