@@ -9,9 +9,11 @@ class UserError(Exception):
     """
 
 
-class Terminated(BaseException):
+class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM: `ray job stop`, a preempted node, a batch system's time limit).
 
-    Raised on the main thread, where it unwinds as KeyboardInterrupt does: `except Exception` lets it through, and each
+    Raised on the main thread, where it unwinds as any KeyboardInterrupt: `except Exception` lets it through, and each
     `finally` gets its turn. A job exits with status 143 then, and the same command resumes it. `args[0]` says why.
+    Ray's own waits (`ray.get`, `ray.wait`) end at once for a KeyboardInterrupt alone, and pass on a plain one: whoever
+    acts on an end catches KeyboardInterrupt, and the frame of the job tells the two apart.
     """

@@ -224,7 +224,7 @@ def hold(uri: str, what: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_
     lease.acquire()
     try:
         yield lease
-    except Terminated:
+    except KeyboardInterrupt:
         if lease.lost is None:
             raise
         raise Terminated(lease.lost) from None

@@ -16,8 +16,9 @@ import os
 import posixpath
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -160,6 +161,22 @@ def in_parallel(fn: Callable[[Item], Result], items: Iterable[Item], workers: in
     with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="storage") as pool:
         futures = [pool.submit(contextvars.copy_context().run, fn, item) for item in items]
         return [future.result() for future in futures]
+
+
+def in_order(
+    fn: Callable[[Item], Result], items: Sequence[Item], ahead: int = 2 * PARALLEL_REQUESTS
+) -> Iterator[Result]:
+    """`fn(x) for x in items` in their order, at most `ahead` of them under way or waiting: for what is too much to hold
+    at once.
+    """
+    with ThreadPoolExecutor(min(PARALLEL_REQUESTS, max(len(items), 1)), thread_name_prefix="storage") as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(contextvars.copy_context().run, fn, item))
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @contextlib.contextmanager

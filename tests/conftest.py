@@ -36,14 +36,25 @@ PLACES = {
         "tokens/stream/test_order_on_cluster.py",
         "jobs/test_pretrain.py",
     ),
-    # Tens of seconds without Ray: process groups under DeepSpeed, studies over thousands of documents.
+    # Ten seconds and more without Ray: process groups under DeepSpeed, readers that die, studies of many documents.
     "slow": (
+        "corpus/formats/test_tables.py",
+        "curation/quality/test_train.py",
+        "curation/rules/test_editing_rules.py",
+        "curation/test_poison.py",
+        "curation/test_readings.py",
+        "fuzz/",
+        "parallel/test_comm_clock.py",
+        "parallel/zero/test_deepspeed_config.py",
         "parallel/zero/test_engine.py",
+        "parallel/zero/test_gradients.py",
         "parallel/zero/test_muon.py",
         "parallel/zero/test_options.py",
-        "parallel/test_comm_clock.py",
-        "training/test_worker.py",
+        "tokens/stream/test_memory.py",
         "training/checkpoint/test_reshard.py",
+        "training/checkpoint/test_saving.py",
+        "training/test_engines.py",
+        "training/test_worker.py",
     ),
 }
 """Files and folders of tests by mark."""

@@ -172,16 +172,16 @@ class HtmlConfig(Settings):
     preserve_formatting: bool = True
     """Keep paragraphs, lists and line breaks (False: one line a page)."""
     comments: bool = False
-    """Keep readers' comments below an article. A page that is mostly comments (a forum, a discussion) is kept anyway."""
+    """Keep readers' comments below an article. A page that is mostly comments (a forum) is kept anyway."""
     lists: Literal["content", "all", "none"] = "content"
-    """Lists of the main content to keep. content: those that are not links for the most part. none: as resiliparse does,
-    which takes every list for navigation. Engine raypt only, as are the keys from here to `title`."""
+    """Lists of the main content to keep. content: those that are not links for the most part. none: as resiliparse
+    does, which takes every list for navigation. Engine raypt only, as are the keys from here to `title`."""
     tables: Literal["pipes", "text"] = "pipes"
     """Tables of data as lines of cells between `|` (GitHub's Markdown), or as text."""
     code_fences: bool = True
     """Source code between fences (three backticks), with its language where the page names it."""
     math: bool = True
-    """Formulas as LaTeX between $ or $$, once each: from MathML, its annotation, `math/tex` scripts, `alt` of images."""
+    """Formulas as LaTeX between $ or $$, once each: from MathML or its annotation, `math/tex`, `alt` of images."""
     ruby: bool = True
     """Readings of characters in brackets after them (漢字（かんじ）), as HTML's `rp` asks; False: without readings."""
     links: bool = False
@@ -209,9 +209,11 @@ class HtmlConfig(Settings):
     @field_validator("skip")
     @classmethod
     def _selectors_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        document = HTMLTree.parse("").document
+        assert document is not None
         for selector in value:
             try:
-                HTMLTree.parse("").document.query_selector_all(selector)
+                document.query_selector_all(selector)
             except ValueError as e:
                 raise ValueError(f"{selector!r} is no CSS selector: {e}") from None
         return value

@@ -84,6 +84,19 @@ def load_model(config: LanguageConfig) -> Any:
     return _load(storage.filesystem(config.model)[1], expected)
 
 
+def known_codes(config: LanguageConfig) -> frozenset[str]:
+    """The codes that the model gives documents. A walk over its file; fastText does not see it.
+
+    Raises:
+        UserError: the file is not one that fastText wrote.
+    """
+    try:
+        labels = fasttext_file.check(storage.filesystem(config.model)[1] if config.model else str(BUILTIN_MODEL)).labels
+    except fasttext_file.Malformed as e:
+        raise UserError(f"curation.language.model: {config.model} is no fastText model: {e}") from None
+    return frozenset(label.removeprefix(_PREFIX) for label in labels)
+
+
 def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndarray]:
     """`(string[n] code of the most probable language, float32[n] its probability)`.
 

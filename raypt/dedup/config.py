@@ -10,8 +10,8 @@ from raypt.settings import Settings
 TRACKING = (
     "utm_*", "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "fbclid", "msclkid", "yclid", "twclid", "ttclid",
     "li_fat_id", "igshid", "igsh", "mc_cid", "mc_eid", "mkt_tok", "_ga", "_gl", "_hsenc", "_hsmi", "hsctatracking",
-    "vero_id", "vero_conv", "oly_anon_id", "oly_enc_id", "wickedid", "ref_src", "ref_url", "spm", "scm", "cmpid", "icid",
-    "s_cid", "wt.mc_id", "__twitter_impression", "phpsessid", "jsessionid", "aspsessionid*", "sessionid",
+    "vero_id", "vero_conv", "oly_anon_id", "oly_enc_id", "wickedid", "ref_src", "ref_url", "spm", "scm", "cmpid",
+    "icid", "s_cid", "wt.mc_id", "__twitter_impression", "phpsessid", "jsessionid", "aspsessionid*", "sessionid",
 )  # fmt: skip
 """Query parameters that say where a visitor came from or who it is, not which page is meant: those that browsers and
 their extensions strip (Firefox's and Brave's query stripping, ClearURLs), and session identifiers."""

@@ -8,11 +8,9 @@ map tasks, which `raypt.dedup.plan` bounds, and go out in parallel.
 """
 
 import io
-import itertools
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO
@@ -28,8 +26,7 @@ ENTRY = struct.Struct("<8sQQQQQ")
 """Of a partition: MAGIC, identity of the file, first byte and number of bytes of its rows, their xxh3-64, and the
 xxh3-64 of the entry up to here and the number of the partition."""
 MAGIC = b"raypt-x2"
-READERS = 32
-"""Range requests under way at a time."""
+
 SPILL_BYTES = 256 << 20
 """Rows kept in memory by a writer before they go to a temporary file of the machine."""
 
@@ -200,14 +197,7 @@ def read_each(uris: Sequence[str], partition: int, layout: Layout) -> Iterator[p
     if len(uris) < 2 or storage.is_local(uris[0]):
         yield from (_read_one(uri, partition, layout) for uri in uris)
         return
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting = [pool.submit(_read_one, uri, partition, layout) for uri in uris[: 2 * READERS]]
-        for uri in itertools.chain(uris[2 * READERS :], itertools.repeat(None)):
-            if not waiting:
-                return
-            yield waiting.pop(0).result()
-            if uri is not None:
-                waiting.append(pool.submit(_read_one, uri, partition, layout))
+    yield from storage.in_order(lambda uri: _read_one(uri, partition, layout), uris)
 
 
 def read_partition(uris: Sequence[str], partition: int, layout: Layout) -> pa.Table:

@@ -34,9 +34,17 @@ IGNORED = 5
 _SPACE, _ZERO = U64(0x20), U64(0x30)
 
 
+FAR = ((0x2F800, 0x2FA20), (0xE0000, 0xE0200))
+"""Code points beyond TABLE_SIZE that a normalisation may change: compatibility ideographs; tags and selectors."""
+CODES = np.concatenate([np.arange(TABLE_SIZE), *(np.arange(*far) for far in FAR)]).astype(np.uint32)
+"""The code points with entries in the tables of a `Folding`, in their order."""
+_FAR_A, _FAR_B = TABLE_SIZE, TABLE_SIZE + FAR[0][1] - FAR[0][0]
+(_A, _A_END), (_B, _B_END) = FAR
+
+
 @dataclass(frozen=True)
 class Folding:
-    """A normalisation as tables by code point, each of TABLE_SIZE entries; beyond them a code point is itself."""
+    """A normalisation as tables of an entry each of `CODES`; a code point that is not among them is itself."""
 
     classes: np.ndarray
     """uint8: a class of `raypt.text.unicode`, or IGNORED."""
@@ -50,26 +58,40 @@ class Folding:
 @functools.cache
 def folding(config: NormaliseConfig, every_letter_alone: bool) -> Folding:
     """The tables of a normalisation (a megabyte, made in half a second)."""
-    classes, codes = word_classes(every_letter_alone).copy(), np.arange(TABLE_SIZE, dtype=np.uint32)
-    digits = np.zeros(TABLE_SIZE, bool)
+    near = word_classes(every_letter_alone)
+    classes = np.concatenate([near, [classify(near, code) for code in CODES[TABLE_SIZE:]]]).astype(np.uint8)
+    codes, digits = CODES.copy(), np.zeros(len(CODES), bool)
     if config.case == "lower":
-        codes = lower_case().copy()
-    for code in range(TABLE_SIZE):
+        codes[:TABLE_SIZE] = lower_case()
+    for at, code in enumerate(CODES.tolist()):
         c = chr(code)
         category = unicodedata.category(c)
         if config.punctuation == "join" and (category[0] in "PS" or category in ("Cc", "Cf")) and not c.isspace():
-            classes[code] = IGNORED
+            classes[at] = IGNORED
         if config.numbers == "zero" and category == "Nd":
-            digits[code] = True
+            digits[at] = True
         if config.diacritics == "remove" and not 0xD800 <= code < 0xE000:
             if category == "Mn":
-                classes[code] = IGNORED
-            base = [b for b in unicodedata.normalize("NFD", chr(codes[code])) if unicodedata.category(b) != "Mn"]
+                classes[at] = IGNORED
+            base = [b for b in unicodedata.normalize("NFD", chr(codes[at])) if unicodedata.category(b) != "Mn"]
             if len(base) == 1:
-                codes[code] = ord(base[0])
+                codes[at] = ord(base[0])
     for table in (classes, codes, digits):
         table.flags.writeable = False
     return Folding(classes, codes, digits, config.spaces == "keep")
+
+
+@kernel
+def _place(code: Any) -> Any:
+    """Where the tables have a code point; -1 where they do not."""
+    at: Any = np.int64(code)  # an unsigned number less a signed one is a float
+    if at >= _A and at < _A_END:
+        at += _FAR_A - _A
+    elif at >= _B and at < _B_END:
+        at += _FAR_B - _B
+    elif at >= TABLE_SIZE:
+        at = -1
+    return at
 
 
 @kernel
@@ -83,10 +105,11 @@ def _tokenise(
         while i < end:
             code, width = character(data, i)
             i += ONE * U64(width)
-            kind = classify(classes, code)
+            at = _place(code)
+            kind = classes[at] if at >= 0 else classify(classes, code)
             if kind == IGNORED:
                 continue
-            digit = code < TABLE_SIZE and digits[code]
+            digit = at >= 0 and digits[at]
             if digit and in_number:
                 continue
             in_number = digit
@@ -103,7 +126,7 @@ def _tokenise(
                 hashes[n] = murmur64((FNV_BASIS ^ _SPACE) * FNV_PRIME)
                 n += 1
             space = False
-            folded = _ZERO if digit else U64(codes[code] if code < TABLE_SIZE else code)
+            folded = _ZERO if digit else U64(codes[at] if at >= 0 else code)
             token = (token ^ folded) * FNV_PRIME
             if kind != MARK:
                 state = kind

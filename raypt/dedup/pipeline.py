@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,12 +149,13 @@ def run_plan(
     """All passes of a plan, and the outputs; or what this very plan left before, if it is whole."""
     identity = Identity("deduplication", FORMAT, {"plan": plan.key})
     wanted = [list_identity(plan, group) for group in range(plan.groups)]
-    whole = None not in lists(plan).survey(wanted, verify)
-    if not whole:
+    finished = lists(plan).survey(wanted, verify)
+    if None in finished:
         storage.remove(storage.join(out_uri, CARD_FILE))
+    if not any(finished):  # what is there, if anything, another plan decided
         for kind in ("removed", "edits"):
             storage.remove(storage.join(plan.work_uri, kind))
-    card = make(identity, out_uri, CARD_FILE, functools.partial(_build, plan, shards, runner), verify=verify)
+    card = make(identity, out_uri, CARD_FILE, functools.partial(_build, plan, shards, runner, finished), verify=verify)
     if not plan.config.keep_intermediate:
         _remove_intermediate(plan)
     result = DedupResult.of(card.account, plan.key)
@@ -163,11 +164,19 @@ def run_plan(
     return result
 
 
-def _build(plan: Plan, shards: Sequence[PlannedShard], runner: TaskRunner, output: Output) -> dict[str, Any]:
-    """Run the passes and write the outputs; the report."""
+def _build(
+    plan: Plan,
+    shards: Sequence[PlannedShard],
+    runner: TaskRunner,
+    finished: Sequence[Card | None],
+    output: Output,
+) -> dict[str, Any]:
+    """Run the passes and write the outputs; the report. `finished`: the lists that are there, by group."""
     job = Job(plan, plan.save(shards), runner)
     parts = [p.run(job) for p in enabled_passes(plan.config, text=not plan.rebuild)]
-    cards: list[Card] = job.groups(finish_group, "finish")
+    left = [group for group, card in enumerate(finished) if card is None]
+    made: Iterator[Card] = iter(job.run(finish_group, [(job.uri, group) for group in left], "finish"))
+    cards = [card or next(made) for card in finished]
     accounts: Accounts = {}
     for card in cards:
         merge(accounts, Ledger.from_json(card.account).stages)
@@ -204,7 +213,7 @@ def _join_tables(plan: Plan, stage: str, output: Output) -> None:
     """One table of the files of a stage, a row group a group of shards, in doc_key order."""
     kind, schema, name = TABLES[stage]
     with output.open(name) as f, storage.parquet_writer(f, schema) as writer:
-        for group in range(plan.groups):
-            table = storage.read_parquet(plan.file(kind, group, "parquet"))
+        files = [plan.file(kind, group, "parquet") for group in range(plan.groups)]
+        for table in storage.in_order(storage.read_parquet, files):
             if table.num_rows:
                 writer.write_table(table)

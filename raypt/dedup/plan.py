@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,7 +30,7 @@ TaskRunner = Callable[..., list[Any]]
 """`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
 PASSES = "passes-"
 """How the directories of intermediate files are called, before the plan's key."""
-FORMAT = 2
+FORMAT = 3
 """Version of the intermediate files and hash functions; part of every fingerprint."""
 MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""
@@ -332,8 +331,7 @@ def inspect_shards(shards: Sequence[DedupShard]) -> list[PlannedShard]:
     """`inspect_shard` of each."""
     if storage.is_local(shards[0].docs_uri):
         return [inspect_shard(shard) for shard in shards]
-    with ThreadPoolExecutor(INSPECTORS) as pool:
-        return list(pool.map(inspect_shard, shards))
+    return storage.in_parallel(inspect_shard, shards, INSPECTORS)
 
 
 def inspect(shards: Sequence[DedupShard | PlannedShard], runner: TaskRunner) -> list[PlannedShard]:

@@ -180,6 +180,13 @@ def read_config(uri: str) -> tuple[ModelConfig, dict[str, Any]]:
     return from_hf_config(raw, config_uri), raw
 
 
+def stored_bytes(uri: str, dtype: torch.dtype | None = None) -> int:
+    """Bytes of the weights of a Hugging Face directory, in a type or as they are stored; reads headers alone."""
+    read_config(uri)  # without one it is no model
+    entries = WeightFiles(uri).entries.values()
+    return sum(entry.numel * (dtype or entry.dtype).itemsize for entry in entries)
+
+
 def load_hf(uri: str, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu") -> Llama:
     """A model from the directory `uri` of a Hugging Face checkpoint, read straight into its own type and place. `dtype`
     None: the type that the first of its weights is stored in.

@@ -26,6 +26,13 @@ def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.dev
     return device
 
 
+def set_timeout(seconds: float) -> None:
+    """How long a collective begun from now on may last, in every group of this process, before it fails."""
+    timeout = datetime.timedelta(seconds=seconds)
+    for group in list(dist.distributed_c10d._world.pg_map):
+        dist.distributed_c10d._set_pg_timeout(timeout, group)
+
+
 def all_gather_ints(values: "np.ndarray[Any, Any]", device: torch.device) -> "np.ndarray[Any, Any]":
     """The int64 vectors of all ranks, (world, len(values)); the same length everywhere."""
     mine = torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)

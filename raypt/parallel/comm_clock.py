@@ -43,6 +43,11 @@ class CommClock:
         if self._depth == 0:
             self.seconds += time.perf_counter() - self._entered
 
+    @property
+    def inside(self) -> bool:
+        """Whether this process stands in a collective now."""
+        return self._depth > 0
+
     def watch(self, backend: Any) -> None:
         """Count the collectives of DeepSpeed's backend object, through which all of its communication passes."""
         for name in _COLLECTIVES:

@@ -6,15 +6,18 @@ What a run froze already (its manifest is there) is not looked at again: it is c
 import difflib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from raypt import storage
+from raypt import plugins, storage
 from raypt.corpus.config import SourceConfig
 from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
+from raypt.curation.language import known_codes
+from raypt.curation.presets import BY_LANGUAGE
 from raypt.errors import UserError
 from raypt.outside import redact
 from raypt.run.config import RunConfig
@@ -44,11 +47,13 @@ def check(config: RunConfig) -> None:
     if not problems:  # else what follows would meet the same wall
         collect(_mixture(config))
         collect(_run_dir(config))
+        collect(_engine(config))
         if not storage.exists(RunDir(config.run_uri).manifest):
             for key, sources in _inputs(config):
                 for i, source in enumerate(sources):
                     collect(_source(source, f"{key}[{i}]", config.corpus.broken_files))
             collect(_files(config))
+            collect(_languages(config))
             collect(_evaluation_sets(config))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
@@ -99,6 +104,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     names = [s.name for s in name_sources(sources)]
     derived = Counter(default_name(s) for s in sources if not s.name)
     mixture = config.tokens.mixture
+    if mixture.by != ("source",):
+        return  # the groups are known once the text is curated
     named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
     named += [(f"curriculum[{i}].weights", list(step.weights)) for i, step in enumerate(mixture.curriculum)]
     for where, said in named:
@@ -112,6 +119,15 @@ def _mixture(config: RunConfig) -> Iterator[str]:
                     f"tokens.mixture.{where}.{name}: {derived[name]} sources would be named {name!r} by their paths; "
                     "give each a name of its own (corpus.sources[i].name)"
                 )
+
+
+def _engine(config: RunConfig) -> Iterator[str]:
+    """An engine of the user's that is not there."""
+    if plugins.is_plugin(config.train.strategy):
+        from raypt.training.engines import engine_factory
+
+        engine_factory(config.train.strategy)
+    yield from ()
 
 
 def _run_dir(config: RunConfig) -> Iterator[str]:
@@ -143,6 +159,29 @@ def _files(config: RunConfig) -> Iterator[str]:
     for key, uri in _single_files(config):
         if not storage.exists(uri):
             yield f"{key}: no file {uri}"
+
+
+def _languages(config: RunConfig) -> Iterator[str]:
+    """Codes that the language model gives to no document: what is asked for by them never comes."""
+    curation, model = config.curation, config.curation.language.model
+    if "language" not in curation.stages or (model and not (storage.is_local(model) and storage.exists(model))):
+        return
+    said = [
+        ("language.keep", curation.language.keep or ()),
+        ("language.score_min_by_language", curation.language.score_min_by_language),
+        ("by_language", [code for code in curation.by_language if code not in BY_LANGUAGE]),  # those come along
+        ("bad_words.lists", curation.bad_words.lists),
+    ]
+    for stage in ("gopher_quality", "dclm_quality"):
+        said.append((f"{stage}.stop_words", getattr(curation, stage).stop_words))
+    codes = known_codes(curation.language)
+    for key, named in said:
+        for code in named:
+            if code not in codes:
+                plain = re.split("[-_]", code.lower())[0]
+                near = [plain] if plain in codes else difflib.get_close_matches(code, codes, 1, 0.5)
+                hint = f"; did you mean {near[0]}?" if near else f". It knows {', '.join(sorted(codes))}"
+                yield f"curation.{key}: the language model has no {code!r}{hint}"
 
 
 def _evaluation_sets(config: RunConfig) -> Iterator[str]:

@@ -13,7 +13,9 @@ from raypt import __version__
 
 JOBS = {
     "pretrain": "raypt.run.pretrain",
+    "plan": "raypt.run.plan",
     "curate": "raypt.run.data_side",
+    "tokenize": "raypt.run.tokenize",
     "train-quality": "raypt.run.train_quality",
     "train-tokenizer": "raypt.run.train_tokenizer",
     "evaluate": "raypt.run.evaluate",
@@ -62,7 +64,8 @@ def run(argv: list[str]) -> int:
         return bench.main(argv[1:])
     from raypt.run.job import run_job
 
-    return run_job(name, JOBS[name], job_doc(JOBS[name]), argv[1:])
+    arguments = ["plan.json_only=true" if name == "plan" and a == "--json" else a for a in argv[1:]]
+    return run_job(name, JOBS[name], job_doc(JOBS[name]), arguments)
 
 
 def main() -> None:

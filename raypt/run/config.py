@@ -12,6 +12,7 @@ from raypt.curation.config import CurationConfig
 from raypt.dedup.config import DedupConfig
 from raypt.model.config import ModelConfig
 from raypt.ray_session import RaySection
+from raypt.run.planner.config import PlanConfig
 from raypt.settings import Settings
 from raypt.tokens.config import TokensConfig
 from raypt.training.config import EvaluateConfig, ExportConfig, TrainConfig
@@ -55,6 +56,7 @@ class RunConfig(Settings):
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    plan: PlanConfig = PlanConfig()
 
     @model_validator(mode="after")
     def _check_context(self) -> "RunConfig":
@@ -63,6 +65,15 @@ class RunConfig(Settings):
             raise ValueError(
                 f"tokens.packing.sequence_length={length} is more than model.max_length={declared}, the context that "
                 "the exported model declares; raise model.max_length"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_heldout(self) -> "RunConfig":
+        if self.train.checkpoint.keep_best and not self.tokens.heldout.fraction:
+            raise ValueError(
+                f"train.checkpoint.keep_best={self.train.checkpoint.keep_best} compares checkpoints by held-out loss, "
+                "and tokens.heldout.fraction=0 holds nothing out"
             )
         return self
 

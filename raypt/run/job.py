@@ -87,12 +87,12 @@ def run_job(name: str, module: str, doc: str, argv: list[str]) -> int:
     except UserError as e:
         print(f"\n{command}: {e}", file=sys.stderr, flush=True)
         return MISTAKE
-    except KeyboardInterrupt:
-        print(f"{command}: interrupted; the same command resumes", file=sys.stderr)
-        return INTERRUPTED
     except Terminated as e:
         print(f"{command}: terminated ({e}); the same command resumes", file=sys.stderr)
         return TERMINATED
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` had enough
         return DONE
@@ -109,13 +109,23 @@ def terminable() -> Iterator[None]:
         yield
         return
 
+    asked = False
+
     def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise Terminated("SIGTERM")
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except Terminated:
+        raise
+    except KeyboardInterrupt:  # a wait of Ray's passes on a plain one
+        if asked:
+            raise Terminated("SIGTERM") from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -18,7 +18,17 @@ from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
 
-MAY_CHANGE = ("ray", "run.dir", "run.verify", "run.record_samples", "train", "export", "evaluate")
+MAY_CHANGE = (
+    "ray",
+    "run.dir",
+    "run.verify",
+    "run.record_samples",
+    "tokens.export",
+    "train",
+    "export",
+    "evaluate",
+    "plan",
+)
 """Keys that may differ whenever a run is resumed: where and on how much hardware it runs, and how training goes on.
 What a training checkpoint does not allow to change, it checks on its own."""
 SEAL = "# The settings above as they were used, and their hash: "

@@ -11,6 +11,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import ray
+
 from raypt import storage
 from raypt.artefact import Collection
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
@@ -19,10 +21,10 @@ from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
+from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
 from raypt.run_dir import RunDir
-from raypt.tokens.store.files import TokenStore
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
@@ -32,8 +34,9 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
-from raypt.training.export import export_checkpoint, write_sample
+from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, run_training
+from raypt.training.on_ray.sample import sample_on_worker
 from raypt.training.sizes import check_mesh, check_workers, readers
 
 log = logging.getLogger("raypt")
@@ -49,7 +52,9 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
+        refuse_what_cannot_fit(config, worker_counts[-1], ray.nodes())
         curated = curate(config, run)
+        config = with_heldout(config, curated.documents)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
         result = train(config, run, spec, tokenizer, tokenizing)
         finish(config, run, curated, spec, result, tokenizing.wait())
@@ -89,10 +94,16 @@ def start_stream(
         samples=train.steps * global_batch,
         global_batch=global_batch,
         ranks=[workers // train.parallel.replica for workers in worker_counts],
-        weights=weights if len(set(weights.values())) > 1 else None,
+        weights=weights if len(set(weights.values())) > 1 and config.tokens.mixture.by == ("source",) else None,
         micro_batch=train.micro_batch_size,
     )
     return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)
+
+
+def with_heldout(config: RunConfig, documents: int) -> RunConfig:
+    """The configuration with the share of held-out documents that so many curated documents give."""
+    heldout = config.tokens.heldout.bounded(documents)
+    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"heldout": heldout})})
 
 
 def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
@@ -147,8 +158,8 @@ def finish(
         export_checkpoint(
             result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
         )
-        write_sample(run.uri, export_uri, PROMPTS, seed=config.run.seed)
-    unigram = unigram_entropy(TokenStore(run.token_store))
+        sample_on_worker(config.train, run.uri, export_uri, PROMPTS, config.run.seed)
+    unigram = unigram_entropy(run.token_store)
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
     for source, counts in tokens_by_source(ledgers).items():
         if counts["unknown"]:

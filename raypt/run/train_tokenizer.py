@@ -5,13 +5,13 @@ Curates the sources first, unless the run directory holds the curated text alrea
 bytes a token and unknown tokens, by source and language.
 """
 
+from raypt.artefact import Collection
 from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.open import open_run
-from raypt.tokens.parts import part_uris
-from raypt.tokens.stream.spec import summarize_parts
+from raypt.tokens.stream.spec import measure_parts
 from raypt.tokens.tokenizer import fertility
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 
@@ -21,9 +21,10 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "train-tokenizer") as run, session(config.ray):
         check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
-        curate(config, run)
-        parts, seed = part_uris(run.path("curated")), config.run.seed
-        summaries = summarize_parts(parts, config.tokens, seed)
+        curated, seed = curate(config, run), config.run.seed
+        parts = [run.curated(shard.index) for shard in curated.manifest.shards]
+        contents, measured = [card.content for card in curated.cards], Collection(run.uri, "work/measured")
+        summaries = measure_parts(parts, contents, config.tokens, seed, measured, config.run.verify)
         tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
         groups = fertility.measure(parts, summaries, run.tokenizer, seed)
     print(fertility.table(groups))

@@ -150,7 +150,10 @@ SEPARATOR, LETTER, IDEOGRAPH, MARK, WHITE = range(5)
 before it; WHITE is white space; SEPARATOR is everything else."""
 
 TABLE_SIZE = 0x20000
-"""Code points with entries in the tables below. From here to `LAST_IDEOGRAPH` all are ideographs, beyond separators."""
+"""Code points with entries in the tables below. From here to `LAST_IDEOGRAPH` all are ideographs; beyond, variation
+selectors are marks and the rest separators."""
+FIRST_SELECTOR, LAST_SELECTOR = 0xE0100, 0xE01EF
+"""Of the variation selectors that choose a form of an ideograph."""
 
 
 @functools.cache
@@ -184,7 +187,9 @@ def classify(classes: Any, code: Any) -> int:
     """The class of any code point, by the table `word_classes` and the ranges beyond it."""
     if code < TABLE_SIZE:
         return int(classes[code])
-    return IDEOGRAPH if code <= LAST_IDEOGRAPH else SEPARATOR
+    if code <= LAST_IDEOGRAPH:
+        return IDEOGRAPH
+    return MARK if FIRST_SELECTOR <= code <= LAST_SELECTOR else SEPARATOR
 
 
 @functools.cache

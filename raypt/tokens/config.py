@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raypt.settings import Settings
 
@@ -97,10 +97,15 @@ class SourceLimit(Settings):
 
 
 class MixtureConfig(Settings):
-    """How samples of the sources interleave. Realised shares follow the target within one sample at every prefix."""
+    """How samples of the groups (sources, if not said otherwise) interleave. Realised shares follow the target within
+    one sample at every prefix."""
 
+    by: tuple[str, ...] = ("source",)
+    """Columns of the curated documents whose values name the groups: `[source]`, `[topic]`, `[source, lang]`. Several
+    values are joined by `/` (`web/zh`); a null is an empty string. `corpus.sources[].columns` carries a data set's own
+    columns along."""
     weights: dict[str, float] | None = None
-    """Source name -> relative share of the samples. None = by size of the curated text."""
+    """Group -> relative share of the samples. None = by size of the curated text (by source: by its `weight`)."""
     temperature: float = Field(1.0, gt=0)
     """Shares are raised to 1/temperature and renormalised: above 1 flattens them (mT5 uses 1/0.3)."""
     limits: dict[str, SourceLimit] = Field(default_factory=dict)
@@ -108,6 +113,18 @@ class MixtureConfig(Settings):
     sets the source's share (epochs * size, or its token budget), so that all end together."""
     curriculum: tuple[CurriculumStep, ...] = ()
     """Weights that change during the run."""
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_column_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("by")
+    @classmethod
+    def _distinct_columns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError("name at least one column, each once")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> "MixtureConfig":
@@ -162,6 +179,25 @@ class HeldoutConfig(Settings):
 
     fraction: float = Field(0.01, ge=0, lt=1)
     """Share of the documents that is held out; 0 = none."""
+    max_documents: int | None = Field(100_000, ge=1)
+    """About how many documents are held out at most, whatever their share: of 10^10 documents, a hundredth would be
+    more than is ever evaluated. None = no limit."""
+
+    def bounded(self, documents: int) -> "HeldoutConfig":
+        """What it comes to for so many documents: the same rule with a fraction alone."""
+        most = 1.0 if self.max_documents is None else self.max_documents / max(documents, 1)
+        return HeldoutConfig(fraction=min(self.fraction, most), max_documents=None)
+
+
+class TokenExportConfig(Settings):
+    """The same tokens as files of other programs (jobs/tokenize.py): whole documents, with the BOS and EOS of
+    `packing`, in the order of the text; held-out documents apart."""
+
+    formats: tuple[Literal["megatron", "nanogpt", "mds", "datatrove", "litdata"], ...] = ()
+    """What to write: Megatron-LM's .bin/.idx, nanoGPT's train.bin and val.bin (16-bit ids only), MosaicML streaming's
+    MDS (samples of `packing.sequence_length` tokens), datatrove's .ds, LitData's chunks. Empty = nothing."""
+    out: str | None = None
+    """Directory or URI; None = `<run.dir>/token-export`."""
 
 
 class TokensConfig(Settings):
@@ -172,9 +208,15 @@ class TokensConfig(Settings):
     mixture: MixtureConfig = Field(default_factory=MixtureConfig)
     stream: StreamConfig = Field(default_factory=StreamConfig)
     heldout: HeldoutConfig = Field(default_factory=HeldoutConfig)
+    export: TokenExportConfig = Field(default_factory=TokenExportConfig)
+    megatron: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Source name -> prefixes of Megatron-LM's .bin/.idx files, of which jobs/tokenize.py makes a token store instead
+    of reading text; `tokenizer.path` names the tokenizer of their ids."""
 
     @model_validator(mode="after")
     def _check(self) -> "TokensConfig":
+        if self.megatron and self.tokenizer.path is None:
+            raise ValueError("megatron: the files hold ids of a tokenizer; name it by tokenizer.path")
         for name in ("bos", "eos"):
             trained = self.tokenizer.path is None
             if trained and getattr(self.packing, f"add_{name}") and getattr(self.tokenizer, f"{name}_token") is None:

@@ -16,19 +16,20 @@ from raypt.text.buffers import string_buffers
 from raypt.tokens.config import HeldoutConfig
 from raypt.tokens.order import hash_array, key_of
 
-_BATCH_ROWS = 1024
+BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What a curated part holds: documents and UTF-8 bytes by source and by (source, lang), and a hash of it all."""
+    """What a curated part holds: documents and UTF-8 bytes by group of the mixture and by (source, lang), and a hash of
+    it all."""
 
     documents: dict[str, int]
     bytes: dict[str, int]
     languages: dict[str, dict[str, int]]
     """source -> lang ("" = unknown) -> bytes."""
     training_documents: dict[str, int]
-    """By source: those that are not held out."""
+    """By group: those that are not held out."""
     content: str
 
 
@@ -51,17 +52,28 @@ def part_uris(curated_uri: str) -> list[str]:
     return [storage.join(curated_uri, n) for n in names]
 
 
+def check_part(uri: str, schema: pa.Schema) -> list[str]:
+    """The columns of a curated part; UserError if it is none."""
+    missing = {"doc_key", "source", "text"} - set(schema.names)
+    if missing:
+        raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
+    return list(schema.names)
+
+
 def read_batches(uri: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a part, a thousand at a time; a column that the part lacks is left out."""
     try:
         with storage.open_read(uri) as f:
             file = pq.ParquetFile(f)
-            missing = {"doc_key", "source", "text"} - set(file.schema_arrow.names)
-            if missing:
-                raise UserError(f"{uri}: not a curated part: it has no column {sorted(missing)}")
-            yield from file.iter_batches(_BATCH_ROWS, columns=[c for c in columns if c in file.schema_arrow.names])
+            there = check_part(uri, file.schema_arrow)
+            yield from file.iter_batches(BATCH_ROWS, columns=[c for c in columns if c in there])
     except (pa.ArrowInvalid, OSError) as e:
         raise UserError(f"{uri}: cannot read the curated part: {e}") from None
+
+
+def wanted_columns(by: Sequence[str]) -> list[str]:
+    """Of a curated part, what measuring and tokenizing read."""
+    return list(dict.fromkeys(["doc_key", "source", "lang", "text", *by]))
 
 
 def column(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -74,23 +86,49 @@ def column(batch: pa.RecordBatch, name: str) -> pa.Array:
     return pc.fill_null(values.cast(pa.string()), "")
 
 
-def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0) -> PartSummary:
-    """Read a part once and sum it up."""
+BY_SOURCE = ("source",)
+
+
+def group_names(batch: pa.RecordBatch, by: Sequence[str], uri: str) -> pa.Array:
+    """string[n]: the group of the mixture that each document is drawn with.
+
+    Raises:
+        UserError: a column of `tokens.mixture.by` is not there.
+    """
+    missing = [name for name in by if name not in batch.schema.names]
+    if missing:
+        raise UserError(
+            f"tokens.mixture.by: {uri} has no column {missing[0]!r}; it has {', '.join(batch.schema.names)}. "
+            "corpus.sources[].columns carries columns of the input along"
+        )
+    columns = [column(batch, name) for name in by]
+    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "/")
+
+
+def summarize_part(
+    uri: str, heldout: HeldoutConfig | None = None, seed: int = 0, by: Sequence[str] = BY_SOURCE
+) -> PartSummary:
+    """Read a part once and sum it up; `by`: the columns that name a document's group."""
     fraction = heldout.fraction if heldout else 0.0
     documents: dict[str, int] = {}
     training: dict[str, int] = {}
+    nbytes: dict[str, int] = {}
     sizes: dict[tuple[str, str], int] = {}
     content = xxhash.xxh3_64()
-    for batch in read_batches(uri, ["doc_key", "source", "lang", "text"]):
+    for batch in read_batches(uri, wanted_columns(by)):
         source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
+        group = group_names(batch, by, uri)
         lengths = pc.binary_length(text)
+        by_group = pa.table({"group": group, "bytes": lengths}).group_by("group")
+        for row in by_group.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
+            nbytes[row["group"]] = nbytes.get(row["group"], 0) + (row["bytes_sum"] or 0)
+            documents[row["group"]] = documents.get(row["group"], 0) + row["bytes_count"]
         grouped = pa.table({"source": source, "lang": lang, "bytes": lengths}).group_by(["source", "lang"])
-        for row in grouped.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
+        for row in grouped.aggregate([("bytes", "sum")]).to_pylist():
             key = row["source"], row["lang"]
             sizes[key] = sizes.get(key, 0) + (row["bytes_sum"] or 0)
-            documents[row["source"]] = documents.get(row["source"], 0) + row["bytes_count"]
         doc_keys = np.asarray(batch.column("doc_key").cast(pa.int64()))
-        for row in pc.value_counts(source.filter(pa.array(~is_heldout(doc_keys, fraction, seed)))).to_pylist():
+        for row in pc.value_counts(group.filter(pa.array(~is_heldout(doc_keys, fraction, seed)))).to_pylist():
             training[row["values"]] = training.get(row["values"], 0) + row["counts"]
         content.update(doc_keys.tobytes())
         content.update(np.asarray(lengths.cast(pa.int32())).tobytes())
@@ -101,7 +139,7 @@ def summarize_part(uri: str, heldout: HeldoutConfig | None = None, seed: int = 0
         languages.setdefault(source_name, {})[lang_name] = n
     return PartSummary(
         dict(sorted(documents.items())),
-        {s: sum(by_lang.values()) for s, by_lang in languages.items()},
+        dict(sorted(nbytes.items())),
         languages,
         dict(sorted(training.items())),
         content.hexdigest(),

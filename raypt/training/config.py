@@ -1,13 +1,15 @@
 """What a person may choose about training."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from raypt import plugins
 from raypt.corpus.config import SourceConfig
 from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.settings import Settings
+from raypt.training.contradictions import contradictions
 
 
 class OptimizerConfig(Settings):
@@ -29,14 +31,20 @@ class OptimizerConfig(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Largest global gradient norm; None = no clipping (LLaMA: 1.0)."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "OptimizerConfig":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={list(self.betas)}: each must be at least 0 and less than 1")
+        return self
+
 
 class ScheduleConfig(Settings):
     """The learning rate over updates; a skipped update does not advance it."""
 
     kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
     """After warm-up: cosine or linear to the end, wsd (flat, then linear over the last `decay_fraction`), constant."""
-    warmup_steps: int = Field(default=20, ge=0)
-    """Updates of linear warm-up from 0."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Updates of linear warm-up from 0; None = 20, or half of the run where that is less."""
     min_ratio: float = Field(default=0.1, ge=0, le=1)
     """Where the decay ends, as a fraction of the peak (LLaMA: 0.1)."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
@@ -105,14 +113,26 @@ class ProfileConfig(Settings):
         return self.first_step + self.steps - 1
 
 
+def _strategy(name: str) -> str:
+    if plugins.is_plugin(name):
+        plugins.split(name)
+    elif name not in STRATEGIES:
+        raise ValueError(f"{name!r} is neither {' nor '.join(STRATEGIES)} nor package.module:name")
+    return name
+
+
+STRATEGIES = ("collective",)
+"""raypt's own values of `train.strategy`."""
+
+
 class TrainConfig(Settings):
     """Training."""
 
     steps: int = Field(default=180, gt=0)
     """Optimizer steps of the whole run."""
-    strategy: Literal["collective"] = "collective"
+    strategy: Annotated[str, AfterValidator(_strategy)] = "collective"
     """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
-    (section `zero`)."""
+    (section `zero`). `package.module:name`: an engine of your own (docs/training.md)."""
     workers: int | tuple[int, int] = 2
     """Training processes, a multiple of those that one model is cut over (`parallel`); a pair (min, max) lets the run
     shrink and grow with the cluster."""
@@ -167,7 +187,20 @@ class TrainConfig(Settings):
     peak_tflops: float | None = Field(default=None, gt=0)
     """Peak TFLOP/s of one worker, for MFU; None = measured by a matrix product at the start."""
     max_failures: int = Field(default=3, ge=-1)
-    """Worker-group restarts before the run fails; -1 = no limit."""
+    """Restarts of the worker group in a row, without a newer checkpoint in between, before the run fails; -1 = 20. What
+    a person has to mend ends the run at once."""
+    collective_timeout_s: float = Field(default=600.0, gt=0)
+    """How long a rank waits for the others in a collective before the group is restarted. A rank that hangs is named
+    long before (`stall_warning_s`)."""
+    first_step_timeout_s: float = Field(default=1800.0, gt=0)
+    """The same until the first step after a start is done, and while a checkpoint is read."""
+    stall_warning_s: float = Field(default=60.0, gt=0)
+    """Seconds without a step after which the log says which rank was last seen where; more where steps are longer
+    (three times the longest so far)."""
+    stop_timeout_s: float = Field(default=120.0, gt=0)
+    """After SIGTERM, how long the job waits for a last checkpoint before it ends (exit 143). Let whoever sends the
+    signal wait longer before it kills (Slurm: --signal=B:TERM@180; Kubernetes: terminationGracePeriodSeconds; Ray jobs:
+    RAY_JOB_STOP_WAIT_TIME_S, 3 seconds by default)."""
     start_timeout_s: float = Field(default=600.0, gt=0)
     """How long to wait for all workers' resources (Ray Train's own default, 60 s, is short of a node's start)."""
     resize_check_s: float = Field(default=60.0, gt=0)
@@ -175,21 +208,8 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
-        low, high = self.worker_range
-        if not 1 <= low <= high:
-            raise ValueError(f"train.workers must be a positive number or a pair (min, max), not {self.workers}")
-        if self.varlen_attention and not (self.use_gpu and self.precision == "bf16"):
-            raise ValueError("train.varlen_attention needs train.use_gpu=true and train.precision=bf16")
-        if self.optimizer.kind == "muon" and self.zero.offload_optimizer is not None:
-            raise ValueError(
-                "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, "
-                "or take adamw or lion"
-            )
-        if self.profile is not None and self.profile.last_step > self.steps:
-            raise ValueError(
-                f"train.profile: its last step, {self.profile.last_step}, is after train.steps={self.steps}; lower "
-                "train.profile.first_step"
-            )
+        if problems := list(contradictions(self)):
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -209,8 +229,8 @@ class ExportConfig(Settings):
     """Step of the checkpoint; None = the newest whole one."""
     out: str | None = None
     """Directory or URI; None = `export/` in the run directory."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Type of the exported weights."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Type of the exported weights; None = that the run computed in (`train.precision`)."""
     shard_bytes: int = Field(default=4 << 30, gt=0)
     """Largest safetensors file; more than that is written as several with an index."""
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from raypt import plugins
+from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig
 from raypt.parallel.engine import TrainEngine
 from raypt.parallel.mesh import Mesh
@@ -11,12 +13,29 @@ from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
 from raypt.training.optim.optimizer import build_optimizer
 
+EngineFactory = Callable[[ModelConfig, TrainConfig, BatchPlan, Mesh, torch.device], TrainEngine]
+"""Makes the engine of a rank, without values (see `TrainEngine.restore`); the process group exists by then."""
+
 
 def build_engine(
     model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, *, device: torch.device
 ) -> TrainEngine:
     """An engine of `train.strategy`, without values (see `TrainEngine.restore`); the process group must exist."""
-    return STRATEGIES[train.strategy](model, train, plan, mesh, device)
+    return engine_factory(train.strategy)(model, train, plan, mesh, device)
+
+
+def engine_factory(strategy: str) -> EngineFactory:
+    """What makes the engines of `train.strategy`: raypt's own, or the one that `package.module:name` stands for.
+
+    Raises:
+        UserError: there is no such code, or it cannot be called.
+    """
+    if not plugins.is_plugin(strategy):
+        return STRATEGIES[strategy]
+    found: EngineFactory = plugins.load(strategy, KEY)
+    if not callable(found):
+        raise UserError(f"{KEY}={strategy} must be a function (model, train, plan, mesh, device) that makes an engine")
+    return found
 
 
 def _collective(
@@ -41,7 +60,7 @@ def _collective(
     )
 
 
-STRATEGIES: dict[str, Callable[[ModelConfig, TrainConfig, BatchPlan, Mesh, torch.device], TrainEngine]] = {
-    "collective": _collective,
-}
+STRATEGIES: dict[str, EngineFactory] = {"collective": _collective}
 """By `train.strategy`."""
+
+KEY = "train.strategy"

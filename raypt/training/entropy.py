@@ -2,22 +2,39 @@
 
 import numpy as np
 
-from raypt.tokens.store.files import TokenStore
+from raypt import storage
+from raypt.tokens.store.files import StoreShard, TokenStore, shard_uri
+
+SHARDS, RUNS = 64, 16
+"""At most so many shards are read, each in so many places."""
 
 
-def unigram_entropy(store: TokenStore, *, max_samples: int = 20000) -> float:
-    """Entropy in nats a token of the store's unigram distribution, over its first `max_samples` samples' targets."""
+def unigram_entropy(uri: str, *, max_samples: int = 20000) -> float:
+    """Entropy in nats a token of the unigram distribution of the store at `uri`, over the targets of about
+    `max_samples` samples: all of a small store, else some of `SHARDS` shards spread over it. Of those, header and index
+    are read, and as many rows; nothing is copied whole.
+    """
+    there = TokenStore(uri).shards()
+    chosen = [there[i * len(there) // min(SHARDS, len(there))] for i in range(min(SHARDS, len(there)))]
+    shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True), chosen)
+    share = min(1.0, max_samples / max(sum(shard.rows for shard in shards), 1))
     counts = np.zeros(0, np.int64)
-    left = max_samples
-    for shard in store.shards():
-        rows = np.arange(min(store.shard(shard).rows, left), dtype=np.int64)
-        if rows.size == 0:
-            continue
-        tokens, segments = store.shard(shard).read(rows)
+    for shard in shards:
+        tokens, segments = shard.read(spread(shard.rows, round(share * shard.rows)))
         valid = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] != 0)
         here = np.bincount(tokens[:, 1:][valid].astype(np.int64), minlength=counts.size)
         here[: counts.size] += counts
         counts = here
-        left -= rows.size
     p = counts[counts > 0] / max(counts.sum(), 1)
     return float(-(p * np.log(p)).sum())
+
+
+def spread(rows: int, wanted: int) -> np.ndarray:
+    """int64: about `wanted` of so many rows, in at most `RUNS` runs at equal distances: all sections are met."""
+    if wanted >= rows:
+        return np.arange(rows, dtype=np.int64)
+    runs = min(RUNS, max(wanted, 1))
+    starts = np.arange(runs, dtype=np.int64) * rows // runs
+    ends = starts + -(-wanted // runs)
+    ends = np.minimum(ends, [*starts[1:], rows])
+    return np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)])

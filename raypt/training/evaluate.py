@@ -19,6 +19,7 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.bos import adds_bos
 from raypt.training.config import EvaluateConfig
 from raypt.training.export import DTYPES
+from raypt.training.room import too_large
 
 log = logging.getLogger("raypt")
 
@@ -77,6 +78,8 @@ def evaluate_model(config: EvaluateConfig, corpus: CorpusConfig, run_uri: str) -
         raise UserError("nothing to evaluate on: give evaluate.sources (files) or evaluate.tasks (lm-eval tasks)")
     dtype = None if config.precision is None else DTYPES[config.precision]
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (problem := too_large(model_uri, dtype, device)) is not None:
+        raise UserError(f"evaluate.model: {problem}")
     model, tokenizer = load_hf(model_uri, dtype, device), Tokenizer.load(model_uri)
     max_length = config.max_length or model.config.max_length
     out: dict[str, Any] = {"model": model_uri}

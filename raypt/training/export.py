@@ -19,6 +19,7 @@ from raypt.training.bos import adds_bos, save_as_used
 from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.room import too_large
 
 log = logging.getLogger("raypt")
 
@@ -29,11 +30,11 @@ _OTHERS = (CONFIG, GENERATION, TOKENIZER_FILE, CONFIG_FILE, "special_tokens_map.
 
 
 def export_checkpoint(
-    info: CheckpointInfo, tokenizer_uri: str, out_uri: str, *, precision: str = "fp32", shard_bytes: int = 4 << 30
+    info: CheckpointInfo, tokenizer_uri: str, out_uri: str, *, precision: str | None = None, shard_bytes: int = 4 << 30
 ) -> None:
     """Write `model.safetensors` (or shards), `config.json`, `generation_config.json` and the tokenizer's files to
     `out_uri`, which then holds nothing of an earlier export. The tokenizer puts BOS before a text if documents began
-    with it in training.
+    with it in training. `precision` None: that the run computed in.
 
     Works for any number of workers and any ZeRO stage, with neither Ray nor DeepSpeed, block by block: some hundred
     megabytes of memory, whatever the model's size.
@@ -49,7 +50,7 @@ def export_checkpoint(
         model,
         blocks_of(reader, model),
         out_uri,
-        dtype=DTYPES[precision],
+        dtype=DTYPES[precision or info.meta["precision"]],
         bos=tokenizer.bos_id,
         eos=tokenizer.eos_id,
         shard_bytes=shard_bytes,
@@ -138,11 +139,16 @@ def write_sample(
     run_uri: str, export_uri: str, prompts: Sequence[str], *, seed: int = 0, device: torch.device | str = "cpu"
 ) -> list[dict[str, str]]:
     """Generate and keep a sample as `sample.json` in the run directory. An empty prompt is left out where the model
-    knows no beginning.
+    knows no beginning. Of a model too large for the device's memory there is none, which is said.
     """
+    sample_uri = storage.join(run_uri, "sample.json")
+    storage.remove(sample_uri)  # of an earlier export
+    if (problem := too_large(export_uri, None, device)) is not None:
+        log.warning("no text is generated: %s", problem)
+        return []
     if not adds_bos(Tokenizer.load(export_uri)):
         prompts = [prompt for prompt in prompts if prompt]
     texts = generate_text(export_uri, prompts, seed=seed, device=device)
     sample = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-    storage.write_json(storage.join(run_uri, "sample.json"), sample)
+    storage.write_json(sample_uri, sample)
     return sample

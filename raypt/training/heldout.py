@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.engine import TrainEngine
 from raypt.tokens.store.files import TokenStore
+from raypt.training.heldout_plan import HeldoutPlan, plan_samples
 
 _TOGETHER = 16
 """Micro-batches handed to the engine at a time: what is in memory, and enough to fill a pipeline."""
+
+
+_KEPT_BYTES = 64 << 20
+"""Of samples that a rank keeps from one evaluation to the next."""
 
 
 @dataclass(frozen=True)
@@ -53,38 +59,30 @@ class Heldout:
         self.cross = cross_document_targets
         self.byte_count = byte_count
         self._bytes: np.ndarray | None = None
-        self._loaded = False
+        self.store = TokenStore(uri, ranged=True)
+        self.plan: HeldoutPlan | None = None
+        self._kept: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._kept_bytes = 0
 
     def load(self) -> None:
-        """Choose the samples; does nothing the second time."""
-        if self._loaded:
+        """Choose the samples; does nothing the second time. Collective: rank 0 reads the store's cards, for all."""
+        if self.plan is not None:
             return
-        self._loaded = True
-        self.store = TokenStore(self.uri)
-        sections = [(i, s) for i, s in self.store.sections() if s.rows]
-        self.groups = sorted({_group(s.source, s.lang) for _, s in sections})
-        group_of = {g: i for i, g in enumerate(self.groups)}
-        shard = [np.full(s.rows, i, np.int32) for i, s in sections]
-        row = [np.arange(s.first_row, s.first_row + s.rows, dtype=np.int64) for _, s in sections]
-        group = [np.full(s.rows, group_of[_group(s.source, s.lang)], np.int64) for _, s in sections]
-        self.shard = np.concatenate([np.empty(0, np.int32), *shard])
-        self.row = np.concatenate([np.empty(0, np.int64), *row])
-        self.group = np.concatenate([np.empty(0, np.int64), *group])
-        total = self.row.size
-        if self.max_samples is not None and total > self.max_samples:
-            pick = (np.arange(self.max_samples) * total) // self.max_samples
-            self.shard, self.row, self.group = self.shard[pick], self.row[pick], self.group[pick]
+        alone = not dist.is_initialized()
+        plan = plan_samples(self.store, self.max_samples) if alone or dist.get_rank() == 0 else None
+        self.plan = plan if alone else comm.broadcast_object(plan)
 
     def __len__(self) -> int:
-        return int(self.row.size)
+        return 0 if self.plan is None else int(self.plan.row.size)
 
     def batches(self, rank: int, ranks: int) -> Iterator[tuple[int, MicroBatch | None]]:
         """(group, micro-batch) for one of so many data ranks; every rank gets equally many, None where it has no
         samples left, because under ZeRO 3 all ranks must run each forward pass together. A micro-batch is of one group.
         """
+        assert self.plan is not None, "load() comes first"
         chunks: list[tuple[int, np.ndarray]] = []
-        for group in range(len(self.groups)):
-            members = np.flatnonzero(self.group == group)
+        for group in range(len(self.plan.groups)):
+            members = np.flatnonzero(self.plan.group == group)
             chunks += [(group, members[at : at + self.size]) for at in range(0, members.size, self.size)]
         for turn in range(math.ceil(len(chunks) / ranks)):
             at = turn * ranks + rank
@@ -92,7 +90,7 @@ class Heldout:
                 yield 0, None
                 continue
             group, members = chunks[at]
-            tokens, segments = self.store.read(self.shard[members], self.row[members])
+            tokens, segments = self._read(members)
             rows = {"tokens": tokens, "segments": segments, "sample_index": members}
             yield group, micro_batch(rows, cross_document_targets=self.cross)
 
@@ -103,7 +101,8 @@ class Heldout:
             return None
         started = time.perf_counter()
         topology = engine.topology
-        sums = np.zeros((len(self.groups), 3))
+        assert self.plan is not None
+        sums = np.zeros((len(self.plan.groups), 3))
         count_bytes = self._bytes is None and self.byte_count is not None
         turns = self.batches(topology.data_rank, topology.data_size)
         while chunk := list(itertools.islice(turns, _TOGETHER)):
@@ -121,13 +120,28 @@ class Heldout:
             self._bytes = total[:, 2]
         return self._summary(total, time.perf_counter() - started)
 
+    def _read(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and segments of some of the samples; those of the first evaluation are kept for the next, within a
+        bound.
+        """
+        assert self.plan is not None
+        key = tuple(members.tolist())
+        if key not in self._kept:
+            found = self.store.read(self.plan.shard[members], self.plan.row[members])
+            self._kept_bytes += sum(a.nbytes for a in found)
+            if self._kept_bytes > _KEPT_BYTES:
+                return found
+            self._kept[key] = found
+        return self._kept[key]
+
     def _filler(self) -> MicroBatch:
-        tokens, segments = self.store.read(self.shard[:1], self.row[:1])
+        tokens, segments = self._read(np.zeros(1, np.int64))
         return micro_batch({"tokens": tokens, "segments": segments, "sample_index": np.zeros(1, np.int64)})
 
     def _summary(self, total: np.ndarray, seconds: float) -> HeldoutLoss:
         by_group: dict[str, dict[str, float]] = {}
-        for i, name in enumerate(self.groups):
+        assert self.plan is not None
+        for i, name in enumerate(self.plan.groups):
             loss, tokens = float(total[i, 0]), float(total[i, 1])
             entry: dict[str, Any] = {"loss": loss / max(tokens, 1), "tokens": int(tokens)}
             if self._bytes is not None and self._bytes[i]:
@@ -142,7 +156,3 @@ class Heldout:
             bits_per_byte=float(loss / math.log(2) / known) if known else None,
             seconds=seconds,
         )
-
-
-def _group(source: str, lang: str | None) -> str:
-    return source if lang is None else f"{source}/{lang}"

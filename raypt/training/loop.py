@@ -21,6 +21,7 @@ from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.agreement import Offer
 from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
+from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.waits import Waits
 from raypt.training.batch_plan import BatchPlan
@@ -47,6 +48,8 @@ class Hooks:
     """After all ranks know that a checkpoint is whole; `info` on rank 0 only. May be a barrier."""
     preempted: Callable[[], bool] = lambda: False
     """Whether this worker is about to lose its machine: a checkpoint is made at once."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the run has been asked to end: a checkpoint is made at once, and the loop returns."""
     waits: Callable[[], Waits] = Waits
     """How long this rank has waited for blocks of samples so far, and why."""
 
@@ -64,6 +67,8 @@ class LoopState:
     preempted: bool = False
     """A checkpoint has been made because a machine is about to go."""
     exhausted: bool = False
+    stopping: bool = False
+    """Somebody has asked the run to end: it does after this step."""
 
 
 class TrainLoop:
@@ -102,20 +107,25 @@ class TrainLoop:
     def run(self) -> Progress:
         """Train until the last step, or until the samples end (which is said)."""
         state = self.state
-        while state.progress.step < self.train.steps and not state.exhausted:
+        first = state.progress.step + 1
+        while state.progress.step < self.train.steps and not state.exhausted and not state.stopping:
             with self.tracer.step(state.progress.step + 1):
                 self._step()
+            if state.progress.step == first:
+                # Whatever takes its time once, compiling above all, is done.
+                comm.set_timeout(self.train.collective_timeout_s)
         self._flush()
+        self._settle()
         self.saver.finish(self.engine.shard, state.progress)
-        newest = comm.broadcast_object(self.writer.committed_step)
-        if newest > state.reported_step:
-            self._report(newest)
+        self._report_newest()
         return state.progress
 
     def _step(self) -> None:
         state, train = self.state, self.train
         started, waits = time.perf_counter(), self.hooks.waits()
+        PULSE.at("waiting for samples", state.progress.step + 1)
         micro_batches = self._take()
+        PULSE.at("agreeing on the step")
         waited = StepWait(time.perf_counter() - started, self.hooks.waits().since(waits))
         preempted, waited = self._agree(micro_batches, waited)
         if state.exhausted:
@@ -154,6 +164,8 @@ class TrainLoop:
             if state.heldout is not None:
                 row |= heldout_row(state.heldout)
         self._write(row)
+        if state.stopping:
+            return  # `run` saves
         if preempted:
             self._save_at_once()
         elif self.saver.due(step):
@@ -190,13 +202,16 @@ class TrainLoop:
         what came in between is left out. False = there is none yet.
         """
         state = self.state
+        PULSE.at("rewinding")
         self.saver.settle()
+        comm.set_timeout(self.train.first_step_timeout_s)
         while True:
             info = agree_on_newest(self.writer.uri, self.rank)
-            if info is None:
-                return False
-            if restore(self.engine, info, self.rank) is None:
+            if info is None or restore(self.engine, info, self.rank) is None:
                 break
+        comm.set_timeout(self.train.collective_timeout_s)
+        if info is None:
+            return False
         state.progress = replace(
             state.progress, updates=info.progress.updates, recent_losses=info.progress.recent_losses
         )
@@ -219,9 +234,8 @@ class TrainLoop:
         """
         state, plan = self.state, self.plan
         enough = len(micro_batches) == plan.accumulation
-        figures = [
-            self.writer.committed_step, self.saver.failed, self.hooks.preempted(), round(1e6 * waited.seconds)
-        ]  # fmt: skip
+        notice = self.hooks.preempted() + 2 * self.hooks.stopping()
+        figures = [self.writer.committed_step, self.saver.failed, notice, round(1e6 * waited.seconds)]
         offer = Offer(
             samples=np.concatenate([m.sample_index_B for m in micro_batches]) if enough else None,
             per_rank=plan.accumulation * plan.micro_batch_size,
@@ -231,6 +245,7 @@ class TrainLoop:
         agreed = self.engine.agree(offer)
         if agreed.words[:, 1].any():
             self.saver.settle()
+        state.stopping = bool((agreed.words[:, 2] & 2).any())
         if not agreed.ready:
             state.exhausted = True
             return False, waited
@@ -239,7 +254,17 @@ class TrainLoop:
             self._report(newest)
         slowest = agreed.words[int(agreed.words[:, 3].argmax())]
         longest = StepWait(float(slowest[3]) / 1e6, Waits.from_ints(slowest[4:]))
-        return bool(agreed.words[:, 2].any()), longest
+        return bool((agreed.words[:, 2] & 1).any()), longest
+
+    def _settle(self) -> None:
+        """Wait for the save under way; a checkpoint is reported before another is begun."""
+        self.saver.settle()
+        self._report_newest()
+
+    def _report_newest(self) -> None:
+        newest = comm.broadcast_object(self.writer.committed_step)
+        if newest > self.state.reported_step:
+            self._report(newest)
 
     def _report(self, step: int) -> None:
         self.hooks.committed({"step": step}, self.writer.committed)
@@ -260,13 +285,15 @@ class TrainLoop:
         state = self.state
         if not state.preempted:
             self._save()
-            self.saver.settle()
+            self._settle()
             state.preempted = True
         elif state.reported_step == self.saver.last_step or self.saver.due(state.progress.step):
             self._save()
 
     def _save(self) -> None:
+        PULSE.at("saving")
         self._flush()
+        self._settle()
         self.saver.save(self.engine.shard, self.state.progress)
 
     def _flush(self) -> None:
@@ -278,6 +305,7 @@ class TrainLoop:
 
     def _evaluate(self) -> None:
         state = self.state
+        PULSE.at("evaluating")
         state.heldout = self.heldout.evaluate(self.engine, self.device)
         if state.heldout is not None:
             state.progress = replace(state.progress, heldout_loss=state.heldout.loss)

@@ -21,7 +21,12 @@ def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
         each = f", and {KEY} cuts a model over {replica} workers" if replica > 1 else ""
         raise UserError(
             f"train.workers={train.workers}: the global batch is {replicas[-1]} micro-batches{each}, which only "
-            f"{', '.join(map(str, sizes))} workers share evenly"
+            f"{_listed(sizes)} workers share evenly"
+        )
+    if low < high and len(fitting) == 1:
+        raise UserError(
+            f"train.workers={[low, high]}: of these numbers of workers only {fitting[0]} shares the global batch of "
+            f"{replicas[-1]} micro-batches evenly, so the run could never change it; {_listed(sizes)} do"
         )
     return fitting
 

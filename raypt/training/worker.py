@@ -22,6 +22,7 @@ from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training import sizes
@@ -75,7 +76,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     rows = begun(rows)
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
-    device = comm.init_process_group(use_gpu=train.use_gpu)
+    device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
+    comm.set_timeout(train.first_step_timeout_s)
     topology = sizes.topology(train, dist.get_rank(), dist.get_world_size())
     rank = topology.rank
     mesh = Mesh(topology)
@@ -87,9 +89,11 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         data_size=topology.data_size,
     )
     resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
+    PULSE.at("building the model")
     engine = build_engine(spec.model, train, plan, mesh, device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
+        PULSE.at("reading the checkpoint")
         if (problem := restore(engine, resumed, topology.rank)) is not None:
             raise GoneBack(problem)
         start = resumed.progress

@@ -4,8 +4,6 @@ The functions and the class below are the example of raypt/curation/README.md.
 """
 
 import json
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -168,15 +166,13 @@ def test_workers_import_the_function_for_themselves(local_ray: None, tmp_path: P
     assert run_of(tmp_path, f"{__name__}:shouting").count("shouting.no_small_letter") == 2
 
 
-def test_a_worker_without_the_module_ends_the_run_with_its_name(local_ray: None, tmp_path: Path) -> None:
-    here_only = types.ModuleType("here_only")
-    here_only.function = shouting  # type: ignore[attr-defined]
-    sys.modules["here_only"] = here_only
-    try:
-        with pytest.raises(UserError, match="there is no module 'here_only'"):
-            run_of(tmp_path, "here_only:function")
-    finally:
-        del sys.modules["here_only"]
+def test_a_worker_without_the_module_ends_the_run_with_its_name(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here_only.py").write_text("from tests.curation.test_custom import shouting as function\n")
+    monkeypatch.syspath_prepend(tmp_path)  # after Ray has told its workers where this process finds modules
+    with pytest.raises(UserError, match="there is no module 'here_only'"):
+        run_of(tmp_path, "here_only:function")
 
 
 def test_an_order_that_switches_a_rule_off_is_refused() -> None:

@@ -23,6 +23,11 @@ FLOORS = {
     # Paragraphs of the Chinese Wikipedia, without the Traditional ones where the recipe drops those; translated
     # articles with much code, whose lines repeat and have few letters.
     **{(preset, name): 0.75 for preset in CHINESE for name in (WIKIPEDIA_ZH, LCTT)},
+    # Where the published code itself keeps less (readings/recorded): datatrove takes a closing quotation mark for no
+    # end of a line, and keeps 72 of 100 novels; zhconv changes Traditional text, Taiwan's words and corner quotation
+    # marks in 45 % of the paragraphs, and EvalWeb drops what it changes.
+    ("fineweb", NOVELS): 0.68,
+    ("chinese", WIKIPEDIA_ZH): 0.55,
 }
 
 pytestmark = pytest.mark.skipif(not CORPORA.exists(), reason="the real corpora beside the checkout are absent")

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from raypt import storage
-from raypt.dedup.exchange import ENTRY, READERS, Layout, PartitionWriter, partition_of, read_each, read_partition
+from raypt.dedup.exchange import ENTRY, Layout, PartitionWriter, partition_of, read_each, read_partition
 from raypt.errors import UserError
 
 SCHEMA = pa.schema([("doc_key", pa.int64()), ("name", pa.string())])
@@ -104,7 +104,8 @@ def test_every_flipped_byte_and_every_cut_is_named_with_its_file(tmp_path: Path)
 def test_a_partition_of_a_remote_file_takes_two_range_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(SCHEMA, 40, "p")
     keys = np.arange(4000)
-    files = [write(f"memory://exchange/{i}.arrow", keys, keys % 40, layout) for i in range(3 * READERS)]
+    count = 3 * storage.PARALLEL_REQUESTS
+    files = [write(f"memory://exchange/{i}.arrow", keys, keys % 40, layout) for i in range(count)]
     asked: list[tuple[str, int]] = []
     read_range = storage.read_range
 

@@ -32,6 +32,8 @@ TEXTS = [
     "?! …",
     "1 2 3",
     "a1b22c333",
+    # Beyond the first two planes: a selector of an ideograph, of a digit; a compatibility ideograph, a tag.
+    "\u845b\U000e0100\u57ce 0\U000e0100 \U0002f800 x\U000e0041y",
 ]
 
 

@@ -161,11 +161,11 @@ def reference(model: str, optimizer: str = "adamw", steps: int = STEPS) -> tuple
     return out, {name: p.detach() for name, p in module.named_parameters()}
 
 
-def apart(engine: Any, model: str, optimizer: str) -> float:
+def apart(engine: Any, model: str, optimizer: str, steps: int) -> float:
     """How far this rank's master weights are from the reference's: the norm of the difference over their norm, of the
     parameter where it is most.
     """
-    _, weights = reference(model, optimizer)
+    _, weights = reference(model, optimizer, steps)
     worst = 0.0
     for key, value in engine.shard().tensors.items():
         if key.state == MASTER:
@@ -174,7 +174,7 @@ def apart(engine: Any, model: str, optimizer: str) -> float:
     return worst
 
 
-def run(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def run(cells: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
     """On each rank, for each cell: what it trained, its distance from the reference, its evaluation of a batch and,
     which all ranks together must have once, the elements it would write to a checkpoint.
     """
@@ -185,11 +185,11 @@ def run(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for cell in (Cell(**c) for c in cells):
         engine = engine_for(cell, device)
-        rows = train(engine, cell, 0, STEPS)
+        rows = train(engine, cell, 0, steps)
         held = engine.shard().tensors
         out.append({
             "rows": rows,
-            "apart": apart(engine, cell.model, cell.optimizer),
+            "apart": apart(engine, cell.model, cell.optimizer, steps),
             "written": sum(t.numel() for key, t in held.items() if key.state == MASTER),
             "losses": engine.evaluate(batches(plan_for(1), 0, STEPS)),
         })  # fmt: skip
@@ -247,10 +247,10 @@ def not_finite(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def launch(cells: Sequence[Cell], tmp: Path) -> list[list[dict[str, Any]]]:
-    """Results by rank and cell; the cells have one number of ranks."""
+def launch(cells: Sequence[Cell], tmp: Path, steps: int = STEPS) -> list[list[dict[str, Any]]]:
+    """Results of so many steps, by rank and cell; the cells have one number of ranks."""
     (world,) = {cell.world for cell in cells}
-    return run_ranks(world, "tests.parallel.meshes", "run", tmp, cells=[asdict(cell) for cell in cells])
+    return run_ranks(world, "tests.parallel.meshes", "run", tmp, cells=[asdict(cell) for cell in cells], steps=steps)
 
 
 def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -258,7 +258,8 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
 
     The bounds are the issue's: float32 sums in another order, over ten steps that feed what they round to the next.
     """
-    true, _ = reference(cell.model, cell.optimizer)
+    steps = len(ranks[0]["rows"])
+    true, weights_then = reference(cell.model, cell.optimizer, steps)
     assert all(rank["rows"] == ranks[0]["rows"] for rank in ranks), "all ranks see the same figures"
     got, want = np.array(ranks[0]["rows"]), np.array(true)
     loss, norm, z = (np.abs(got / want - 1).max(axis=0)).tolist()
@@ -266,7 +267,7 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
     assert loss < 1e-6 and z < 1e-6 and norm < 1e-5 and weights < 1e-5, (str(cell), loss, norm, z, weights)
     assert sum(rank["written"] for rank in ranks) == MODELS[cell.model].parameters(), "each element is written once"
     module = Llama(MODELS[cell.model])
-    module.load_state_dict(reference(cell.model, cell.optimizer)[1], strict=False)
+    module.load_state_dict(weights_then, strict=False)
     with torch.no_grad():
         losses = [
             module(m.tokens_BS, m.segments_BS, targets=m.targets())[0].item() for m in batches(plan_for(1), 0, STEPS)

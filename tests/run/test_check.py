@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raypt.config_io import load
+from raypt.curation.quality.fit import fit
 from raypt.errors import UserError
 from raypt.run.check import check
 from raypt.run.config import RunConfig
@@ -132,3 +134,25 @@ def test_a_misspelt_field_of_an_evaluation_set_is_told_with_those_there_are(here
     assert "eval.jsonl.gz" in said
     assert field in said
     assert "choices[].text, messages[].role, messages[].content" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("language.keep=[en, zh-CN]", "language.keep: .*'zh-CN'; did you mean zh?"),
+        ("language.score_min_by_language={zh_Hant: 0.3}", "score_min_by_language: .*'zh_Hant'; did you mean zh?"),
+        ("language.keep=[zzzzzz]", r"language.keep: .*'zzzzzz'\. It knows af, als, am, "),
+        ("by_language={de-CH: {length: {chars_min: 9}}}", "by_language: .*'de-CH'; did you mean de?"),
+    ],
+)
+def test_a_language_that_the_model_does_not_know_is_told(here: Path, override: str, said: str) -> None:
+    assert re.search(said, told("curation.stages=[language, length]", f"curation.{override}"))
+
+
+def test_codes_of_a_model_of_ones_own_are_its_labels(here: Path) -> None:
+    rows = [f"__label__{code} {word} {i}\n" for i in range(50) for code, word in (("eng", "stone"), ("cmn", "石"))]
+    (here / "train.txt").write_text("".join(rows))
+    fit(str(here / "train.txt"), str(here / "own.bin"), dim=6, epoch=2, minCount=1)
+    own = ["curation.stages=[language]", "curation.language.model=own.bin"]
+    assert "'en'" in told(*own, "curation.language.keep=[en]")
+    check(load(RunConfig, None, [*SOURCES, *own, "curation.language.keep=[eng]"]))

@@ -97,10 +97,10 @@ def test_every_script_is_a_job_of_the_command() -> None:
 
 
 def test_a_printed_configuration_is_read_back(tmp_path: Path) -> None:
-    first = raypt("pretrain", "--print-config", "--config", str(ROOT / "jobs/configs/web.yaml"), "train.steps=2k")
+    first = raypt("pretrain", "--print-config", "--config", str(ROOT / "jobs/configs/web.yaml"), "train.steps=3k")
     assert first.returncode == 0, first.stderr
     assert any(
-        line.strip().startswith("steps: 2000 ") and "# command line" in line for line in first.stdout.split("\n")
+        line.strip().startswith("steps: 3000 ") and "# command line" in line for line in first.stdout.split("\n")
     )
     (tmp_path / "whole.yaml").write_text(first.stdout)
     again = raypt("pretrain", "--print-config", "--config", "whole.yaml", cwd=tmp_path)

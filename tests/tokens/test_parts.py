@@ -52,3 +52,16 @@ def test_a_part_without_text_column_is_refused_by_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"doc_key": [1], "source": ["a"]}), tmp_path / "part-00000.parquet")
     with pytest.raises(UserError, match=r"part-00000\.parquet: not a curated part.*text"):
         summarize_part(str(tmp_path / "part-00000.parquet"))
+
+
+def test_groups_are_named_by_any_columns(curated: list[str]) -> None:
+    summary = summarize_part(curated[2], by=("source", "lang"))
+    table = pq.read_table(curated[2]).to_pylist()
+    named = [f"{row['source']}/{row['lang']}" for row in table]
+    assert summary.documents == {name: named.count(name) for name in sorted(set(named))}
+    assert sum(summary.bytes.values()) == sum(summarize_part(curated[2]).bytes.values())
+
+
+def test_a_group_column_that_is_not_there_is_named(curated: list[str]) -> None:
+    with pytest.raises(UserError, match=r"tokens\.mixture\.by: .*part-00002\.parquet has no column 'topic'"):
+        summarize_part(curated[2], by=("topic",))

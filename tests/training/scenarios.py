@@ -192,3 +192,16 @@ def on_a_mesh(data: str, root: str) -> dict[str, Any]:
     except (OSError, RuntimeError) as e:
         return {"torn": f"{type(e).__name__}: {e}"}
     return {}
+
+
+def foreign_engine(data: str, root: str) -> None:
+    """On two ranks: whole runs of raypt's engine and of a user's, and runs that change over half-way."""
+    s, base = Scenario(data), Path(root)
+    every = CheckpointConfig(every_steps=6, keep_last=9)
+    foreign, half = "tests.training.plain_engine:build", tiny_run.STEPS // 2 * tiny_run.BATCH
+    s.run(base / "own", checkpoint=every)
+    s.run(base / "foreign", checkpoint=every, strategy=foreign)
+    s.run(base / "to-own", checkpoint=every, strategy=foreign, last=half)
+    s.run(base / "to-own", checkpoint=every, first=half)
+    s.run(base / "to-foreign", checkpoint=every, last=half)
+    s.run(base / "to-foreign", checkpoint=every, strategy=foreign, first=half)

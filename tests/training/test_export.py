@@ -1,6 +1,7 @@
 """Exporting: a directory that holds one model, written block by block, with a tokenizer that does as was trained."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,21 @@ import torch
 import transformers
 
 from raypt import storage
+from raypt.corpus.config import CorpusConfig
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig, load_hf
+from raypt.model.weights import WeightFiles
 from raypt.parallel.state import MASTER, Box, StateKey, StateShard
 from raypt.tokens.config import PackingConfig, TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
-from raypt.training import export
+from raypt.training import export, room
 from raypt.training.bos import adds_bos, as_it_is_used, save_as_used
 from raypt.training.checkpoint import reader
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
 from raypt.training.checkpoint.writer import CheckpointWriter
-from raypt.training.config import CheckpointConfig
+from raypt.training.config import CheckpointConfig, EvaluateConfig
+from raypt.training.evaluate import evaluate_model
 from raypt.training.export import export_checkpoint, generate_text, write_sample
 from tests.training import tiny_run
 
@@ -40,7 +44,7 @@ def checkpoint(root: Path, model: Llama, *, add_bos: bool = False) -> Checkpoint
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     tensors = {StateKey(name, MASTER, Box.whole(p.shape)): p for name, p in parameters.items()}
     shard = StateShard(tensors, {name: tuple(p.shape) for name, p in parameters.items()})
-    meta = {"model": model.config.model_dump(), "add_bos": add_bos}
+    meta = {"model": model.config.model_dump(), "add_bos": add_bos, "precision": "fp32"}
     writer = CheckpointWriter(str(root), CheckpointConfig(), rank=0, world=1, meta=meta)
     writer.save(writer.new_name(1), shard, Progress(step=1))
     info = writer.wait()
@@ -193,6 +197,34 @@ def test_a_model_that_knows_no_beginning_is_not_asked_for_one(tokenizer: Tokeniz
         assert [entry["prompt"] for entry in sample] == (["the ", ""] if add_bos else ["the "])
     with pytest.raises(UserError, match=r"tokens\.packing\.add_bos"):
         generate_text(str(tmp_path / "False" / "export"), [""])
+
+
+def test_without_a_word_the_weights_are_of_the_type_that_the_run_computed_in(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    info, _ = run(tmp_path, tokenizer)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        meta = info.meta | {"precision": precision}
+        out = str(tmp_path / precision)
+        export_checkpoint(replace(info, meta=meta), str(tmp_path / "tokenizer"), out)
+        assert {entry.dtype for entry in WeightFiles(out).entries.values()} == {dtype}
+        assert storage.read_json(storage.join(out, "config.json"))["torch_dtype"] == str(dtype).removeprefix("torch.")
+
+
+def test_of_a_model_too_large_for_this_machine_no_text_is_generated_and_no_old_one_is_left(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    info, model = run(tmp_path, tokenizer)
+    export_checkpoint(info, str(tmp_path / "tokenizer"), str(tmp_path / "export"))
+    nbytes = 4 * sum(p.numel() for p in model.parameters())
+    monkeypatch.setattr(room, "free_bytes", lambda device: int(1.2 * nbytes) + 1)
+    assert write_sample(str(tmp_path), str(tmp_path / "export"), ["the "])
+    monkeypatch.setattr(room, "free_bytes", lambda device: nbytes)
+    assert not write_sample(str(tmp_path), str(tmp_path / "export"), ["the "])
+    assert "no text is generated: the model of" in caplog.text
+    assert not (tmp_path / "sample.json").exists()
+    with pytest.raises(UserError, match=r"evaluate\.model: the model of .* needs"):
+        evaluate_model(EvaluateConfig(tasks=("any",)), CorpusConfig(), str(tmp_path))
 
 
 def test_a_damaged_piece_ends_an_export_with_its_name(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ from raypt import storage
 from raypt.model import Llama, ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel.topology import Topology
-from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
+from raypt.tokens.config import HeldoutConfig, PackingConfig, TokenizerConfig, TokensConfig
+from raypt.tokens.store import files
+from raypt.tokens.store.files import TokenStore
 from raypt.tokens.stream.producer import tokenize_heldout_parts
 from raypt.tokens.stream.spec import prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.heldout import Heldout, HeldoutLoss
+from raypt.training.heldout_plan import plan_samples
 
 torch.set_num_threads(1)
 GROUPS = [("web", "en"), ("web", "fr"), ("books", "en")]
@@ -140,3 +143,39 @@ def test_ranks_share_the_samples_and_run_equally_many_passes(store: tuple[str, T
     assert len({len(t) for t in turns}) == 1
     taken = sorted(int(i) for t in turns for _, m in t if m is not None for i in m.sample_index_B)
     assert taken == list(range(len(chosen)))
+
+
+def test_what_is_evaluated_is_planned_without_opening_a_shard(
+    store: tuple[str, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plan_samples(TokenStore(store[0]), None)
+    assert whole.groups == tuple(sorted(f"{source}/{lang}" for source, lang in GROUPS))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("a shard is opened")
+
+    monkeypatch.setattr(files, "StoreShard", refuse)
+    few = plan_samples(TokenStore(store[0]), 6)
+    total = whole.row.size
+    assert few.row.size == 6 < total
+    picked = np.arange(6) * total // 6
+    for name in ("shard", "row", "group"):
+        assert np.array_equal(getattr(few, name), getattr(whole, name)[picked])
+
+
+def test_an_evaluation_reads_its_samples_once(store: tuple[str, Tokenizer], group: None) -> None:
+    chosen, model = heldout(store, max_samples=6), model_for(store)
+    first = evaluate(chosen, model)
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("samples are read again")
+
+    chosen.store.read = refuse  # type: ignore[method-assign,assignment]
+    assert evaluate(chosen, model).by_group == first.by_group
+
+
+def test_a_hundredth_of_very_many_documents_is_bounded() -> None:
+    rule = HeldoutConfig(fraction=0.01, max_documents=100_000)
+    assert rule.bounded(1_000_000).fraction == 0.01
+    assert rule.bounded(10**10).fraction == 1e-5
+    assert HeldoutConfig(fraction=0.01, max_documents=None).bounded(10**10).fraction == 0.01

@@ -1,15 +1,19 @@
 """A training run on a few hundred generated documents, small enough for a test; also a program, to be killed."""
 
 import json
+import logging
+import signal
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pyarrow as pa
 
 from raypt import storage
+from raypt.errors import Terminated
 from raypt.model.config import ModelConfig
 from raypt.parallel.config import ParallelConfig
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
@@ -84,6 +88,8 @@ class Job:
     """Width of the model; a wider one has slower steps."""
     lr: float = 1e-2
     max_skipped_in_a_row: int = 50
+    collective_timeout_s: float = 600.0
+    stall_warning_s: float = 60.0
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.training.tiny_run", json.dumps(asdict(self))]
@@ -136,6 +142,8 @@ def run(job: Job) -> TrainResult:
             "cpus_per_worker": job.cpus_per_worker,
             "max_failures": job.max_failures,
             "max_skipped_in_a_row": job.max_skipped_in_a_row,
+            "collective_timeout_s": job.collective_timeout_s,
+            "stall_warning_s": job.stall_warning_s,
             "resize_check_s": job.resize_check_s,
             "checkpoint": CheckpointConfig(every_steps=job.every, keep_last=job.keep_last),
             "optimizer": OptimizerConfig(lr=job.lr),
@@ -156,9 +164,14 @@ def run(job: Job) -> TrainResult:
     )
 
 
+def terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated("SIGTERM")
+
+
 if __name__ == "__main__":
     import ray
 
+    logging.basicConfig(level=logging.INFO)
     job = Job(**json.loads(sys.argv[1]))
     if not isinstance(job.workers, int):
         job = replace(job, workers=(job.workers[0], job.workers[1]))
@@ -167,4 +180,8 @@ if __name__ == "__main__":
         ray.init(address="local", num_cpus=2, include_dashboard=False)
     else:
         ray.init(address=job.address)
-    run(job)
+    signal.signal(signal.SIGTERM, terminate)  # as a job does; ray.init has set one of its own
+    try:
+        run(job)
+    except Terminated:
+        sys.exit(143)

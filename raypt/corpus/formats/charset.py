@@ -1,7 +1,8 @@
 """Bytes to text: which character set a page is in, and what its name means (WHATWG Encoding and HTML Standards).
 
-In order: a byte order mark, the label of the HTTP header, the label in the page (`<meta>`, an XML declaration), what the
-bytes look like. A label that the bytes contradict is set aside.
+In order: a byte order mark, the label of the HTTP header, the label in the page (`<meta>`, an XML declaration), what
+the bytes look like. A label that the bytes contradict is set aside: they have too many mistakes in it, or none in
+UTF-8, which other sets meet by chance in a few characters only.
 """
 
 import codecs
@@ -17,6 +18,10 @@ PRESCAN_BYTES = 16_384
 CONTRADICTED = 0.05
 """Share of the characters beyond ASCII that cannot be decoded above which a label is set aside."""
 
+UTF8_CHARACTERS = 8
+"""Characters beyond ASCII, all of them UTF-8, that set another label aside. Two bytes of GBK or KS X 1001 are one of
+UTF-8 once in 8 times."""
+
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16be"), (b"\xff\xfe", "utf-16le"))
 _LONE = {
     **dict.fromkeys(("big5hkscs", "cp949", "gb18030"), frozenset((0x80, 0xFF))),
@@ -24,11 +29,14 @@ _LONE = {
     "euc_jp": frozenset((*range(0x80, 0x8E), *range(0x90, 0xA1), 0xFF)),
 }
 """Codecs of two bytes a character -> bytes from 0x80 on that begin no character."""
+_DETECTED = {"euc_jp": "euc-jp", "iso2022_jp": "iso-2022-jp", "iso8859-16": "iso-8859-16", "koi8-r": "koi8-u"}
+"""The detector's names that are no labels; and KOI8-U, which has all letters of KOI8-R, as browsers take it."""
 _SPACE = "\t\n\f\r "
 _TAG = re.compile(rb"<!--.*?-->|<meta[\s/](?:[^>\"']|\"[^\"]*\"|'[^']*')*>|<(?:script|style)[\s>].*?</", re.I | re.S)
 _ATTRIBUTE = re.compile(rb"([^\s/>=][^\s/>=]*)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+)))?")
 _IN_CONTENT = re.compile(rb"charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;\"']+))", re.I)
 _XML = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([^\"'\s>]+)")
+_HANGUL = re.compile("[가-힣]")
 _JIS = re.compile(rb"(\x1b(?:\([BJI]|\$[@B]))")
 
 
@@ -42,24 +50,48 @@ def decode(data: bytes, declared: str | None = None, page: bool = True) -> str:
     for mark, name in _BOMS:
         if data.startswith(mark):
             return decode_as(data[len(mark) :], name)
+    unicode, broken = _as_utf8(data)
+    if unicode is not None and len(data) - len(unicode) > UTF8_CHARACTERS and _beyond_ascii(unicode) >= UTF8_CHARACTERS:
+        return unicode
     best: str | None = None
     fewest = 0
-    for name in (encoding_name(declared), declared_in_page(data) if page else None):
-        if name is None:
+    for label in (encoding_name(declared), declared_in_page(data) if page else None):
+        if label is None:
             continue
-        text = decode_as(data, name)
+        text = decode_as(data, label)
         wrong = text.count("\ufffd")
-        if not wrong or wrong <= CONTRADICTED * (len(text) - len(text.encode("ascii", "ignore"))):
+        if not wrong or wrong <= CONTRADICTED * _beyond_ascii(text):
             return text
         if best is None or wrong < fewest:
             best, fewest = text, wrong
-    try:
-        return data.decode()
-    except UnicodeDecodeError as e:
-        if best is None and len(data) - e.start < 4 and e.reason == "unexpected end of data":
-            return data.decode("utf-8", "ignore")  # cut within a character
-    text = decode_as(data, encoding_name(detect_encoding(data)) or "windows-1252")
+    if unicode is not None:
+        return decode_as(data, "iso-2022-jp") if best is None and _JIS.search(data) else unicode
+    cut = broken is not None and len(data) - broken.start < 4 and broken.reason == "unexpected end of data"
+    if best is None and cut:  # within a character
+        return data.decode("utf-8", "ignore")
+    text = decode_as(data, _detected(data))
     return text if best is None or text.count("\ufffd") < fewest else best
+
+
+def _as_utf8(data: bytes) -> tuple[str | None, UnicodeDecodeError | None]:
+    try:
+        return data.decode(), None
+    except UnicodeDecodeError as e:
+        return None, e
+
+
+def _beyond_ascii(text: str) -> int:
+    return len(text) - len(text.encode("ascii", "ignore"))
+
+
+def _detected(data: bytes) -> str:
+    """The encoding that bytes which are not UTF-8 look like."""
+    found = detect_encoding(data)
+    name = _DETECTED.get(found or "") or encoding_name(found)
+    if name is None or name.startswith("utf-8"):  # also what the detector says when it does not know: of Korean
+        korean = decode_as(data, "euc-kr")
+        return "euc-kr" if 2 * len(_HANGUL.findall(korean)) > _beyond_ascii(korean) else "windows-1252"
+    return name
 
 
 def declared_in_page(data: bytes) -> str | None:
@@ -162,7 +194,7 @@ def _handler(codec: str) -> Callable[[UnicodeError], tuple[str, int]]:
 
 
 def _vendor_character(pair: bytes) -> str | None:
-    """NEC's and IBM's characters in EUC-JP (①, ㈱, 髙), which have the place in JIS X 0208 that code page 932 gives them."""
+    """NEC's and IBM's characters in EUC-JP (①, ㈱, 髙), at the place in JIS X 0208 that code page 932 gives them."""
     if len(pair) < 2 or min(pair) < 0xA1 or max(pair) > 0xFE:
         return None
     lead, trail = divmod((pair[0] - 0xA1) * 94 + pair[1] - 0xA1, 188)

@@ -119,7 +119,7 @@ class _Gunzip:
         return out, len(data)
 
 
-class _Unread:
+class Unread:
     """Stored bytes behind those whose content has been put out."""
 
     def __init__(self, raw: RawFile) -> None:
@@ -131,7 +131,7 @@ class _Unread:
 
 
 def _unpack_streams(
-    raw: RawFile, unread: _Unread, name: str, new: Callable[[], _Decompressor], feed: int, padded: bool
+    raw: RawFile, unread: Unread, name: str, new: Callable[[], _Decompressor], feed: int, padded: bool
 ) -> Iterator[bytes]:
     """The streams (gzip: members) of a file one after another; zero bytes may stand between and behind them."""
     stream: _Decompressor | None = None
@@ -197,7 +197,7 @@ class _Fed:
         return len(self._data) - self._at
 
 
-def _unpack_zstd(raw: RawFile, unread: _Unread, window: int) -> Iterator[bytes]:
+def _unpack_zstd(raw: RawFile, unread: Unread, window: int) -> Iterator[bytes]:
     """zstd frames, walked block by block (RFC 8878, 3.1.1): a block has at most 128 KiB of output."""
     fed = _Fed(raw)
     unpacker = zstandard.ZstdDecompressor(max_window_size=window)
@@ -254,13 +254,13 @@ def _unpack_zstd(raw: RawFile, unread: _Unread, window: int) -> Iterator[bytes]:
 _DAMAGE = (EOFError, OSError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
-def unpack(raw: RawFile, codec: str, limits: UnpackLimits) -> Iterator[bytes]:
-    """The decompressed bytes of `raw` from its position on, in pieces.
+def unpack(raw: RawFile, codec: str, limits: UnpackLimits, unread: Unread | None = None) -> Iterator[bytes]:
+    """The decompressed bytes of `raw` from its position on, in pieces; `unread` is kept up with them.
 
     Raises:
         BrokenStream: the stream is damaged or cut, something else follows it, or it unpacks to more than `limits`.
     """
-    unread = _Unread(raw)
+    unread = unread or Unread(raw)
     if codec == "zstd":
         pieces = _unpack_zstd(raw, unread, limits.max_window_bytes)
     elif codec == "gzip":

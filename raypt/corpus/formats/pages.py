@@ -1,8 +1,8 @@
 """Pages to text in a child process that outlives them: one that takes too long, or too much, costs itself alone.
 
-Parsers and extractors are written for pages as people make them; made for the purpose, a page of a megabyte can hold one
-for minutes. The child gets pages in batches, so that a page pays for its copying only; the first page of a batch that is
-not answered in time is given up, and the others go to a new child.
+Parsers and extractors are written for pages as people make them; made for the purpose, a page of a megabyte can hold
+one for minutes. The child gets pages in batches, so that a page pays for its copying only; the first page of a batch
+that is not answered in time is given up, and the others go to a new child.
 """
 
 import os

@@ -16,7 +16,7 @@ from raypt.corpus.warc.framing import BAD_RECORD, MAX_HEADER_BYTES, ArchiveRecor
 from raypt.corpus.warc.pieces import is_plain, pieces
 
 DIGEST = "html_digest"
-"""Field with the hash of the page as it is stored, to find it again: WARC-Payload-Digest, as Common Crawl's index has it."""
+"""Field with the hash of the page as stored, to find it again: WARC-Payload-Digest, as in Common Crawl's index."""
 _NOT_CONTENT = ("request", "metadata", "warcinfo", "revisit", "continuation")
 _CONTENT = ("response", "conversion", "resource")
 TOO_LONG = "too_long"

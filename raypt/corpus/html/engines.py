@@ -1,4 +1,4 @@
-"""Extractors to choose from (`corpus.html.engine`): raypt's own, resiliparse's, trafilatura's, and the union of them."""
+"""Extractors to choose from (`corpus.html.engine`): raypt's own, resiliparse's, trafilatura's, and their union."""
 
 import re
 from typing import Any
@@ -32,8 +32,9 @@ def text_of(html: str, config: HtmlConfig) -> str:
 
 
 def resiliparse_text(html: str, config: HtmlConfig) -> str:
-    """Text by resiliparse's own rules, as DCLM and Dolma 3 took it, but for what they lose by mistake: its search for main
-    content takes any text of one three-byte character (是, —, €) for an icon, so a word joiner is put after it meanwhile.
+    """Text by resiliparse's own rules, as DCLM and Dolma 3 took it, but for what they lose by mistake: its search for
+    main content takes any text of one three-byte character (是, —, €) for an icon, so a word joiner stands after it
+    meanwhile.
     """
     page, title = parse(html, config.skip)
     main = config.main_content and _depth(page) <= MAX_DEPTH

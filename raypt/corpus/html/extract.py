@@ -7,6 +7,7 @@ resiliparse's extractor, which drops lists, single Chinese characters and formul
 
 import threading
 from dataclasses import dataclass, field
+from html import escape
 
 from resiliparse.parse.html import HTMLTree
 
@@ -38,11 +39,12 @@ def parse(html: str, skip: tuple[str, ...] = ()) -> tuple[str, str]:
     text of its <title>)."""
     tree = HTMLTree.parse(html)
     document = tree.document
+    assert document is not None
     for selector in skip:
         for element in list(document.query_selector_all(selector)):
             element.decompose()
     body = tree.body
-    return (document if body is None else body).html, " ".join((tree.title or "").split())
+    return (document.html if body is None else body.html), " ".join((tree.title or "").split())
 
 
 def extract(html: str, config: HtmlConfig) -> str:
@@ -52,7 +54,8 @@ def extract(html: str, config: HtmlConfig) -> str:
     data = nodes.read(page.encode("utf-8", "replace"))
     if nodes.count == 0:
         return ""
-    root, heading = choice.read(data, nodes, config.main_content, config.comments, LISTS[config.lists])
+    name = escape(title, quote=False).encode("utf-8", "replace")
+    root, heading = choice.read(data, nodes, name, config.main_content, config.comments, LISTS[config.lists])
     replaced.clear(nodes.count)
     if config.math:
         found = formulas(nodes, choice, root)

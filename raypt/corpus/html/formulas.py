@@ -1,5 +1,5 @@
-"""Formulas as LaTeX, once each: from the annotation or `alttext` of MathML, MathML itself, `math/tex` scripts, the `alt`
-of images of formulas. Pages carry a formula two or three times, for readers with and without this and that.
+"""Formulas as LaTeX, once each: from the annotation or `alttext` of MathML, MathML itself, `math/tex` scripts, the
+`alt` of images of formulas. Pages carry a formula two or three times, for readers with and without this and that.
 """
 
 import re
@@ -13,7 +13,7 @@ from raypt.corpus.html.mathml import latex
 from raypt.corpus.html.scan import Nodes
 
 _TAG = names.TAG_MASK
-_MATH, _SCRIPT, _IMG, _ANNOTATION = (names.TAGS[n] for n in ["math", "script", "img", "annotation"])
+_MATH, _SCRIPT, _IMG, _ANNOTATION = names.numbers("math script img annotation")
 
 _WRAPPER = re.compile(r"\b(?:mwe-math|katex|MathJax|mjx-|MJX_|ltx_Math)")
 """Class names of the elements around a formula that hold nothing but its renderings."""
@@ -24,8 +24,8 @@ MAX_FORMULAS = 20_000
 
 
 def formulas(nodes: Nodes, choice: Choice, root: int) -> dict[int, tuple[str, bool]]:
-    """node -> (LaTeX between $ or $$, whether it is displayed on a line of its own), of the formulas of the main content;
-    ("", False) for a second rendering."""
+    """node -> (LaTeX between $ or $$, whether it is displayed on a line of its own), of the formulas of the main
+    content; ("", False) for a second rendering."""
     found: dict[int, tuple[str, bool]] = {}
     covered = -1
     for node in _candidates(nodes, choice, root):

@@ -9,7 +9,7 @@ from raypt.kernels import kernel
 POS = 0  # bytes written
 SPACE = 1  # white space waits: 1 a blank, 2 a line break of the source only
 BREAKS = 2  # line breaks wait: 1 a new line, 2 an empty line before it
-WIDE = 3  # the last character is Chinese or Japanese, which break anywhere
+WIDE = 3  # the last character: 1 Chinese or Japanese, which break anywhere, 2 a sign that these share with others
 MARKER = 4  # a list item's mark waits: 0 none, 2 a bullet, 2 n + 1 the number n
 LIST_DEPTH = 5
 PRE = 6  # levels of preformatted text
@@ -61,14 +61,15 @@ def put_number(out, state, n):  # type: ignore[no-untyped-def]
 
 @kernel
 def flush(out, state, wide):  # type: ignore[no-untyped-def]
-    """Write what waits before a character; `wide`: it is Chinese or Japanese."""
+    """Write what waits before a character; `wide`: as WIDE, of this one."""
     last = out[state[POS] - 1] if state[POS] > 0 else np.uint8(10)
     if state[BREAKS] and state[CELL] == 0:
         if state[POS] > 0:
             for _ in range(min(state[BREAKS], 2) - (1 if last == 10 else 0)):
                 put(out, state, 10)
     elif (state[SPACE] or state[BREAKS]) and last != 10 and last != 32:
-        if not (state[SPACE] == 2 and state[BREAKS] == 0 and state[WIDE] and wide):
+        both = state[WIDE] and wide and (state[WIDE] == 1 or wide == 1)
+        if not (state[SPACE] == 2 and state[BREAKS] == 0 and both):
             put(out, state, 32)
     state[BREAKS] = state[SPACE] = 0
     if state[MARKER]:
@@ -123,9 +124,14 @@ def code_point(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_wide(c):  # type: ignore[no-untyped-def]
-    """Chinese and Japanese characters and their punctuation (not Hangul, which is written with spaces)."""
-    return 0x2E80 <= c < 0xA4D0 or 0xF900 <= c < 0xFB00 or 0xFE30 <= c < 0xFE50 or 0xFF00 <= c < 0xFFF0 or c >= 0x20000
+def _width(c):  # type: ignore[no-untyped-def]
+    """1: Chinese and Japanese characters and their punctuation (not Hangul, which is written with spaces). 2: signs of
+    ambiguous width (UAX 11), which are theirs beside these: “ — … · ① Ⅲ ■."""
+    if 0x2E80 <= c < 0xA4D0 or 0xF900 <= c < 0xFB00 or 0xFE30 <= c < 0xFE50 or 0xFF00 <= c < 0xFFF0 or c >= 0x20000:
+        return 1
+    if c == 0xB7 or 0x2010 <= c < 0x2060 or 0x2150 <= c < 0x2190 or 0x2460 <= c < 0x2500 or 0x25A0 <= c < 0x2700:
+        return 2
+    return 0
 
 
 @kernel
@@ -197,7 +203,7 @@ def write_text(data, start, end, out, state):  # type: ignore[no-untyped-def]
                 if state[BREAKS] == 0 and state[MARKER] == 0:
                     put(out, state, 32 if c == 0xA0 else c)
                 elif c == 32 or c == 0xA0:
-                    flush(out, state, False)
+                    flush(out, state, 0)
                     put(out, state, 32)
                 at += length
                 continue
@@ -218,9 +224,9 @@ def write_text(data, start, end, out, state):  # type: ignore[no-untyped-def]
         if c == 0x3000 and (state[BREAKS] or state[POS] == 0) and not state[PRE]:  # an indented paragraph
             at += length
             continue
-        wide = _is_wide(c)
+        wide = _width(c)
         flush(out, state, wide)
-        state[WIDE] = 1 if wide else 0
+        state[WIDE] = wide
         mark = raised(c, state[RAISED]) if state[RAISED] else 0
         if mark:
             put(out, state, mark)
@@ -237,6 +243,6 @@ def write_text(data, start, end, out, state):  # type: ignore[no-untyped-def]
 def write_plain(text, start, end, out, state):  # type: ignore[no-untyped-def]
     """Write bytes as they are, as one word."""
     if end > start:
-        flush(out, state, False)
+        flush(out, state, 0)
         copy(text, start, end, out, state)
         state[WIDE] = 0

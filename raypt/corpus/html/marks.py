@@ -16,6 +16,7 @@ _STYLE, _HIDDEN, _ARIA_HIDDEN = (np.uint64(names.name_hash(n)) for n in ("style"
 _HREF, _TRUE, _UNTIL_FOUND = (np.uint64(names.name_hash(n)) for n in ("href", "true", "until-found"))
 _DISPLAY, _NONE, _VISIBILITY = (np.uint64(names.name_hash(n)) for n in ("display", "none", "visibility"))
 _BODY = np.uint64(names.name_hash("articleBody"))
+_TOPIC = np.uint32(names.TOPIC)
 _WHOLE = np.uint32(names.WHOLE)
 
 ROLES = names.name_table(
@@ -56,8 +57,9 @@ def _words(data, start, end, keys, values):  # type: ignore[no-untyped-def]
             at += 1
         if at == begin:
             continue
-        flags |= look_up(hash_range(data, begin, at), keys, values) & ~_WHOLE
-        run = begin
+        whole = look_up(hash_range(data, begin, at), keys, values)
+        flags |= whole & ~_WHOLE
+        run = at if whole & _TOPIC else begin
         while run < at:
             while run < at and not _is_letter(data[run]):
                 run += 1
@@ -100,8 +102,9 @@ def _style_hides(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def flags_of(data, at, end, word_keys, word_values, role_keys, role_values):  # type: ignore[no-untyped-def]
-    """(what the attributes that begin at `at` say, position of the ">" that ends their tag)."""
+def flags_of(data, at, end, with_id, word_keys, word_values, role_keys, role_values):  # type: ignore[no-untyped-def]
+    """(what the attributes that begin at `at` say, position of the ">" that ends their tag). `with_id`: an id says what
+    the element is for, not what the text is about."""
     found = np.uint32(0)
     while True:
         begin, name_end, first, last, at = next_attribute(data, at, end)
@@ -112,7 +115,7 @@ def flags_of(data, at, end, word_keys, word_values, role_keys, role_values):  # 
         if length > 11 or length < 2 or length == 3 or length == 7:
             continue
         name = hash_range(data, begin, name_end)
-        if name == _CLASS or name == _ID:
+        if name == _CLASS or (name == _ID and with_id):
             found |= _words(data, first, last, word_keys, word_values)
         elif name == _ROLE:
             found |= look_up(hash_range(data, first, last), role_keys, role_values)

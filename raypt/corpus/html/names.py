@@ -185,6 +185,13 @@ TEXT, OTHER = 0, 1
 """Numbers of text nodes, and of elements that are not listed."""
 TAGS = {name: number for number, name in enumerate(_KINDS, start=2)}
 """Number of each known element."""
+
+
+def numbers(elements: str) -> tuple[int, ...]:
+    """Numbers of the elements whose names stand between blanks."""
+    return tuple(TAGS[name] for name in elements.split())
+
+
 ELEMENTS = name_table({name: TAGS[name] | kind for name, kind in _KINDS.items()})
 """Value: number and kind."""
 
@@ -205,6 +212,7 @@ MATH_ALT = 1 << 11  # an image whose alt text is LaTeX
 META = 1 << 13  # tags, bylines: kept within articles
 SCREEN_READER = 1 << 14
 CAPTION = 1 << 15
+TOPIC = 1 << 19  # what the text is about, whatever words it is made of
 CODE = 1 << 20  # holds source code
 NOISE = 1 << 21  # line numbers, edit links: never text
 
@@ -216,10 +224,12 @@ _WORDS = {
     FOOTER: "footer colophon =foot bottombar siteinfo imprint site-info",
     SIDE: "sidebar sidebars related recommended recommendations recommendation teaser teasers promo promobox =widget "
     "rightcol leftcol trending mostread readmore outbrain taboola upsell suggested crosslinks =aside =rail "
-    "most-read most-popular read-next more-from you-might-like also-like author-box author-bio author-info about-author authorbox infobox-author",
-    SOCIAL: "share sharing sharebar social socials addthis sharethis shariff socialmedia sharedaddy follow-us sharebuttons",
-    COMMENTS: "comment comments disqus =respond commentlist kommentar kommentare comentarios commentaires comment-list comment-section "
-    "comment-respond comments-area",
+    "most-read most-popular read-next more-from you-might-like also-like author-box "
+    "author-bio author-info about-author authorbox infobox-author",
+    SOCIAL: "share sharing sharebar social socials addthis sharethis shariff socialmedia sharedaddy "
+    "follow-us sharebuttons",
+    COMMENTS: "comment comments disqus =respond commentlist kommentar kommentare comentarios commentaires comment-list "
+    "comment-section comment-respond comments-area",
     ADVERT: "=ad ads advert advertisement advertising adsense adslot adbox adunit =banner sponsor sponsored sponsors "
     "=dfp =werbung =anzeige doubleclick ad-slot ad-container ad-wrapper ad-unit",
     OVERLAY: "cookie cookies consent gdpr modal popup overlay lightbox newsletter =subscribe signup =login "
@@ -236,6 +246,7 @@ _WORDS = {
     CODE: "=code =highlight sourcecode codehilite prettyprint programlisting syntaxhighlighter =screen listing "
     "=literal-block =snippet codeblock code-block",
     NOISE: "linenos lineno linenodiv linenumber headerlink mw-editsection viewcode-link blob-num =gutter anchorjs-link",
+    TOPIC: "=related-work =related-works =relatedwork =related-literature =related-research =sec-related-work",
     CAPTION: "caption =wp-caption-text figcaption bildunterschrift",
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raypt.corpus.html import marks, names, tables
-from raypt.corpus.html.choose import KEPT, Choice
+from raypt.corpus.html.choose import Choice
 from raypt.corpus.html.lines import (
     BRACKET,
     BRACKETED,
@@ -32,19 +32,19 @@ from raypt.corpus.html.lines import (
     write_text,
 )
 from raypt.corpus.html.scan import Nodes
+from raypt.corpus.html.weigh import KEPT
 from raypt.kernels import kernel
 
 _TAG = names.TAG_MASK
 (
-    _A, _BR, _CODE, _DD, _DIV, _DT, _H1, _HR, _IMG, _LI, _OL, _P, _PRE, _Q, _RB, _RP, _RT, _RUBY, _SUB, _SUP, _TABLE, _TD,
-    _TH, _THEAD, _TR, _SAMP, _KBD, _CAPTION,
-) = (
-    names.TAGS[n]
-    for n in ["a", "br", "code", "dd", "div", "dt", "h1", "hr", "img", "li", "ol", "p", "pre", "q", "rb", "rp", "rt", "ruby", "sub", "sup", "table", "td", "th", "thead", "tr", "samp", "kbd", "caption"]
-)  # fmt: skip
+    _A, _BR, _CODE, _DD, _DIV, _DT, _LI, _OL, _PRE, _Q, _RP, _RT, _SUB, _SUP, _TABLE, _TD, _TH, _THEAD, _TR, _SAMP,
+    _KBD, _CAPTION,
+) = names.numbers("a br code dd div dt li ol pre q rp rt sub sup table td th thead tr samp kbd caption")  # fmt: skip
 _TIGHT = (_LI, _DIV, _DT, _DD, _TR, _TD, _TH, _CAPTION)
 _HREF, _CLASS, _START, _VALUE = (np.uint64(names.name_hash(n)) for n in ("href", "class", "start", "value"))
 
+RAISED_NODES, RAISED_CHARACTERS = 64, 16
+"""A sup or sub of more is written as it is."""
 KEEP_LINKS, FENCES, PIPES, RUBY = 1, 2, 4, 8
 """Bits of `how`: links as `[text](href)`, code between fences, tables between pipes, the readings of ruby."""
 
@@ -97,7 +97,7 @@ class Renderer:
         tables.find_data_tables(
             n, nodes.kind, nodes.parent, choice.drop, choice.chars, self.is_data, self.stack, self.number
         )
-        # A character becomes three bytes at most; beside them a node writes marks, indentation, fences, bars: under 160.
+        # A character becomes three bytes at most; beside them a node writes marks, indentation, fences, bars: < 160.
         most = 3 * len(data) + 160 * n + len(replaced.data) + 1024
         if len(self.out) < most:
             self.out = np.empty(most + (most >> 1), np.uint8)
@@ -106,8 +106,8 @@ class Renderer:
             self.state[BREAKS] = 2
             _render(
                 data, root, nodes.kind, nodes.parent, nodes.stop, nodes.lo, nodes.hi, choice.drop, choice.flags,
-                self.is_data, replaced.of, replaced.data, replaced.ends, replaced.block, self.stack, self.number, self.row,
-                self.state, self.out, how,
+                self.is_data, replaced.of, replaced.data, replaced.ends, replaced.block, self.stack, self.number,
+                self.row, self.state, self.out, how,
             )  # fmt: skip
         return self.out[: int(self.state[POS])].tobytes().decode().strip()
 
@@ -171,16 +171,20 @@ def _fence(data, node, kind, parent, stop, lo, hi, drop, flags):  # type: ignore
 
 @kernel
 def _raise(data, node, is_sup, kind, stop, lo, hi, drop, out, state):  # type: ignore[no-untyped-def]
-    """How to write a sup or sub: 0 as it is, 1 or 2 in Unicode's superscripts or subscripts, 3 between ^( and ), 4 after _.
-    Only what stands on a letter, digit or bracket is raised."""
+    """How to write a sup or sub: 0 as it is, 1 or 2 in Unicode's superscripts or subscripts, 3 between ^( and ), 4
+    after _. Only what stands on a letter, digit or bracket is raised."""
     pos = state[POS]
     if pos == 0 or state[SPACE] or state[BREAKS] or state[PRE] or state[RAISED] or state[BRACKET]:
         return 0
     c = out[pos - 1]
     if not (48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 41 or c == 93 or c == 125 or c >= 128):
         return 0
+    if stop[node] - node > RAISED_NODES:
+        return 0
     length, letters, others, mapped = 0, 0, 0, True
     for i in range(node + 1, stop[node]):
+        if length > RAISED_CHARACTERS:
+            return 0
         if kind[i] != names.TEXT or drop[i] != KEPT:
             continue
         at = lo[i]
@@ -197,7 +201,7 @@ def _raise(data, node, is_sup, kind, stop, lo, hi, drop, out, state):  # type: i
                 others += 1
             if value == 91:  # a reference: [1]
                 return 0
-    if length == 0 or length > 16:
+    if length == 0 or length > RAISED_CHARACTERS:
         return 0
     if mapped:
         return 1 if is_sup else 2
@@ -207,10 +211,10 @@ def _raise(data, node, is_sup, kind, stop, lo, hi, drop, out, state):  # type: i
 
 
 @kernel
-def _render(
+def _render(  # type: ignore[no-untyped-def]
     data, root, kind, parent, stop, lo, hi, drop, flags, is_data, replaced, texts, ends, is_block, stack, number, row,
     state, out, how,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     depth = 0
     fence = fence_at = 0
     data_table = -1
@@ -243,7 +247,7 @@ def _render(
                     put(out, state, 41)
                 state[RAISED] = 0
             elif tag == _Q:
-                flush(out, state, False)
+                flush(out, state, 0)
                 put(out, state, 0x201D)
             elif tag == _PRE:
                 state[PRE] -= 1
@@ -334,7 +338,7 @@ def _render(
             else:
                 state[RAISED] = how_raised
         elif tag == _Q:
-            flush(out, state, False)
+            flush(out, state, 0)
             put(out, state, 0x201C)
         elif tag == _PRE:
             state[PRE] += 1
@@ -344,7 +348,7 @@ def _render(
                 if how & FENCES and state[CELL] == 0:
                     fence, first, last = _fence(data, node, kind, parent, stop, lo, hi, drop, flags)
                 if fence:
-                    flush(out, state, False)
+                    flush(out, state, 0)
                     for _ in range(fence):
                         put(out, state, 96)
                     copy(data, first, min(last, first + 20), out, state)

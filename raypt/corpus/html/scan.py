@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raypt.corpus.html.marks import ROLES, flags_of
-from raypt.corpus.html.names import ELEMENTS, OTHER, RAW, TAG_MASK, TEXT, VOID, WORDS
+from raypt.corpus.html.names import BLOCK, ELEMENTS, HEADING, OTHER, PARAGRAPH, RAW, TAG_MASK, TEXT, VOID, WORDS
 from raypt.corpus.html.tokens import hash_range, look_up
 from raypt.kernels import kernel
 
@@ -62,7 +62,7 @@ class Nodes:
                 self.stop,
                 self.lo,
                 self.hi,
-            )  # fmt: skip
+            )
         )
         return data
 
@@ -108,9 +108,9 @@ def _find(data, at, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _scan(
+def _scan(  # type: ignore[no-untyped-def]
     data, keys, values, word_keys, word_values, role_keys, role_values, kind, flags, parent, stop, lo, hi
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     n = len(data)
     count = 0
     top = -1  # the open element
@@ -154,7 +154,9 @@ def _scan(
                 stop[top] = count
                 top = parent[top]
             continue
-        flag, close = flags_of(data, end, n, word_keys, word_values, role_keys, role_values)
+        # Ids of headings, terms and paragraphs are places to link to: #cookies, flask.Request.cookies.
+        is_box = value & BLOCK != 0 and value & (PARAGRAPH | HEADING) == 0
+        flag, close = flags_of(data, end, n, is_box, word_keys, word_values, role_keys, role_values)
         at = close + 1
         node = count
         kind[node], flags[node], parent[node], lo[node], hi[node] = value, flag, top, end, close

@@ -3,9 +3,9 @@
 import numpy as np
 
 from raypt.corpus.html import names
-from raypt.corpus.html.choose import KEPT
 from raypt.corpus.html.lines import BREAKS, CELL, MARKER, POS, SPACE, put
 from raypt.corpus.html.marks import number_attribute
+from raypt.corpus.html.weigh import KEPT
 from raypt.kernels import kernel
 
 MAX_CELL_MASS = 600
@@ -14,20 +14,18 @@ MAX_SPAN = 32
 
 COLUMN, ROW_START, ROW_HEADS, HEADED, SPAN, ROWS_LEFT = range(6)
 ROW_STATE = ROWS_LEFT + MAX_SPAN
-"""Entries of a row's state: the column, where the row begins, whether all its cells are heads, whether the head has been
-underlined, columns of the cell; then, a column, the rows that a cell above still spans."""
+"""Entries of a row's state: the column, where the row begins, whether all its cells are heads, whether the head has
+been underlined, columns of the cell; then, a column, the rows that a cell above still spans."""
 
 _TAG = names.TAG_MASK
-_TABLE, _TR, _TH, _TD, _THEAD, _PRE, _FORM = (
-    names.TAGS[n] for n in ["table", "tr", "th", "td", "thead", "pre", "form"]
-)
+_TABLE, _TR, _TH, _TD, _THEAD, _PRE, _FORM = names.numbers("table tr th td thead pre form")
 _COLSPAN, _ROWSPAN = (np.uint64(names.name_hash(n)) for n in ("colspan", "rowspan"))
 
 
 @kernel
 def find_data_tables(count, kind, parent, drop, chars, is_data, table_of, cells):  # type: ignore[no-untyped-def]
-    """is_data uint8[count]: 1 for the tables that hold data: two columns or more, no table, code or heading in a cell,
-    no cell as long as a page. Scratch: table_of, cells int32[count]."""
+    """is_data uint8[count]: 1 for the tables that hold data: two columns and two rows or more, or a head; no table,
+    code or heading in a cell, no cell as long as a page. Scratch: table_of, cells int32[count]."""
     for node in range(count):
         up = parent[node]
         tag = kind[node] & _TAG
@@ -43,7 +41,9 @@ def find_data_tables(count, kind, parent, drop, chars, is_data, table_of, cells)
         elif outer >= 0:
             if tag == _TD or tag == _TH:
                 cells[up] += 1
-                if cells[up] == 2 and is_data[outer] == 0:
+                if cells[up] == 2:
+                    cells[outer] += 1
+                if cells[outer] > 0 and (tag == _TH or cells[outer] > 1) and is_data[outer] == 0:
                     is_data[outer] = 1
                 if chars[node] > MAX_CELL_MASS:
                     is_data[outer] = 2
@@ -64,7 +64,7 @@ def start_row(out, state, row):  # type: ignore[no-untyped-def]
     state[BREAKS] = max(state[BREAKS], 1)
     state[MARKER] = 0
     if state[POS] > 0:
-        for _ in range(min(state[BREAKS], 2) - (1 if out[state[POS] - 1] == 10 else 0)):
+        for _ in range((1 if row[HEADED] else min(state[BREAKS], 2)) - (1 if out[state[POS] - 1] == 10 else 0)):
             put(out, state, 10)
     state[BREAKS] = state[SPACE] = 0
     row[COLUMN], row[ROW_START], row[ROW_HEADS] = 0, state[POS], 1

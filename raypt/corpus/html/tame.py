@@ -1,7 +1,7 @@
 """Markup that makes the parser slow: its time is quadratic in the attributes of a tag and in the options of a list.
 
-180 KB of either take seconds, 700 KB minutes. What is beyond MAX_ATTRIBUTES and MAX_OPTIONS is cut before parsing; no page
-that people read has so many, and no text is lost by it: options are controls.
+180 KB of either take seconds, 700 KB minutes. What is beyond MAX_ATTRIBUTES and MAX_OPTIONS is cut before parsing; no
+page that people read has so many, and no text is lost by it: options are controls.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Records of an archive: lengths are checked, and what makes no sense costs no more than itself.
 
 A record's length is believed if the end of a record follows (WARC 1.1, 4: two line ends) or the next record. If not,
-reading goes on at the next record header, also one that the wrong length would have swallowed, and the bytes between are
-counted as unread. Line ends may be line feeds alone, as some tools write them.
+reading goes on at the next record header, also one that the wrong length would have swallowed, and the bytes between
+are counted as unread. Line ends may be line feeds alone, as some tools write them.
 """
 
 import re
@@ -92,8 +92,9 @@ def records(pieces: Iterator[Piece | Gap], plain: bool, hold: int) -> Iterator[A
 
 
 def _next(buffer: Buffer, hold: int) -> ArchiveRecord | Unread | None:
-    """What begins at the buffer's place, which goes behind it; None if the archive ends, or has a gap, before its end."""
-    buffer.find(_LINE_END, 0, _LONGEST)
+    """What begins at the buffer's place, which goes behind it; None if the archive ends or has a gap within it."""
+    if buffer.find(_LINE_END, 0, _LONGEST) is None and buffer.left < _LONGEST:
+        return None
     if _WARC_LINE.match(buffer.data, buffer.at):
         end = buffer.find(_HEADER_END, 0, MAX_HEADER_BYTES)
         if end is None:
@@ -130,37 +131,37 @@ def _record(
         whole, behind = len(block) == length, head + length
     else:
         block = buffer.peek(HEAD_BYTES, head)
-        buffer.at += head + len(block)
+        buffer.at += head
         # What is not held cannot be gone back to: a record header in it is believed at once.
-        whole = not buffer.skip_to(pattern, _LONGEST, length - len(block))
+        whole = not buffer.skip_to(pattern, _LONGEST, length)
         if whole and buffer.position < start + head + length:
             return None
         behind = 0
-    line_ends = _line_ends(buffer, behind, arc) if whole else None
-    if line_ends is None:
+    end = _end(buffer, behind, arc) if whole else None
+    if end is None:
         if behind:
             buffer.at += head
         found = buffer.skip_to(pattern, _LONGEST)
         where = "the next record begins elsewhere" if found else "no record follows"
         message = f"a Content-Length of {length} is wrong: {where}"
         return Unread(BAD_RECORD, message, buffer.position - start, start, block[:EXCERPT_BYTES])
+    line_ends, ended = end
     buffer.at += behind + line_ends
-    ended = arc or line_ends >= 2 or buffer.has(1) or buffer.gap is not None
     return ArchiveRecord(fields, block, length, start, ended)
 
 
-def _line_ends(buffer: Buffer, behind: int, arc: bool) -> int | None:
-    """Bytes of the line ends after a block that ends `behind` bytes from here; None if neither the end of a record nor
-    the next one follows."""
+def _end(buffer: Buffer, behind: int, arc: bool) -> tuple[int, bool] | None:
+    """(bytes of the line ends after a block that ends `behind` bytes from here, whether these are all that there should
+    be); None if neither the end of a record nor the next one follows."""
     tail = buffer.peek(4, behind)
     for ends in (b"\r\n\r\n", b"\n\n"):
         if tail.startswith(ends):
-            return len(ends)
+            return len(ends), True
     if len(tail) < 4 and not tail.strip(b"\r\n"):
-        return 0 if tail.count(b"\n") < 2 and not arc else len(tail)
+        return len(tail), arc or buffer.gap is not None
     rest = buffer.peek(_LONGEST if arc else 64, behind)
     stripped = rest.lstrip(b"\r\n")
-    return len(rest) - len(stripped) if (_ARC_LINE if arc else _WARC_LINE).match(stripped) else None
+    return (len(rest) - len(stripped), True) if (_ARC_LINE if arc else _WARC_LINE).match(stripped) else None
 
 
 def _resynchronise(buffer: Buffer, skip: int, message: str) -> Unread:

@@ -1,13 +1,14 @@
 """HTTP messages in archives: header fields, and bodies as they were before they were sent.
 
-RFC 9112, 7.1 (chunked) and RFC 9110, 8.4 (gzip, deflate, br, zstd). Archives hold bodies as sent, and some crawlers store
-them undone under the header fields that were true once: a body that is not what its fields say is taken as it is.
+RFC 9112, 7.1 (chunked) and RFC 9110, 8.4 (gzip, deflate, br, zstd). Archives hold bodies as sent, and some crawlers
+store them undone under the header fields that were true once: a body that is not what its fields say is taken as it is.
 """
 
 import io
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import zstandard
 from fastwarc.stream_io import BrotliReader
@@ -94,12 +95,12 @@ def _codings(field: str) -> list[str]:
 
 def unchunked(body: bytes) -> bytes:
     """The body of chunks; as it is if it does not begin with one, up to the break if a chunk is cut."""
-    out = []
+    out: list[bytes] = []
     at = 0
     while found := _CHUNK.match(body, at):
         size = int(found[1], 16)
         end = found.end() + size
-        if not out and (size == 0 or (end < len(body) and body[end : end + 1] not in b"\r\n")):
+        if not out and (found.end() == len(body) or (end < len(body) and body[end : end + 1] not in b"\r\n")):
             return body if size else b""
         if size == 0:
             return b"".join(out)
@@ -147,7 +148,7 @@ def _is_text(body: bytes) -> bool:
 
 def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
     """All members of a gzip body, the one stream of another; of a cut one what is there."""
-    out = []
+    out: list[bytes] = []
     produced = 0
     while body:
         inflate = zlib.decompressobj(wbits)
@@ -161,12 +162,14 @@ def _inflated(body: bytes, wbits: int, limit: int) -> bytes:
         produced += len(data)
         if produced > limit:
             raise LongBody(f"the page has more than {limit} bytes")
+        if not produced and not inflate.eof:
+            raise BadBody(f"{'gzip' if wbits == 31 else 'deflate'} data that end before their first byte")
         body = inflate.unused_data if wbits == 31 else b""
     return b"".join(out)
 
 
-def _read(reader: io.RawIOBase, coding: str, limit: int) -> bytes:
-    out = []
+def _read(reader: Any, coding: str, limit: int) -> bytes:
+    out: list[bytes] = []
     produced = 0
     try:
         while data := reader.read(min(1 << 18, limit + 1 - produced)):

@@ -4,16 +4,16 @@ Archives are compressed record by record, so a damaged record need not cost the 
 goes on at the next member that begins a record.
 """
 
-import itertools
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
 import zstandard
 from fastwarc.stream_io import Lz4Reader
 
-from raypt.corpus.formats.compression import PIECE_BYTES, check_limits, codec_of, plain, sniff, unpack
+from raypt.corpus.formats.compression import PIECE_BYTES, Unread, check_limits, codec_of, plain, sniff, unpack
 from raypt.corpus.formats.raw import BrokenStream, RawFile
 from raypt.corpus.limits import UnpackLimits
 
@@ -54,7 +54,8 @@ def pieces(raw: RawFile, limits: UnpackLimits) -> Iterator[Piece | Gap]:
     elif codec == "gzip":
         yield from _members(raw, limits)
     elif codec is not None:
-        yield from _until_broken(unpack(raw, codec, limits), raw)
+        unread = Unread(raw)
+        yield from _until_broken(unpack(raw, codec, limits, unread), raw, unread)
     elif first and codec_of(raw.uri) == "gzip" and not _RECORD.match(first):
         yield from _resynchronised(raw, 0, "no gzip member begins here")
         yield from _members(raw, limits)
@@ -69,10 +70,11 @@ def is_plain(raw: RawFile) -> bool:
     return sniff(first) is None and not first.startswith((*_LZ4, _ZSTD_DICTIONARY))
 
 
-def _until_broken(data: Iterator[bytes], raw: RawFile) -> Iterator[Piece | Gap]:
+def _until_broken(data: Iterator[bytes], raw: RawFile, unread: Unread | None = None) -> Iterator[Piece | Gap]:
     try:
         for piece in data:
-            yield Piece(piece, raw.position)
+            ahead = 0 if unread is None else unread.bytes - raw.unread
+            yield Piece(piece, raw.position - ahead)
     except BrokenStream as e:
         yield Gap(str(e), raw.position + raw.unread, last=True)
 
@@ -176,14 +178,19 @@ def _zstd_with_dictionary(raw: RawFile, limits: UnpackLimits) -> Iterator[bytes]
     size = int.from_bytes(raw.read(8)[4:], "little")
     if size > _MAX_DICTIONARY:
         raise BrokenStream(f"a zstd dictionary of {size} bytes", raw.unread)
-    dictionary = b"".join(itertools.takewhile(len, (raw.read(min(_FEED, size - n)) for n in range(0, size, _FEED))))
+    dictionary = b""
+    while len(dictionary) < size:
+        more = raw.read(min(_FEED, size - len(dictionary)))
+        if not more:
+            raise BrokenStream("the file ends within its zstd dictionary", 0)
+        dictionary += more
     try:
         if dictionary.startswith(b"\x28\xb5\x2f\xfd"):
             dictionary = zstandard.ZstdDecompressor().decompress(dictionary, max_output_size=_MAX_DICTIONARY)
         unpacker = zstandard.ZstdDecompressor(
             dict_data=zstandard.ZstdCompressionDict(dictionary), max_window_size=limits.max_window_bytes
         )
-        with unpacker.stream_reader(_AsFile(raw), read_across_frames=True, closefd=False) as reader:
+        with unpacker.stream_reader(cast(IO[bytes], _AsFile(raw)), read_across_frames=True, closefd=False) as reader:
             produced = 0
             while data := reader.read(_FEED):
                 produced += len(data)

@@ -45,7 +45,8 @@ _TEXTS = ("text/plain", "text/markdown", "text/x-markdown")
 
 # MIME Sniffing Standard, 7.1 and 6: what a browser takes for a page, and the signatures of other types.
 _PAGE = re.compile(
-    rb"[\t\n\f\r ]*(?:<!--|<(?:!DOCTYPE HTML|HTML|HEAD|SCRIPT|IFRAME|H1|DIV|FONT|TABLE|A|STYLE|TITLE|BODY|BR|B|P|META|LINK)[ >])",
+    rb"[\t\n\f\r ]*(?:<!--|<(?:!DOCTYPE HTML|HTML|HEAD|SCRIPT|IFRAME|"
+    rb"H1|DIV|FONT|TABLE|A|STYLE|TITLE|BODY|BR|B|P|META|LINK)[ >])",
     re.I,
 )
 _XML = re.compile(rb"[\t\n\f\r ]*<\?xml", re.I)

@@ -15,6 +15,7 @@ from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.tensor.cut import cut
 from raypt.parallel.tensor.layout import layout
@@ -137,6 +138,7 @@ class ZeroEngine:
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
         """Add the time of the block to a part, and what it stood in collectives to communication instead."""
+        PULSE.at(part)
         started, communicated = time.perf_counter(), CLOCK.seconds
         yield
         communication = CLOCK.seconds - communicated

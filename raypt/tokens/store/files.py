@@ -21,6 +21,7 @@ import json
 import struct
 import tempfile
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,7 +31,7 @@ import numpy.typing as npt
 import xxhash
 
 from raypt import storage
-from raypt.artefact import Collection, read_card
+from raypt.artefact import Card, Collection, read_card
 from raypt.errors import UserError
 from raypt.tokens.store.packing import Packed, segments_of
 
@@ -38,6 +39,8 @@ MAGIC = b"RAYPTTOK"
 VERSION = 1
 _ALIGN = 64
 _PREFIX = struct.Struct("<8sIIQ")
+_HEAD = 16 << 10
+"""Bytes read at first of a file: most headers are shorter."""
 _INDEX_ARRAYS = ("segment_lengths", "segment_offsets", "row_checksums")
 
 
@@ -128,52 +131,52 @@ def write_shard(
 
 
 class StoreShard:
-    """One open shard file. Local files are memory-mapped; remote ones are copied to a temporary file first."""
+    """One open shard file. A local file is memory-mapped. A remote one is copied to a temporary file first; with
+    `ranged`, for those who want few of its rows, its header and index are fetched now, and rows as they are asked for.
+    """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, ranged: bool = False) -> None:
         self.uri = uri
         self._copy: Any = None
-        if not storage.exists(uri):
+        info = storage.info(uri)
+        if info is None:
             raise UserError(
                 f"{uri}: the token-store shard is missing; start the run again, or delete the card beside it (.json)"
             )
-        path = storage.filesystem(uri)[1]
-        if not storage.is_local(uri):
+        place = uri
+        if not storage.is_local(uri) and not ranged:
             self._copy = tempfile.NamedTemporaryFile(prefix="raypt-shard-")  # noqa: SIM115 (lives as long as the shard)
             fs, remote = storage.filesystem(uri)
             fs.get_file(remote, self._copy.name)
-            path = self._copy.name
-        size = Path(path).stat().st_size
-        with Path(path).open("rb") as f:
-            prefix = f.read(_PREFIX.size)
-            if len(prefix) < _PREFIX.size:
-                raise self._damaged("it is shorter than a header")
-            magic, version, length, header_checksum = _PREFIX.unpack(prefix)
-            if magic != MAGIC:
-                raise self._damaged("it does not start as a token-store shard does")
-            if version != VERSION:
-                raise UserError(f"{uri}: token-store format {version}; this raypt reads {VERSION}")
-            text = f.read(length)
+            place = self._copy.name
+            info = {"size": Path(place).stat().st_size}
+        head = storage.read_range(place, 0, _HEAD)
+        if len(head) < _PREFIX.size:
+            raise self._damaged("it is shorter than a header")
+        magic, version, length, header_checksum = _PREFIX.unpack_from(head)
+        if magic != MAGIC:
+            raise self._damaged("it does not start as a token-store shard does")
+        if version != VERSION:
+            raise UserError(f"{uri}: token-store format {version}; this raypt reads {VERSION}")
+        size, start = int(info["size"]), _PREFIX.size + length
+        if len(head) < min(start, size):
+            head += storage.read_range(place, len(head), start - len(head))
+        text = head[_PREFIX.size : start]
         if xxhash.xxh3_64_intdigest(text) != header_checksum:
             raise self._damaged("the checksum of its header does not match")
         header = json.loads(text)
-        start = _PREFIX.size + length
         if size != start + header["data_size"]:
             raise self._damaged(f"it has {size} bytes, its header says {start + header['data_size']}")
         self.header: dict[str, Any] = header
         self.rows: int = header["rows"]
         self.width: int = header["width"]
         self.sections = [Section(**s) for s in header["sections"]]
-
-        def array(name: str) -> npt.NDArray[Any]:
-            spec = header["arrays"][name]
-            shape = tuple(spec["shape"])
-            if not np.prod(shape):
-                return np.empty(shape, spec["dtype"])
-            return np.memmap(path, mode="r", dtype=spec["dtype"], offset=start + spec["offset"], shape=shape)
-
-        self._tokens = array("tokens")
-        index = {name: np.array(array(name)) for name in _INDEX_ARRAYS}
+        arrays = header["arrays"]
+        first = min(arrays[name]["offset"] for name in _INDEX_ARRAYS)
+        rest = storage.read_range(place, start + first, header["data_size"] - first)
+        if len(rest) != header["data_size"] - first:
+            raise self._damaged("it ends early")
+        index = {name: _array(rest, first, arrays[name]) for name in _INDEX_ARRAYS}
         checksum = xxhash.xxh3_64()
         for name in _INDEX_ARRAYS:
             checksum.update(index[name].tobytes())
@@ -181,6 +184,13 @@ class StoreShard:
             raise self._damaged("the checksum of its index does not match")
         self._lengths, self._offsets = index["segment_lengths"], index["segment_offsets"]
         self._checksums = index["row_checksums"]
+        self._dtype, self._start = np.dtype(arrays["tokens"]["dtype"]), start + arrays["tokens"]["offset"]
+        self._mapped: npt.NDArray[Any] | None = None
+        if self.rows == 0:
+            self._mapped = np.empty((0, self.width), self._dtype)
+        elif storage.is_local(place):
+            path, shape = storage.filesystem(place)[1], (self.rows, self.width)
+            self._mapped = np.memmap(path, mode="r", dtype=self._dtype, offset=self._start, shape=shape)
 
     def _damaged(self, why: str) -> UserError:
         return UserError(f"{self.uri}: damaged token-store shard: {why}; delete it to have it made again")
@@ -196,19 +206,39 @@ class StoreShard:
 
         Raises UserError naming the shard and the row if a row's checksum does not match.
         """
-        tokens = self._tokens[rows]
+        tokens = self._tokens(rows)
         for i, row in enumerate(tokens):
             if xxhash.xxh3_64_intdigest(row) != self._checksums[rows[i]]:
                 raise self._damaged(f"the checksum of row {int(rows[i])} does not match")
         return tokens, segments_of(self._lengths, self._offsets, rows, self.width)
 
+    def _tokens(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        if self._mapped is not None or rows.size == 0:
+            return np.empty((0, self.width), self._dtype) if self._mapped is None else self._mapped[rows]
+        wanted = np.unique(rows)
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+        nbytes = self.width * self._dtype.itemsize
+        found = storage.read_ranges(self.uri, [(self._start + int(run[0]) * nbytes, run.size * nbytes) for run in runs])
+        data = b"".join(found)
+        if len(data) != wanted.size * nbytes:
+            raise self._damaged("it ends early")
+        return np.frombuffer(data, self._dtype).reshape(-1, self.width)[np.searchsorted(wanted, rows)]
+
+
+def _array(data: bytes, base: int, spec: dict[str, Any]) -> npt.NDArray[Any]:
+    """An array of a shard, out of its bytes from `base` on."""
+    shape, dtype = tuple(spec["shape"]), np.dtype(spec["dtype"])
+    return np.frombuffer(data, dtype, int(np.prod(shape)), spec["offset"] - base).reshape(shape)
+
 
 class TokenStore:
-    """A reader of a store directory, usable without Ray. Keeps at most `max_open` shards open."""
+    """A reader of a store directory, usable without Ray. Keeps at most `max_open` shards open; `ranged`: see
+    StoreShard.
+    """
 
-    def __init__(self, uri: str, max_open: int = 64) -> None:
+    def __init__(self, uri: str, max_open: int = 64, *, ranged: bool = False) -> None:
         self.uri = uri
-        self._max_open = max_open
+        self._max_open, self._ranged = max_open, ranged
         self._open: OrderedDict[int, StoreShard] = OrderedDict()
 
     def shards(self) -> list[int]:
@@ -225,15 +255,22 @@ class TokenStore:
 
     def shard(self, index: int) -> StoreShard:
         if index not in self._open:
-            self._open[index] = StoreShard(shard_uri(self.uri, index))
+            self._open[index] = StoreShard(shard_uri(self.uri, index), ranged=self._ranged)
         self._open.move_to_end(index)
         while len(self._open) > self._max_open:
             self._open.popitem(last=False)
         return self._open[index]
 
     def sections(self) -> list[tuple[int, Section]]:
-        """Every (shard, section) of the store, in order."""
-        return [(i, s) for i in self.shards() for s in self.shard(i).sections]
+        """Every (shard, section) of the store, in order, as their cards have it: no shard is opened. One request where
+        all shards of a run are there, else one a shard, side by side.
+        """
+        cards: dict[int, Card] = collection(self.uri).load()
+        if not cards:
+            shards = self.shards()
+            found = storage.in_parallel(lambda i: read_card(collection(self.uri).card_uri(i)), shards)
+            cards = {i: card for i, card in zip(shards, found, strict=True) if card is not None}
+        return [(i, Section(**s)) for i, card in sorted(cards.items()) for s in card.account["sections"]]
 
     def __len__(self) -> int:
         """Samples in the store."""
@@ -244,9 +281,18 @@ class TokenStore:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(tokens, segments), each [n, width], of samples (shard, row of the shard), in the order asked for; n > 0."""
         assert shard.size == row.size > 0
+        shards = [int(s) for s in np.unique(shard)]
+        if self._ranged:
+            self.open(shards)
         tokens, segments = self.shard(int(shard[0])).read(row[:0])
         tokens, segments = (np.empty((shard.size, a.shape[1]), a.dtype) for a in (tokens, segments))
-        for s in np.unique(shard):
+        for s in shards:
             mask = shard == s
-            tokens[mask], segments[mask] = self.shard(int(s)).read(row[mask])
+            tokens[mask], segments[mask] = self.shard(s).read(row[mask])
         return tokens, segments
+
+    def open(self, shards: Sequence[int]) -> None:
+        """Open several shards side by side, as many as are kept open at most."""
+        todo = [s for s in shards[: self._max_open] if s not in self._open]
+        opened = storage.in_parallel(lambda s: StoreShard(shard_uri(self.uri, s), ranged=self._ranged), todo)
+        self._open.update(zip(todo, opened, strict=True))

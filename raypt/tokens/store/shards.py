@@ -4,7 +4,7 @@ A curated part `part-00007.parquet` and the store shard 7 are the same shard: it
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.artefact import Card, Identity, Output, make
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
-from raypt.tokens.parts import column, is_heldout, read_batches
+from raypt.tokens.parts import BY_SOURCE, column, group_names, is_heldout, read_batches, wanted_columns
 from raypt.tokens.store import files as store
 from raypt.tokens.store.packing import Packed, pack
 from raypt.tokens.tokenizer.tokenizer import BYTE, UNKNOWN, Tokenizer
@@ -82,7 +82,13 @@ def store_identity(tokenizer: Tokenizer, config: TokensConfig, seed: int) -> dic
         "tokenizer": tokenizer.fingerprint,
         "packing": packing_identity(config.packing),
         "heldout": heldout_identity(config.heldout, seed),
+        **groups_identity(config.mixture.by),
     }
+
+
+def groups_identity(by: Sequence[str]) -> dict[str, str]:
+    """What names the groups of samples, where it is not the source alone."""
+    return {} if tuple(by) == BY_SOURCE else {"groups": "/".join(by)}
 
 
 def shard_identity(made_of: Mapping[str, str], content: str) -> Identity:
@@ -118,7 +124,7 @@ def _count_kinds(ids: npt.NDArray[Any], kinds: npt.NDArray[np.uint8] | None) -> 
     return {"unknown": int(found[UNKNOWN]), "byte_fallback": int(found[BYTE])}
 
 
-class _Section:
+class SectionIds:
     """Ids of the documents of one (source, lang), collected batch by batch."""
 
     def __init__(self) -> None:
@@ -140,33 +146,42 @@ class _Section:
         )
 
 
-_Key = tuple[str, str | None]
-"""(source, lang); lang only where documents are held out."""
+SectionKey = tuple[str, str | None]
+"""(group of the mixture, None), and of held-out documents (source, lang)."""
+Reader = Callable[..., dict[SectionKey, SectionIds]]
+"""What `_tokenize` is, for documents that come from elsewhere."""
+
+
+def nothing(*_: object, **__: object) -> dict[SectionKey, SectionIds]:
+    """A Reader of a part of which it is known that no document goes into the store: it is not opened."""
+    return {}
 
 
 def _tokenize(
     uri: str, tokenizer: Tokenizer, config: TokensConfig, seed: int, *, heldout: bool, ledger: TokenAccount
-) -> dict[_Key, _Section]:
+) -> dict[SectionKey, SectionIds]:
     """The ids of the documents that are held out, or of those that are not; counts documents and tokens."""
     packing = config.packing
     extra = int(packing.add_bos) + int(packing.add_eos)
-    sections: dict[_Key, _Section] = {}
-    for whole in read_batches(uri, ["doc_key", "source", "lang", "text"]):
+    sections: dict[SectionKey, SectionIds] = {}
+    by = config.mixture.by
+    for whole in read_batches(uri, wanted_columns(by)):
         held = is_heldout(np.asarray(whole.column("doc_key").cast(pa.int64())), config.heldout.fraction, seed)
         ledger.heldout_documents += int(held.sum())
         batch = whole.filter(pa.array(held if heldout else ~held))
         if not batch.num_rows:
             continue
-        source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
+        lang, text = (column(batch, c) for c in ("lang", "text"))
+        group = column(batch, "source") if heldout else group_names(batch, by, uri)
         ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
-        groups: dict[_Key, list[int]] = {}
-        for i, (s, code) in enumerate(zip(source.to_pylist(), lang.to_pylist(), strict=True)):
+        groups: dict[SectionKey, list[int]] = {}
+        for i, (s, code) in enumerate(zip(group.to_pylist(), lang.to_pylist(), strict=True)):
             groups.setdefault((s, (code or None) if heldout else None), []).append(i)
         for key, members in groups.items():
             whole_batch = len(members) == len(lengths)
             part = ids if whole_batch else np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in members])
-            sections.setdefault(key, _Section()).add(part, lengths[members])
+            sections.setdefault(key, SectionIds()).add(part, lengths[members])
             text_tokens = len(part) - extra * len(members)
             _add(ledger.by_source, key[0], {"text": text_tokens, **_count_kinds(part, tokenizer.token_kinds)})
         ledger.documents += len(lengths)
@@ -187,9 +202,10 @@ def make_shard(
     content: str,
     *,
     heldout: bool,
+    read: Reader | None = None,
 ) -> Card:
-    """Make the store shard of a curated part under `root` (see `tokenize_shard`); its card, whose account is a
-    TokenAccount.
+    """Make the store shard of a curated part, or of what `read` finds at `curated_uri`, under `root` (see
+    `tokenize_shard`); its card, whose account is a TokenAccount.
     """
     made_of = store_identity(tokenizer, config, seed)
     identity = shard_identity(made_of, content)
@@ -197,7 +213,7 @@ def make_shard(
     def maker(output: Output) -> dict[str, Any]:
         began = time.monotonic()
         account = TokenAccount(shard)
-        by_key = _tokenize(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
+        by_key = (read or _tokenize)(curated_uri, tokenizer, config, seed, heldout=heldout, ledger=account)
         keys = sorted(by_key, key=lambda k: (k[0], k[1] or ""))
         packed = [(*key, by_key[key].pack(config.packing, tokenizer.pad_id)) for key in keys]
         width = config.packing.sequence_length + 1

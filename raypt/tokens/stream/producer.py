@@ -12,7 +12,15 @@ from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import collection, wanted_uri
-from raypt.tokens.store.shards import HELDOUT, TokenAccount, make_shard, shard_identity, store_identity
+from raypt.tokens.store.shards import (
+    HELDOUT,
+    Reader,
+    TokenAccount,
+    make_shard,
+    nothing,
+    shard_identity,
+    store_identity,
+)
 from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.reader import FAILURE_FILE
 from raypt.tokens.stream.spec import StorePlan, StreamSpec
@@ -35,20 +43,28 @@ class _Task:
     config: TokensConfig
     store_uri: str
     seed: int
-
     heldout: bool = False
+    read: Reader | None = None
+    empty: frozenset[int] = frozenset()
+    """Shards of which it is known that no document goes into them."""
 
     def __call__(self, shard: int) -> Card:
         tokenizer = load_tokenizer(self.tokenizer_uri)
         root = storage.join(self.store_uri, HELDOUT) if self.heldout else self.store_uri
         part, content = self.part_uris[shard], self.contents[shard]
-        card = make_shard(part, shard, tokenizer, self.config, root, self.seed, content, heldout=self.heldout)
+        card = make_shard(
+            part, shard, tokenizer, self.config, root, self.seed, content,
+            heldout=self.heldout, read=nothing if shard in self.empty else self.read,
+        )  # fmt: skip
         StreamMetrics().add(shards_tokenized=1, tokens_made=card.account["packed_tokens"])
         return card
 
 
 class StoreWork:
-    """The shards of a store (or of its held-out store): which are whole, and the task that makes the others."""
+    """The shards of a store (or of its held-out store): which are whole, and the task that makes the others.
+
+    `read` finds documents at the parts' URIs that are no curated parts.
+    """
 
     def __init__(
         self,
@@ -58,11 +74,15 @@ class StoreWork:
         *,
         heldout: bool = False,
         verify: Verify = "sizes",
+        read: Reader | None = None,
     ) -> None:
         contents = tuple(p.content for p in plan.parts)
         self.config, self.heldout = config, heldout
         self.root = storage.join(plan.uri, HELDOUT) if heldout else plan.uri
-        self.task = _Task(plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout)
+        none = [i for i, part in enumerate(plan.parts) if heldout and part.documents == part.training_documents]
+        self.task = _Task(
+            plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read, frozenset(none)
+        )
         made_of = store_identity(load_tokenizer(tokenizer_uri), config, plan.seed)
         identities = [shard_identity(made_of, content) for content in contents]
         cards = collection(self.root).survey(identities, verify)

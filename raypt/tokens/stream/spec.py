@@ -20,7 +20,7 @@ from raypt.tasks import run_tasks
 from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.parts import PartSummary, summarize_part
 from raypt.tokens.store.packing import segment_type
-from raypt.tokens.store.shards import heldout_identity, packing_identity
+from raypt.tokens.store.shards import groups_identity, heldout_identity, packing_identity
 from raypt.tokens.stream.blocks import BlockPlan, plan_blocks
 from raypt.tokens.stream.clock import ClockSource, RowsOf, SampleClock
 from raypt.tokens.stream.mixture import Phase
@@ -63,7 +63,7 @@ MEASURE_FORMAT = 1
 
 def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -> list[PartSummary]:
     """One pass over the curated text, as Ray tasks where Ray runs."""
-    task = functools.partial(summarize_part, heldout=config.heldout, seed=seed)
+    task = functools.partial(summarize_part, heldout=config.heldout, seed=seed, by=config.mixture.by)
     return run_tasks(task, part_uris, name="measure curated text")
 
 
@@ -76,10 +76,11 @@ class _Measure:
     collection: Collection
     heldout: HeldoutConfig
     seed: int
+    by: tuple[str, ...]
 
     def __call__(self, part: int) -> Card:
         def maker(output: Output) -> dict[str, Any]:
-            return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed))
+            return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed, self.by))
 
         return self.collection.build(part, self.identities[part], maker)
 
@@ -93,11 +94,11 @@ def measure_parts(
     verify: Verify,
 ) -> list[PartSummary]:
     """The summaries of parts whose bytes are known by hash (`contents`): each is read once in the life of a run."""
-    settings = {"heldout": config.heldout.model_dump(mode="json"), "seed": seed}
+    settings = {"heldout": config.heldout.model_dump(mode="json"), "seed": seed, "by": list(config.mixture.by)}
     wanted = [Identity("measured", MEASURE_FORMAT, {"curated": content}, settings) for content in contents]
     cards = collection.survey(wanted, verify)
     todo = [i for i, card in enumerate(cards) if card is None]
-    task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed)
+    task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed, config.mixture.by)
     for part, card in zip(todo, run_tasks(task, todo, name="measure curated text"), strict=True):
         cards[part] = card
     done = [card for card in cards if card is not None]
@@ -128,6 +129,7 @@ def prepare_store(
         "tokenizer": f"vocabulary={tokenizer.vocab_size} hash={tokenizer.fingerprint}",
         "packing": packing_identity(config.packing),
         "heldout": heldout_identity(config.heldout, seed),
+        **groups_identity(config.mixture.by),
     }
     plan = StorePlan(store_uri, tuple(part_uris), parts, identity, tokenizer.dtype.name, seed)
     if not plan.bytes_by_source:
@@ -194,7 +196,7 @@ def mixture_of(
         unknown = sorted(set(named) - set(sizes))
         if unknown:
             raise UserError(
-                f"tokens.mixture.{where}: no such source in the curated text: {unknown}; it has {list(sizes)}"
+                f"tokens.mixture.{where}: no such group in the curated text: {unknown}; it has {list(sizes)}"
             )
     shares = config.weights or weights
     if shares is None:

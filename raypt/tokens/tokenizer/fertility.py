@@ -12,7 +12,7 @@ from raypt import storage
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, column
-from raypt.tokens.tokenizer.sample import sample_batches, sample_rates
+from raypt.tokens.tokenizer.sample import plan_sample, sample_batches
 from raypt.tokens.tokenizer.tokenizer import load_tokenizer
 
 REPORT_FILE = "fertility.json"
@@ -95,10 +95,10 @@ def measure(
 
     The sample is drawn by another hash than the one that the tokenizer was trained on.
     """
-    rates = sample_rates(summaries, TokenizerConfig(sample_bytes=sample_bytes))
-    task = functools.partial(measure_part, tokenizer_uri=tokenizer_uri, rates=rates, seed=seed + 1)
+    sample = plan_sample(summaries, TokenizerConfig(sample_bytes=sample_bytes), seed + 1)
+    task = functools.partial(measure_part, tokenizer_uri=tokenizer_uri, rates=sample.rates, seed=seed + 1)
     total: Groups = {}
-    for part in run_tasks(task, part_uris, name="measure the tokenizer"):
+    for part in run_tasks(task, [part_uris[i] for i in sample.parts], name="measure the tokenizer"):
         for key, counts in part.items():
             total[key] = total.get(key, Fertility()) + counts
     total = dict(sorted(total.items()))

@@ -18,7 +18,7 @@ from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, summarize_part
 from raypt.tokens.tokenizer import patterns, sentencepiece
 from raypt.tokens.tokenizer.loaders import load_any
-from raypt.tokens.tokenizer.sample import sample_part, sample_rates
+from raypt.tokens.tokenizer.sample import plan_sample, sample_part
 from raypt.tokens.tokenizer.tiktoken_file import byte_level
 from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, FORMS, TOKENIZER_FILE, Tokenizer
 
@@ -206,10 +206,9 @@ def prepare_tokenizer(
             output.add(name)
 
     def _train(curated_uris: Sequence[str], summaries: Sequence[PartSummary]) -> Tokenizer:
-        rates = sample_rates(summaries, config)
-        parts = run_tasks(
-            functools.partial(sample_part, rates=rates, seed=seed), curated_uris, name="sample for the tokenizer"
-        )
+        sample = plan_sample(summaries, config, seed)
+        task = functools.partial(sample_part, rates=sample.rates, seed=seed)
+        parts = run_tasks(task, [curated_uris[i] for i in sample.parts], name="sample for the tokenizer")
         texts = [t for part in parts for t in part]
         if not texts:
             raise UserError("tokens.tokenizer: the curated text is empty; there is nothing to train a tokenizer on")

@@ -63,6 +63,11 @@ def latest_checkpoint(uri: str) -> CheckpointInfo | None:
     return None
 
 
+def newest_step(uri: str) -> int:
+    """Step of the newest checkpoint on record; 0 = none. One request."""
+    return max((entry.step for entry in read_record(uri).values()), default=0)
+
+
 def list_checkpoints(uri: str) -> list[CheckpointInfo]:
     """All usable checkpoints under `uri`, oldest step first; a request or two for each."""
     return list(_usable(uri, []))[::-1]

@@ -78,11 +78,11 @@ class Saver:
         if not self._pending:
             return True
         self._pending = False
-        own = self.writer.end_own_part()
-        errors = comm.gather_objects(self._explained(own))
-        commit = self.writer.end(give_up=any(errors))
+        self.writer.hurry()
+        errors = self._meet(lambda: self.writer.own_part_done)
         if not any(errors):
-            errors = comm.gather_objects(self._explained(commit))
+            errors = self._meet(lambda: not self.writer.writing)
+        self.writer.end(give_up=True)
         problem = next((e for e in errors if e is not None), None)
         if problem is None:
             self._failures = 0
@@ -116,6 +116,18 @@ class Saver:
             if self.settle() and self._again_at is None:
                 return
             time.sleep(min(2.0**self._failures, _LONGEST_PAUSE_S))
+
+    def _meet(self, done: Callable[[], bool]) -> list[str | None]:
+        """Wait until it is true on every rank; what has failed on each. In many short exchanges: one rank may write for
+        longer than a collective may last.
+        """
+        pause = 0.01
+        while True:
+            everyone = comm.gather_objects((done(), self._explained(self.writer.error)))
+            if all(ended for ended, _ in everyone):
+                return [error for _, error in everyone]
+            time.sleep(pause)
+            pause = min(1.5 * pause, 1.0)
 
     def _explained(self, error: BaseException | None) -> str | None:
         if error is None or isinstance(error, Abandoned):

@@ -83,12 +83,14 @@ class CheckpointWriter:
         self._thread = threading.Thread(target=self._run, args=(copied, progress), name="checkpoint")
         self._thread.start()
 
-    def end_own_part(self) -> BaseException | None:
-        """Wait until this rank's own files are written; why they could not be."""
-        if self._thread is not None:
-            self._pace.hurry()
-            self._own_part.wait()
-        return self.error
+    def hurry(self) -> None:
+        """Somebody waits: write at full speed."""
+        self._pace.hurry()
+
+    @property
+    def own_part_done(self) -> bool:
+        """Whether this rank's own files are written, or have failed."""
+        return self._own_part.is_set()
 
     def end(self, *, give_up: bool = False) -> BaseException | None:
         """Wait for the attempt's end and forget it; why it failed on this rank. `give_up`: do not wait for the other
@@ -97,7 +99,7 @@ class CheckpointWriter:
         if give_up:
             self._give_up.set()
         if self._thread is not None:
-            self._pace.hurry()
+            self.hurry()
             self._thread.join()
             self._thread = None
         error, self.error = self.error, None

@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray.data
@@ -13,22 +15,28 @@ from ray._private.worker import get_dashboard_url
 from ray.train.torch import TorchConfig
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.report_config import CheckpointUploadMode
 from ray.train.v2.api.train_fn_utils import report
 
 from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig
+from raypt.parallel import comm
+from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
-from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.tokens.stream.waits import Waits
+from raypt.training.checkpoint.directory import latest_checkpoint, newest_step
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
 from raypt.training.loop import Hooks
+from raypt.training.on_ray.board import STOPPED, Board
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.scaling import BatchTrainer
+from raypt.training.on_ray.stop import stoppable
+from raypt.training.on_ray.watch import Beating, Watch, new_name
 from raypt.training.records import merge_samples, read_metrics
 from raypt.training.sizes import check_mesh, check_workers, topology
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
@@ -107,7 +115,7 @@ def _fit(
     make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
     data_config: ray.train.DataConfig | None,
 ) -> None:
-    train = spec.train
+    train, board = spec.train, Board(new_name())
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
@@ -116,8 +124,10 @@ def _fit(
         resources["GPU"] = 1
     trainer = BatchTrainer(
         _worker,
-        train_loop_config={"spec": spec},
-        torch_config=TorchConfig(backend="nccl" if train.use_gpu else "gloo"),
+        train_loop_config={"spec": spec, "board": board},
+        torch_config=TorchConfig(
+            backend="nccl" if train.use_gpu else "gloo", timeout_s=math.ceil(train.first_step_timeout_s)
+        ),
         scaling_config=ScalingConfig(
             num_workers=sizes[0] if len(sizes) == 1 else (sizes[0], sizes[-1]),
             elastic_resize_monitor_interval_s=train.resize_check_s,
@@ -128,19 +138,25 @@ def _fit(
             name=CHECKPOINTS,
             storage_path=spec.run_uri,
             failure_config=FailureConfig(max_failures=train.max_failures),
-            worker_runtime_env={"env_vars": worker_environment(train, train.threads)},
+            worker_runtime_env={"env_vars": worker_environment(train, train.threads, spec.run_uri)},
         ),
         datasets={"train": make_dataset(lambda: _cursor(spec.checkpoints_uri))},
         dataset_config=data_config,
         sizes=sizes,
+        newest_step=partial(newest_step, spec.checkpoints_uri),
     )
     try:
-        with _environment(train, elastic=len(sizes) > 1):
-            trainer.fit()
-    except WorkerGroupError as e:
+        with (
+            _environment(train, elastic=len(sizes) > 1),
+            Watch(board, after_s=train.stall_warning_s, timeout_s=train.collective_timeout_s),
+        ):
+            stoppable(trainer.fit, board, train.stop_timeout_s)
+    except TrainingFailedError as e:
         if mistake := user_error(e):
             raise mistake from None
         raise
+    finally:
+        board.clear()
 
 
 def _cursor(checkpoints_uri: str) -> Cursor | None:
@@ -159,6 +175,8 @@ def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # also how often a report is taken up
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(timeout),
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(train.collective_timeout_s),
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(train.collective_timeout_s),
     }
     if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
         knobs["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
@@ -172,20 +190,38 @@ def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from raypt.tokens.stream.dataset import Batches
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
+    board: Board = config["board"]
     context = ray.train.get_context()
-    place = topology(spec.train, context.get_world_rank(), context.get_world_size())
+    rank = context.get_world_rank()
+    place = topology(spec.train, rank, context.get_world_size())
+    group = comm.broadcast_object(new_name())
+    with Beating(board, rank, group) as beating, _rows(spec, place) as (rows, waits):
+        hooks = Hooks(
+            committed=_report,
+            preempted=_preempted,
+            stopping=lambda: beating.stop_asked,
+            waits=waits,
+        )
+        progress = run_worker(spec, rows, hooks)
+    if rank == 0 and beating.stop_asked:
+        board.put(STOPPED, progress.step)
+
+
+@contextlib.contextmanager
+def _rows(spec: WorkerSpec, place: Topology) -> Iterator[tuple[Iterator[dict[str, Any]], Callable[[], Waits]]]:
+    """This worker's samples, and how long it has waited for them; none where another of its replica reads them."""
+    from raypt.tokens.stream.dataset import Batches
+
     if not place.leads_replica:
-        run_worker(spec, iter(()), Hooks(committed=_report, preempted=_preempted))
+        yield iter(()), Waits
         return
     split = ray.train.get_dataset_shard("train")
     size = spec.train.micro_batch_size
     with Batches(split, size, rank=place.data_rank, world_size=place.data_size) as rows:
-        run_worker(spec, rows, Hooks(committed=_report, preempted=_preempted, waits=lambda: rows.waits))
+        yield rows, lambda: rows.waits
 
 
 def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:

@@ -1,7 +1,7 @@
 """How many workers a run with `train.workers: [min, max]` has: Ray Train's elastic policy, made to fit the batch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -17,7 +17,7 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus,
 from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-from raypt.training.on_ray.failures import MistakesEndTheRun
+from raypt.training.on_ray.failures import FailuresInARow
 
 log = logging.getLogger("raypt")
 
@@ -84,11 +84,12 @@ def _checkpointed(status: WorkerGroupPollStatus) -> bool:
 
 
 class BatchTrainer(TorchTrainer):
-    """A TorchTrainer whose elastic runs have `sizes` workers only, and which a person's mistake ends at once."""
+    """A TorchTrainer whose elastic runs have `sizes` workers only, and that counts failures in a row."""
 
-    def __init__(self, *args: Any, sizes: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sizes: Sequence[int], newest_step: Callable[[], int], **kwargs: Any) -> None:
+        """`newest_step`: see FailuresInARow."""
         super().__init__(*args, **kwargs)
-        self._sizes = sizes
+        self._sizes, self._newest_step = sizes, newest_step
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         config = self.scaling_config
@@ -97,5 +98,5 @@ class BatchTrainer(TorchTrainer):
             kwargs["scaling_policy"] = BatchScalingPolicy(config, self._sizes)
         failure_config = self.run_config.failure_config
         assert isinstance(failure_config, FailureConfig)
-        kwargs["failure_policy"] = MistakesEndTheRun(failure_config)
+        kwargs["failure_policy"] = FailuresInARow(failure_config, self._newest_step)
         return super()._initialize_and_run_controller(**kwargs)

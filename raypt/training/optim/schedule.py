@@ -9,11 +9,12 @@ def lr_scale(config: ScheduleConfig, update: int, total: int) -> float:
     """Factor on the peak rate for 0-based `update` of `total`. Warm-up reaches 1 at update `warmup_steps`; a decay
     reaches `min_ratio` at the last update.
     """
-    if update < config.warmup_steps:
-        return (update + 1) / (config.warmup_steps + 1)
+    warmup = min(20, total // 2) if config.warmup_steps is None else config.warmup_steps
+    if update < warmup:
+        return (update + 1) / (warmup + 1)
     if config.kind == "constant":
         return 1.0
-    start = config.warmup_steps
+    start = warmup
     if config.kind == "wsd":
         start = max(start, total - max(1, round(total * config.decay_fraction)))
     progress = min(max((update - start) / max(total - 1 - start, 1), 0.0), 1.0)

@@ -18,6 +18,8 @@ TWO = [
     Cell(tensor=2, stage=0, model="untied", optimizer="muon"),
     Cell(tensor=2, stage=3, model="untied", optimizer="muon"),
 ]
+STEPS = 4
+"""The whole grid takes ten."""
 FOUR = [Cell(tensor=4, stage=2), Cell(tensor=2, data=2, stage=0, model="untied"), Cell(tensor=2, data=2, stage=3)]
 
 
@@ -26,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     """Results by cell and rank."""
     out = {}
     for cells in (TWO, FOUR):
-        by_rank = meshes.launch(cells, tmp_path_factory.mktemp("trained"))
+        by_rank = meshes.launch(cells, tmp_path_factory.mktemp("trained"), STEPS)
         out |= {str(cell): [rank[i] for rank in by_rank] for i, cell in enumerate(cells)}
     return out
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ def write(root: str, shard: int = 0, dtype: type = np.uint16) -> tuple[Packed, P
     sections = [("web", None, a), ("books", "en", b)]
     identity = Identity("tokens", 1)
 
-    def maker(output: Output) -> dict[str, int]:
+    def maker(output: Output) -> dict[str, Any]:
         with output.open(shard_name(shard)) as f:
-            write_shard(f, sections, width=WIDTH, tokenizer="t")
-        return {"shard": shard}
+            placed = write_shard(f, sections, width=WIDTH, tokenizer="t")
+        return {"sections": [vars(section) for section in placed]}
 
     collection(root).build(shard, identity, maker)
     return a, b
@@ -135,3 +136,38 @@ def test_a_store_on_a_remote_file_system_is_read_alike(tmp_path: Path) -> None:
     a, _ = write("memory://store")
     tokens, _ = TokenStore("memory://store").read(np.array([0], np.int32), np.array([1]))
     assert np.array_equal(tokens[0], a.tokens[1])
+
+
+def test_few_rows_of_a_remote_shard_are_fetched_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = write("memory://ranged")
+    expected = np.concatenate([a.tokens, b.tokens])
+    fetched: list[tuple[int, int]] = []
+    real = storage.read_range
+
+    def counted(uri: str, start: int, length: int) -> bytes:
+        data = real(uri, start, length)
+        fetched.append((start, len(data)))
+        return data
+
+    monkeypatch.setattr(storage, "read_range", counted)
+    shard = StoreShard(shard_uri("memory://ranged", 0), ranged=True)
+    opening = len(fetched)
+    rows = np.array([5, 2, 3, 9, 3])
+    tokens, segments = shard.read(rows)
+    assert opening == 2, "the head, and the index at the end"
+    # Neighbours by one request, and no byte more than was asked for.
+    assert sorted(length for _, length in fetched[opening:]) == [2 * WIDTH, 2 * WIDTH, 4 * WIDTH]
+    assert np.array_equal(tokens, expected[rows])
+    assert np.array_equal(segments, StoreShard(shard_uri("memory://ranged", 0)).read(rows)[1])
+
+
+def test_a_flipped_token_is_found_in_a_range_too() -> None:
+    write("memory://flipped")
+    uri = shard_uri("memory://flipped", 0)
+    data = bytearray(storage.read_bytes(uri))
+    data[len(data) - StoreShard(uri).header["data_size"] + 3 * WIDTH * 2 + 5] ^= 0xFF
+    storage.write_bytes(uri, bytes(data))
+    fresh = StoreShard(uri, ranged=True)
+    fresh.read(np.array([0, 1, 2, 4]))
+    with pytest.raises(UserError, match=r"shard-00000\.tok: damaged.*row 3"):
+        fresh.read(np.array([2, 3]))

@@ -109,3 +109,10 @@ def test_a_shard_that_vanished_stops_the_stream_by_name(make_plan: PlanMaker) ->
     storage.remove(shard_uri(spec.store_uri, 2))
     with pytest.raises(UserError, match=r"shard-00002\.tok: the token-store shard is missing"):
         stream(spec)
+
+
+def test_samples_are_drawn_by_weights_over_any_group(make_plan: PlanMaker) -> None:
+    spec = stored(make_plan, samples=960, mixture={"by": ["lang"], "weights": {"en": 3, "zh": 1}})
+    assert [s.name for s in spec.sources] == ["en", "zh"]
+    drawn = np.bincount(SampleReader(spec).resolve(0, 960).source)
+    assert drawn.tolist() == [720, 240]

@@ -14,7 +14,6 @@ import transformers
 from raypt import storage
 from raypt.errors import UserError
 from raypt.model import generate, load_hf
-from raypt.tokens.store.files import TokenStore
 from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
@@ -105,7 +104,7 @@ def test_only_the_configured_checkpoints_are_kept(runs: Runs) -> None:
 def test_the_loss_falls(runs: Runs) -> None:
     losses = np.array([row["loss"] for row in runs.undisturbed.metrics])
     assert losses[-4:].mean() < 0.8 * losses[0]
-    unigram = unigram_entropy(TokenStore(str(runs.data / "tokens")))
+    unigram = unigram_entropy(str(runs.data / "tokens"))
     assert 1.0 < unigram < np.log(300)
 
 
@@ -136,7 +135,7 @@ def test_a_sample_is_generated_and_kept(runs: Runs) -> None:
     export_checkpoint(runs.undisturbed.checkpoint, str(runs.data / "tokenizer"), export_uri)
     sample = write_sample(str(runs.undisturbed_dir), export_uri, ["the river", ""])
     assert storage.read_json(str(runs.undisturbed_dir / "sample.json")) == sample
-    assert [s["prompt"] for s in sample] == ["the river", ""]
+    assert [s["prompt"] for s in sample] == ["the river"], "it knows no beginning to continue"
     assert all(s["text"] for s in sample)
 
 

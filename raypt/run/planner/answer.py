@@ -1,0 +1,276 @@
+"""From a configuration to the whole answer: machines, ranking, the run's own layout, data side, faults, sense."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from raypt.errors import UserError
+from raypt.model.config import ModelConfig
+from raypt.run.config import RunConfig
+from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
+from raypt.run.planner.config import ClusterConfig
+from raypt.run.planner.data_side import DataSide, Speeds, data_side
+from raypt.run.planner.goodput import StayingUp, staying_up
+from raypt.run.planner.search import Job, Plan, judge, search
+from raypt.run.planner.sense import Finding, findings
+from raypt.run.planner.shape import Layout, Shape
+from raypt.training.config import TrainConfig
+
+KEPT_CHECKPOINTS_BESIDE = 1
+"""The one that is being written."""
+
+
+def runnable() -> frozenset[str]:
+    """Axes of a mesh, besides data, that jobs/pretrain.py can cut a model over."""
+    section = TrainConfig.model_fields.get("parallel")
+    fields = getattr(section.annotation, "model_fields", {}) if section is not None else {}
+    return frozenset({"tensor", "pipeline", "context"} & set(fields))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the planner says."""
+
+    config: RunConfig
+    job: Job
+    machines: Machines
+    plans: list[Plan]
+    own: Plan | None
+    """The layout that the configuration itself names, if the machines are `train.workers`."""
+    data: DataSide | None
+    up: StayingUp | None
+    findings: list[Finding]
+
+    @property
+    def best(self) -> Plan | None:
+        return next((p for p in self.plans if p.fits and p.runs), None)
+
+    def to_json(self) -> dict[str, Any]:
+        shown = self.plans[: self.config.plan.top]
+        return {
+            "best": self.best.to_json() if self.best else None,
+            "configurations": [p.to_json() for p in shown],
+            "configured": self.own.to_json() if self.own else None,
+            "considered": len(self.plans),
+            "fitting": sum(p.fits for p in self.plans),
+            "cluster": {
+                "accelerator": self.machines.device.name,
+                "nodes": self.machines.nodes,
+                "per_node": self.machines.per_node,
+                "how": self.machines.how,
+                "source": self.machines.device.source,
+                "constants": self.machines.device.measured,
+            },
+            "run": {
+                "parameters": self.job.shape.parameters,
+                "tokens": self.job.tokens,
+                "steps": self.job.steps,
+                "flops": self.job.tokens * self.job.shape.flops_per_token(self.job.base.length),
+            },
+            "data": self.data.to_json() if self.data else None,
+            "staying_up": self.up.to_json() if self.up else None,
+            "sense": [f.to_json() for f in self.findings],
+        }
+
+
+def model_of(config: RunConfig, *, least: bool = False) -> ModelConfig:
+    """The model with its vocabulary. `least`: where nothing says it, the smallest there is, for what surely is needed.
+
+    Raises UserError, naming the keys that would say it.
+    """
+    if config.model.vocab_size is not None:
+        return config.model
+    tokenizer = config.tokens.tokenizer
+    size = config.plan.vocab_size or (tokenizer.vocab_size if tokenizer.path is None else None)
+    if size is None and least:
+        size = config.model.vocab_multiple
+    if size is None:
+        raise UserError(
+            f"plan.vocab_size: the tokenizer of tokens.tokenizer.path={tokenizer.path} is not read to plan; say how "
+            "many tokens it has (or set model.vocab_size)"
+        )
+    return config.model.for_vocabulary(size)
+
+
+def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
+    """What of a layout the configuration fixes."""
+    train = config.train
+    return Layout(
+        length=config.tokens.packing.sequence_length,
+        precision=train.precision,
+        attention="blocked" if not gpu else "flash" if train.varlen_attention else "masked",
+        chunk=train.loss_chunk_tokens,
+        fused_norms=gpu,
+        communication_bytes=4 if train.zero.communication_dtype == "fp32" else 2,
+        optimizer=train.optimizer.kind,
+        bucket=train.zero.reduce_bucket_elements or (50_000_000 if gpu else 8_000_000),
+        offload_optimizer=train.zero.offload_optimizer is not None,
+    )
+
+
+def own_layout(config: RunConfig, workers: int, *, gpu: bool) -> Layout:
+    """The layout that the configuration names, on so many workers.
+
+    Raises UserError if the global batch cannot be dealt out.
+    """
+    train, length = config.train, config.tokens.packing.sequence_length
+    parallel = getattr(train, "parallel", None)
+    tensor = int(getattr(parallel, "tensor", 1))
+    if workers % tensor:
+        raise UserError(f"train.workers={workers} is not a multiple of train.parallel.tensor={tensor}")
+    data = workers // tensor
+    unit = data * train.micro_batch_size * length
+    if train.global_batch_tokens % unit:
+        raise UserError(
+            f"train.global_batch_tokens={train.global_batch_tokens} is not a multiple of {unit}: sequence length "
+            f"{length} x micro_batch_size {train.micro_batch_size} x {data} replicas"
+        )
+    values: dict[str, Any] = {
+        "data": data,
+        "tensor": tensor,
+        "zero": train.zero.stage,
+        "micro_batch": train.micro_batch_size,
+        "accumulation": train.global_batch_tokens // unit,
+        "checkpointing": train.activation_checkpointing,
+        "sequence_parallel": tensor > 1 and bool(getattr(parallel, "sequence_parallel", False)),
+    }
+    return Layout(**{**vars(base_layout(config, gpu=gpu)), **values})
+
+
+def job_of(config: RunConfig, *, gpu: bool) -> Job:
+    train = config.train
+    if train.global_batch_tokens % config.tokens.packing.sequence_length:
+        raise UserError(
+            f"train.global_batch_tokens={train.global_batch_tokens} is not a multiple of "
+            f"tokens.packing.sequence_length={config.tokens.packing.sequence_length}"
+        )
+    shape = Shape.of(model_of(config))
+    base = base_layout(config, gpu=gpu)
+    return Job(shape, base, train.global_batch_tokens, train.steps, config.plan.price_per_hour)
+
+
+def answer(config: RunConfig) -> Answer:
+    """Everything the planner has to say; reads no data and starts nothing.
+
+    Raises UserError for what is missing, impossible, or too small, saying by how much.
+    """
+    asked, axes = config.plan, runnable()
+    sizing = asked.cluster is None and (asked.days is not None or asked.budget is not None)
+    gpu = config.train.use_gpu or sizing or asked.cluster is not None
+    if isinstance(asked.cluster, ClusterConfig):
+        gpu = said(asked.cluster).device.gpu
+    job = job_of(config, gpu=gpu)
+    shown = frozenset({"tensor", "pipeline", "context"}) if asked.every_mesh else axes
+    own = None
+    if sizing:
+        machines, plans = sized(job, asked, axes)
+    else:
+        workers = config.train.worker_range[1]
+        if isinstance(asked.cluster, ClusterConfig):
+            machines = said(asked.cluster)
+        elif asked.cluster == "live":
+            machines = live(asked)
+        else:
+            machines = of_workers(workers, asked, gpu=gpu)
+            own = judge(job, own_layout(config, workers, gpu=gpu), machines.device, machines.per_node)
+        plans = search(job, machines.devices, machines.device, machines.per_node, axes=shown, runnable=axes)
+        if not plans:
+            raise UserError(
+                f"train.global_batch_tokens={job.batch_tokens}: {job.batch_tokens // job.base.length} sequences cannot "
+                f"be dealt out evenly to {machines.devices} devices; make it a multiple of "
+                f"{machines.devices * job.base.length}"
+            )
+    best = next((p for p in plans if p.fits and p.runs), None)
+    if best is None:
+        raise UserError(impossible(job, machines, plans))
+    up = staying_up(
+        job.shape.parameters,
+        machines.devices,
+        machines.nodes,
+        best.step_s,
+        faults_per_device_day=asked.failures_per_device_day,
+        restart_s=asked.restart_s,
+        node_bandwidth=asked.checkpoint_bandwidth,
+        background=config.train.checkpoint.background,
+    )
+    data = data_side(
+        job.tokens,
+        job.batch_tokens / best.step_s,
+        job.steps * best.step_s,
+        machines.nodes,
+        job.shape.vocab,
+        up.checkpoint_bytes,
+        speeds=Speeds.of(asked.bench),
+        raw_bytes=asked.data_bytes,
+        kept=asked.kept,
+        bytes_per_token=asked.bytes_per_token,
+        checkpoints=config.train.checkpoint.keep_last + KEPT_CHECKPOINTS_BESIDE,
+    )
+    unique = None if asked.data_bytes is None else asked.data_bytes * asked.kept / asked.bytes_per_token
+    inner = job.shape.parameters - job.shape.embedding * (1 if job.shape.tied else 2)
+    flops = job.tokens * job.shape.flops_per_token(job.base.length)
+    found = findings(inner, job.tokens, unique, flops, config.train.optimizer.lr, job.batch_tokens)
+    return Answer(config, job, machines, plans, own, data, up, found)
+
+
+def impossible(job: Job, machines: Machines, plans: list[Plan]) -> str:
+    """Why nothing fits, and how many of the same machines would do."""
+    least = min((p for p in plans if p.runs), key=lambda p: p.memory.total, default=plans[0])
+    text = (
+        f"{machines.devices} x {machines.device.name} ({machines.how}) cannot hold this run: the smallest layout "
+        f"({describe(least.layout)}) needs {least.too_big}"
+    )
+    nodes = machines.nodes
+    for _ in range(10):
+        nodes *= 2
+        found = search(
+            job, nodes * machines.per_node, machines.device, machines.per_node, axes=runnable(), runnable=runnable()
+        )
+        if any(p.fits and p.runs for p in found):
+            return f"{text}. {nodes} nodes of {machines.per_node} would hold it"
+    return f"{text}. More of the same do not help: take a device with more memory, or a smaller model or sequence"
+
+
+def describe(layout: Layout) -> str:
+    """A layout in a few words."""
+    mesh = " x ".join(
+        f"{n} {axis}" for axis in ("data", "tensor", "pipeline", "context") if (n := getattr(layout, axis)) > 1
+    )
+    return (
+        f"{mesh or '1 device'}, ZeRO {layout.zero}, micro-batch {layout.micro_batch} x {layout.accumulation}, "
+        f"{layout.checkpointing} checkpointing"
+    )
+
+
+def settings_of(plan: Plan, *, gpu: bool) -> dict[str, Any]:
+    """The keys of `train` that make a run of a plan."""
+    layout = plan.layout
+    train: dict[str, Any] = {
+        "workers": layout.devices,
+        "use_gpu": gpu,
+        "micro_batch_size": layout.micro_batch,
+        "activation_checkpointing": layout.checkpointing,
+        "zero": {"stage": layout.zero},
+    }
+    if layout.tensor > 1:
+        train["parallel"] = {"tensor": layout.tensor, "sequence_parallel": layout.sequence_parallel}
+    return train
+
+
+def best_yaml(found: Answer) -> str:
+    """The best plan's keys as YAML, to lay over the configuration or to give to jobs/pretrain.py as they are."""
+    assert found.best is not None
+    return yaml.safe_dump({"train": settings_of(found.best, gpu=found.machines.device.gpu)}, sort_keys=False)
+
+
+def best_config(found: Answer) -> RunConfig:
+    """The whole configuration with the best plan in it."""
+    assert found.best is not None
+    tree = found.config.model_dump(mode="json")
+    new = settings_of(found.best, gpu=found.machines.device.gpu)
+    zero = tree["train"]["zero"] | new.pop("zero")
+    if zero["stage"] != 3:
+        zero["overlap_comm"] = None
+    tree["train"] |= {**new, "zero": zero}
+    return RunConfig.model_validate(tree)

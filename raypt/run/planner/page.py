@@ -1,0 +1,97 @@
+"""The answer as a page with pictures: memory by part, a roofline, the ranking. Self-contained."""
+
+import math
+
+from raypt.charts import COLOURS, Series, bar_chart, line_chart
+from raypt.html import STYLE, cards, table
+from raypt.html import text as escaped
+from raypt.run.planner.answer import Answer, best_yaml, describe
+from raypt.run.planner.search import Plan
+from raypt.run.planner.table import HEAD, _row
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "margin")
+
+
+def _memory(plan: Plan, title: str) -> str:
+    rows = [
+        (name, float(getattr(plan.memory, name)) / 1e9, f"{getattr(plan.memory, name) / 1e9:.2f} GB") for name in PARTS
+    ]
+    rows.append(("total", plan.memory.total / 1e9, f"{plan.memory.total / 1e9:.2f} GB"))
+    if plan.capacity:
+        rows.append(("the device", plan.capacity / 1e9, f"{plan.capacity / 1e9:.2f} GB"))
+    colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(PARTS))), "#24292f", "#d8dee4"]
+    return bar_chart(rows, title=title, colours=colours[: len(rows)])
+
+
+def roofline(found: Answer, best: Plan) -> str:
+    """Attainable TFLOP/s by FLOPs a byte of memory traffic, and where the products of this run's block lie."""
+    device, shape, layout = found.machines.device, found.job.shape, best.layout
+    ridge = device.flops / device.bandwidth
+    x = [ridge * 2**i for i in range(-6, 7)]
+    roof = [min(device.flops, device.bandwidth * intensity) / 1e12 for intensity in x]
+    m, e = layout.micro_tokens, layout.element
+    xs, ys = [], []
+    widths = {"q_proj": shape.attention_width, "k_proj": shape.kv_width, "up_proj": shape.intermediate}
+    for width in sorted({w // layout.tensor for w in widths.values()}):
+        flops, moved = 2 * m * shape.hidden * width, e * (m * shape.hidden + shape.hidden * width + m * width)
+        xs.append(math.log2(flops / moved))
+        ys.append(min(device.flops, device.bandwidth * flops / moved) / 1e12)
+    return line_chart(
+        [
+            Series("roof", [math.log2(v) for v in x], roof),
+            Series("products of a block", xs, ys, marks=True),
+        ],
+        title=f"Roofline of {device.name}",
+        x_label="log2 of FLOPs a byte",
+        y_label="TFLOP/s",
+        log_y=True,
+        levels=[("reached", best.mfu * best.flops / 1e12)],
+    )
+
+
+def page(found: Answer) -> str:
+    """HTML of the whole answer."""
+    best, machines = found.best, found.machines
+    assert best is not None and found.up is not None and found.data is not None
+    shown = found.plans[: found.config.plan.top]
+    top = [
+        ("parameters", f"{found.job.shape.parameters:,}"),
+        ("tokens", f"{found.job.tokens:,}"),
+        ("machines", f"{machines.nodes} x {machines.per_node} {machines.device.name}"),
+        ("days", f"{best.days:.3g}"),
+        ("MFU", f"{best.mfu:.1%}"),
+        ("goodput", f"{found.up.goodput:.1%}"),
+        *([("cost", f"{best.cost:,.0f}")] if best.cost is not None else []),
+    ]
+    ranking = [
+        (describe(p.layout), p.tokens_per_s_per_device, f"{p.tokens_per_s_per_device:,.0f}") for p in shown if p.fits
+    ]
+    smallest_misfit = next((p for p in found.plans if not p.fits), None)
+    pictures = _memory(best, f"Memory of a device: {describe(best.layout)}")
+    if smallest_misfit is not None:
+        pictures += _memory(smallest_misfit, f"Does not fit: {describe(smallest_misfit.layout)}")
+    data = found.data
+    rows = [(name, f"{hours:,.1f} core hours") for name, hours in data.cpu_hours.items()]
+    rows += [(name, f"{size / 1e9:,.1f} GB stored") for name, size in data.storage_bytes.items()]
+    rows += [
+        ("cores to curate in a tenth of the training's time", f"{data.cores_before:,.1f}"),
+        ("cores to tokenize as fast as it trains", f"{data.cores_beside:,.1f}"),
+    ]
+    sense = [
+        (f.name, "-" if f.value is None else f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", f.source, f.remark)
+        for f in found.findings
+    ]
+    body = [
+        "<h1>Plan</h1>", f"<p class=muted>{escaped(machines.device.source)}; {escaped(machines.device.measured)}</p>",
+        cards(top),
+        "<h2>Ranking</h2>", bar_chart(ranking, title="Tokens a second and device"),
+        table(HEAD, [_row(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12)),
+        "<h2>Memory</h2>", pictures,
+        "<h2>Speed</h2>", roofline(found, best),
+        "<h2>Data side</h2>", table(("what", "how much"), rows, numeric=(1,)),
+        "<h2>Faults</h2>", table(("what", "value"), [(k, v) for k, v in found.up.to_json().items()], numeric=(1,)),
+        "<h2>Is the run sensible</h2>",
+        table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,)),
+        "<h2>The best, for jobs/pretrain.py</h2>", f"<pre>{escaped(best_yaml(found))}</pre>",
+    ]  # fmt: skip
+    return f"<!doctype html><meta charset=utf-8><title>Plan</title><style>{STYLE}</style>" + "".join(body)

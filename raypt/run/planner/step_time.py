@@ -1,0 +1,178 @@
+"""Seconds of a step: matrix products by their width, attention, memory-bound work, exposed communication, the bubble.
+
+A micro-batch on a pipeline stage takes max(c, comm) + overlap * min(c, comm), where c is computation with what tensor
+and context parallelism exchange in between, and comm what sharding exchanges beside it. A step is (micro-batches +
+(p - 1) / v) of them, what is exchanged once a step, and a constant. Every operation takes arrays as well as numbers.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from raypt.run.planner.shape import Layout, Shape
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What an accelerator and its software do; fitted (`raypt.run.planner.fit`)."""
+
+    efficiency: float = 0.8
+    """Of the peak, by infinitely large matrix products."""
+    half_width: float = 700.0
+    """Width at which products reach half of that."""
+    half_tokens: float = 200.0
+    """Tokens of a micro-batch at which they do."""
+    attention: float = 0.25
+    """Of the 16-bit peak, by attention's products."""
+    recompute: float = 0.75
+    """Cost of running a block's forward pass again, over that of running it."""
+    overlap: float = 0.25
+    """What communication and computation take from each other, of the shorter one."""
+    pressure: float = 0.38
+    """Slowing down by states that fill more than half of the memory: of the step, for each share beyond it."""
+    intra: float = 1.2e11
+    """Bytes a second and device of sharding's collectives inside a node."""
+    inter: float = 4e10
+    """Between nodes."""
+    spread: float = 200.0
+    """Nodes at which that is halved."""
+    tensor: float = 1.4e11
+    """Bytes a second and device of tensor parallelism's collectives, inside a node."""
+    fp8: float = 1.3
+    """Speed of matrix products in fp8 over those in bf16 (both by what is reached, not by the peak)."""
+    traffic: float = 0.0
+    """Bytes of memory-bound work a token, layer and unit of width, beyond what `efficiency` accounts for."""
+    overhead_s: float = 0.02
+    """Of a step: optimizer, clipping, logging."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step in numbers, each of them one or an array of many."""
+
+    width: Any
+    products: Any
+    """Parameters that a token is multiplied with."""
+    layers: Any
+    attention_width: Any
+    length: Any
+    micro_tokens: Any
+    """A rank's, of a forward pass."""
+    micro_batches: Any
+    recomputed: Any
+    """1: blocks run forward twice; 0: once."""
+    attention_recomputed: Any
+    fp8: Any
+    tensor: Any
+    pipeline: Any
+    virtual: Any
+    causal: Any
+    """1: attention computes what it sees; 0: all of the square."""
+    sequence_parallel: Any
+    micro_bytes: Any
+    """Sharding sends and receives these beside each micro-batch."""
+    step_bytes: Any
+    """Once a step, with nothing beside it."""
+    between_nodes: Any
+    nodes: Any
+    state_share: Any
+    """Of the device's memory."""
+    exchanged: Any = 0.0
+    """Bytes of keys and values that context parallelism passes around, a micro-batch."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A step and its parts, each of them one number or an array."""
+
+    step: Any
+    products: Any
+    attention: Any
+    traffic: Any
+    tensor: Any
+    exposed: Any
+    """Communication of sharding that computation does not hide, and what is sent once a step."""
+    bubble: Any
+    overhead: Any
+
+
+def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
+    """`peak`: FLOP/s of dense products in 16 bits; `bandwidth`: bytes a second of the device's memory."""
+    t, p, m, w = work.tensor, work.pipeline, work.micro_tokens, work.width
+    passes = 3 + k.recompute * work.recomputed
+    attention_passes = 3 + k.recompute * work.attention_recomputed
+    reached = peak * np.where(work.fp8, k.fp8, 1.0) * k.efficiency * w / (w + k.half_width) * m / (m + k.half_tokens)
+    products = passes * 2 * work.products / (t * p) * m / reached
+    square = np.where(work.causal, 2.0, 4.0) * work.attention_width * work.length * m
+    attention = attention_passes * square * work.layers / (p * t) / (peak * k.attention)
+    local = 0.5 / t + 0.5 * np.where(work.sequence_parallel, 1 / t, 1.0)
+    traffic = passes / 3 * work.layers / p * m * w * k.traffic * local / bandwidth
+    # Two all-reduces of the residual stream a block and pass, in 16 bits; each moves 2 (t - 1) / t of it.
+    reductions = 4 + 2 * work.recomputed
+    tensor = reductions * work.layers / p * 4 * m * w * (t - 1) / t / k.tensor
+    compute = products + attention + traffic + tensor
+    link = np.where(work.between_nodes, k.inter / (1 + work.nodes / k.spread), k.intra)
+    beside = (work.micro_bytes + work.exchanged) / link
+    micro = np.maximum(compute, beside) + k.overlap * np.minimum(compute, beside)
+    pressed = 1 + k.pressure * np.maximum(0.0, work.state_share - 0.5)
+    n = work.micro_batches
+    idle = micro * pressed * (p - 1) / work.virtual
+    once = work.step_bytes / link
+    step = micro * pressed * n + idle + once + k.overhead_s
+    exposed = (micro - compute) * n + once
+    return Seconds(step, products * n, attention * n, traffic * n, tensor * n, exposed, idle, k.overhead_s)
+
+
+def sharding_bytes(parameters: float, ranks: int, stage: int, *, weight: int, gradient: int) -> tuple[float, float]:
+    """(bytes a micro-batch, bytes a step) that a rank sends and receives for raypt's ZeRO stages: a ring moves
+    (n - 1) / n of what is gathered or scattered, twice that of what is reduced to all. Stage 3 gathers weights for the
+    forward and the backward pass; stages 2 and 3 scatter each micro-batch's gradients, 0 and 1 the step's sums.
+    """
+    share = (ranks - 1) / ranks * parameters
+    match stage:
+        case 0:
+            return 0.0, 2 * gradient * share
+        case 1:
+            return 0.0, (gradient + weight) * share
+        case 2:
+            return gradient * share, weight * share
+        case _:
+            return (2 * weight + gradient) * share, 0.0
+
+
+def work_of(shape: Shape, layout: Layout, *, per_node: int, memory_bytes: float, state_bytes: float) -> Work:
+    """What a layout makes of a model."""
+    t, p, c = layout.tensor, layout.pipeline, layout.context
+    ranks = layout.gradient_ranks
+    local = shape.parameters / (t * p)
+    micro, step = sharding_bytes(local, ranks, layout.zero, weight=layout.element, gradient=layout.communication_bytes)
+    exchanged = 3 * 2 * shape.kv_width / t * layout.element * layout.micro_tokens * (c - 1) * shape.layers / p
+    return Work(
+        width=shape.hidden,
+        products=shape.matmul_parameters,
+        layers=shape.layers,
+        attention_width=shape.attention_width,
+        length=layout.length,
+        micro_tokens=layout.micro_tokens,
+        micro_batches=layout.accumulation,
+        recomputed=layout.checkpointing == "full",
+        attention_recomputed=layout.checkpointing == "full",
+        fp8=layout.precision == "fp8",
+        tensor=t,
+        pipeline=p,
+        virtual=layout.virtual,
+        causal=layout.attention != "scores",
+        sequence_parallel=layout.sequence_parallel,
+        micro_bytes=micro,
+        step_bytes=step,
+        between_nodes=layout.devices > per_node,
+        nodes=layout.devices / per_node,
+        state_share=state_bytes / memory_bytes,
+        exchanged=exchanged,
+    )
+
+
+def stacked(works: list[Work]) -> Work:
+    """Many as one, of arrays."""
+    return Work(**{f.name: np.array([getattr(w, f.name) for w in works], np.float64) for f in fields(Work)})

@@ -1,0 +1,80 @@
+"""Settings that are each valid and together cannot mean what was meant: refused before any work."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raypt.training.config import TrainConfig
+
+
+def contradictions(train: "TrainConfig") -> Iterator[str]:
+    """One line each, with the keys and how to mend them."""
+    yield from _workers(train)
+    yield from _schedule(train)
+    yield from _checkpoints(train)
+    yield from _spikes(train)
+    if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
+        yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
+    if train.optimizer.kind == "muon" and train.zero.offload_optimizer is not None:
+        yield (
+            "train.optimizer.kind=muon needs its matrices on the device: leave train.zero.offload_optimizer unset, or "
+            "take adamw or lion"
+        )
+    if train.profile is not None and train.profile.last_step > train.steps:
+        yield (
+            f"train.profile: its last step, {train.profile.last_step}, is after train.steps={train.steps}; lower "
+            "train.profile.first_step"
+        )
+
+
+def _workers(train: "TrainConfig") -> Iterator[str]:
+    low, high = train.worker_range
+    if not 1 <= low <= high:
+        yield f"train.workers must be a positive number or a pair (min, max), not {train.workers}"
+    elif low < high and train.checkpoint.every_steps is None:
+        yield (
+            f"train.workers={[low, high]}: a run changes its number of workers at a checkpoint, and "
+            "train.checkpoint.every_steps=null has none before the end; set it, or give one number of workers"
+        )
+
+
+def _schedule(train: "TrainConfig") -> Iterator[str]:
+    warmup = train.schedule.warmup_steps
+    if warmup is not None and warmup >= train.steps:
+        yield (
+            f"train.schedule.warmup_steps={warmup} is not below train.steps={train.steps}: the learning rate would "
+            "never reach its peak, nor decay; lower it, or leave it unset"
+        )
+
+
+def _checkpoints(train: "TrainConfig") -> Iterator[str]:
+    config = train.checkpoint
+    if config.keep_every is not None:
+        if config.every_steps is None:
+            yield "train.checkpoint.keep_every needs train.checkpoint.every_steps: there is one checkpoint, at the end"
+        elif config.keep_every % config.every_steps:
+            yield (
+                f"train.checkpoint.keep_every={config.keep_every} is not a multiple of train.checkpoint.every_steps="
+                f"{config.every_steps}: most of the steps it names have no checkpoint to keep"
+            )
+    if config.keep_best and (config.every_steps is None or train.evaluation.every_steps is None):
+        yield (
+            f"train.checkpoint.keep_best={config.keep_best} compares checkpoints by held-out loss: set "
+            "train.checkpoint.every_steps and train.evaluation.every_steps"
+        )
+
+
+def _spikes(train: "TrainConfig") -> Iterator[str]:
+    spike = train.spike
+    if spike is None:
+        return
+    if spike.window >= train.steps:
+        yield (
+            f"train.spike.window={spike.window} is not below train.steps={train.steps}: the rule would never speak; "
+            "lower it"
+        )
+    if spike.action == "rewind" and train.checkpoint.every_steps is None:
+        yield (
+            "train.spike.action=rewind goes back to the last checkpoint, and train.checkpoint.every_steps=null has "
+            "none; set it, or take train.spike.action=skip"
+        )

@@ -1,0 +1,111 @@
+"""Shapes and settings whose memory is measured; `python -m tests.run.planner.cases` measures all of them on 1, 2 and 4
+ranks and prints each beside the prediction (some minutes)."""
+
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from raypt.model.config import ModelConfig
+from raypt.run.planner.memory import memory, states
+from raypt.run.planner.shape import Layout, Shape
+
+MODULE = "tests.run.planner.measured"
+BUCKET, CHUNK, ACCUMULATION = 200_000, 64, 2
+A_LAUNCH = 24
+
+
+def _shape(
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    vocab: int,
+    tied: bool = False,
+    qk_norm: bool = False,
+) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden, "intermediate_size": inner, "num_layers": layers, "num_heads": heads,
+        "num_kv_heads": kv_heads, "vocab_size": vocab, "tie_embeddings": tied, "qk_norm": qk_norm,
+    }  # fmt: skip
+
+
+SHAPES: list[tuple[dict[str, Any], int, int]] = [
+    (_shape(64, 160, 3, 4, 2, 512), 2, 128),
+    (_shape(96, 256, 5, 6, 6, 320, tied=True), 3, 160),
+    (_shape(128, 344, 2, 4, 1, 2048), 1, 256),
+    (_shape(192, 512, 6, 6, 3, 1000, tied=True), 2, 96),
+    (_shape(126, 300, 3, 7, 7, 777), 2, 128),
+    (_shape(256, 512, 2, 8, 2, 512), 1, 64),
+    (_shape(64, 128, 8, 2, 2, 4096, tied=True), 4, 128),
+    (_shape(160, 416, 4, 5, 5, 640, qk_norm=True), 2, 192),
+]
+"""(shape, sequences of a micro-batch, their length)."""
+
+
+def _case(which: int, stage: int, checkpointing: str, precision: str) -> dict[str, Any]:
+    shape, micro, length = SHAPES[which]
+    return {
+        "shape": shape, "micro": micro, "length": length, "stage": stage, "checkpointing": checkpointing,
+        "precision": precision, "chunk": CHUNK, "count": ACCUMULATION, "reduce_bucket_elements": BUCKET,
+    }  # fmt: skip
+
+
+def every() -> list[dict[str, Any]]:
+    kinds, precisions = ("none", "selective", "full"), ("fp32", "bf16")
+    return [_case(w, s, c, p) for w in range(len(SHAPES)) for p in precisions for s in range(4) for c in kinds]
+
+
+def quick() -> list[dict[str, Any]]:
+    """One of each stage, checkpointing and precision, over four shapes."""
+    chosen = [(0, 0, "none", "bf16"), (4, 1, "selective", "fp32"), (3, 2, "full", "bf16"), (7, 3, "none", "fp32")]
+    return [_case(*each) for each in [*chosen, (4, 3, "full", "bf16"), (0, 2, "none", "fp32")]]
+
+
+def terms(case: dict[str, Any], world: int) -> tuple[Shape, Layout]:
+    """A case in the planner's terms."""
+    layout = Layout(
+        data=world,
+        zero=case["stage"],
+        micro_batch=case["micro"],
+        accumulation=case["count"],
+        length=case["length"],
+        checkpointing=case["checkpointing"],
+        precision=case["precision"],
+        attention="blocked",
+        chunk=case["chunk"],
+        fused_norms=False,
+        bucket=case["reduce_bucket_elements"],
+    )
+    return Shape.of(ModelConfig.model_validate(case["shape"])), layout
+
+
+def main(worlds: list[int]) -> int:
+    from tests.parallel.ranks import run_ranks
+
+    wrong = 0
+    for world in worlds:
+        for first in range(0, len(every()), A_LAUNCH):
+            chosen = every()[first : first + A_LAUNCH]
+            with tempfile.TemporaryDirectory() as tmp:
+                found = run_ranks(world, MODULE, "measure_all", Path(tmp), cases=chosen)[0]
+            for case, value in zip(chosen, found, strict=True):
+                shape, layout = terms(case, world)
+                there, told = Counter(value["states"]), Counter(s.bytes for s in states(shape, layout))
+                ratio = memory(shape, layout, gpu=False).total / value["peak"]
+                ok = there == told and abs(ratio - 1) <= 0.1
+                wrong += not ok
+                states_text = "states exact" if there == told else f"states {dict(there - told)} {dict(told - there)}"
+                print(
+                    f"{world} ranks h{shape.hidden:<4}{case['precision']} ZeRO {case['stage']} "
+                    f"{case['checkpointing']:10}{states_text}, peak {ratio:.3f}{'' if ok else '   !'}",
+                    flush=True,
+                )
+    print(f"{wrong} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(a) for a in sys.argv[1:]] or [1, 2, 4]))

@@ -1,0 +1,141 @@
+"""`raypt plan` as a whole: its answers, their forms, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raypt.config_io import validate
+from raypt.errors import UserError
+from raypt.run.config import RunConfig
+from raypt.run.planner.answer import answer, best_config
+from raypt.run.planner.page import page
+from raypt.run.planner.refusal import refuse_what_cannot_fit
+from raypt.run.planner.table import text
+from tests.run.test_cli import raypt
+
+BIG: dict[str, Any] = {
+    "model": {"preset": "llama-3-8b"},
+    "tokens": {"packing": {"sequence_length": 8192}},
+    "train": {"use_gpu": True, "precision": "bf16", "global_batch_tokens": 4_194_304, "steps": 100_000},
+    "plan": {"cluster": {"accelerator": "h100", "nodes": 8}, "price_per_hour": 2.0},
+}
+COMMAND = [
+    "model.preset=llama-3-8b", "tokens.packing.sequence_length=8192", "train.global_batch_tokens=4194304",
+    "train.precision=bf16", "train.use_gpu=true", "plan.cluster={accelerator: h100, nodes: 8}",
+]  # fmt: skip
+
+
+def config(**sections: dict[str, Any]) -> RunConfig:
+    return validate(RunConfig, {k: {**BIG.get(k, {}), **sections.get(k, {})} for k in {*BIG, *sections}})
+
+
+def test_json_has_the_published_schema_and_needs_no_ray_or_torch(tmp_path: Path) -> None:
+    done = raypt("plan", "--json", *COMMAND, "plan.yaml=best.yaml", "plan.page=plan.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].split() == ["HEAVY"]
+    found = json.loads(done.stdout)
+    keys = {"mesh", "zero", "micro_batch", "checkpointing", "fits", "memory_bytes", "step_s", "mfu", "bubble", "days"}
+    for plan in [found["best"], *found["configurations"]]:
+        assert keys | {"tokens_per_s_per_device", "cost"} <= plan.keys()
+        parts = plan["memory_bytes"]
+        assert {"weights", "gradients", "optimizer", "activations", "logits", "buffers", "total"} <= parts.keys()
+        assert parts["total"] == sum(n for name, n in parts.items() if name != "total")
+    assert found["best"] == found["configurations"][0] and 0.2 < found["best"]["mfu"] < 0.6
+    best = yaml.safe_load((tmp_path / "best.yaml").read_text())
+    assert best["train"]["workers"] == 64
+    again = validate(RunConfig, best)  # as jobs/pretrain.py reads it
+    assert again.train.micro_batch_size == found["best"]["micro_batch"]
+    html = (tmp_path / "plan.html").read_text()
+    assert html.count("<svg") >= 3 and "Roofline" in html and "src=" not in html
+
+
+def test_the_text_names_machines_parts_and_the_best() -> None:
+    found = answer(config())
+    shown = text(found)
+    assert found.best is not None
+    for part in ("8 x 8 h100", "weights", "curate", "Daly 2006", "tokens a parameter", "workers: 64"):
+        assert part in shown, part
+    assert page(found).startswith("<!doctype html>")
+    assert found.best.cost == pytest.approx(found.best.days * 24 * 64 * 2.0)
+
+
+def test_the_best_is_judged_the_same_when_it_is_the_configuration() -> None:
+    found = answer(config())
+    best = best_config(found)
+    own = answer(best.model_copy(update={"plan": best.plan.model_copy(update={"cluster": None})})).own
+    assert own is not None and found.best is not None
+    assert own.to_json() == {**found.best.to_json(), "runs": own.runs}
+
+
+def test_a_cluster_is_sized_for_days_and_for_a_budget() -> None:
+    plan = {"cluster": None, "accelerator": "h100", "price_per_hour": 2.0}
+    soon = answer(config(plan={**plan, "days": 5.0}))
+    late = answer(config(plan={**plan, "days": 40.0}))
+    assert soon.best is not None and late.best is not None
+    assert soon.best.days <= 5 < 2.5 * soon.best.days + 1 and late.best.days <= 40
+    assert soon.machines.devices > late.machines.devices
+    cheap = answer(config(plan={**plan, "budget": 60_000.0}))
+    assert cheap.best is not None and cheap.best.cost is not None and cheap.best.cost <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"plan": {"cluster": {"accelerator": "v100"}}}, "plan.cluster.accelerator: 'v100' is not in the catalogue"),
+        ({"plan": {"cluster": None, "days": 0.01}}, r"plan.days=0.01: .*times too slow"),
+        (
+            {"plan": {"cluster": None, "budget": 10.0, "price_per_hour": 2.0}},
+            r"plan.budget=10: the cheapest cluster costs .* times as much",
+        ),
+        (
+            {"model": {"preset": "llama-3-70b"}, "plan": {"cluster": {"accelerator": "a100-40", "nodes": 1}}},
+            r"8 x a100-40 \(plan.cluster\) cannot hold this run: .* GB too much\), most of it .* nodes of 8 would hold",
+        ),
+        ({"train": {**BIG["train"], "global_batch_tokens": 8192 * 63}}, "make it a multiple of"),
+        (
+            {"model": {"preset": "125m"}, "tokens": {**BIG["tokens"], "tokenizer": {"path": "hub/tokenizer"}}},
+            r"plan.vocab_size: the tokenizer of tokens.tokenizer.path=hub/tokenizer is not read",
+        ),
+    ],
+)
+def test_what_cannot_be_planned_is_answered_with_the_key(sections: dict[str, Any], message: str) -> None:
+    values = {k: v for k, v in sections.items() if k != "model"}
+    whole = {**BIG, **values, "model": {**sections.get("model", BIG["model"]), "max_length": 8192}}
+    with pytest.raises(UserError, match=message):
+        answer(validate(RunConfig, whole))
+
+
+def test_contradicting_questions_are_refused_before_anything() -> None:
+    with pytest.raises(UserError, match=r"plan\.cluster is given"):
+        config(plan={"cluster": {"accelerator": "h100"}, "days": 3.0})
+    with pytest.raises(UserError, match=r"plan\.budget needs plan\.price_per_hour"):
+        config(plan={"cluster": None, "budget": 3.0, "price_per_hour": None})
+
+
+def node(**resources: float) -> dict[str, Any]:
+    return {"Alive": True, "Resources": resources}
+
+
+GPU_NODES = [node(**{"GPU": 8.0, "accelerator_type:A100-40G": 1.0}) for _ in range(8)]
+
+
+def test_pretraining_refuses_what_cannot_fit_its_gpus_in_the_planners_words() -> None:
+    with pytest.raises(
+        UserError, match=r"A worker needs .* GB \(weights .*; 64 data, ZeRO 0, .*Most of it is .*raypt plan"
+    ):
+        refuse_what_cannot_fit(config(train={"zero": {"stage": 0}, "micro_batch_size": 1}), 64, GPU_NODES)
+    full = {"zero": {"stage": 3}, "micro_batch_size": 1, "activation_checkpointing": "full"}
+    refuse_what_cannot_fit(config(train=full), 64, GPU_NODES)
+    unknown = [node(**{"GPU": 8.0, "accelerator_type:X9": 1.0})]
+    refuse_what_cannot_fit(config(train={"zero": {"stage": 0}, "micro_batch_size": 1}), 64, unknown)
+
+
+def test_pretraining_refuses_what_cannot_fit_the_memory_of_its_cpus() -> None:
+    on_cpus = config(train={"use_gpu": False, "precision": "fp32", "micro_batch_size": 1})
+    with pytest.raises(UserError, match="2 workers together; the cluster has 64 GB"):
+        refuse_what_cannot_fit(on_cpus, 2, [node(CPU=16.0, memory=44e9, object_store_memory=20e9)])
+    small = RunConfig()
+    refuse_what_cannot_fit(small, 2, [node(CPU=2.0, memory=4e9, object_store_memory=1e9)])

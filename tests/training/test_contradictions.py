@@ -1,0 +1,70 @@
+"""Combinations of settings that cannot mean what was meant are refused, with the keys to change."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from raypt.errors import UserError
+from raypt.run.config import RunConfig
+from raypt.training.config import TrainConfig
+from raypt.training.on_ray.run import check_workers
+from raypt.training.optim.schedule import lr_scale
+
+ACCEPTED: list[dict[str, Any]] = [
+    {},
+    {"steps": 1},
+    {"steps": 8},
+    {"steps": 20, "schedule": {"warmup_steps": 19}},
+    {"workers": [2, 2], "checkpoint": {"every_steps": None}},
+    {"checkpoint": {"every_steps": 50, "keep_every": 200, "keep_best": 2}},
+]
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"workers": [3, 2]}, "train.workers"),
+    ({"workers": 0}, "train.workers"),
+    ({"workers": [1, 2], "checkpoint": {"every_steps": None}}, r"train.workers=\[1, 2\].*checkpoint.every_steps=null"),
+    ({"steps": 20, "schedule": {"warmup_steps": 20}}, "warmup_steps=20 is not below train.steps=20"),
+    ({"checkpoint": {"every_steps": 100, "keep_every": 250}}, "keep_every=250 is not a multiple"),
+    ({"checkpoint": {"every_steps": None, "keep_every": 250}}, "keep_every needs"),
+    ({"checkpoint": {"keep_best": 1}, "evaluation": {"every_steps": None}}, "keep_best=1"),
+    ({"spike": {"window": 180}}, "train.spike.window=180 is not below train.steps=180"),
+    ({"spike": {"action": "rewind"}, "checkpoint": {"every_steps": None}}, "train.spike.action=rewind"),
+    ({"optimizer": {"betas": [0.9, 1.0]}}, "betas"),
+    ({"optimizer": {"kind": "muon"}, "zero": {"offload_optimizer": "cpu"}}, "train.optimizer.kind=muon"),
+    ({"varlen_attention": True}, "train.varlen_attention"),
+    ({"profile": {"first_step": 180}}, "train.profile"),
+]
+
+
+@pytest.mark.parametrize("said", ACCEPTED)
+def test_what_can_be_meant_is_accepted(said: dict[str, Any]) -> None:
+    TrainConfig.model_validate(said)
+
+
+@pytest.mark.parametrize(("said", "message"), REFUSED)
+def test_what_cannot_be_meant_is_refused(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainConfig.model_validate(said)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(ValidationError, match=r"(?s)warmup_steps=9 .*train.spike.window=64"):
+        TrainConfig.model_validate({"steps": 9, "schedule": {"warmup_steps": 9}, "spike": {}})
+
+
+def test_the_best_of_nothing_held_out_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"keep_best=1 .*tokens.heldout.fraction=0"):
+        RunConfig.model_validate({"train": {"checkpoint": {"keep_best": 1}}, "tokens": {"heldout": {"fraction": 0}}})
+
+
+def test_a_range_of_workers_in_which_one_number_alone_shares_the_batch_is_refused() -> None:
+    train = TrainConfig(workers=(3, 5), global_batch_tokens=8 * 256 * 4, micro_batch_size=8)
+    with pytest.raises(UserError, match=r"only 4 shares the global batch of 4 micro-batches evenly.*1, 2, 4 do"):
+        check_workers(train, 256)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 39])
+def test_a_warm_up_that_nobody_set_leaves_half_of_a_short_run_to_the_rest(steps: int) -> None:
+    schedule = TrainConfig(steps=steps).schedule
+    assert max(lr_scale(schedule, u, steps) for u in range(steps)) == 1.0
+    assert lr_scale(schedule, steps // 2, steps) == 1.0
