@@ -67,6 +67,7 @@ class Cell:
     sequence_parallel: bool = True
     optimizer: str = "adamw"
     precision: str = "fp32"
+    checkpointing: str = "none"
     zero: dict[str, Any] = field(default_factory=dict)
     """Further keys of `train.zero`."""
 
@@ -78,7 +79,7 @@ class Cell:
         sizes = {"pp": self.pipeline, "dp": self.data, "cp": self.context, "tp": self.tensor}
         parts = [f"{name}{n}" for name, n in sizes.items() if n > 1] + [f"zero{self.stage}", self.model]
         parts += ["alike"] if self.tensor > 1 and not self.sequence_parallel else []
-        parts += [x for x in (self.optimizer, self.precision) if x not in ("adamw", "fp32")]
+        parts += [x for x in (self.optimizer, self.precision, self.checkpointing) if x not in ("adamw", "fp32", "none")]
         return " ".join([*parts, *(f"{k}={v}" for k, v in self.zero.items())])
 
 
@@ -111,7 +112,7 @@ def engine_for(cell: Cell, device: torch.device) -> Any:
     )  # fmt: skip
     plan = plan_for(cell.data)
     engine = ZeroEngine(
-        lambda: Llama(MODELS[cell.model]),
+        lambda: Llama(MODELS[cell.model], cell.checkpointing),
         mesh=Mesh(topology),
         sequence_parallel=cell.sequence_parallel,
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[cell.optimizer]),

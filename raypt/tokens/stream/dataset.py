@@ -154,8 +154,8 @@ class StreamDataConfig(ray.train.DataConfig):
         for name, dataset in ours.items():
             splits = with_blocks(dataset, self._spec, count).streaming_split(count, equal=False)
             for worker, reader in enumerate(readers):
-                if reader is not None:
-                    out[worker][name] = splits[reader]
+                # Ray wants an entry for every worker; those that do not read never ask for theirs.
+                out[worker][name] = splits[reader] if reader is not None else None  # type: ignore[assignment]
         return out
 
 
