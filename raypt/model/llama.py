@@ -4,7 +4,7 @@ Nothing here knows of ranks: parallel strategies wrap it from outside. Tensors c
 B batch, S position, T key position, H query heads, K key/value heads, D head width, E residual width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -245,9 +245,7 @@ class Llama(nn.Module):
         restart with it. None = one document a row. `cache`: tokens continue those in the cache (no segments then).
         """
         x_BSE = self.model.embed_tokens(tokens_BS)
-        context = self._context(tokens_BS, segments_BS, cache)
-        for layer in self.model.layers:
-            x_BSE = self._block(layer, x_BSE, context)
+        x_BSE = self.blocks(self.model.layers, x_BSE, self.context(tokens_BS, segments_BS, cache))
         normed_BSE: Tensor = self.model.norm(x_BSE)
         return normed_BSE
 
@@ -264,7 +262,14 @@ class Llama(nn.Module):
         """
         return self.lm_head(self.hidden(tokens_BS, segments_BS, cache), targets)
 
-    def _context(self, tokens_BS: Tensor, segments_BS: Tensor | None, cache: KVCache | None) -> Context:
+    def blocks(self, layers: Iterable[Callable[..., Tensor]], x_BSE: Tensor, context: Context) -> Tensor:
+        """What some of the blocks make of hidden states, one after the other."""
+        for layer in layers:
+            x_BSE = self._block(layer, x_BSE, context)
+        return x_BSE
+
+    def context(self, tokens_BS: Tensor, segments_BS: Tensor | None, cache: KVCache | None = None) -> Context:
+        """What every block needs to know of the tokens."""
         s = tokens_BS.shape[1]
         past = cache.length if cache is not None else 0
         inverse = inverse_frequencies(self.config, past + s)

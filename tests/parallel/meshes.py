@@ -68,6 +68,7 @@ class Cell:
     optimizer: str = "adamw"
     precision: str = "fp32"
     checkpointing: str = "none"
+    schedule: str = "1f1b"
     zero: dict[str, Any] = field(default_factory=dict)
     """Further keys of `train.zero`."""
 
@@ -79,6 +80,7 @@ class Cell:
         sizes = {"pp": self.pipeline, "dp": self.data, "cp": self.context, "tp": self.tensor}
         parts = [f"{name}{n}" for name, n in sizes.items() if n > 1] + [f"zero{self.stage}", self.model]
         parts += ["alike"] if self.tensor > 1 and not self.sequence_parallel else []
+        parts += [self.schedule] if self.pipeline > 1 else []
         parts += [x for x in (self.optimizer, self.precision, self.checkpointing) if x not in ("adamw", "fp32", "none")]
         return " ".join([*parts, *(f"{k}={v}" for k, v in self.zero.items())])
 
@@ -115,6 +117,7 @@ def engine_for(cell: Cell, device: torch.device) -> Any:
         lambda: Llama(MODELS[cell.model], cell.checkpointing),
         mesh=Mesh(topology),
         sequence_parallel=cell.sequence_parallel,
+        schedule=cell.schedule,
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[cell.optimizer]),
         zero=ZeroConfig.model_validate({"stage": cell.stage, **cell.zero}),
         precision=cell.precision,

@@ -46,6 +46,10 @@ def one_forward_one_backward(devices: int, micro_batches: int) -> Schedule:
     )
 
 
+SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {"gpipe": gpipe, "1f1b": one_forward_one_backward}
+"""Those of one part a device, by `train.parallel.schedule`."""
+
+
 def interleaved(devices: int, micro_batches: int, virtual: int) -> Schedule:
     """The same with several parts a device, which divides the idle time by their number (Narayanan et al. 2021, section
     2.2). Micro-batches go through a part in groups of as many as there are devices.

@@ -6,15 +6,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
+from raypt.model.llama import Targets
 from raypt.parallel import comm
 from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pipeline.runner import Runner
+from raypt.parallel.pipeline.schedule import SCHEDULES
+from raypt.parallel.pipeline.stage import Stage
 from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.tensor.cut import cut
@@ -44,6 +49,7 @@ class ZeroEngine:
         *,
         mesh: Mesh,
         sequence_parallel: bool = True,
+        schedule: str = "1f1b",
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -75,6 +81,10 @@ class ZeroEngine:
         self.layout = layout(model.config, tensor.size, tensor.rank, sequence_parallel=sequence_parallel)
         if tensor.size > 1:
             cut(model, self.layout, tensor, mesh.holders, sequence_parallel=sequence_parallel)
+        stage = None
+        if mesh.pipeline.size > 1:
+            assert zero.stage <= 1, "ZeRO 2 would cut gradients that the next micro-batch adds to"
+            stage = Stage(model, mesh.pipeline.rank, mesh.pipeline.size)
         mpu = ModelParallelUnit.of(mesh)
         _allocate(model, config, device, torch.bfloat16 if precision == "bf16" else torch.float32, mpu)
         if compile_blocks:
@@ -88,7 +98,14 @@ class ZeroEngine:
         self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config, mpu=mpu)
         self.partition: Partition = PARTITIONS[zero.stage](self.engine, mesh, self.layout)
         self.updates = self._make_updates(zero, mesh, use_gpu=device.type != "cpu")
-        self._speaks = mesh.topology.leads_replica
+        at = mesh.topology
+        self._speaks = at.context_rank == at.tensor_rank == 0 and at.pipeline_rank == at.pipeline_size - 1
+        """One rank of each replica that knows its loss."""
+        self._runner: Runner | None = None
+        if stage is not None:
+            positions = tensor.size if sequence_parallel else 1
+            self._runner = Runner(stage, mesh.pipeline, positions, device)
+            self._actions = SCHEDULES[schedule](mesh.pipeline.size, accumulation)[mesh.pipeline.rank]
         # DeepSpeed averages what it adds up over the ranks itself.
         self._scale = mesh.gradient.size if zero.stage == 3 else 1
 
@@ -111,16 +128,31 @@ class ZeroEngine:
         with self._timed("communication"):
             own = sum(m.tokens for m in micro_batches) if self._speaks else 0
             tokens = round(comm.all_reduce_floats([own], self.device)[0])
-        scale = self._scale / max(tokens, 1)
+        sums = self._passes(micro_batches, self._scale / max(tokens, 1))
+        with self._timed("communication"):
+            comm.all_reduce(sums.mul_(self._speaks))
+            loss_sum, z_sum = sums.tolist()
+        return BatchLoss(loss_sum, z_sum, tokens)
+
+    def _targets(self, micro: MicroBatch) -> Targets:
+        return micro.targets(self.z_loss, self.loss_chunk_tokens)
+
+    def _passes(self, micro_batches: Sequence[MicroBatch], scale: float) -> Tensor:
+        """Forward and backward; the sums of loss and squared log-partition that this rank knows."""
+        if self._runner is not None:
+            here = [micro.to(self.device) for micro in micro_batches]
+            self.engine.set_gradient_accumulation_boundary(True)
+            sums = self._runner.run(self._actions, here, self._targets, scale, self._timed)
+            with self._timed("backward"):
+                self.updates.finish()
+            return sums
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for i, micro in enumerate(micro_batches):
             micro = micro.to(self.device)
             last = i == len(micro_batches) - 1
             self.engine.set_gradient_accumulation_boundary(last)
             with self._timed("forward"):
-                loss, z = self.engine(
-                    micro.tokens_BS, micro.segments_BS, targets=micro.targets(self.z_loss, self.loss_chunk_tokens)
-                )
+                loss, z = self.engine(micro.tokens_BS, micro.segments_BS, targets=self._targets(micro))
             with self._timed("backward"):
                 self.engine.backward(loss * scale, scale_wrt_gas=False)
                 sums += torch.stack((loss.detach(), z.detach())).double()
@@ -130,10 +162,7 @@ class ZeroEngine:
                     torch.cuda.synchronize(self.device)  # reading the sums would wait here anyway
                 if last:
                     self.updates.finish()
-        with self._timed("communication"):
-            comm.all_reduce(sums.mul_(self._speaks))
-            loss_sum, z_sum = sums.tolist()
-        return BatchLoss(loss_sum, z_sum, tokens)
+        return sums
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -163,6 +192,9 @@ class ZeroEngine:
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
+        if self._runner is not None:
+            here = [micro.to(self.device) for micro in micro_batches]
+            return self._runner.losses(here, lambda m: m.targets(chunk_tokens=self.loss_chunk_tokens)).tolist()
         sums = []
         for micro in micro_batches:
             micro = micro.to(self.device)
