@@ -2,6 +2,7 @@
 
 from raypt.errors import UserError
 from raypt.model import ModelConfig
+from raypt.parallel.config import ParallelConfig
 from raypt.parallel.tensor.layout import valid_sizes
 from raypt.parallel.topology import Topology
 from raypt.training.batch_plan import valid_data_sizes
@@ -34,6 +35,13 @@ def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
 def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
     """Raises UserError for sizes that the model or the samples cannot be cut by, with those that they can."""
     parallel = train.parallel
+    if train.compile and parallel.replica > 1:
+        raise UserError(f"train.compile=true with {KEY} over {parallel.replica} workers is untried; leave it false")
+    _check_tensor(model, parallel, sequence_length)
+    _check_pipeline(model, train)
+
+
+def _check_tensor(model: ModelConfig, parallel: ParallelConfig, sequence_length: int) -> None:
     tensor = parallel.tensor
     if tensor == 1:
         return
@@ -48,14 +56,38 @@ def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> 
             f"{KEY}.tensor={tensor}: tokens.packing.sequence_length={sequence_length} is not a multiple of it, as "
             f"{KEY}.sequence_parallel needs; tensor may be {_listed(fitting)}, or set sequence_parallel=false"
         )
-    if train.compile:
-        raise UserError(f"train.compile=true with {KEY}.tensor={tensor} is untried; leave it false")
+
+
+def _check_pipeline(model: ModelConfig, train: TrainConfig) -> None:
+    stages = train.parallel.pipeline
+    if stages == 1:
+        return
+    at = f"{KEY}.pipeline={stages}"
+    if stages > model.num_layers:
+        raise UserError(f"{at}: the model has {model.num_layers} layers, of which each worker needs one at least")
+    if model.tie_embeddings:
+        raise UserError(
+            f"{at}: the embedding, before the first layer, is also the output layer, after the last: one parameter on "
+            "two workers; set model.tie_embeddings=false"
+        )
+    if train.zero.stage > 1:
+        raise UserError(
+            f"{at} with train.zero.stage={train.zero.stage}: ZeRO 2 and 3 cut up what the next micro-batch in the "
+            "pipeline still uses; take train.zero.stage 0 or 1"
+        )
+    if train.optimizer.kind == "muon":
+        raise UserError(f"{at} with train.optimizer.kind=muon is untried; take adamw or lion")
 
 
 def topology(train: TrainConfig, rank: int, world: int) -> Topology:
     """The place of a rank among `world` of them."""
     parallel = train.parallel
-    return Topology(rank, data_size=world // parallel.replica, tensor_size=parallel.tensor)
+    return Topology(
+        rank,
+        data_size=world // parallel.replica,
+        pipeline_size=parallel.pipeline,
+        tensor_size=parallel.tensor,
+    )
 
 
 def readers(train: TrainConfig, world: int) -> list[int | None]:

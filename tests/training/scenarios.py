@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,14 @@ class Scenario:
         self.reported: list[int] = []
 
     def run(
-        self, out: Path, *, first: int = 0, last: int | None = None, hooks: Hooks | None = None, **train: Any
+        self,
+        out: Path,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        hooks: Hooks | None = None,
+        untied: bool = False,
+        **train: Any,
     ) -> None:
         config = tiny_run.train_config().model_copy(update={"workers": self.world, **train})
         end = last if last is not None else tiny_run.STEPS * tiny_run.BATCH
@@ -65,7 +73,10 @@ class Scenario:
         place = topology(config, self.rank, self.world)
         # What the others of a replica bring must not matter.
         own = rows(self.data, place.data_rank, place.data_size, first, end) if place.leads_replica else iter(())
-        run_worker(spec_for(self.data, out, config), own, hooks)
+        spec = spec_for(self.data, out, config)
+        if untied:
+            spec = replace(spec, model=spec.model.model_copy(update={"tie_embeddings": False}))
+        run_worker(spec, own, hooks)
 
     def resume_sample(self, out: Path) -> int:
         from raypt.parallel import comm
@@ -181,6 +192,10 @@ def on_a_mesh(data: str, root: str) -> dict[str, Any]:
     cut, replicas = calm | {"parallel": ParallelConfig(tensor=2)}, calm | {"zero": ZeroConfig(stage=3)}
     s.run(base / "whole", **replicas)
     s.run(base / "tensor", **cut)
+    staged = calm | {"parallel": ParallelConfig(pipeline=2)}
+    s.run(base / "untied", untied=True, **calm)
+    s.run(base / "stages", untied=True, last=12 * tiny_run.BATCH, **staged)
+    s.run(base / "stages", untied=True, first=s.resume_sample(base / "stages"), **staged)
     for name, first, second in (("to-tensor", replicas, cut), ("from-tensor", cut, replicas)):
         s.run(base / name, last=12 * tiny_run.BATCH, **first)
         s.run(base / name, first=s.resume_sample(base / name), **second)

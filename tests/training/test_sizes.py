@@ -4,7 +4,8 @@ import pytest
 
 from raypt.errors import UserError
 from raypt.model import ModelConfig
-from raypt.parallel.config import ParallelConfig
+from raypt.parallel.config import ParallelConfig, ZeroConfig
+from raypt.training.config import OptimizerConfig
 from raypt.training.sizes import check_mesh, check_workers, readers
 from tests.training import tiny_run
 
@@ -13,7 +14,7 @@ TRAIN = tiny_run.train_config().model_copy(update={"workers": (1, 7)})
 MODEL = ModelConfig(vocab_size=64, hidden_size=96, num_heads=12, num_kv_heads=4)
 
 
-def cut(**parallel: int | bool) -> dict[str, ParallelConfig]:
+def cut(**parallel: int | bool | str) -> dict[str, ParallelConfig]:
     return {"parallel": ParallelConfig.model_validate(parallel)}
 
 
@@ -53,6 +54,27 @@ def test_a_length_that_does_not_divide_is_refused_where_positions_are_cut() -> N
     check_mesh(MODEL, TRAIN.model_copy(update=cut(tensor=4, sequence_parallel=False)), 30)
 
 
+def test_a_pipeline_that_cannot_be_is_refused_with_the_reason() -> None:
+    untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 4})
+    train = TRAIN.model_copy(update=cut(pipeline=4))
+    check_mesh(untied, train.model_copy(update={"zero": ZeroConfig(stage=1)}), 24)
+    with pytest.raises(UserError, match="the model has 3 layers"):
+        check_mesh(untied.model_copy(update={"num_layers": 3}), train, 24)
+    with pytest.raises(UserError, match=r"set model\.tie_embeddings=false"):
+        check_mesh(untied.model_copy(update={"tie_embeddings": True}), train, 24)
+    for stage in (2, 3):
+        with pytest.raises(UserError, match=r"take train\.zero\.stage 0 or 1"):
+            check_mesh(untied, train.model_copy(update={"zero": ZeroConfig(stage=stage)}), 24)
+    with pytest.raises(UserError, match="take adamw or lion"):
+        check_mesh(untied, train.model_copy(update={"optimizer": OptimizerConfig(kind="muon")}), 24)
+
+
+def test_a_mesh_that_would_be_compiled_is_refused() -> None:
+    with pytest.raises(UserError, match="leave it false"):
+        check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)
+
+
 def test_one_rank_of_a_replica_reads_its_samples() -> None:
     assert readers(TRAIN, 4) == [0, 1, 2, 3]
     assert readers(TRAIN.model_copy(update=cut(tensor=2)), 6) == [0, None, 1, None, 2, None]
+    assert readers(TRAIN.model_copy(update=cut(tensor=2, pipeline=2)), 8) == [0, None, 1, None, None, None, None, None]

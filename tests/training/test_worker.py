@@ -64,12 +64,14 @@ def mesh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
     return root, run_ranks(2, SCENARIOS, "on_a_mesh", root, data=str(data), root=str(root))
 
 
-@pytest.mark.parametrize("run", ["tensor", "to-tensor", "from-tensor"])
+@pytest.mark.parametrize(
+    ("run", "like"), [("tensor", "whole"), ("to-tensor", "whole"), ("from-tensor", "whole"), ("stages", "untied")]
+)
 def test_a_run_on_a_mesh_and_one_moved_to_or_from_it_half_way_are_the_run_of_replicas(
-    run: str, mesh: tuple[Path, Any]
+    run: str, like: str, mesh: tuple[Path, Any]
 ) -> None:
     """float32 sums in another order, over 24 steps: as between one worker and two."""
-    got, whole = (read_metrics(str(path)) for path in (mesh[0] / run, mesh[0] / "whole"))
+    got, whole = (read_metrics(str(path)) for path in (mesh[0] / run, mesh[0] / like))
     for key in ("loss", "grad_norm", "heldout_loss"):
         want = [row[key] for row in whole if key in row]
         np.testing.assert_allclose([row[key] for row in got if key in row], want, rtol=1e-5)
