@@ -240,7 +240,9 @@ def load_hf(uri: str, dtype: torch.dtype | None = torch.float32, device: torch.d
     config, _ = read_config(uri)
     files = check_weights(WeightFiles(uri), config)
     dtype = dtype or next(iter(files.entries.values())).dtype
-    model = Llama.empty(lambda: Llama(config), torch.device(device), dtype)
+    with torch.device("meta"):
+        model = Llama(config)
+    model.allocated(device, dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             files.read_into(name, parameter)

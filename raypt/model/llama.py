@@ -4,7 +4,7 @@ Nothing here knows of ranks: parallel strategies wrap it from outside. Tensors c
 B batch, S position, T key position, H query heads, K key/value heads, D head width, E residual width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,17 +218,12 @@ class Llama(nn.Module):
             parameter.copy_(weights.run(name, 0, parameter.numel()).view_as(parameter))
         return self
 
-    @classmethod
-    def empty(cls, build: Callable[[], "Llama"], device: torch.device, dtype: torch.dtype) -> "Llama":
-        """What `build` gives, allocated in a type and on a device without having been anywhere else before, without
-        values.
-        """
-        with torch.device("meta"):
-            model = build()
-        model = model.to(dtype).to_empty(device=device)
-        if model.config.tie_embeddings:  # to_empty gives each name storage of its own
-            model.lm_head.weight = model.model.embed_tokens.weight
-        return model
+    def allocated(self, device: torch.device | str, dtype: torch.dtype) -> "Llama":
+        """A model of the meta device given memory in a type and on a device, without values; returns self."""
+        self.to(dtype).to_empty(device=device)
+        if self.config.tie_embeddings:  # to_empty gives each name storage of its own
+            self.lm_head.weight = self.model.embed_tokens.weight
+        return self
 
     def hidden(self, tokens_BS: Tensor, segments_BS: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Normalised last hidden states, (B, S, E).
@@ -237,9 +232,7 @@ class Llama(nn.Module):
         restart with it. None = one document a row. `cache`: tokens continue those in the cache (no segments then).
         """
         x_BSE = self.model.embed_tokens(tokens_BS)
-        context = self._context(tokens_BS, segments_BS, cache)
-        for layer in self.model.layers:
-            x_BSE = self._block(layer, x_BSE, context)
+        x_BSE = self.blocks(self.model.layers, x_BSE, self.context(tokens_BS, segments_BS, cache))
         normed_BSE: Tensor = self.model.norm(x_BSE)
         return normed_BSE
 
@@ -256,7 +249,14 @@ class Llama(nn.Module):
         """
         return self.lm_head(self.hidden(tokens_BS, segments_BS, cache), targets)
 
-    def _context(self, tokens_BS: Tensor, segments_BS: Tensor | None, cache: KVCache | None) -> Context:
+    def blocks(self, layers: Iterable[Callable[..., Tensor]], x_BSE: Tensor, context: Context) -> Tensor:
+        """What some of the blocks make of hidden states, one after the other."""
+        for layer in layers:
+            x_BSE = self._block(layer, x_BSE, context)
+        return x_BSE
+
+    def context(self, tokens_BS: Tensor, segments_BS: Tensor | None, cache: KVCache | None = None) -> Context:
+        """What every block needs to know of the tokens."""
         s = tokens_BS.shape[1]
         past = cache.length if cache is not None else 0
         inverse = inverse_frequencies(self.config, past + s)

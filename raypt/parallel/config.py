@@ -7,6 +7,33 @@ from pydantic import Field, model_validator
 from raypt.settings import Settings
 
 
+class ParallelConfig(Settings):
+    """How one model is cut over several workers. What is left of `train.workers` are replicas of it, each of which
+    takes its share of the global batch."""
+
+    tensor: int = Field(default=1, ge=1)
+    """Workers that each matrix is cut over (Shoeybi et al. 2019): attention by heads, the feed-forward layer by its
+    width, the embedding and the output layer by the vocabulary. They exchange activations twice a layer and pass, so
+    they belong on one node."""
+    sequence_parallel: bool = True
+    """Where tensor > 1: between the cut layers, each of those workers holds a share of the positions (Korthikanti et
+    al. 2022), which divides the memory of norms and residuals; the bytes exchanged are the same."""
+    pipeline: int = Field(default=1, ge=1)
+    """Workers that the layers are cut over, at most one layer apart in number. They exchange one activation a
+    micro-batch and boundary, so they may lie on different nodes. With ZeRO 0 and 1, and untied embeddings."""
+    schedule: Literal["gpipe", "1f1b"] = "1f1b"
+    """Where pipeline > 1: gpipe (Huang et al. 2019), all forward passes, then all backward; 1f1b (Narayanan et al.
+    2019), backward as early as it can be, so that a worker holds the activations of at most `pipeline` micro-batches.
+    Both idle (pipeline - 1) / (micro-batches of a replica + pipeline - 1) of the time."""
+    tensor_across_nodes: bool = False
+    """Let the workers of one matrix lie on several nodes; otherwise that ends the run, with the nodes named."""
+
+    @property
+    def replica(self) -> int:
+        """Workers that hold one model between them."""
+        return self.tensor * self.pipeline
+
+
 class ZeroConfig(Settings):
     """DeepSpeed ZeRO (Rajbhandari et al. 2020): what is partitioned over the workers."""
 

@@ -1,5 +1,6 @@
 """The process groups of a mesh of ranks, made once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.distributed as dist
@@ -37,15 +38,25 @@ class Mesh:
         self.gradient = self._group("data", "context")
         """Ranks that hold the same part of the model, and add up its gradients: what ZeRO partitions over."""
         self.model = self._group("pipeline", "tensor")
-        """Ranks that hold one model between them."""
+        """Ranks that hold different parts of the model, between them all of it."""
+        self.replica = self._group("pipeline", "context", "tensor")
+        """Ranks that train on the same samples."""
+        self.stage = self._group("data", "context", "tensor")
+        """Ranks that hold the same layers."""
 
     @classmethod
     def of_data_ranks(cls) -> "Mesh":
         """Every rank a replica of its own."""
         return cls(Topology(dist.get_rank(), data_size=dist.get_world_size()))
 
+    def holders(self, tensor_ranks: Sequence[int]) -> Group:
+        """Some of this rank's tensor group, itself among them. Collective over those."""
+        return self._made_of(tuple(self.tensor.ranks[r] for r in tensor_ranks))
+
     def _group(self, *axes: Axis) -> Group:
-        ranks = tuple(self.topology.group(*axes))
+        return self._made_of(tuple(self.topology.group(*axes)))
+
+    def _made_of(self, ranks: tuple[int, ...]) -> Group:
         if ranks not in self._made:
             whole = len(ranks) == self.topology.world_size
             # Only the members meet: a rank of a big mesh makes its own few groups, not everyone's.

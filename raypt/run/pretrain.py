@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import ray
@@ -35,8 +36,9 @@ from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint
-from raypt.training.on_ray.run import TrainResult, check_workers, run_training
+from raypt.training.on_ray.run import TrainResult, run_training
 from raypt.training.on_ray.sample import sample_on_worker
+from raypt.training.sizes import check_mesh, check_workers, readers
 from raypt.training.starting_point import StartingPoint, fitted
 
 log = logging.getLogger("raypt")
@@ -47,6 +49,7 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 def main(config: RunConfig) -> None:
     config, found = with_start(resolve_builtin(config))
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
+    check_mesh(config.model, config.train, config.tokens.packing.sequence_length)
     check_deepspeed(config.train.zero)
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
@@ -92,7 +95,7 @@ def start_stream(
         config.tokens,
         samples=train.steps * global_batch,
         global_batch=global_batch,
-        ranks=worker_counts,
+        ranks=[workers // train.parallel.replica for workers in worker_counts],
         weights=weights if len(set(weights.values())) > 1 and config.tokens.mixture.by == ("source",) else None,
         micro_batch=train.micro_batch_size,
     )
@@ -141,7 +144,7 @@ def train(
             record_samples=config.run.record_samples,
             add_bos=config.tokens.packing.add_bos,
             starting=starting,
-            data_config=StreamDataConfig(spec),
+            data_config=StreamDataConfig(spec, readers=partial(readers, config.train)),
         )
     ledgers = tokenizing.wait()
     assert tokenizing.ended_at is not None

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from raypt import plugins
 from raypt.corpus.config import SourceConfig
-from raypt.parallel.config import ZeroConfig
+from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.settings import Settings
 from raypt.training.contradictions import contradictions
 
@@ -180,7 +180,8 @@ class TrainConfig(Settings):
     """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
     (section `zero`). `package.module:name`: an engine of your own (docs/training.md)."""
     workers: int | tuple[int, int] = 2
-    """Training processes; a pair (min, max) lets the run shrink and grow with the cluster."""
+    """Training processes, a multiple of those that one model is cut over (`parallel`); a pair (min, max) lets the run
+    shrink and grow with the cluster."""
     use_gpu: bool = False
     """One GPU a worker with NCCL; otherwise CPU with gloo."""
     cpus_per_worker: float = Field(default=0.5, gt=0)
@@ -188,7 +189,7 @@ class TrainConfig(Settings):
     threads_per_worker: int | None = Field(default=1, ge=1)
     """Threads of a CPU worker's matrix products; None = what it reserves, rounded up."""
     global_batch_tokens: int = Field(default=4096, gt=0)
-    """Tokens of one step over all workers: a multiple of sequence length x micro_batch_size x workers."""
+    """Tokens of one step over all workers: a multiple of sequence length x micro_batch_size x replicas of the model."""
     micro_batch_size: int = Field(default=8, gt=0)
     """Sequences of one forward pass on one worker; the rest of the global batch is gradient accumulation."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -214,6 +215,8 @@ class TrainConfig(Settings):
     """How weights are updated."""
     schedule: ScheduleConfig = ScheduleConfig()
     """The learning rate over updates."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How one model is cut over several workers."""
     zero: ZeroConfig = ZeroConfig()
     """What is partitioned over the workers."""
     checkpoint: CheckpointConfig = CheckpointConfig()

@@ -46,6 +46,8 @@ def _collective(
     return ZeroEngine(
         lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
         mesh=mesh,
+        sequence_parallel=train.parallel.sequence_parallel,
+        schedule=train.parallel.schedule,
         compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,

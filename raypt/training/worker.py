@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -23,9 +24,9 @@ from raypt.parallel import comm
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
-from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training import sizes
 from raypt.training.batch_plan import plan_batches
 from raypt.training.checkpoint.directory import sweep
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
@@ -37,6 +38,7 @@ from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
 from raypt.training.peak import matmul_flops
 from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
+from raypt.training.replica_rows import shared
 from raypt.training.sinks import Tracer, build_sinks
 from raypt.training.starting_weights import StartingWeights
 
@@ -71,7 +73,9 @@ class WorkerSpec:
 
 
 def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -> Progress:
-    """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on)."""
+    """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on), which the
+    first rank of each replica reads; the others' are not looked at.
+    """
     train = spec.train
     rows = begun(rows)
     if not train.use_gpu:
@@ -80,8 +84,10 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         fix_order()
     device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
     comm.set_timeout(train.first_step_timeout_s)
-    topology = Topology(dist.get_rank(), data_size=dist.get_world_size())
+    topology = sizes.topology(train, dist.get_rank(), dist.get_world_size())
     rank = topology.rank
+    mesh = Mesh(topology)
+    check_nodes(train, mesh, socket.gethostname())
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
         sequence_length=spec.sequence_length,
@@ -90,7 +96,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     )
     resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
     PULSE.at("building the model")
-    engine = build_engine(spec.model, train, plan, Mesh(topology), device=device)
+    engine = build_engine(spec.model, train, plan, mesh, device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
     if resumed is not None:
         PULSE.at("reading the checkpoint")
@@ -121,7 +127,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             model=spec.model,
             train=train,
             plan=plan,
-            source=_micro_batches(rows, train),
+            source=_micro_batches(shared(rows, mesh), train),
             start=start,
             fingerprint=spec.fingerprint,
             writer=CheckpointWriter(
@@ -154,6 +160,18 @@ def fix_order() -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+def check_nodes(train: TrainConfig, mesh: Mesh, node: str) -> None:
+    """Collective. Raises UserError where a matrix is cut over ranks of several nodes, unless that is wanted."""
+    nodes = comm.gather_objects(node)
+    spanned = sorted({nodes[rank] for rank in mesh.tensor.ranks})
+    if len(spanned) > 1 and not train.parallel.tensor_across_nodes:
+        raise UserError(
+            f"train.parallel.tensor={train.parallel.tensor}: workers of one matrix are on the nodes "
+            f"{', '.join(spanned)}, between which they would exchange activations in every layer. Give a node a "
+            "multiple of train.parallel.tensor workers, or set train.parallel.tensor_across_nodes=true"
+        )
 
 
 def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -14,13 +14,14 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
-from raypt.parallel.config import ZeroConfig
+from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.tokens.stream.reader import SampleReader
 from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
 from raypt.training.export import export_checkpoint
 from raypt.training.loop import Hooks
+from raypt.training.sizes import topology
 from raypt.training.starting_weights import StartingWeights
 from raypt.training.worker import WorkerSpec, run_worker
 from tests.training import tiny_run
@@ -67,13 +68,19 @@ class Scenario:
         last: int | None = None,
         hooks: Hooks | None = None,
         starting: Any = None,
+        untied: bool = False,
         **train: Any,
     ) -> None:
         config = tiny_run.train_config().model_copy(update={"workers": self.world, **train})
         end = last if last is not None else tiny_run.STEPS * tiny_run.BATCH
         hooks = hooks or Hooks(committed=lambda metrics, info: self.reported.append(metrics["step"]))
+        place = topology(config, self.rank, self.world)
+        # What the others of a replica bring must not matter.
+        own = rows(self.data, place.data_rank, place.data_size, first, end) if place.leads_replica else iter(())
         spec = replace(spec_for(self.data, out, config), starting=starting)
-        run_worker(spec, rows(self.data, self.rank, self.world, first, end), hooks)
+        if untied:
+            spec = replace(spec, model=spec.model.model_copy(update={"tie_embeddings": False}))
+        run_worker(spec, own, hooks)
 
     def resume_sample(self, out: Path) -> int:
         info = latest_checkpoint(str(out / "checkpoints")) if self.rank == 0 else None
@@ -190,6 +197,36 @@ def other_world(data: str, root: str) -> dict[str, Any]:
 def move_back(data: str, root: str) -> dict[str, Any]:
     s, base = Scenario(data), Path(root)
     s.run(base / "moved", first=s.resume_sample(base / "moved"))
+    return {}
+
+
+def on_a_mesh(data: str, root: str) -> dict[str, Any]:
+    """A run of two replicas; runs whose matrices are cut over two ranks: one, and two that begin or go on with a
+    replica a rank. One whose samples cannot be read. At a rate under which the loss does not jump: where it does, what
+    is rounded otherwise grows a hundredfold in twenty steps.
+    """
+    s, base = Scenario(data), Path(root)
+    calm = {"optimizer": tiny_run.train_config().optimizer.model_copy(update={"lr": 2e-3})}
+    cut, replicas = calm | {"parallel": ParallelConfig(tensor=2)}, calm | {"zero": ZeroConfig(stage=3)}
+    s.run(base / "whole", **replicas)
+    s.run(base / "tensor", **cut)
+    staged = calm | {"parallel": ParallelConfig(pipeline=2)}
+    s.run(base / "untied", untied=True, **calm)
+    s.run(base / "stages", untied=True, last=12 * tiny_run.BATCH, **staged)
+    s.run(base / "stages", untied=True, first=s.resume_sample(base / "stages"), **staged)
+    for name, first, second in (("to-tensor", replicas, cut), ("from-tensor", cut, replicas)):
+        s.run(base / name, last=12 * tiny_run.BATCH, **first)
+        s.run(base / name, first=s.resume_sample(base / name), **second)
+
+    def torn() -> Iterator[dict[str, Any]]:
+        yield from rows(s.data, 0, 1, 0, 3 * tiny_run.BATCH)
+        raise OSError("the disk is gone")
+
+    config = tiny_run.train_config().model_copy(update=cut)
+    try:
+        run_worker(spec_for(s.data, base / "torn", config), torn() if s.rank == 0 else iter(()), Hooks())
+    except (OSError, RuntimeError) as e:
+        return {"torn": f"{type(e).__name__}: {e}"}
     return {}
 
 

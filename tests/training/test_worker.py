@@ -88,6 +88,34 @@ def test_every_operation_of_a_step_has_a_kernel_of_one_order(two: tuple[Path, di
     np.testing.assert_array_equal(losses(root / "fixed-order"), losses(root / "whole")[:2])
 
 
+@pytest.fixture(scope="module")
+def mesh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    root = tmp_path_factory.mktemp("mesh")
+    return root, run_ranks(2, SCENARIOS, "on_a_mesh", root, data=str(data), root=str(root))
+
+
+@pytest.mark.parametrize(
+    ("run", "like"), [("tensor", "whole"), ("to-tensor", "whole"), ("from-tensor", "whole"), ("stages", "untied")]
+)
+def test_a_run_on_a_mesh_and_one_moved_to_or_from_it_half_way_are_the_run_of_replicas(
+    run: str, like: str, mesh: tuple[Path, Any]
+) -> None:
+    """float32 sums in another order, over 24 steps: as between one worker and two."""
+    got, whole = (read_metrics(str(path)) for path in (mesh[0] / run, mesh[0] / like))
+    for key in ("loss", "grad_norm", "heldout_loss"):
+        want = [row[key] for row in whole if key in row]
+        np.testing.assert_allclose([row[key] for row in got if key in row], want, rtol=1e-5)
+    assert [row["tokens"] for row in got] == [row["tokens"] for row in whole]
+    assert merge_samples(str(mesh[0] / run)) == tiny_run.STEPS * tiny_run.BATCH
+    table = storage.read_parquet(str(mesh[0] / run / "samples.parquet"))
+    assert table.column("sample_index").to_pylist() == list(range(tiny_run.STEPS * tiny_run.BATCH))
+
+
+def test_all_ranks_of_a_replica_end_when_its_samples_cannot_be_read(mesh: tuple[Path, Any]) -> None:
+    assert mesh[1][0]["torn"] == "OSError: the disk is gone"
+    assert mesh[1][1]["torn"] == ("RuntimeError: rank 0, which reads the samples, failed: OSError: the disk is gone")
+
+
 def test_a_run_whose_samples_end_stops_there_and_goes_on_when_there_are_more(two: tuple[Path, Any]) -> None:
     root, out = two
     assert out["short_ended_at"] == 10

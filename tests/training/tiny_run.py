@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.errors import Terminated
 from raypt.model.config import ModelConfig
+from raypt.parallel.config import ParallelConfig
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
@@ -21,6 +23,7 @@ from raypt.tokens.stream.spec import StorePlan, StreamSpec, plan_stream, prepare
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.config import CheckpointConfig, EvaluationConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from raypt.training.on_ray.run import TrainResult, run_training
+from raypt.training.sizes import readers
 
 LENGTH, BATCH, STEPS, EVERY = 64, 16, 24, 6
 WORDS = [
@@ -76,6 +79,8 @@ class Job:
     """Steps between checkpoints."""
     keep_last: int = 2
     workers: int | tuple[int, int] = 2
+    tensor: int = 1
+    """Workers that each matrix is cut over."""
     cpus_per_worker: float = 0.5
     max_failures: int = 3
     resize_check_s: float = 60.0
@@ -133,6 +138,7 @@ def run(job: Job) -> TrainResult:
     train = train_config(job.steps).model_copy(
         update={
             "workers": job.workers,
+            "parallel": ParallelConfig(tensor=job.tensor),
             "cpus_per_worker": job.cpus_per_worker,
             "max_failures": job.max_failures,
             "max_skipped_in_a_row": job.max_skipped_in_a_row,
@@ -149,7 +155,7 @@ def run(job: Job) -> TrainResult:
         sequence_length=LENGTH,
         run_uri=job.out,
         make_dataset=lambda cursor: make_train_dataset(stream, cursor),
-        data_config=StreamDataConfig(stream),
+        data_config=StreamDataConfig(stream, readers=partial(readers, train)),
         stream_fingerprint=stream.fingerprint,
         heldout_uri=storage.join(plan.uri, "heldout"),
         tokenizer_uri=tokenizer_uri,

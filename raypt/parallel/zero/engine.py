@@ -1,25 +1,32 @@
 """The engine facade over DeepSpeed ZeRO."""
 
-import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
+from raypt.model.llama import Targets
 from raypt.parallel import comm
 from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.pipeline.runner import Runner
+from raypt.parallel.pipeline.schedule import SCHEDULES
+from raypt.parallel.pipeline.stage import Stage
 from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
+from raypt.parallel.tensor.cut import cut
+from raypt.parallel.tensor.layout import layout
 from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
 from raypt.parallel.zero.load import load_deepspeed
+from raypt.parallel.zero.model_parallel import ModelParallelUnit, count_in_norm, counts_in_norm
 from raypt.parallel.zero.state import PARTITIONS, Partition
 from raypt.parallel.zero.updates import FlatUpdates, ParameterUpdates, ReplicatedUpdates, Updates
 
@@ -41,6 +48,8 @@ class ZeroEngine:
         build: Callable[[], Llama],
         *,
         mesh: Mesh,
+        sequence_parallel: bool = True,
+        schedule: str = "1f1b",
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -66,16 +75,37 @@ class ZeroEngine:
             world=mesh.gradient.size,
             use_gpu=device.type != "cpu",
         )
-        model = _empty(build, config, device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        with torch.device("meta"):
+            model = build()
+        tensor = mesh.tensor
+        self.layout = layout(model.config, tensor.size, tensor.rank, sequence_parallel=sequence_parallel)
+        if tensor.size > 1:
+            cut(model, self.layout, tensor, mesh.holders, sequence_parallel=sequence_parallel)
+        stage = None
+        if mesh.pipeline.size > 1:
+            assert zero.stage <= 1, "ZeRO 2 would cut gradients that the next micro-batch adds to"
+            stage = Stage(model, mesh.pipeline.rank, mesh.pipeline.size)
+        mpu = ModelParallelUnit.of(mesh)
+        _allocate(model, config, device, torch.bfloat16 if precision == "bf16" else torch.float32, mpu)
         if compile_blocks:
             for layer in model.model.layers:
                 layer.compile()
+        for name, parameter in model.named_parameters():
+            count_in_norm(parameter, self.layout[name].counted)
         inner = optimizer(model)
         self._peak_lrs = [group["lr"] for group in inner.param_groups]
         self.module = model
-        self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config)
-        self.partition: Partition = PARTITIONS[zero.stage](self.engine)
+        self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config, mpu=mpu)
+        self.partition: Partition = PARTITIONS[zero.stage](self.engine, mesh, self.layout)
         self.updates = self._make_updates(zero, mesh, use_gpu=device.type != "cpu")
+        at = mesh.topology
+        self._speaks = at.context_rank == at.tensor_rank == 0 and at.pipeline_rank == at.pipeline_size - 1
+        """One rank of each replica that knows its loss."""
+        self._runner: Runner | None = None
+        if stage is not None:
+            positions = tensor.size if sequence_parallel else 1
+            self._runner = Runner(stage, mesh.pipeline, positions, device)
+            self._actions = SCHEDULES[schedule](mesh.pipeline.size, accumulation)[mesh.pipeline.rank]
         # DeepSpeed averages what it adds up over the ranks itself.
         self._scale = mesh.gradient.size if zero.stage == 3 else 1
 
@@ -84,9 +114,9 @@ class ZeroEngine:
         if zero.stage == 3:
             return ParameterUpdates(self.engine)
         if zero.stage == 0:
-            return ReplicatedUpdates(self.engine, mesh, self.clip_norm, lambda p: True, travel)
+            return ReplicatedUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, travel)
         bucket = bucket_elements(zero, use_gpu=use_gpu)
-        return FlatUpdates(self.engine, mesh, self.clip_norm, lambda p: True, travel, bucket=bucket)
+        return FlatUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, travel, bucket=bucket)
 
     def agree(self, offer: Offer) -> Agreed:
         """See TrainEngine."""
@@ -96,17 +126,33 @@ class ZeroEngine:
         """See TrainEngine."""
         self.timing = Timing()
         with self._timed("communication"):
-            tokens = round(comm.all_reduce_floats([sum(m.tokens for m in micro_batches)], self.device)[0])
-        scale = self._scale / max(tokens, 1)
+            own = sum(m.tokens for m in micro_batches) if self._speaks else 0
+            tokens = round(comm.all_reduce_floats([own], self.device)[0])
+        sums = self._passes(micro_batches, self._scale / max(tokens, 1))
+        with self._timed("communication"):
+            comm.all_reduce(sums.mul_(self._speaks))
+            loss_sum, z_sum = sums.tolist()
+        return BatchLoss(loss_sum, z_sum, tokens)
+
+    def _targets(self, micro: MicroBatch) -> Targets:
+        return micro.targets(self.z_loss, self.loss_chunk_tokens)
+
+    def _passes(self, micro_batches: Sequence[MicroBatch], scale: float) -> Tensor:
+        """Forward and backward; the sums of loss and squared log-partition that this rank knows."""
+        if self._runner is not None:
+            here = [micro.to(self.device) for micro in micro_batches]
+            self.engine.set_gradient_accumulation_boundary(True)
+            sums = self._runner.run(self._actions, here, self._targets, scale, self._timed)
+            with self._timed("backward"):
+                self.updates.finish()
+            return sums
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for i, micro in enumerate(micro_batches):
             micro = micro.to(self.device)
             last = i == len(micro_batches) - 1
             self.engine.set_gradient_accumulation_boundary(last)
             with self._timed("forward"):
-                loss, z = self.engine(
-                    micro.tokens_BS, micro.segments_BS, targets=micro.targets(self.z_loss, self.loss_chunk_tokens)
-                )
+                loss, z = self.engine(micro.tokens_BS, micro.segments_BS, targets=self._targets(micro))
             with self._timed("backward"):
                 self.engine.backward(loss * scale, scale_wrt_gas=False)
                 sums += torch.stack((loss.detach(), z.detach())).double()
@@ -116,10 +162,7 @@ class ZeroEngine:
                     torch.cuda.synchronize(self.device)  # reading the sums would wait here anyway
                 if last:
                     self.updates.finish()
-        with self._timed("communication"):
-            comm.all_reduce(sums)
-            loss_sum, z_sum = sums.tolist()
-        return BatchLoss(loss_sum, z_sum, tokens)
+        return sums
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -149,6 +192,9 @@ class ZeroEngine:
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
+        if self._runner is not None:
+            here = [micro.to(self.device) for micro in micro_batches]
+            return self._runner.losses(here, lambda m: m.targets(chunk_tokens=self.loss_chunk_tokens)).tolist()
         sums = []
         for micro in micro_batches:
             micro = micro.to(self.device)
@@ -165,12 +211,23 @@ class ZeroEngine:
         self.partition.restore(source)
 
 
-def _empty(build: Callable[[], Llama], config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Llama:
-    """The module without values. Under stage 3 each rank ever holds only its cut of each parameter."""
+def _allocate(
+    model: Llama, config: dict[str, Any], device: torch.device, dtype: torch.dtype, mpu: ModelParallelUnit | None
+) -> None:
+    """Give a model of the meta device memory, without values. Under stage 3 each rank ever holds only its cut of each
+    parameter, beside the one that is being cut.
+    """
     import deepspeed
 
     if config["zero_optimization"]["stage"] < 3:
-        return Llama.empty(build, device, dtype)
-    importlib.import_module("torch._dynamo")  # cannot be imported while zero.Init patches tensor construction
-    with deepspeed.zero.Init(config_dict_or_path=config):
-        return build()
+        model.allocated(device, dtype)
+        return
+    group = None if mpu is None else mpu.get_data_parallel_group()
+    empty = torch.nn.Module()
+    init = deepspeed.zero.Init(module=empty, data_parallel_group=group, config_dict_or_path=config, mpu=mpu)
+    tied = model.lm_head if model.config.tie_embeddings else None
+    for module in model.to(dtype).modules():
+        if module is not tied:
+            init._convert_to_zero_parameters(module.to_empty(device=device, recurse=False).parameters(recurse=False))
+    if tied is not None:  # to_empty gives each name storage of its own
+        tied.weight = model.model.embed_tokens.weight

@@ -1,6 +1,7 @@
 """Whole matrices for optimizers that need them, where ZeRO has cut the parameters into flat pieces over the ranks."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raypt.parallel.comm_clock import CLOCK
-from raypt.parallel.state import Piece
+from raypt.parallel.mesh import Group
+from raypt.parallel.state import Box, Piece, Shape
 
 
 @runtime_checkable
@@ -22,13 +24,22 @@ class WantsMatrices(Protocol):
 
 @dataclass(frozen=True)
 class _Cut:
-    """Elements [start, start + numel) of a flattened matrix, on `rank`, at `offset` of its flat buffer."""
+    """What a rank of the group holds of a matrix: boxes end to end, from `offset` on in its flat buffer."""
 
     name: str
+    shape: Shape
+    """Of the whole matrix."""
     rank: int
-    start: int
+    boxes: tuple[Box, ...]
     numel: int
     offset: int
+
+    def views(self, whole: Tensor, flat: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each box in the whole matrix, and in a flat tensor of the cut's elements."""
+        at = 0
+        for box in self.boxes:
+            yield whole[box.inside(Box.whole(self.shape))], flat[at : at + box.numel].view(box.shape)
+            at += box.numel
 
 
 class Matrices:
@@ -39,28 +50,27 @@ class Matrices:
     number of ranks. Making one is collective.
     """
 
-    def __init__(
-        self, shapes: Mapping[str, torch.Size], buffers: Sequence[Tensor], pieces: Sequence[Piece], device: torch.device
-    ) -> None:
-        """`shapes` of whole parameters, `buffers` in an order that is the same on all ranks; `device` is where
-        collectives run.
+    def __init__(self, buffers: Sequence[Tensor], pieces: Sequence[Piece], group: Group, device: torch.device) -> None:
+        """`buffers` in an order that is the same on all ranks of the group, which hold the matrices together, some of
+        them maybe the same elements; `device` is where collectives run.
         """
-        self.shapes, self.buffers, self.device = shapes, buffers, device
-        self.rank, world = dist.get_rank(), dist.get_world_size()
+        self.buffers, self.group, self.device = buffers, group, device
         number = {id(buffer): i for i, buffer in enumerate(buffers)}
         mine = [
-            (number[id(p.buffer)], _Cut(p.name, self.rank, p.start, p.numel, p.offset))
+            (
+                number[id(p.buffer)],
+                _Cut(p.name, p.shape, group.rank, tuple(p.part.run(p.start, p.numel)), p.numel, p.offset),
+            )
             for p in pieces
-            if len(shapes[p.name]) == 2
+            if len(p.shape) == 2
         ]
-        everyone: list[list[tuple[int, _Cut]]] = [[] for _ in range(world)]
-        dist.all_gather_object(everyone, mine)
+        everyone: list[list[tuple[int, _Cut]]] = [[] for _ in range(group.size)]
+        dist.all_gather_object(everyone, mine, group=group.handle)
         self._cuts: list[list[_Cut]] = [[] for _ in buffers]
         for rank in everyone:
             for i, cut in rank:
                 self._cuts[i].append(cut)
-        self._owner = [_share_out({c.name: shapes[c.name] for c in cuts}, world) for cuts in self._cuts]
-        self.world = world
+        self._owner = [_share_out({c.name: c.shape for c in cuts}, group.size) for cuts in self._cuts]
 
     @torch.no_grad()
     def map(self, buffer: Tensor, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -68,18 +78,20 @@ class Matrices:
         all ranks call it for the same buffer. `function` keeps the shape.
         """
         index = next(i for i, other in enumerate(self.buffers) if other is buffer)
-        cuts, owner = self._cuts[index], self._owner[index]
-        to = [[c for c in cuts if c.rank == self.rank and owner[c.name] == r] for r in range(self.world)]
-        by = [[c for c in cuts if c.rank == r and owner[c.name] == self.rank] for r in range(self.world)]
+        cuts, owner, rank = self._cuts[index], self._owner[index], self.group.rank
+        to = [[c for c in cuts if c.rank == rank and owner[c.name] == r] for r in range(self.group.size)]
+        by = [[c for c in cuts if c.rank == r and owner[c.name] == rank] for r in range(self.group.size)]
         sent = _joined([values[c.offset : c.offset + c.numel] for r in to for c in r], values)
         got = self._exchange(sent, to, by)
-        wholes = {name: got.new_empty(self.shapes[name].numel()) for name in owner if owner[name] == self.rank}
+        wholes = {c.name: got.new_empty(c.shape) for c in cuts if owner[c.name] == rank}
         for cut, part in _parts(got, by):
-            wholes[cut.name][cut.start : cut.start + cut.numel] = part
+            for there, here in cut.views(wholes[cut.name], part):
+                there.copy_(here)
         for name, whole in wholes.items():
-            wholes[name] = function(whole.view(self.shapes[name])).reshape(-1)
+            wholes[name] = function(whole)
         for cut, part in _parts(got, by):
-            part.copy_(wholes[cut.name][cut.start : cut.start + cut.numel])
+            for there, here in cut.views(wholes[cut.name], part):
+                here.copy_(there)
         back = self._exchange(got, by, to).to(values.device)
         out = torch.zeros_like(values)
         for cut, part in _parts(back, to):
@@ -90,13 +102,13 @@ class Matrices:
         out_sizes, in_sizes = ([sum(c.numel for c in r) for r in cuts] for cuts in (to, by))
         got = torch.empty(sum(in_sizes), dtype=sent.dtype, device=self.device)
         with CLOCK:
-            dist.all_to_all_single(got, sent.to(self.device), in_sizes, out_sizes)
+            dist.all_to_all_single(got, sent.to(self.device), in_sizes, out_sizes, group=self.group.handle)
         return got
 
 
-def _share_out(shapes: Mapping[str, torch.Size], world: int) -> dict[str, int]:
+def _share_out(shapes: Mapping[str, Shape], world: int) -> dict[str, int]:
     """Name -> rank: the dearest matrix first, each to the rank with the least work (products of the smaller side)."""
-    cost = {name: shape.numel() * min(shape) for name, shape in shapes.items()}
+    cost = {name: math.prod(shape) * min(shape) for name, shape in shapes.items()}
     load = [0] * world
     owner = {}
     for name in sorted(cost, key=lambda n: (-cost[n], n)):

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from raypt.parallel.state import MASTER, Box, Piece, Shape, ShardSource, StateKey, StateShard, Want
+from raypt.parallel.layout import Layout
+from raypt.parallel.mesh import Group, Mesh
+from raypt.parallel.state import MASTER, Piece, Shape, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.zero.matrices import Matrices, WantsMatrices
 
 
@@ -22,21 +23,17 @@ class Partition(ABC):
     on_disk = False
     """Whether the state passes through memory part by part."""
 
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
+    def __init__(self, engine: Any, mesh: Mesh, layout: Layout) -> None:
+        self.engine, self.mesh, self.layout = engine, mesh, layout
         self.optimizer = engine.optimizer
         self.inner: torch.optim.Optimizer = engine.basic_optimizer
         self.names = {id(p): name for name, p in engine.module.named_parameters()}
-        self.shapes: dict[str, Shape] = {
-            name: tuple(getattr(p, "ds_shape", p.shape)) for name, p in engine.module.named_parameters()
-        }
-        if isinstance(self.inner, WantsMatrices):
-            self.inner.bind(self.matrices)
+        if isinstance(self.inner, WantsMatrices) and (group := self.cut_over()) is not None:
+            self.inner.bind(lambda: Matrices(self.buffers(), self.pieces(), group, self.engine.device))
 
-    def matrices(self) -> Matrices:
-        """Collective."""
-        shapes = {name: torch.Size(shape) for name, shape in self.shapes.items()}
-        return Matrices(shapes, self.buffers(), self.pieces(), self.engine.device)
+    def cut_over(self) -> Group | None:
+        """The ranks that hold a matrix together; None where each holds it whole."""
+        return self.mesh.stage
 
     @abstractmethod
     def buffers(self) -> list[Tensor]:
@@ -47,8 +44,8 @@ class Partition(ABC):
         """Every piece this rank holds."""
 
     def owned(self) -> list[Piece]:
-        """The pieces this rank writes: those it alone holds."""
-        return self.pieces()
+        """The pieces this rank writes: each is written by one rank of those that hold it."""
+        return [piece for piece in self.pieces() if self.layout[piece.name].counted]
 
     @abstractmethod
     def publish(self) -> None:
@@ -102,16 +99,16 @@ class Partition(ABC):
                 yield Want(StateKey(piece.name, state, box), view)
 
     def _piece(self, name: str, start: int, numel: int, buffer: Tensor, offset: int) -> Piece:
-        """A run of the whole parameter: no mesh cuts it."""
-        shape = self.shapes[name]
-        return Piece(name, shape, Box.whole(shape), start, numel, buffer, offset)
+        """A run of this rank's part of a parameter."""
+        part = self.layout[name]
+        return Piece(name, part.shape, part.box, start, numel, buffer, offset)
 
 
 class Replicated(Partition):
     """Stage 0: every rank holds everything; they share out the writing."""
 
-    def __init__(self, engine: Any) -> None:
-        super().__init__(engine)
+    def __init__(self, engine: Any, mesh: Mesh, layout: Layout) -> None:
+        super().__init__(engine, mesh, layout)
         if self.optimizer is not self.inner:
             # bf16: DeepSpeed allocates the optimizer state by a step on zero gradients, which decays the weights and
             # counts as the first update in Adam's bias correction.
@@ -125,7 +122,11 @@ class Replicated(Partition):
         return [pair for lows, highs in groups for pair in zip(lows, highs, strict=True)]
 
     def buffers(self) -> list[Tensor]:
-        return []
+        return [p for group in self.inner.param_groups for p in group["params"]]
+
+    def cut_over(self) -> Group | None:
+        """See Partition."""
+        return self.mesh.tensor if self.mesh.tensor.size > 1 else None
 
     def pieces(self) -> list[Piece]:
         masters = list(self.engine.module.parameters())
@@ -139,8 +140,8 @@ class Replicated(Partition):
         ]
 
     def owned(self) -> list[Piece]:
-        rank, world = dist.get_rank(), dist.get_world_size()
-        return [piece for i, piece in enumerate(self.pieces()) if i % world == rank]
+        rank, size = self.mesh.gradient.rank, self.mesh.gradient.size
+        return [piece for i, piece in enumerate(super().owned()) if i % size == rank]
 
     def publish(self) -> None:
         if self.optimizer is self.inner:
@@ -162,11 +163,10 @@ class FlatPartition(Partition):
             self.buffers(),
             outer.round_robin_bit16_groups,
             outer.round_robin_bit16_offsets,
-            outer.real_dp_process_group,
             strict=True,
         )
-        for buffer, parameters, places, group in cuts:
-            first = dist.get_rank(group) * buffer.numel()
+        for buffer, parameters, places in cuts:
+            first = self.mesh.gradient.rank * buffer.numel()
             for parameter, at in zip(parameters, places, strict=True):
                 low, high = max(at, first), min(at + parameter.numel(), first + buffer.numel())
                 if low < high:
@@ -183,15 +183,15 @@ class ParameterPartition(Partition):
     groups, and only one of them in memory at a time.
     """
 
-    def __init__(self, engine: Any) -> None:
-        super().__init__(engine)
+    def __init__(self, engine: Any, mesh: Mesh, layout: Layout) -> None:
+        super().__init__(engine, mesh, layout)
         self.on_disk = engine.optimizer.swap_optimizer
 
     def at_hand(self, *, writing: bool) -> Iterator[list[Piece]]:
         outer = self.optimizer
         if writing:
             outer._partition_all_parameters()
-        pieces = self.pieces()
+        pieces = self.pieces() if writing else self.owned()
         for i, buffer in enumerate(outer.fp32_partitioned_groups_flat):
             swapped = outer._swappable_optimizer_subgroup(i)
             if swapped:
@@ -209,7 +209,7 @@ class ParameterPartition(Partition):
 
     def pieces(self) -> list[Piece]:
         out = []
-        rank = dist.get_rank()
+        rank = self.mesh.gradient.rank
         for parameter in self.engine.module.parameters():
             group, offset, numel = self.optimizer.grad_position[self.optimizer.get_param_id(parameter)]
             start = rank * numel

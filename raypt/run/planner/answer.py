@@ -15,17 +15,16 @@ from raypt.run.planner.goodput import StayingUp, staying_up
 from raypt.run.planner.search import Job, Plan, judge, search
 from raypt.run.planner.sense import Finding, findings
 from raypt.run.planner.shape import Layout, Shape
-from raypt.training.config import TrainConfig
 
 KEPT_CHECKPOINTS_BESIDE = 1
 """The one that is being written."""
 
 
 def runnable() -> frozenset[str]:
-    """Axes of a mesh, besides data, that jobs/pretrain.py can cut a model over."""
-    section = TrainConfig.model_fields.get("parallel")
-    fields = getattr(section.annotation, "model_fields", {}) if section is not None else {}
-    return frozenset({"tensor", "pipeline", "context"} & set(fields))
+    """Axes of a mesh, besides data, that are proposed for jobs/pretrain.py. Pipelines run too, but not with every ZeRO
+    stage and model (`raypt.training.sizes`), which the search does not look at.
+    """
+    return frozenset({"tensor"})
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,13 @@ def own_layout(config: RunConfig, workers: int, *, gpu: bool) -> Layout:
     Raises UserError if the global batch cannot be dealt out.
     """
     train, length = config.train, config.tokens.packing.sequence_length
-    parallel = getattr(train, "parallel", None)
-    tensor = int(getattr(parallel, "tensor", 1))
-    if workers % tensor:
-        raise UserError(f"train.workers={workers} is not a multiple of train.parallel.tensor={tensor}")
-    data = workers // tensor
+    tensor, pipeline = train.parallel.tensor, train.parallel.pipeline
+    if workers % train.parallel.replica:
+        raise UserError(
+            f"train.workers={workers} is not a multiple of the {train.parallel.replica} workers that train.parallel "
+            "cuts a model over"
+        )
+    data = workers // train.parallel.replica
     unit = data * train.micro_batch_size * length
     if train.global_batch_tokens % unit:
         raise UserError(
@@ -129,11 +130,12 @@ def own_layout(config: RunConfig, workers: int, *, gpu: bool) -> Layout:
     values: dict[str, Any] = {
         "data": data,
         "tensor": tensor,
+        "pipeline": pipeline,
         "zero": train.zero.stage,
         "micro_batch": train.micro_batch_size,
         "accumulation": train.global_batch_tokens // unit,
         "checkpointing": train.activation_checkpointing,
-        "sequence_parallel": tensor > 1 and bool(getattr(parallel, "sequence_parallel", False)),
+        "sequence_parallel": tensor > 1 and train.parallel.sequence_parallel,
     }
     return Layout(**{**vars(base_layout(config, gpu=gpu)), **values})
 

@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -122,11 +122,19 @@ def make_train_dataset(spec: StreamSpec, cursor: Callable[[], Cursor | None]) ->
 
 
 class StreamDataConfig(ray.train.DataConfig):
-    """How Ray Train makes and splits the stream: block g to rank g mod n, ends included. Pass as `dataset_config`."""
+    """How Ray Train makes and splits the stream: block g to reader g mod n, ends included. Pass as `dataset_config`.
 
-    def __init__(self, spec: StreamSpec, names: tuple[str, ...] = ("train",)) -> None:
+    `readers(workers)` says which reader each worker is, None for one that does not read; all read unless it is given.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        names: tuple[str, ...] = ("train",),
+        readers: Callable[[int], Sequence[int | None]] = range,
+    ) -> None:
         super().__init__()
-        self._spec, self._names = spec, names
+        self._spec, self._names, self._readers = spec, names, readers
 
     def configure(
         self,
@@ -141,10 +149,13 @@ class StreamDataConfig(ray.train.DataConfig):
         out: list[dict[str, DataIterator]] = [{} for _ in range(world_size)]
         if others:
             out = super().configure(others, world_size, worker_handles, worker_node_ids, **kwargs)
+        readers = self._readers(world_size)
+        count = len({reader for reader in readers if reader is not None})
         for name, dataset in ours.items():
-            blocks = with_blocks(dataset, self._spec, world_size)
-            for rank, split in enumerate(blocks.streaming_split(world_size, equal=False)):
-                out[rank][name] = split
+            splits = with_blocks(dataset, self._spec, count).streaming_split(count, equal=False)
+            for worker, reader in enumerate(readers):
+                # Ray wants an entry for every worker; those that do not read never ask for theirs.
+                out[worker][name] = splits[reader] if reader is not None else None  # type: ignore[assignment]
         return out
 
 

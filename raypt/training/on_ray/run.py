@@ -23,9 +23,10 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
+from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
-from raypt.training.batch_plan import valid_data_sizes
+from raypt.tokens.stream.waits import Waits
 from raypt.training.checkpoint.directory import latest_checkpoint, newest_step
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
@@ -37,6 +38,7 @@ from raypt.training.on_ray.scaling import BatchTrainer
 from raypt.training.on_ray.stop import stoppable
 from raypt.training.on_ray.watch import Beating, Watch, new_name
 from raypt.training.records import merge_samples, read_metrics
+from raypt.training.sizes import check_mesh, check_workers, topology
 from raypt.training.starting_weights import StartingWeights
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
@@ -83,6 +85,7 @@ def run_training(
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
     sizes = check_workers(train, sequence_length)
+    check_mesh(model, train, sequence_length)
     spec = WorkerSpec(
         model=model,
         train=train,
@@ -108,24 +111,6 @@ def run_training(
     if record_samples:
         merge_samples(run_uri)
     return TrainResult(newest, read_metrics(run_uri))
-
-
-def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
-    """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
-    low, high = train.worker_range
-    sizes = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
-    fitting = [n for n in sizes if low <= n <= high]
-    if not fitting:
-        raise UserError(
-            f"train.workers={train.workers}: the global batch is {sizes[-1]} micro-batches, which only "
-            f"{', '.join(map(str, sizes))} workers share evenly"
-        )
-    if low < high and len(fitting) == 1:
-        raise UserError(
-            f"train.workers={[low, high]}: of these numbers of workers only {fitting[0]} shares the global batch of "
-            f"{sizes[-1]} micro-batches evenly, so the run could never change it; {', '.join(map(str, sizes))} do"
-        )
-    return fitting
 
 
 def _fit(
@@ -209,27 +194,38 @@ def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    from raypt.tokens.stream.dataset import Batches
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
     board: Board = config["board"]
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    place = topology(spec.train, rank, context.get_world_size())
     group = comm.broadcast_object(new_name())
-    with (
-        Beating(board, rank, group) as beating,
-        Batches(ray.train.get_dataset_shard("train"), spec.train.micro_batch_size) as rows,
-    ):
+    with Beating(board, rank, group) as beating, _rows(spec, place) as (rows, waits):
         hooks = Hooks(
             committed=_report,
             preempted=_preempted,
             stopping=lambda: beating.stop_asked,
-            waits=lambda: rows.waits,
+            waits=waits,
         )
         progress = run_worker(spec, rows, hooks)
     if rank == 0 and beating.stop_asked:
         board.put(STOPPED, progress.step)
+
+
+@contextlib.contextmanager
+def _rows(spec: WorkerSpec, place: Topology) -> Iterator[tuple[Iterator[dict[str, Any]], Callable[[], Waits]]]:
+    """This worker's samples, and how long it has waited for them; none where another of its replica reads them."""
+    from raypt.tokens.stream.dataset import Batches
+
+    if not place.leads_replica:
+        yield iter(()), Waits
+        return
+    split = ray.train.get_dataset_shard("train")
+    size = spec.train.micro_batch_size
+    with Batches(split, size, rank=place.data_rank, world_size=place.data_size) as rows:
+        yield rows, lambda: rows.waits
 
 
 def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:

@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
     """Muon for the groups with `muon: True`, AdamW for the others: embeddings, the output layer and vectors.
 
     Nesterov momentum is element by element, so its state (`momentum`) lies in ZeRO's cuts and is saved and resharded
-    like any other. Whole matrices (stage 0) are updated where they are; for flat cuts `bind` must have been called.
+    like any other. Whole matrices (stage 0) are updated where they are; for cuts of them `bind` must have been called.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(p)
         momentum = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
         direction = p.grad.lerp(momentum, group["momentum"])  # Nesterov's look-ahead
-        update = scaled_update(direction) if p.dim() == 2 else self._whole().map(p, direction, scaled_update)
+        if self._make is None and p.dim() == 2:
+            update = scaled_update(direction)
+        else:
+            update = self._whole().map(p, direction.reshape(-1), scaled_update).view_as(p)
         p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
     def _step_adamw(self, p: Tensor, group: dict[str, Any]) -> None:
@@ -96,6 +99,6 @@ class Muon(torch.optim.Optimizer):
 
     def _whole(self) -> Matrices:
         if self._matrices is None:
-            assert self._make is not None, "flat cuts of matrices, and no way to put them together: bind() first"
+            assert self._make is not None, "cuts of matrices, and no way to put them together: bind() first"
             self._matrices = self._make()
         return self._matrices

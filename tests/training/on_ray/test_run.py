@@ -18,7 +18,7 @@ from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint, write_sample
-from raypt.training.on_ray.run import TrainResult, check_workers
+from raypt.training.on_ray.run import TrainResult
 from tests.training import tiny_run
 from tests.training.drivers import Driver, train_workers
 
@@ -30,6 +30,9 @@ class Runs:
     undisturbed_dir: Path
     killed: TrainResult
     killed_dir: Path
+    cut: TrainResult
+    """Of two workers that hold one model between them."""
+    cut_dir: Path
     steps_when_driver_died: int
     knobs_left: set[str]
     """Of Ray Train, in the environment after two runs and not before."""
@@ -45,8 +48,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     try:
         undisturbed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "undisturbed")))
         killed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "killed")))
+        cut = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "cut"), tensor=2))
         left = {name for name in set(os.environ) - before if name.startswith("RAY_TRAIN")}
-        yield Runs(root / "data", undisturbed, root / "undisturbed", killed, root / "killed", survived, left)
+        yield Runs(
+            root / "data", undisturbed, root / "undisturbed", killed, root / "killed", cut, root / "cut", survived, left
+        )
     finally:
         ray.shutdown()
 
@@ -86,6 +92,17 @@ def test_a_killed_run_trains_on_every_sample_once_and_in_order(runs: Runs) -> No
     )
     assert killed.column("sample_index").to_pylist() == list(range(tiny_run.STEPS * tiny_run.BATCH))
     assert killed.equals(undisturbed)
+
+
+def test_workers_that_hold_one_model_between_them_train_on_the_same_samples(runs: Runs) -> None:
+    cut, whole = (storage.read_parquet(str(d / "samples.parquet")) for d in (runs.cut_dir, runs.undisturbed_dir))
+    assert cut.column("sample_index").to_pylist() == whole.column("sample_index").to_pylist()
+    # At this rate the loss jumps now and then, and float32 sums in another order grow apart a hundredfold in 24 steps
+    # (tests/training/test_worker.py has a calm rate); another sample would show in the second figure.
+    for key in ("loss", "grad_norm", "heldout_loss"):
+        got, want = ([row[key] for row in result.metrics if key in row] for result in (runs.cut, runs.undisturbed))
+        np.testing.assert_allclose(got, want, rtol=1e-3)
+    assert {row["workers"] for row in runs.cut.metrics} == {2}
 
 
 def test_the_checkpoint_holds_the_cursor_of_the_stream(runs: Runs) -> None:
@@ -137,18 +154,6 @@ def test_a_sample_is_generated_and_kept(runs: Runs) -> None:
     assert storage.read_json(str(runs.undisturbed_dir / "sample.json")) == sample
     assert [s["prompt"] for s in sample] == ["the river"], "it knows no beginning to continue"
     assert all(s["text"] for s in sample)
-
-
-def test_an_impossible_number_of_workers_is_refused_with_the_possible_ones() -> None:
-    train = tiny_run.train_config().model_copy(update={"workers": 3})
-    with pytest.raises(UserError, match="1, 2, 4, 8"):
-        check_workers(train, tiny_run.LENGTH)
-
-
-def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -> None:
-    train = tiny_run.train_config().model_copy(update={"global_batch_tokens": 250})
-    with pytest.raises(UserError, match="128 and 256"):
-        check_workers(train, tiny_run.LENGTH)
 
 
 def test_a_mistake_that_shows_in_a_worker_ends_the_run_however_many_failures_are_allowed(

@@ -3,16 +3,12 @@
 import pytest
 from ray.train.v2.api.config import ScalingConfig
 
-from raypt.training.on_ray.run import check_workers
 from raypt.training.on_ray.scaling import BatchScalingPolicy
+from raypt.training.sizes import check_workers
 from tests.training import tiny_run
 
 TRAIN = tiny_run.train_config().model_copy(update={"workers": (1, 7)})
 """A global batch of eight micro-batches: 1, 2, 4 or 8 workers share it evenly."""
-
-
-def test_the_sizes_of_an_elastic_run_are_those_in_its_range_that_divide_the_batch() -> None:
-    assert check_workers(TRAIN, tiny_run.LENGTH) == [1, 2, 4]
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [([1], 1), ([2, 1], 2), ([3, 0.5], 2), ([4, 3], 4), ([0.5], 0), ([], 0)])

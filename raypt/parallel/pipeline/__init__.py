@@ -1,0 +1,1 @@
+"""Pipeline parallelism: a model's layers cut over ranks."""

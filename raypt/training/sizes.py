@@ -1,0 +1,102 @@
+"""Do the numbers of workers, of the mesh, of the model and of the batch go together: before any data is read."""
+
+from raypt.errors import UserError
+from raypt.model import ModelConfig
+from raypt.parallel.config import ParallelConfig
+from raypt.parallel.tensor.layout import valid_sizes
+from raypt.parallel.topology import Topology
+from raypt.training.batch_plan import valid_data_sizes
+from raypt.training.config import TrainConfig
+
+KEY = "train.parallel"
+
+
+def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
+    """The numbers of workers in the configured range that divide the global batch; none is a UserError."""
+    low, high = train.worker_range
+    replica = train.parallel.replica
+    replicas = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    sizes = [n * replica for n in replicas]
+    fitting = [n for n in sizes if low <= n <= high]
+    if not fitting:
+        each = f", and {KEY} cuts a model over {replica} workers" if replica > 1 else ""
+        raise UserError(
+            f"train.workers={train.workers}: the global batch is {replicas[-1]} micro-batches{each}, which only "
+            f"{_listed(sizes)} workers share evenly"
+        )
+    if low < high and len(fitting) == 1:
+        raise UserError(
+            f"train.workers={[low, high]}: of these numbers of workers only {fitting[0]} shares the global batch of "
+            f"{replicas[-1]} micro-batches evenly, so the run could never change it; {_listed(sizes)} do"
+        )
+    return fitting
+
+
+def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
+    """Raises UserError for sizes that the model or the samples cannot be cut by, with those that they can."""
+    parallel = train.parallel
+    if train.compile and parallel.replica > 1:
+        raise UserError(f"train.compile=true with {KEY} over {parallel.replica} workers is untried; leave it false")
+    _check_tensor(model, parallel, sequence_length)
+    _check_pipeline(model, train)
+
+
+def _check_tensor(model: ModelConfig, parallel: ParallelConfig, sequence_length: int) -> None:
+    tensor = parallel.tensor
+    if tensor == 1:
+        return
+    if tensor not in (sizes := valid_sizes(model)):
+        raise UserError(
+            f"{KEY}.tensor={tensor}: {model.num_heads} query heads and {model.num_kv_heads} key/value heads can be cut "
+            f"over {_listed(sizes)} workers; take one of these, or other model.num_heads and model.num_kv_heads"
+        )
+    if parallel.sequence_parallel and sequence_length % tensor:
+        fitting = [t for t in sizes if sequence_length % t == 0]
+        raise UserError(
+            f"{KEY}.tensor={tensor}: tokens.packing.sequence_length={sequence_length} is not a multiple of it, as "
+            f"{KEY}.sequence_parallel needs; tensor may be {_listed(fitting)}, or set sequence_parallel=false"
+        )
+
+
+def _check_pipeline(model: ModelConfig, train: TrainConfig) -> None:
+    stages = train.parallel.pipeline
+    if stages == 1:
+        return
+    at = f"{KEY}.pipeline={stages}"
+    if stages > model.num_layers:
+        raise UserError(f"{at}: the model has {model.num_layers} layers, of which each worker needs one at least")
+    if model.tie_embeddings:
+        raise UserError(
+            f"{at}: the embedding, before the first layer, is also the output layer, after the last: one parameter on "
+            "two workers; set model.tie_embeddings=false"
+        )
+    if train.zero.stage > 1:
+        raise UserError(
+            f"{at} with train.zero.stage={train.zero.stage}: ZeRO 2 and 3 cut up what the next micro-batch in the "
+            "pipeline still uses; take train.zero.stage 0 or 1"
+        )
+    if train.optimizer.kind == "muon":
+        raise UserError(f"{at} with train.optimizer.kind=muon is untried; take adamw or lion")
+
+
+def topology(train: TrainConfig, rank: int, world: int) -> Topology:
+    """The place of a rank among `world` of them."""
+    parallel = train.parallel
+    return Topology(
+        rank,
+        data_size=world // parallel.replica,
+        pipeline_size=parallel.pipeline,
+        tensor_size=parallel.tensor,
+    )
+
+
+def readers(train: TrainConfig, world: int) -> list[int | None]:
+    """For each rank, the replica whose samples it reads from the stream; None for those that another rank of their
+    replica gives them.
+    """
+    places = (topology(train, rank, world) for rank in range(world))
+    return [place.data_rank if place.leads_replica else None for place in places]
+
+
+def _listed(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes))

@@ -1,0 +1,60 @@
+"""Training with layers cut over ranks is that of one process. The whole grid: `python -m tests.parallel.meshes`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parallel import meshes
+from tests.parallel.meshes import Cell
+from tests.parallel.ranks import run_ranks
+
+STEPS = 4
+TWO = [
+    Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
+    Cell(pipeline=2, stage=1, model="mqa", schedule="1f1b", checkpointing="full"),
+]
+FOUR = [Cell(pipeline=2, tensor=2, stage=1, model="untied"), Cell(pipeline=2, data=2, stage=0, model="mqa")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Results by cell and rank."""
+    out = {}
+    for cells in (TWO, FOUR):
+        by_rank = meshes.launch(cells, tmp_path_factory.mktemp("trained"), STEPS)
+        out |= {str(cell): [rank[i] for rank in by_rank] for i, cell in enumerate(cells)}
+    return out
+
+
+@pytest.mark.parametrize("cell", TWO + FOUR, ids=str)
+def test_losses_norms_weights_and_evaluation_are_those_of_one_process(cell: Cell, trained: dict[str, Any]) -> None:
+    meshes.check(cell, trained[str(cell)])
+
+
+def test_a_run_moves_between_pipelines_and_other_meshes_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
+    cells = [
+        Cell(data=2, stage=3, model="untied"),
+        Cell(pipeline=2, stage=1, model="untied"),
+        Cell(tensor=2, stage=2, model="untied"),
+        Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
+        Cell(data=2, stage=1, model="untied"),
+    ]
+    got = run_ranks(2, "tests.parallel.meshes", "chain", tmp_path, cells=[asdict(c) for c in cells], path=str(tmp_path))
+    rows, _ = meshes.reference("untied")
+    np.testing.assert_allclose(np.array(got[0])[:, 0], np.array(rows)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(np.array(got[0])[:, 1], np.array(rows)[:, 1], rtol=1e-5)
+
+
+def test_nan_on_one_rank_is_skipped_by_all_and_leaves_the_state_untouched(tmp_path: Path) -> None:
+    cells = [Cell(pipeline=2, stage=stage, model="untied") for stage in (0, 1)]
+    found = run_ranks(2, "tests.parallel.meshes", "not_finite", tmp_path, cells=[asdict(c) for c in cells])
+    rows, _ = meshes.reference("untied")
+    for rank in found:
+        for case in rank:
+            assert not case["finite"]
+            assert case["skipped"]
+            assert case["same"]
+            np.testing.assert_allclose(np.array(case["after"])[:, 0], np.array(rows)[1:2, 0], rtol=1e-6)

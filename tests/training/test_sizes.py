@@ -1,0 +1,80 @@
+"""Numbers of workers and cuts of a model, before any data is read."""
+
+import pytest
+
+from raypt.errors import UserError
+from raypt.model import ModelConfig
+from raypt.parallel.config import ParallelConfig, ZeroConfig
+from raypt.training.config import OptimizerConfig
+from raypt.training.sizes import check_mesh, check_workers, readers
+from tests.training import tiny_run
+
+TRAIN = tiny_run.train_config().model_copy(update={"workers": (1, 7)})
+"""A global batch of eight micro-batches: 1, 2, 4 or 8 replicas share it evenly."""
+MODEL = ModelConfig(vocab_size=64, hidden_size=96, num_heads=12, num_kv_heads=4)
+
+
+def cut(**parallel: int | bool | str) -> dict[str, ParallelConfig]:
+    return {"parallel": ParallelConfig.model_validate(parallel)}
+
+
+def test_the_sizes_of_an_elastic_run_are_those_in_its_range_that_divide_the_batch() -> None:
+    assert check_workers(TRAIN, tiny_run.LENGTH) == [1, 2, 4]
+
+
+def test_a_run_grows_and_shrinks_by_whole_replicas() -> None:
+    wide = TRAIN.model_copy(update={"workers": (1, 30), **cut(tensor=3)})
+    assert check_workers(wide, tiny_run.LENGTH) == [3, 6, 12, 24]
+
+
+def test_an_impossible_number_of_workers_is_refused_with_the_possible_ones() -> None:
+    with pytest.raises(UserError, match="1, 2, 4, 8 workers share evenly"):
+        check_workers(TRAIN.model_copy(update={"workers": 3}), tiny_run.LENGTH)
+    with pytest.raises(UserError, match="cuts a model over 3 workers, which only 3, 6, 12, 24 workers share evenly"):
+        check_workers(TRAIN.model_copy(update={"workers": 4, **cut(tensor=3)}), tiny_run.LENGTH)
+
+
+def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -> None:
+    with pytest.raises(UserError, match="128 and 256"):
+        check_workers(TRAIN.model_copy(update={"global_batch_tokens": 250}), tiny_run.LENGTH)
+
+
+def test_a_cut_that_the_heads_do_not_allow_is_refused_with_those_that_they_do() -> None:
+    for tensor in (1, 2, 4, 12):
+        check_mesh(MODEL, TRAIN.model_copy(update=cut(tensor=tensor)), 24)
+    for tensor in (3, 5, 6, 24):
+        with pytest.raises(UserError, match="can be cut over 1, 2, 4, 12 workers"):
+            check_mesh(MODEL, TRAIN.model_copy(update=cut(tensor=tensor)), 24)
+
+
+def test_a_length_that_does_not_divide_is_refused_where_positions_are_cut() -> None:
+    train = TRAIN.model_copy(update=cut(tensor=4))
+    with pytest.raises(UserError, match="tensor may be 1, 2, or set sequence_parallel=false"):
+        check_mesh(MODEL, train, 30)
+    check_mesh(MODEL, TRAIN.model_copy(update=cut(tensor=4, sequence_parallel=False)), 30)
+
+
+def test_a_pipeline_that_cannot_be_is_refused_with_the_reason() -> None:
+    untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 4})
+    train = TRAIN.model_copy(update=cut(pipeline=4))
+    check_mesh(untied, train.model_copy(update={"zero": ZeroConfig(stage=1)}), 24)
+    with pytest.raises(UserError, match="the model has 3 layers"):
+        check_mesh(untied.model_copy(update={"num_layers": 3}), train, 24)
+    with pytest.raises(UserError, match=r"set model\.tie_embeddings=false"):
+        check_mesh(untied.model_copy(update={"tie_embeddings": True}), train, 24)
+    for stage in (2, 3):
+        with pytest.raises(UserError, match=r"take train\.zero\.stage 0 or 1"):
+            check_mesh(untied, train.model_copy(update={"zero": ZeroConfig(stage=stage)}), 24)
+    with pytest.raises(UserError, match="take adamw or lion"):
+        check_mesh(untied, train.model_copy(update={"optimizer": OptimizerConfig(kind="muon")}), 24)
+
+
+def test_a_mesh_that_would_be_compiled_is_refused() -> None:
+    with pytest.raises(UserError, match="leave it false"):
+        check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)
+
+
+def test_one_rank_of_a_replica_reads_its_samples() -> None:
+    assert readers(TRAIN, 4) == [0, 1, 2, 3]
+    assert readers(TRAIN.model_copy(update=cut(tensor=2)), 6) == [0, None, 1, None, 2, None]
+    assert readers(TRAIN.model_copy(update=cut(tensor=2, pipeline=2)), 8) == [0, None, 1, None, None, None, None, None]
