@@ -99,7 +99,8 @@ def _load_there(name: str) -> Any:
 
 
 @pytest.fixture
-def local_ray(here: Path) -> Iterator[None]:
+def local_ray(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # this module's functions run on the workers
     ray.init(address="local", num_cpus=1, include_dashboard=False)
     yield
     ray.shutdown()

@@ -23,11 +23,11 @@ from tests.jobs.helpers import TINY, metrics, rows, run_job, start_job
 STEPS = 100
 """More steps than the steps whose losses are compared; the run's text is a few epochs of it."""
 OPTIONS = [
-    *TINY, "model.hidden_size=128", "model.intermediate_size=256", "train.optimizer.lr=0.01", f"train.steps={STEPS}",
+    *TINY, "model.hidden_size=128", "model.intermediate_size=256", "train.optimizer.lr=0.003", f"train.steps={STEPS}",
     "train.checkpoint.every_steps=10", "run.record_samples=true",
 ]  # fmt: skip
-"""A model that ends 0.15 nats below the unigram entropy of the standard library's docstrings (32 wide, it only just
-reaches it).
+"""A model that can leave the unigrams behind (32 wide, it only just reaches them). At a rate of 0.01 it depends on the
+seed whether it does within 200 steps; at 0.003 it ends 0.3 nats below with each of three seeds.
 """
 
 
@@ -106,14 +106,21 @@ def test_every_stored_sample_is_trained_on_or_left_out_by_a_rule(finished: Path)
 def test_the_loss_falls_below_the_unigram_entropy(work: Path) -> None:
     """On text that does not change with the installed packages, whose documentation the other runs here train on."""
     (work / "stdlib.jsonl").write_text("".join(standard_library()))
-    done = run_job("pretrain.py", *OPTIONS, "corpus.sources[0].paths=stdlib.jsonl", "run.name=learning", cwd=work)
+    done = run_job(
+        "pretrain.py",
+        *OPTIONS,
+        "corpus.sources[0].paths=stdlib.jsonl",
+        "run.name=learning",
+        "train.steps=150",
+        cwd=work,
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     run = work / "runs" / "learning"
     unigram = json.loads((run / "summary.json").read_text())["unigram_nats"]
     losses = [m["loss"] for m in metrics(run)]
     assert losses[0] > unigram
     # The mean of the last steps: one step's 1,024 tokens are some twentieth of a nat easier or harder than others.
-    assert np.mean(losses[-20:]) < unigram
+    assert np.mean(losses[-20:]) < unigram - 0.1
 
 
 def standard_library() -> Iterator[str]:
