@@ -18,7 +18,8 @@ WORKLOADS = {"curate/cascade": "curate", "W3": "dedup", "tokens/store": "tokeniz
 @dataclass(frozen=True)
 class Speeds:
     """Bytes of text a CPU second, by stage, and how much is stored: deduplication and tokenizing by the slowest
-    measurements of docs/performance.md, the others estimated. The lines that `raypt bench` prints on machines of one's own replace them."""
+    measurements of docs/performance.md, the others estimated. The lines that `raypt bench` prints on machines of
+    one's own replace them."""
 
     curate: float = 6e6
     """Raw bytes read, scored and decided, all stages: an estimate (the cascade of rules alone: 25e6)."""
