@@ -32,7 +32,7 @@ class StepResult:
     """What an update did."""
 
     grad_norm: float | None
-    """Global norm before clipping; None where the gradients were not finite or were discarded."""
+    """Global norm before clipping; None where the gradients were not finite or were discarded unseen."""
     skipped: bool
     """All ranks left the weights as they were."""
 
@@ -68,8 +68,10 @@ class TrainEngine(Protocol):
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
         """Accumulate the gradient of (global loss sum) / (global valid tokens) over this rank's micro-batches."""
 
-    def step(self, lr_scale: float) -> StepResult:
-        """Clip and update with `lr_scale` times the peak rates; all ranks skip alike if a gradient is not finite."""
+    def step(self, lr_scale: float, max_norm: float | None = None) -> StepResult:
+        """Clip and update with `lr_scale` times the peak rates. All ranks skip alike if a gradient is not finite, or if
+        the global norm is above `max_norm`: a skipped result that has a norm.
+        """
 
     def discard(self) -> StepResult:
         """Drop the accumulated gradients instead of stepping."""

@@ -106,10 +106,13 @@ class EvaluationConfig(Settings):
 
 
 class SpikeConfig(Settings):
-    """What to do when the loss jumps."""
+    """What to do when the loss, or the norm of its gradient, jumps."""
 
     sigma: float = Field(default=6.0, gt=0)
     """A loss more than this many standard deviations above the mean of the window is a spike."""
+    grad_norm_sigma: float | None = Field(default=None, gt=0)
+    """A gradient norm, before clipping, this many deviations above the mean of its window is a spike too (OLMo-core
+    takes 6 for both); null = norms are not looked at."""
     window: int = Field(default=64, ge=8)
     """Steps the mean and deviation are taken over; the rule is silent until they are there."""
     action: Literal["skip", "rewind"] = "skip"

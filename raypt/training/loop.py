@@ -35,7 +35,7 @@ from raypt.training.heldout import Heldout, HeldoutLoss
 from raypt.training.optim.schedule import lr_scale
 from raypt.training.records import MetricsFile, SampleRecorder
 from raypt.training.sinks import Sink, Tracer
-from raypt.training.spike import is_spike
+from raypt.training.spike import limit
 
 log = logging.getLogger("raypt")
 
@@ -135,12 +135,22 @@ class TrainLoop:
         loss = self.engine.forward_backward(micro_batches)
         scale = lr_scale(train.schedule, state.progress.updates, train.steps)
         event = self._judge(loss)
-        result = self.engine.step(scale) if event is None else self.engine.discard()
+        if event is None:
+            result = self.engine.step(scale, self._limit("grad_norm_sigma", "recent_norms"))
+            if result.skipped and result.grad_norm is not None:
+                event = self._spike("norm of the gradient", result.grad_norm)
+        else:
+            result = self.engine.discard()
         if event == "rewind" and not self._rewind():
             event = "spike"
         before = state.progress
-        if train.spike is not None and event is None:
-            before = replace(before, recent_losses=(*before.recent_losses, loss.loss)[-train.spike.window :])
+        if train.spike is not None and event is None and result.grad_norm is not None:
+            last = slice(-train.spike.window, None)
+            before = replace(
+                before,
+                recent_losses=(*before.recent_losses, loss.loss)[last],
+                recent_norms=(*before.recent_norms, result.grad_norm)[last],
+            )
         state.progress = replace(
             before,
             step=before.step + 1,
@@ -174,18 +184,30 @@ class TrainLoop:
 
     def _judge(self, loss: BatchLoss) -> str | None:
         """Why this step must not update the weights, or None. A pure function of global figures: all ranks agree."""
-        state, config = self.state, self.train.spike
         if not math.isfinite(loss.loss_sum):
             return "loss not finite"
-        if config is None or not is_spike(config, state.progress.recent_losses, loss.loss):
+        most = self._limit("sigma", "recent_losses")
+        return self._spike("loss", loss.loss) if most is not None and loss.loss > most else None
+
+    def _limit(self, sigma: str, window: str) -> float | None:
+        """What the next value of a window of the progress must not exceed, if there is a rule with this sigma."""
+        config = self.train.spike
+        deviations = None if config is None else getattr(config, sigma)
+        if config is None or deviations is None:
             return None
+        return limit(deviations, config.window, getattr(self.state.progress, window))
+
+    def _spike(self, what: str, value: float) -> str:
+        """Count a jump, and say what follows from it."""
+        state, config = self.state, self.train.spike
+        assert config is not None
         state.spikes += 1
         if state.spikes > config.max_actions:
             raise UserError(
-                f"the loss jumped to {loss.loss:.4f} at step {state.progress.step + 1}, more than "
-                f"train.spike.max_actions={config.max_actions} times: lower the learning rate or inspect the samples"
+                f"the {what} jumped to {value:.4f} at step {state.progress.step + 1}, which makes more than "
+                f"train.spike.max_actions={config.max_actions} jumps: lower the learning rate or inspect the samples"
             )
-        return "rewind" if config.action == "rewind" else "spike"
+        return config.action if config.action == "rewind" else "spike"
 
     def _count_skipped(self, *, not_finite: bool) -> None:
         state, most = self.state, self.train.max_skipped_in_a_row
@@ -214,7 +236,10 @@ class TrainLoop:
         if info is None:
             return False
         state.progress = replace(
-            state.progress, updates=info.progress.updates, recent_losses=info.progress.recent_losses
+            state.progress,
+            updates=info.progress.updates,
+            recent_losses=info.progress.recent_losses,
+            recent_norms=info.progress.recent_norms,
         )
         if self.rank == 0:
             log.warning("rewound to the weights of step %d; samples up to here are left out", info.step)

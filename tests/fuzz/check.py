@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig, SourceConfig
@@ -20,6 +22,8 @@ from tests.fuzz.inputs import BINARY, DAMAGE, FORMATS, PACK, TAKES_AWAY, WHOLE_F
 
 SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
+COLUMNAR = {"parquet": pq.read_schema, "arrow": lambda path: pa.ipc.open_file(path).schema}
+"""The schema that a file of a format says it has."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,9 @@ def _problem(
                 account.add(batch)
                 kept += batch.documents["text"].to_pylist()
     except UserError as e:
+        # A name that is damaged in a file's own schema cannot be told from a wrong `text_field`: it is refused.
+        if name in COLUMNAR and "has no column 'text'" in str(e) and "text" not in COLUMNAR[name](path).names:
+            return ""
         return f"UserError for damaged data: {e}"
     counted = len(kept) + account.quarantined.total() + account.not_documents.total()
     if counted != account.records:

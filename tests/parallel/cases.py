@@ -230,12 +230,16 @@ def not_finite_on_one_rank() -> dict[str, Any]:
             engine.forward_backward(step_batches(plan, rank, 3))
             engine.discard()
             kept = all(torch.equal(v, discarded_from[k]) for k, v in engine.shard().tensors.items())
+            engine.forward_backward(step_batches(plan, rank, 3))
+            refused = engine.step(1.0, max_norm=1e-3)
+            refused_kept = all(torch.equal(v, discarded_from[k]) for k, v in engine.shard().tensors.items())
             after = train(engine, plan, rank, 3, 5)
             out[f"{precision}-{stage}"] = {
                 "loss_finite": math.isfinite(loss.loss_sum),
                 "skipped": result.skipped,
                 "unchanged": same,
                 "discard_unchanged": kept,
+                "refused": (refused.skipped, refused.grad_norm, refused_kept),
                 "after": after,
             }
     return out

@@ -44,14 +44,15 @@ class PlainEngine:
         comm.all_reduce(sums)
         return BatchLoss(float(sums[0]), float(sums[1]), tokens)
 
-    def step(self, lr_scale: float) -> StepResult:
+    def step(self, lr_scale: float, max_norm: float | None = None) -> StepResult:
         norm = float(torch.nn.utils.clip_grad_norm_(self.names.values(), self.clip))
-        if np.isfinite(norm):
+        skipped = not np.isfinite(norm) or (max_norm is not None and norm > max_norm)
+        if not skipped:
             for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
                 group["lr"] = peak * lr_scale
             self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepResult(norm if np.isfinite(norm) else None, skipped=not np.isfinite(norm))
+        return StepResult(norm if np.isfinite(norm) else None, skipped=skipped)
 
     def discard(self) -> StepResult:
         self.optimizer.zero_grad()

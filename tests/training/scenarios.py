@@ -122,6 +122,9 @@ def everything(data: str, root: str) -> dict[str, Any]:
     # A jump of the loss, made by tripling the rate for a moment: here by poisoned samples.
     for action in ("skip", "rewind"):
         spike(s, base / f"spike-{action}", action)
+    # The loss may do anything; its gradient's norm may not.
+    norms = SpikeConfig(sigma=1e9, grad_norm_sigma=4.0, window=8)
+    spike(s, base / "spike-norm", "skip", spike=norms)
     spike(s, base / "spike-early", "rewind", checkpoint=CheckpointConfig(every_steps=100))
     s.run(base / "traced", last=4 * tiny_run.BATCH, profile=ProfileConfig(first_step=2, steps=2), tensorboard=True)
     comm.barrier()

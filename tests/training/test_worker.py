@@ -163,6 +163,14 @@ def test_a_spike_is_skipped_and_training_goes_on(two: tuple[Path, Any]) -> None:
     assert (newest.progress.step, newest.progress.updates) == (tiny_run.STEPS, tiny_run.STEPS - 1)
 
 
+def test_a_jump_of_the_gradients_norm_is_a_spike_too(two: tuple[Path, Any]) -> None:
+    rows = read_metrics(str(two[0] / "spike-norm"))
+    assert [row["step"] for row in rows if row["skipped"]] == [14]
+    assert rows[13]["event"] == "spike"
+    assert rows[13]["grad_norm"] > max(row["grad_norm"] for row in rows[5:13])
+    assert len(rows) == tiny_run.STEPS
+
+
 def test_a_spike_can_rewind_to_the_last_checkpoint_and_leave_its_samples_out(two: tuple[Path, Any]) -> None:
     rows = read_metrics(str(two[0] / "spike-rewind"))
     whole = losses(two[0] / "whole")

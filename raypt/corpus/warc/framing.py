@@ -7,7 +7,7 @@ are counted as unread. Line ends may be line feeds alone, as some tools write th
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raypt.corpus.records import BROKEN_FILE, EXCERPT_BYTES
 from raypt.corpus.warc.buffer import Buffer
@@ -71,6 +71,8 @@ def records(pieces: Iterator[Piece | Gap], plain: bool, hold: int) -> Iterator[A
         if begun:
             outcome = _next(buffer, hold)
             if outcome is not None:
+                if isinstance(outcome, Unread) and outcome.kind == BROKEN_FILE and not plain:
+                    outcome = replace(outcome, nbytes=max(buffer.stored_end - done, 0))
                 yield outcome
                 if isinstance(outcome, ArchiveRecord) and not outcome.ended:
                     message = "the file ends within the line ends behind its last record"

@@ -175,13 +175,15 @@ class ZeroEngine:
         own = time.perf_counter() - started - communication
         setattr(self.timing, part, getattr(self.timing, part) + own)
 
-    def step(self, lr_scale: float) -> StepResult:
+    def step(self, lr_scale: float, max_norm: float | None = None) -> StepResult:
         """See TrainEngine."""
         for group, peak in zip(self._outer.param_groups, self._peak_lrs, strict=True):
             group["lr"] = peak * lr_scale
         with self._timed("step"):
-            norm = self.updates.step()
-        return SKIPPED if norm is None else StepResult(norm, skipped=False)
+            norm = self.updates.step(max_norm)
+        if norm is None:
+            return SKIPPED
+        return StepResult(norm, skipped=max_norm is not None and norm > max_norm)
 
     def discard(self) -> StepResult:
         """See TrainEngine."""

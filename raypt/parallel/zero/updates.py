@@ -29,9 +29,9 @@ class Updates(ABC):
         """The last micro-batch is done: add the gradients up over the ranks."""
 
     @abstractmethod
-    def step(self) -> float | None:
-        """Clip, update, and publish the weights; the norm before clipping, or None if the gradients are not finite, and
-        nothing was changed.
+    def step(self, max_norm: float | None = None) -> float | None:
+        """Clip, update, and publish the weights; the norm before clipping, or None if the gradients are not finite. In
+        that case, and if the norm is above `max_norm`, nothing was changed.
         """
 
     @abstractmethod
@@ -55,6 +55,7 @@ class SummedHere(Updates):
         self.gradients = self.make_gradients()
         self._sums: list[Tensor] = []
         self._norm: float | None = None
+        self._max_norm: float | None = None
         self.optimizer.step = self._apply  # engine.step() calls it, and keeps its own counters
 
     @abstractmethod
@@ -90,8 +91,9 @@ class SummedHere(Updates):
         """See Updates."""
         self._sums = self.gradients.finish()
 
-    def step(self) -> float | None:
+    def step(self, max_norm: float | None = None) -> float | None:
         """See Updates."""
+        self._max_norm = max_norm
         self.engine.step()
         return self._norm
 
@@ -107,7 +109,7 @@ class SummedHere(Updates):
         self.over_ranks(square)
         norm = float(square) ** 0.5
         self._norm = norm if math.isfinite(norm) else None
-        if self._norm is None:
+        if self._norm is None or (self._max_norm is not None and norm > self._max_norm):
             return
         scale = divisor(norm, self.clip_norm)
         grads = self.gradients_of(sums)
@@ -253,13 +255,30 @@ class ParameterUpdates(Updates):
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.optimizer = engine, engine.optimizer
+        self._max_norm: float | None = None
+        self._refused: float | None = None
+        self._norm_groups = self.optimizer._get_norm_groups
+        self.optimizer._get_norm_groups = self._bounded
+
+    def _bounded(self) -> list[Any]:
+        """The norm of each group, as DeepSpeed asks for them just before it clips and updates. -1 is its mark for a
+        norm that is not finite, on which it leaves all as it was.
+        """
+        groups = self._norm_groups()
+        norm = math.sqrt(math.fsum(float(g) ** 2 for g in groups)) / self.optimizer.loss_scale
+        above = self._max_norm is not None and norm > self._max_norm and all(float(g) >= 0 for g in groups)
+        self._refused = norm if above else None
+        return [torch.tensor(-1.0, device=self.engine.device) for _ in groups] if above else groups
 
     def finish(self) -> None:
         """See Updates."""
 
-    def step(self) -> float | None:
+    def step(self, max_norm: float | None = None) -> float | None:
         """See Updates."""
+        self._max_norm, self._refused = max_norm, None
         self.engine.step()
+        if self._refused is not None:
+            return self._refused
         return None if self.optimizer.overflow else float(self.engine.get_global_grad_norm())
 
     def discard(self) -> None:

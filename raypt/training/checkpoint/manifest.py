@@ -41,6 +41,8 @@ class Progress:
     """Last held-out loss, nats a token."""
     recent_losses: tuple[float, ...] = ()
     """The window of the spike rule, where there is one."""
+    recent_norms: tuple[float, ...] = ()
+    """The same of the gradient's norm."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class CheckpointInfo:
             raise _other_version(path, raw["format"])
         progress = raw["progress"]
         progress["cursor"] = Cursor(**progress["cursor"])
-        progress["recent_losses"] = tuple(progress["recent_losses"])
+        for window in ("recent_losses", "recent_norms"):
+            progress[window] = tuple(progress.get(window, ()))
         return cls(uri, Progress(**progress), raw["files"], raw["pieces"], raw["scalars"], raw["meta"])
 
 

@@ -1,5 +1,8 @@
 """Archives that are cut, lie about lengths, or are damaged: every byte is a record's or counted as unread."""
 
+import bz2
+import gzip
+import lzma
 import random
 import re
 from collections.abc import Iterator
@@ -256,3 +259,14 @@ def test_arc_files_are_read(tmp_path: Path) -> None:
     assert next(i.fields["timestamp"] for i in read(tmp_path, data, "x.arc") if hasattr(i, "fields")) == (
         "2008-04-30T20:48:25Z"
     )
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".bz2", ".zst", ".gz"])
+def test_what_is_unread_at_the_end_of_a_compressed_archive_is_counted_as_stored(suffix: str, tmp_path: Path) -> None:
+    """Unpacked, the rubbish is many times the file: that share of a file cannot be lost."""
+    rubbish = b"no record begins here\n" * 20_000
+    pack = {".xz": lzma.compress, ".bz2": bz2.compress, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
+    data = pack(wet(0) + rubbish)
+    fault = faults(read(tmp_path, data, f"x.warc{suffix}"))[0]
+    assert fault.kind == BROKEN_FILE
+    assert 0 < fault.nbytes <= len(data)

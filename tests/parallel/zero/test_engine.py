@@ -144,12 +144,17 @@ def test_nan_on_one_rank_is_skipped_by_all_and_leaves_the_state_untouched(
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_discarding_a_step_leaves_the_state_untouched_and_the_next_gradients_clean(
+def test_a_discarded_or_refused_step_leaves_the_state_untouched_and_the_next_gradients_clean(
     stage: int, precision: str, poisoned: list[Any]
 ) -> None:
     case = poisoned[0][f"{precision}-{stage}"]
     assert case["discard_unchanged"]
-    # Gradients left over from the discarded step would double the first norm of those after it.
+    skipped, norm, kept = case["refused"]
+    assert skipped
+    assert kept
+    assert norm > 1e-3
+    # Gradients left over from a step that was discarded, or refused for its norm, would double the first norm of those
+    # after it.
     norms = loss_and_norm(case["after"])[1]
     clean = loss_and_norm(poisoned[0][f"{precision}-1"]["after"])[1]
     np.testing.assert_allclose(norms, clean, rtol=2e-2 if precision == "bf16" else 1e-5)
