@@ -1,4 +1,4 @@
-"""Is a step's loss or gradient norm a jump? Pure functions of the steps before it: all ranks come to the same answer."""
+"""Is a step's loss or gradient norm a jump? A pure function of the steps before it: all ranks come to one answer."""
 
 import math
 from collections.abc import Sequence

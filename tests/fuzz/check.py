@@ -22,7 +22,14 @@ from tests.fuzz.inputs import BINARY, DAMAGE, FORMATS, PACK, TAKES_AWAY, WHOLE_F
 
 SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
-COLUMNAR = {"parquet": pq.read_schema, "arrow": lambda path: pa.ipc.open_file(path).schema}
+
+
+def _arrow_schema(path: Path) -> pa.Schema:
+    opened = pa.ipc.open_file if path.read_bytes()[:6] == b"ARROW1" else pa.ipc.open_stream
+    return opened(path.read_bytes()).schema
+
+
+COLUMNAR = {"parquet": pq.read_schema, "arrow": _arrow_schema}
 """The schema that a file of a format says it has."""
 
 
