@@ -45,6 +45,7 @@ PLACES = {
         "curation/rules/test_editing_rules.py",
         "curation/test_poison.py",
         "curation/test_readings.py",
+        "bench/test_gpu.py",
         "fuzz/",
         "parallel/pipeline/test_training.py",
         "parallel/tensor/test_training.py",

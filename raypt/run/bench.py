@@ -17,6 +17,7 @@ BENCHES = {
     "tokens": "raypt.bench.tokens",
     "train": "raypt.bench.training",
     "checkpoint": "raypt.bench.checkpoint",
+    "gpu": "raypt.bench.gpu",
     "scale": "raypt.run.scale",
 }
 

@@ -20,6 +20,7 @@ JOBS = {
     "train-tokenizer": "raypt.run.train_tokenizer",
     "evaluate": "raypt.run.evaluate",
     "export": "raypt.run.export",
+    "average": "raypt.run.average",
     "rebuild-index": "raypt.run.rebuild_index",
     "bench": "raypt.run.bench",
     "study": "raypt.run.study.job",

@@ -1,7 +1,8 @@
 """Export a training checkpoint as a Hugging Face directory: safetensors, config.json and the tokenizer's files.
 
 By default the newest whole checkpoint of the run (`run.dir=...`) goes to its `export/`; see the `export` keys. Needs
-neither Ray nor the number of workers that trained it. `export.average=5` takes the mean of five checkpoints' weights.
+neither Ray nor the number of workers that trained it. `export.average=5` takes the mean of five checkpoints' weights
+(`raypt average` is the same with a place of its own).
 """
 
 from raypt import storage
@@ -12,10 +13,15 @@ from raypt.training.worker import CHECKPOINTS
 
 
 def main(config: RunConfig) -> None:
+    write_export(config, "export", config.export.average)
+
+
+def write_export(config: RunConfig, folder: str, average: int) -> None:
+    """The mean of the weights of `average` checkpoints, to `export.out` or to a folder of the run."""
     run = RunDir(config.run_uri)
     info = choose_checkpoint(run.path(CHECKPOINTS), config.export.step)
-    out = storage.absolute(config.export.out) if config.export.out else run.path("export")
-    before = choose_before(run.path(CHECKPOINTS), info, config.export.average - 1)
+    out = storage.absolute(config.export.out) if config.export.out else run.path(folder)
+    before = choose_before(run.path(CHECKPOINTS), info, average - 1)
     export_checkpoint(
         info,
         run.tokenizer,

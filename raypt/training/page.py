@@ -44,6 +44,10 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
             ("Share of the step spent waiting for data", "data_wait_fraction", ""),
         )
     ]
+    mfu = [series("of its own matrix products", "mfu"), series("of the stated peak", "mfu_stated")]
+    if any(s.x for s in mfu):
+        drawn = [s for s in mfu if s.x]
+        small.append(line_chart(drawn, title="MFU", x_label="step", y_label="of the peak", width=440, height=220))
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
     return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _data_wait(rows)
 

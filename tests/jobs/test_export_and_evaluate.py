@@ -11,8 +11,9 @@ import torch
 import transformers
 
 from raypt.model import Llama, ModelConfig, generate
+from raypt.model.hf import load_hf
 from raypt.model.llama import parameter_shapes
-from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.checkpoint.reader import CheckpointReader
 from raypt.training.records import read_metrics
@@ -59,6 +60,17 @@ def ours(run: Path) -> Llama:
         {name: reader.full(name, shape) for name, shape in parameter_shapes(config).items()}, strict=False
     )
     return model
+
+
+def test_average_writes_the_mean_of_the_last_checkpoints_to_a_place_of_its_own(root: Path) -> None:
+    run = root / "elastic"
+    done = run_job("average.py", f"run.dir={run}", "export.average=2", cwd=root)
+    assert done.returncode == 0, done.stderr
+    readers = [CheckpointReader(info) for info in list_checkpoints(str(run / "checkpoints"))[-2:]]
+    mean = load_hf(str(run / "averaged"))
+    for name, p in mean.named_parameters():
+        expected = torch.stack([r.full(name, p.shape).double() for r in readers]).mean(dim=0).float()
+        torch.testing.assert_close(p.detach(), expected, rtol=0, atol=0)
 
 
 def test_the_elastic_run_was_written_by_one_worker_and_begun_by_two(root: Path) -> None:

@@ -32,7 +32,15 @@ MODEL = ModelConfig(
     vocab_size=128, hidden_size=64, intermediate_size=96, num_layers=2, num_heads=4, num_kv_heads=2, init_std=0.1
 )
 OPTIMIZER = OptimizerConfig(lr=3e-3, clip_norm=0.5)
-OPTIMIZERS = {"adamw": OPTIMIZER, "muon": OPTIMIZER.model_copy(update={"kind": "muon"})}
+GROUPS = (
+    {"match": "*.embed_tokens.*", "lr_scale": 0.3, "weight_decay": 0.0},
+    {"match": "*.layers.0.*", "lr_scale": 2.0},
+)
+OPTIMIZERS = {
+    "adamw": OPTIMIZER,
+    "muon": OPTIMIZER.model_copy(update={"kind": "muon"}),
+    "groups": OptimizerConfig.model_validate({"lr": 3e-3, "clip_norm": 0.5, "groups": GROUPS}),
+}
 
 
 def plan_for(world: int) -> BatchPlan:
@@ -259,6 +267,16 @@ def offloaded() -> dict[str, Any]:
     engine = engine_for(3, "fp32", plan, device, offload_optimizer="cpu", offload_params="cpu")
     out["params-3"] = train(engine, plan, rank, 0, STEPS)
     return out
+
+
+def grouped() -> dict[str, list[list[float]]]:
+    """Whole runs in which some parameters have rates and decays of their own, at each stage."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rank, plan = int(os.environ["RANK"]), plan_for(int(os.environ["WORLD_SIZE"]))
+    return {str(s): train(engine_for(s, "fp32", plan, device, "groups"), plan, rank, 0, STEPS) for s in range(4)}
 
 
 def on_disk(path: str) -> dict[str, Any]:

@@ -38,6 +38,14 @@ def test_the_funnel_shows_what_each_rule_took(tmp_path: Path) -> None:
     assert "cut c4.short_line</td><td class=n>2</td><td class=n>100" in page
 
 
+def test_mfu_is_drawn_against_the_measured_and_the_stated_peak(tmp_path: Path) -> None:
+    rows = [{"step": n, "loss": 3.0, "mfu": 0.4, "mfu_stated": 0.3} for n in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "of its own matrix products" in page
+    assert "of the stated peak" in page
+
+
 def test_text_from_documents_is_shown_not_run(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     (tmp_path / "sample.json").write_text(json.dumps([{"prompt": evil, "text": evil}]))

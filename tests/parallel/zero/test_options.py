@@ -20,6 +20,22 @@ def reference() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[float]]]:
+    return run_ranks(2, CASES, "grouped", tmp_path_factory.mktemp("grouped"))[0]
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_parameters_have_rates_and_decays_of_their_own_at_every_stage(
+    stage: int, grouped: dict[str, list[list[float]]], reference: np.ndarray
+) -> None:
+    """The bounds of test_zero.py: the same sums in another order."""
+    run, expected = np.array(grouped[str(stage)]), np.array(cases.reference(cases.OPTIMIZERS["groups"]))
+    np.testing.assert_allclose(run[:, 0], expected[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(run[:, 1], expected[:, 1], rtol=1e-5)
+    assert abs(expected[-1, 0] / reference[-1, 0] - 1) > 1e-4, "the groups change nothing here"
+
+
+@pytest.fixture(scope="module")
 def offloaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[float]]]:
     return run_ranks(2, CASES, "offloaded", tmp_path_factory.mktemp("offloaded"))[0]
 
