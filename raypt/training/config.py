@@ -204,8 +204,9 @@ class TrainConfig(Settings):
     deterministic: bool = False
     """On GPUs, only kernels whose sums have one order, at some cost in speed: the same run twice is the same bit for
     bit. CPU workers are so anyway."""
-    varlen_attention: bool = False
-    """Variable-length flash attention over packed documents instead of masked attention (GPUs, bf16)."""
+    varlen_attention: bool | None = None
+    """Variable-length flash attention over packed documents, whose memory grows with their length and not with its
+    square, instead of a dense mask. null = on GPUs in bf16, where a trial at the start agrees with the mask."""
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of the squared log-partition (PaLM: 1e-4); reported apart from the loss."""
     loss_chunk_tokens: int = Field(default=512, gt=0)

@@ -1,5 +1,6 @@
 """The one place that chooses the engine of a run."""
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -7,11 +8,14 @@ import torch
 from raypt import plugins
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig
+from raypt.model.attention import varlen_problem
 from raypt.parallel.engine import TrainEngine
 from raypt.parallel.mesh import Mesh
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
 from raypt.training.optim.optimizer import build_optimizer
+
+log = logging.getLogger("raypt")
 
 EngineFactory = Callable[[ModelConfig, TrainConfig, BatchPlan, Mesh, torch.device], TrainEngine]
 """Makes the engine of a rank, without values (see `TrainEngine.restore`); the process group exists by then."""
@@ -43,8 +47,9 @@ def _collective(
 ) -> TrainEngine:
     from raypt.parallel.zero.engine import ZeroEngine  # DeepSpeed is loaded for the strategy that needs it
 
+    varlen = use_varlen(model, train, device)
     return ZeroEngine(
-        lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
+        lambda: Llama(model, train.activation_checkpointing, varlen=varlen),
         mesh=mesh,
         sequence_parallel=train.parallel.sequence_parallel,
         schedule=train.parallel.schedule,
@@ -59,6 +64,18 @@ def _collective(
         z_loss=train.z_loss,
         loss_chunk_tokens=train.loss_chunk_tokens,
     )
+
+
+def use_varlen(model: ModelConfig, train: TrainConfig, device: torch.device) -> bool:
+    """Whether attention goes by documents instead of by a dense mask, as `train.varlen_attention` says."""
+    if train.varlen_attention is not None:
+        return train.varlen_attention
+    if device.type != "cuda" or train.precision != "bf16" or train.deterministic:
+        return False
+    problem = varlen_problem(device, model.num_heads, model.num_kv_heads, model.head_width)
+    if problem is not None:
+        log.warning("attention takes a dense mask, as this device's variable-length kernel is of no use: %s", problem)
+    return problem is None
 
 
 STRATEGIES: dict[str, EngineFactory] = {"collective": _collective}

@@ -16,7 +16,6 @@ from raypt.errors import UserError
 from raypt.model import Llama, load_hf
 from raypt.model.scoring import score, windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.training.bos import adds_bos
 from raypt.training.config import EvaluateConfig
 from raypt.training.export import DTYPES
 from raypt.training.room import too_large
@@ -53,7 +52,7 @@ def perplexity(
     """Every token of every text is scored once: the first after BOS if the tokenizer adds it, else not at all, since
     nothing came before it in training. `stride` None = no overlap.
     """
-    start = tokenizer.bos_id if adds_bos(tokenizer) else None
+    start = tokenizer.bos_id if tokenizer.adds_bos else None
     tally = TextScore()
     pairs = []
     for text in texts:

@@ -15,7 +15,7 @@ from raypt.model.llama import parameter_shapes
 from raypt.model.weights import BLOCK, is_weight_file, runs
 from raypt.parallel.state import MASTER, Box, StateKey, Want
 from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer
-from raypt.training.bos import adds_bos, save_as_used
+from raypt.training.bos import save_as_used
 from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.checkpoint.reader import CheckpointReader
@@ -149,7 +149,7 @@ def generate_text(
     """
     tokenizer = Tokenizer.load(export_uri)
     model = load_hf(export_uri, dtype=None, device=device)
-    bos = adds_bos(tokenizer)
+    bos = tokenizer.adds_bos
     texts = []
     for prompt in prompts:
         ids = tokenizer.encode(prompt, bos=bos)
@@ -179,7 +179,7 @@ def write_sample(
     if (problem := too_large(export_uri, None, device)) is not None:
         log.warning("no text is generated: %s", problem)
         return []
-    if not adds_bos(Tokenizer.load(export_uri)):
+    if not Tokenizer.load(export_uri).adds_bos:
         prompts = [prompt for prompt in prompts if prompt]
     texts = generate_text(export_uri, prompts, seed=seed, device=device)
     sample = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]

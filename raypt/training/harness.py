@@ -7,7 +7,6 @@ from raypt.errors import UserError
 from raypt.model import Llama, generate
 from raypt.model.scoring import score, windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.training.bos import adds_bos
 
 
 def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: int) -> Any:
@@ -18,7 +17,7 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
         raise UserError("evaluate.tasks needs lm-evaluation-harness: pip install 'raypt[lm-eval]'") from e
 
     # A text begins as it did in training; a continuation of nothing has to come after something all the same.
-    bos = tokenizer.bos_id if adds_bos(tokenizer) else None
+    bos = tokenizer.bos_id if tokenizer.adds_bos else None
     before = [] if bos is None else [bos]
     nothing = [next((i for i in (tokenizer.bos_id, tokenizer.eos_id) if i is not None), 0)]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raypt.model.attention import BLOCK, attention, documents, varlen_attention
+from raypt.model.attention import BLOCK, attention, documents, varlen_attention, varlen_problem
 
 torch.set_num_threads(1)
 
@@ -64,3 +64,9 @@ def test_variable_length_attention_equals_masked_attention() -> None:
         strict=True,
     ):
         torch.testing.assert_close(mine, other, atol=5e-2, rtol=5e-2)
+
+
+def test_a_device_without_the_variable_length_kernel_says_so() -> None:
+    problem = varlen_problem(torch.device("cpu"), 4, 2, 32)
+    assert problem is not None
+    assert "Error" in problem

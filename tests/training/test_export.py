@@ -21,7 +21,7 @@ from raypt.tokens.config import PackingConfig, TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training import export, room
-from raypt.training.bos import adds_bos, as_it_is_used, save_as_used
+from raypt.training.bos import as_it_is_used, save_as_used
 from raypt.training.checkpoint import reader
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
 from raypt.training.checkpoint.writer import CheckpointWriter
@@ -163,7 +163,7 @@ def test_the_exported_tokenizer_begins_a_text_as_documents_began_in_training(
     assert theirs("the river", add_special_tokens=False).input_ids == plain
     assert theirs.model_max_length == MODEL.max_length
     assert theirs.pad_token is not None
-    assert adds_bos(Tokenizer.load(str(out))) == add_bos
+    assert Tokenizer.load(str(out)).adds_bos == add_bos
     generation = transformers.GenerationConfig.from_pretrained(out)
     assert (generation.bos_token_id, generation.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
 

@@ -95,10 +95,13 @@ def model_of(config: RunConfig, *, least: bool = False) -> ModelConfig:
 def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
     """What of a layout the configuration fixes."""
     train = config.train
+    flash = train.varlen_attention
+    if flash is None:
+        flash = train.precision == "bf16" and not train.deterministic
     return Layout(
         length=config.tokens.packing.sequence_length,
         precision=train.precision,
-        attention="blocked" if not gpu else "flash" if train.varlen_attention else "masked",
+        attention="blocked" if not gpu else "flash" if flash else "masked",
         chunk=train.loss_chunk_tokens,
         fused_norms=gpu,
         communication_bytes=4 if train.zero.communication_dtype == "fp32" else 2,

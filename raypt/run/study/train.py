@@ -172,14 +172,13 @@ def judge(training: Training, checkpoint: Any) -> pa.Table:
 
     from raypt.model import load_hf
     from raypt.model.scoring import score, windows
-    from raypt.training.bos import adds_bos
     from raypt.training.export import export_checkpoint
 
     export = storage.join(training.uri, "export")
     export_checkpoint(checkpoint, training.worker.tokenizer_uri, export)
     device = "cuda" if training.worker.train.use_gpu else "cpu"
     model, tokenizer = load_hf(export, torch.float32, device), Tokenizer.load(export)
-    start = tokenizer.bos_id if adds_bos(tokenizer) else None
+    start = tokenizer.bos_id if tokenizer.adds_bos else None
     documents = storage.read_parquet(training.heldout.part)
     length = training.worker.sequence_length
     pairs: list[tuple[list[int], list[int]]] = []

@@ -156,10 +156,17 @@ class Tokenizer:
             if wanted:
                 tokens[str(token)] = self._document_token(name, self._id(token))
         first, last = (f"{self.bos} " if bos else ""), (f" {self.eos}" if eos else "")
-        copy = tokenizers.Tokenizer.from_str(self.backend.to_str())
-        copy.post_processor = processors.TemplateProcessing(
-            single=f"{first}$A{last}", pair=f"{first}$A{last} {first}$B:1{last}", special_tokens=list(tokens.items())
-        )
+        raw: dict[str, Any] = json.loads(self.backend.to_str())
+        raw["post_processor"] = _less_added(raw["post_processor"])
+        copy = tokenizers.Tokenizer.from_str(json.dumps(raw))
+        if tokens:
+            template = processors.TemplateProcessing(
+                single=f"{first}$A{last}",
+                pair=f"{first}$A{last} {first}$B:1{last}",
+                special_tokens=list(tokens.items()),
+            )
+            kept = copy.post_processor
+            copy.post_processor = template if kept is None else processors.Sequence([kept, template])
         names = {n: getattr(self, n) for n in ("bos", "eos", "pad", "unk")}
         return Tokenizer(copy, **names, model=self._model, form=self._form, kept=self.kept)
 
@@ -327,3 +334,13 @@ def is_own(config: Mapping[str, Any]) -> bool:
 def load_tokenizer(uri: str) -> Tokenizer:
     """The tokenizer of a directory, kept in this process from task to task."""
     return Tokenizer.load(uri)
+
+
+def _less_added(processor: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A post-processor less the templates that add tokens; what only trims the offsets of byte-level tokens stays."""
+    if processor is None or processor["type"] == "ByteLevel":
+        return processor
+    if processor["type"] != "Sequence":
+        return None
+    kept = [p for p in map(_less_added, processor["processors"]) if p is not None]
+    return {"type": "Sequence", "processors": kept} if kept else None
