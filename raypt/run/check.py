@@ -55,6 +55,7 @@ def check(config: RunConfig) -> None:
             collect(_files(config))
             collect(_languages(config))
             collect(_evaluation_sets(config))
+        collect(_tasks(config))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
 
@@ -182,6 +183,17 @@ def _languages(config: RunConfig) -> Iterator[str]:
                 near = [plain] if plain in codes else difflib.get_close_matches(code, codes, 1, 0.5)
                 hint = f"; did you mean {near[0]}?" if near else f". It knows {', '.join(sorted(codes))}"
                 yield f"curation.{key}: the language model has no {code!r}{hint}"
+
+
+def _tasks(config: RunConfig) -> Iterator[str]:
+    """Questions that are asked in training, read as they will be: a mistake would show hours later."""
+    from raypt.training.questions import read_questions
+
+    for i, task in enumerate(config.train.evaluation.tasks):
+        try:
+            read_questions(task.path, None, f"train.evaluation.tasks[{i}].path")
+        except UserError as e:
+            yield str(e)
 
 
 def _evaluation_sets(config: RunConfig) -> Iterator[str]:

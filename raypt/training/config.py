@@ -94,8 +94,23 @@ class CheckpointConfig(Settings):
     the one before (1, 2, 4, ...): by default an outage may last 255 steps."""
 
 
+class TaskConfig(Settings):
+    """Questions with choices, or minimal pairs, that are asked while training."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    """Under which the metrics have it."""
+    path: str
+    """JSON Lines: `prompt`, `choices`, `answer` (index), or `good` and `bad`; `phenomenon` groups them. BLiMP's files
+    work as they are. A path or URI that the first worker reaches."""
+    max_questions: int | None = Field(default=500, gt=0)
+    """Asked each time, spread evenly over the file; None = all."""
+    choose_by: Literal["sum", "byte"] = "sum"
+    """What the chosen one has most of: log-probability, or log-probability a byte (lm-evaluation-harness' `acc` and
+    `acc_norm`). Choices of unequal length want the latter."""
+
+
 class EvaluationConfig(Settings):
-    """Held-out loss while training."""
+    """Held-out loss, and tasks, while training."""
 
     every_steps: int | None = Field(default=100, gt=0)
     """Steps between evaluations; None = only at the end."""
@@ -103,6 +118,15 @@ class EvaluationConfig(Settings):
     """Packed samples evaluated each time; None = all."""
     at_end: bool = True
     """Evaluate after the last step too."""
+    tasks: tuple[TaskConfig, ...] = ()
+    """Questions asked at each evaluation, on the workers."""
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> "EvaluationConfig":
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tasks: {names} has a name twice")
+        return self
 
 
 class SpikeConfig(Settings):

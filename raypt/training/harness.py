@@ -7,6 +7,7 @@ from raypt.errors import UserError
 from raypt.model import Llama, generate
 from raypt.model.scoring import score, windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.questions import split_pair
 
 
 def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: int) -> Any:
@@ -57,22 +58,6 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
             return out
 
     return RayptLM()
-
-
-def split_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Ids of the context and of the continuation, which together are those of the whole text.
-
-    Spaces that end the context count as the continuation's, as in the harness' own models; so does a token that holds
-    text of both. Text that adds no token of its own to the context's is scored by the last one: a continuation without
-    tokens would be certain, and win over every other.
-    """
-    stripped = context.rstrip()
-    continuation, context = context[len(stripped) :] + continuation, stripped
-    whole, before = tokenizer.encode(context + continuation), tokenizer.encode(context)
-    cut = next((i for i, (a, b) in enumerate(zip(whole, before, strict=False)) if a != b), min(len(whole), len(before)))
-    if continuation:
-        cut = min(cut, max(0, len(whole) - 1))
-    return whole[:cut], whole[cut:]
 
 
 def run_tasks(

@@ -36,6 +36,7 @@ from raypt.training.optim.schedule import lr_scale
 from raypt.training.records import MetricsFile, SampleRecorder
 from raypt.training.sinks import Sink, Tracer
 from raypt.training.spike import limit
+from raypt.training.tasks import Tasks
 
 log = logging.getLogger("raypt")
 
@@ -86,6 +87,7 @@ class TrainLoop:
         fingerprint: str,
         writer: CheckpointWriter,
         heldout: Heldout,
+        tasks: Tasks,
         device: torch.device,
         metrics: MetricsFile | None,
         recorder: SampleRecorder | None,
@@ -99,6 +101,7 @@ class TrainLoop:
         self.topology = engine.topology
         self.saver = Saver(writer, self.topology.rank, start.step)
         self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
+        self.tasks = tasks
         self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops, self.stated_flops = fingerprint, peak_flops, stated_flops
@@ -171,9 +174,7 @@ class TrainLoop:
         if self._logs_at(step) and (reason := self.wait_watch.reason()):
             row["data_wait_reason"] = reason
         if self._evaluates_at(step):
-            self._evaluate()
-            if state.heldout is not None:
-                row |= heldout_row(state.heldout)
+            row |= self._evaluate()
         self._write(row)
         if state.stopping:
             return  # `run` saves
@@ -329,14 +330,23 @@ class TrainLoop:
         if self.metrics is not None:
             self.metrics.flush()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> dict[str, Any]:
+        """Held-out loss and tasks; what a metrics line says of them."""
         state = self.state
+        row: dict[str, Any] = {}
         PULSE.at("evaluating")
         state.heldout = self.heldout.evaluate(self.engine, self.device)
         if state.heldout is not None:
             state.progress = replace(state.progress, heldout_loss=state.heldout.loss)
             if self.rank == 0:
                 log.info("step %d: held-out loss %.4f", state.progress.step, state.heldout.loss)
+            row = heldout_row(state.heldout)
+        if tasks := self.tasks.evaluate(self.engine, self.device):
+            row["tasks"] = tasks
+            if self.rank == 0:
+                said = ", ".join(f"{name} {figures['accuracy']:.3f}" for name, figures in tasks.items())
+                log.info("step %d: accuracy %s", state.progress.step, said)
+        return row
 
     def _row(
         self, loss: BatchLoss, result: StepResult, scale: float, seconds: float, waited: StepWait

@@ -44,12 +44,32 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
             ("Share of the step spent waiting for data", "data_wait_fraction", ""),
         )
     ]
+    if tasks := _tasks(rows):
+        small.append(tasks)
     mfu = [series("of its own matrix products", "mfu"), series("of the stated peak", "mfu_stated")]
     if any(s.x for s in mfu):
         drawn = [s for s in mfu if s.x]
         small.append(line_chart(drawn, title="MFU", x_label="step", y_label="of the peak", width=440, height=220))
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
     return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _data_wait(rows)
+
+
+def _tasks(rows: list[dict[str, Any]]) -> str:
+    """Accuracy of the tasks asked while training, above what guessing gets."""
+    asked = [r for r in rows if r.get("tasks")]
+    if not asked:
+        return ""
+    last = asked[-1]["tasks"]
+    lines = []
+    for name in last:
+        have = [r for r in asked if name in r["tasks"]]
+        lines.append(Series(name, [r["step"] for r in have], [r["tasks"][name]["accuracy"] for r in have], marks=True))
+    chances = sorted({figures["chance"] for figures in last.values()})
+    levels = [("guessing", chances[0])] if len(chances) == 1 else []
+    title = f"Task {next(iter(last))}" if len(last) == 1 else "Tasks"
+    return line_chart(
+        lines, title=title, x_label="step", y_label="share answered rightly", levels=levels, width=440, height=220
+    )
 
 
 def _step_parts(rows: list[dict[str, Any]]) -> str:

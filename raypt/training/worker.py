@@ -41,6 +41,7 @@ from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
 from raypt.training.replica_rows import shared
 from raypt.training.sinks import Tracer, build_sinks
 from raypt.training.starting_weights import StartingWeights
+from raypt.training.tasks import Tasks
 
 log = logging.getLogger("raypt")
 
@@ -120,6 +121,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
     sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
     records = spec.record_samples and topology.leads_replica
+    tokenizer = Tokenizer.load(spec.tokenizer_uri)
     dist.barrier()
     try:
         return TrainLoop(
@@ -138,7 +140,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
                 meta=_meta(spec),
                 use_gpu=train.use_gpu,
             ),
-            heldout=_heldout(spec),
+            heldout=_heldout(spec, tokenizer),
+            tasks=Tasks(train.evaluation.tasks, tokenizer, spec.sequence_length),
             device=device,
             metrics=metrics,
             recorder=SampleRecorder(spec.run_uri, topology.data_rank) if records else None,
@@ -231,9 +234,7 @@ def _meta(spec: WorkerSpec) -> dict[str, Any]:
     }
 
 
-def _heldout(spec: WorkerSpec) -> Heldout:
-    tokenizer = Tokenizer.load(spec.tokenizer_uri)
-
+def _heldout(spec: WorkerSpec, tokenizer: Tokenizer) -> Heldout:
     def byte_count(ids: np.ndarray) -> int:
         return len(tokenizer.decode(ids.tolist()).encode())
 

@@ -46,6 +46,15 @@ def test_mfu_is_drawn_against_the_measured_and_the_stated_peak(tmp_path: Path) -
     assert "of the stated peak" in page
 
 
+def test_tasks_are_drawn_over_the_steps_they_were_asked_at(tmp_path: Path) -> None:
+    figures = {"blimp": {"accuracy": 0.6, "questions": 9, "chance": 0.5, "seconds": 1.0}}
+    rows = [{"step": n, "loss": 3.0} | ({"tasks": figures} if n > 1 else {}) for n in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "share answered rightly" in page
+    assert "blimp" in page
+
+
 def test_text_from_documents_is_shown_not_run(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     (tmp_path / "sample.json").write_text(json.dumps([{"prompt": evil, "text": evil}]))

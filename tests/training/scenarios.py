@@ -18,7 +18,15 @@ from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.tokens.stream.reader import SampleReader
 from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.writer import CheckpointWriter
-from raypt.training.config import CheckpointConfig, OptimizerConfig, ProfileConfig, SpikeConfig, TrainConfig
+from raypt.training.config import (
+    CheckpointConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    ProfileConfig,
+    SpikeConfig,
+    TaskConfig,
+    TrainConfig,
+)
 from raypt.training.export import export_checkpoint
 from raypt.training.loop import Hooks
 from raypt.training.sizes import topology
@@ -209,7 +217,13 @@ def on_a_mesh(data: str, root: str) -> dict[str, Any]:
     is rounded otherwise grows a hundredfold in twenty steps.
     """
     s, base = Scenario(data), Path(root)
-    calm = {"optimizer": tiny_run.train_config().optimizer.model_copy(update={"lr": 2e-3})}
+    if s.rank == 0:
+        tiny_run.write_questions(base / "questions.jsonl")
+    asked = TaskConfig(name="pairs", path=str(base / "questions.jsonl"), choose_by="byte")
+    calm = {
+        "optimizer": tiny_run.train_config().optimizer.model_copy(update={"lr": 2e-3}),
+        "evaluation": EvaluationConfig(every_steps=8, max_samples=8, tasks=(asked,)),
+    }
     cut, replicas = calm | {"parallel": ParallelConfig(tensor=2)}, calm | {"zero": ZeroConfig(stage=3)}
     s.run(base / "whole", **replicas)
     s.run(base / "tensor", **cut)

@@ -10,8 +10,8 @@ import torch
 from raypt.model import Llama, ModelConfig
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.tokens.tokenizer.trainer import prepare_tokenizer, train
-from raypt.training.harness import adapter, run_tasks, split_pair
+from raypt.tokens.tokenizer.trainer import prepare_tokenizer
+from raypt.training.harness import adapter, run_tasks
 from tests.training import tiny_run
 
 with_harness = pytest.mark.skipif(
@@ -90,36 +90,3 @@ def test_rolling_likelihood_is_finite_and_better_for_learned_text(
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     learned, shuffled = lm.loglikelihood_rolling(requests)
     assert learned > -1.0 > shuffled
-
-
-@pytest.fixture(scope="module")
-def merging() -> Tokenizer:
-    """Its vocabulary has "我们的城市" as one token, and parts of it as others."""
-    return train(["我们的城市"] * 50 + ["我们的"] * 20, TokenizerConfig(vocab_size=300))
-
-
-def test_a_token_that_holds_text_of_both_counts_as_the_continuations(merging: Tokenizer) -> None:
-    whole, before = merging.encode("我们的城市"), merging.encode("我们的城")
-    assert len(whole) <= len(before), "the seam must lie inside a token"
-    context, continuation = split_pair(merging, "我们的城", "市")
-    assert continuation
-    assert [*context, *continuation] == whole
-    assert context == before[: len(context)]
-
-
-def test_without_a_merge_the_context_keeps_its_tokens(merging: Tokenizer) -> None:
-    assert split_pair(merging, "我们的", "x y") == (merging.encode("我们的"), merging.encode("x y"))
-
-
-def test_spaces_that_end_the_context_count_as_the_continuations(merging: Tokenizer) -> None:
-    assert split_pair(merging, "我们的 ", "x") == (merging.encode("我们的"), merging.encode(" x"))
-
-
-def test_a_continuation_without_a_token_of_its_own_is_scored_by_the_last_one() -> None:
-    blind = train(["one two two"] * 50, TokenizerConfig(algorithm="wordpiece", vocab_size=300))
-    whole = blind.encode("one two")
-    assert split_pair(blind, "one two", " ") == (whole[:-1], whole[-1:])
-
-
-def test_no_continuation_has_no_tokens(merging: Tokenizer) -> None:
-    assert split_pair(merging, "我们的", "") == (merging.encode("我们的"), [])

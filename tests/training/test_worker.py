@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from raypt import storage
-from raypt.model import load_hf
+from raypt.model import Llama, ModelConfig, load_hf
 from raypt.model.batch import micro_batch
+from raypt.model.llama import parameter_shapes
+from raypt.model.scoring import score
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.questions import read_questions
 from raypt.training.records import merge_samples, read_metrics
 from tests.parallel.ranks import run_ranks
 from tests.training import scenarios, tiny_run
@@ -92,6 +97,30 @@ def test_every_operation_of_a_step_has_a_kernel_of_one_order(two: tuple[Path, di
 def mesh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     root = tmp_path_factory.mktemp("mesh")
     return root, run_ranks(2, SCENARIOS, "on_a_mesh", root, data=str(data), root=str(root))
+
+
+def test_tasks_are_scored_on_a_mesh_as_by_the_whole_model(data: Path, mesh: tuple[Path, Any]) -> None:
+    asked = {name: read_metrics(str(mesh[0] / name))[-1]["tasks"]["pairs"] for name in ("whole", "tensor", "stages")}
+    info = latest_checkpoint(str(mesh[0] / "whole" / "checkpoints"))
+    assert info is not None
+    tokenizer = Tokenizer.load(str(data / "tokenizer"))
+    config = ModelConfig.model_validate(info.meta["model"])
+    model, reader = Llama(config), CheckpointReader(info)
+    model.load_state_dict({n: reader.full(n, shape) for n, shape in parameter_shapes(config).items()}, strict=False)
+    right = []
+    for q in read_questions(str(mesh[0] / "questions.jsonl"), None, "questions"):
+        pairs = []
+        for text in q.choices:
+            ids = tokenizer.encode(text)
+            pairs.append((ids[:1], ids[1:]))
+        scored = score(model, pairs, max_length=tiny_run.LENGTH)
+        good, bad = (s.log_probability / len(text.encode()) for s, text in zip(scored, q.choices, strict=True))
+        right.append(good > bad)
+    assert asked["whole"]["accuracy"] == np.mean(right)
+    assert asked["whole"]["questions"] == 30 and asked["whole"]["chance"] == 0.5
+    assert set(asked["whole"]["by_group"]) == {"words", "order"}
+    assert asked["tensor"]["accuracy"] == asked["whole"]["accuracy"] > 0.8
+    assert asked["stages"]["accuracy"] > 0.8
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,17 @@ WORDS = [
 ]
 
 
+def write_questions(path: Path) -> None:
+    """Sentences of known words against the same letters in another order: a few steps teach the difference."""
+    random = np.random.default_rng(5)
+    lines = []
+    for _ in range(30):
+        words = random.choice(WORDS, 6)
+        turned = " ".join(word[::-1] for word in words)
+        lines.append({"good": " ".join(words), "bad": turned, "phenomenon": "words" if len(lines) % 2 else "order"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def write_text(root: Path) -> list[str]:
     """Two parts of curated documents."""
     random = np.random.default_rng(3)
