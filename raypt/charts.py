@@ -1,11 +1,17 @@
-"""Charts as SVG text: lines, horizontal bars, histograms; small enough to embed many in a self-contained page."""
+"""Charts as SVG text: lines, horizontal bars, histograms; small enough to embed many in a self-contained page.
+
+A chart that is wider than a phone is drawn twice, the second time `NARROW` wide; `raypt.html.STYLE` shows the one that
+fits, so that text is never smaller than it was drawn. Colours are the page's own, light or dark.
+"""
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-INK, GRID, MUTED = "#24292f", "#d8dee4", "#57606a"
+INK, GRID, MUTED = "var(--ink,#24292f)", "var(--grid,#d8dee4)", "var(--muted,#57606a)"
+NARROW = 344
+"""Pixels: what a phone of 390 has between its margins."""
 COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989")
 FONT = "font-family='system-ui, sans-serif' font-size='12'"
 
@@ -53,6 +59,13 @@ def _finite(series: Sequence[Series]) -> list[Series]:
     return out
 
 
+def in_widths(draw: Callable[[int], str], width: int) -> str:
+    """A chart for wide screens and, if it is wider than those, one for phones."""
+    if width <= NARROW:
+        return draw(width)
+    return f"<div class=wide>{draw(width)}</div><div class=narrow>{draw(NARROW)}</div>"
+
+
 def line_chart(
     series: Sequence[Series],
     *,
@@ -83,50 +96,58 @@ def line_chart(
     low, high = (low - pad if y_from is None else low), (high + pad if y_to is None else high)
     x0, x1 = min(min(s.x) for s in series), max(max(s.x) for s in series)
     x1 = x1 if x1 > x0 else x0 + 1
-    left, right, top, bottom = 64, 16, 34, 46
-    w, h = width - left - right, height - top - bottom
 
-    def px(x: float) -> float:
-        return left + w * (x - x0) / (x1 - x0)
+    def draw(width: int) -> str:
+        left, right, top, bottom = 64, 16, 34, 46
+        w, h = width - left - right, height - top - bottom
 
-    def py(y: float) -> float:
-        return top + h * (1 - (scale(y) - low) / (high - low))
+        def px(x: float) -> float:
+            return left + w * (x - x0) / (x1 - x0)
 
-    parts = [_open(width, height, title)]
-    for t in ticks(low, high):
-        y = 10**t if log_y else t
-        parts.append(f"<line x1='{left}' x2='{left + w}' y1='{py(y):.1f}' y2='{py(y):.1f}' stroke='{GRID}'/>")
-        parts.append(f"<text x='{left - 6}' y='{py(y) + 4:.1f}' text-anchor='end' fill='{MUTED}'>{number(y)}</text>")
-    for t in ticks(x0, x1, 6):
-        parts.append(f"<text x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>")
-    for name, value in levels:
-        y_level = py(value)
+        def py(y: float) -> float:
+            return top + h * (1 - (scale(y) - low) / (high - low))
+
+        parts = [open_svg(width, height, title)]
+        for t in ticks(low, high):
+            y = 10**t if log_y else t
+            parts.append(f"<line x1='{left}' x2='{left + w}' y1='{py(y):.1f}' y2='{py(y):.1f}' stroke='{GRID}'/>")
+            parts.append(
+                f"<text x='{left - 6}' y='{py(y) + 4:.1f}' text-anchor='end' fill='{MUTED}'>{number(y)}</text>"
+            )
+        for t in ticks(x0, x1, 6 if width > 400 else 4):
+            parts.append(
+                f"<text x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
+            )
+        for name, value in levels:
+            y_level = py(value)
+            parts.append(
+                f"<line x1='{left}' x2='{left + w}' y1='{y_level:.1f}' y2='{y_level:.1f}' stroke='{MUTED}' "
+                f"stroke-dasharray='6 4'/><text x='{left + w}' y='{y_level - 5:.1f}' text-anchor='end' "
+                f"fill='{MUTED}'>{html.escape(name)} {number(value)}</text>"
+            )
+        legend_x = left
+        for i, s in enumerate(series):
+            colour = COLOURS[i % len(COLOURS)]
+            path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(s.x, s.y, strict=True))
+            dash = " stroke-dasharray='5 4'" if s.dashed else ""
+            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
+            if s.marks:
+                parts += [
+                    f"<circle cx='{px(x):.1f}' cy='{py(y):.1f}' r='3' fill='{colour}'/>"
+                    for x, y in zip(s.x, s.y, strict=True)
+                ]
+            if len(series) > 1:
+                parts.append(f"<rect x='{legend_x}' y='{height - 12}' width='10' height='3' fill='{colour}'/>")
+                parts.append(f"<text x='{legend_x + 14}' y='{height - 6}' fill='{INK}'>{html.escape(s.name)}</text>")
+                legend_x += 26 + 7 * len(s.name)
         parts.append(
-            f"<line x1='{left}' x2='{left + w}' y1='{y_level:.1f}' y2='{y_level:.1f}' stroke='{MUTED}' "
-            f"stroke-dasharray='6 4'/><text x='{left + w}' y='{y_level - 5:.1f}' text-anchor='end' "
-            f"fill='{MUTED}'>{html.escape(name)} {number(value)}</text>"
+            f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
+            f"<text x='14' y='{top + h / 2:.0f}' text-anchor='middle' fill='{MUTED}' "
+            f"transform='rotate(-90 14 {top + h / 2:.0f})'>{html.escape(y_label)}</text></svg>"
         )
-    legend_x = left
-    for i, s in enumerate(series):
-        colour = COLOURS[i % len(COLOURS)]
-        path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(s.x, s.y, strict=True))
-        dash = " stroke-dasharray='5 4'" if s.dashed else ""
-        parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
-        if s.marks:
-            parts += [
-                f"<circle cx='{px(x):.1f}' cy='{py(y):.1f}' r='3' fill='{colour}'/>"
-                for x, y in zip(s.x, s.y, strict=True)
-            ]
-        if len(series) > 1:
-            parts.append(f"<rect x='{legend_x}' y='{height - 12}' width='10' height='3' fill='{colour}'/>")
-            parts.append(f"<text x='{legend_x + 14}' y='{height - 6}' fill='{INK}'>{html.escape(s.name)}</text>")
-            legend_x += 26 + 7 * len(s.name)
-    parts.append(
-        f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
-        f"<text x='14' y='{top + h / 2:.0f}' text-anchor='middle' fill='{MUTED}' "
-        f"transform='rotate(-90 14 {top + h / 2:.0f})'>{html.escape(y_label)}</text></svg>"
-    )
-    return "".join(parts)
+        return "".join(parts)
+
+    return in_widths(draw, width)
 
 
 def bar_chart(
@@ -135,20 +156,27 @@ def bar_chart(
     """Horizontal bars, one a row: (label, length, text behind the bar). Scaled to the longest."""
     if not rows:
         return f"<p>{html.escape(title)}: no data</p>"
-    left, row_height, top = min(300, 24 + 7 * max(len(r[0]) for r in rows)), 22, 34
     longest = max(max(r[1] for r in rows), 1e-12)
-    room = width - left - 170
-    parts = [_open(width, top + row_height * len(rows) + 8, title)]
-    for i, (label, value, text) in enumerate(rows):
-        y = top + row_height * i
-        colour = colours[i] if colours else COLOURS[0]
-        bar = max(room * value / longest, 0.0)
-        parts.append(
-            f"<text x='{left - 8}' y='{y + 14}' text-anchor='end' fill='{INK}'>{html.escape(label)}</text>"
-            f"<rect x='{left}' y='{y + 3}' width='{bar:.1f}' height='{row_height - 7}' rx='2' fill='{colour}'/>"
-            f"<text x='{left + bar + 6:.1f}' y='{y + 14}' fill='{MUTED}'>{html.escape(text)}</text>"
-        )
-    return "".join(parts) + "</svg>"
+
+    def draw(width: int) -> str:
+        above = width <= NARROW  # there is no room for labels beside the bars
+        left = 4 if above else min(300, 24 + 7 * max(len(r[0]) for r in rows))
+        row_height, top, room = (38 if above else 22), 34, width - left - (150 if above else 170)
+        parts = [open_svg(width, top + row_height * len(rows) + 8, title)]
+        for i, (label, value, text) in enumerate(rows):
+            y = top + row_height * i
+            colour = colours[i] if colours else COLOURS[0]
+            bar = max(room * value / longest, 0.0)
+            place = f"x='{left}' y='{y + 12}'" if above else f"x='{left - 8}' y='{y + 14}' text-anchor='end'"
+            y += 16 if above else 0
+            parts.append(
+                f"<text {place} fill='{INK}'>{html.escape(label)}</text>"
+                f"<rect x='{left}' y='{y + 3}' width='{bar:.1f}' height='15' rx='2' fill='{colour}'/>"
+                f"<text x='{left + bar + 6:.1f}' y='{y + 14}' fill='{MUTED}'>{html.escape(text)}</text>"
+            )
+        return "".join(parts) + "</svg>"
+
+    return in_widths(draw, width)
 
 
 def histogram(
@@ -163,43 +191,50 @@ def histogram(
 ) -> str:
     """Counts between edges (one more edge than counts); `levels` are labelled vertical lines (a threshold)."""
     assert len(edges) == len(counts) + 1
-    left, right, top, bottom = 56, 14, 34, 42
-    w, h = width - left - right, height - top - bottom
     high = max([*counts, 1e-12])
     x0, x1 = edges[0], edges[-1]
 
-    def px(x: float) -> float:
-        return left + w * (x - x0) / (x1 - x0)
+    def draw(width: int) -> str:
+        left, right, top, bottom = 56, 14, 34, 42
+        w, h = width - left - right, height - top - bottom
 
-    parts = [_open(width, height, title)]
-    for t in ticks(0, high, 4):
-        y = top + h * (1 - t / high)
+        def px(x: float) -> float:
+            return left + w * (x - x0) / (x1 - x0)
+
+        parts = [open_svg(width, height, title)]
+        for t in ticks(0, high, 4):
+            y = top + h * (1 - t / high)
+            parts.append(
+                f"<line x1='{left}' x2='{left + w}' y1='{y:.1f}' y2='{y:.1f}' stroke='{GRID}'/>"
+                f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end' fill='{MUTED}'>{number(t)}</text>"
+            )
+        for i, count in enumerate(counts):
+            bar = h * count / high
+            parts.append(
+                f"<rect x='{px(edges[i]) + 0.5:.1f}' y='{top + h - bar:.1f}' "
+                f"width='{max(px(edges[i + 1]) - px(edges[i]) - 1, 0.5):.1f}' height='{bar:.1f}' fill='{COLOURS[0]}'/>"
+            )
+        for t in ticks(x0, x1, 5):
+            parts.append(
+                f"<text x='{px(t):.1f}' y='{top + h + 16}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
+            )
+        for name, value in levels:
+            x = px(min(max(value, x0), x1))
+            parts.append(
+                f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top}' y2='{top + h}' stroke='{COLOURS[1]}' "
+                f"stroke-dasharray='5 4'/><text x='{x + 4:.1f}' y='{top + 12}' fill='{COLOURS[1]}'>"
+                f"{html.escape(name)} {number(value)}</text>"
+            )
         parts.append(
-            f"<line x1='{left}' x2='{left + w}' y1='{y:.1f}' y2='{y:.1f}' stroke='{GRID}'/>"
-            f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end' fill='{MUTED}'>{number(t)}</text>"
+            f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
         )
-    for i, count in enumerate(counts):
-        bar = h * count / high
-        parts.append(
-            f"<rect x='{px(edges[i]) + 0.5:.1f}' y='{top + h - bar:.1f}' "
-            f"width='{max(px(edges[i + 1]) - px(edges[i]) - 1, 0.5):.1f}' height='{bar:.1f}' fill='{COLOURS[0]}'/>"
-        )
-    for t in ticks(x0, x1, 5):
-        parts.append(f"<text x='{px(t):.1f}' y='{top + h + 16}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>")
-    for name, value in levels:
-        x = px(min(max(value, x0), x1))
-        parts.append(
-            f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top}' y2='{top + h}' stroke='{COLOURS[1]}' "
-            f"stroke-dasharray='5 4'/><text x='{x + 4:.1f}' y='{top + 12}' fill='{COLOURS[1]}'>"
-            f"{html.escape(name)} {number(value)}</text>"
-        )
-    parts.append(
-        f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text></svg>"
-    )
-    return "".join(parts)
+        return "".join(parts) + "</svg>"
+
+    return in_widths(draw, width)
 
 
-def _open(width: int, height: int, title: str) -> str:
+def open_svg(width: int, height: int, title: str) -> str:
+    """The begin of a picture, with its title."""
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
         f"{FONT} role='img' aria-label='{html.escape(title, quote=True)}'>"

@@ -5,19 +5,32 @@ from xml.etree import ElementTree
 
 import pytest
 
-from raypt.charts import Series, bar_chart, histogram, line_chart, number, ticks
+from raypt.charts import NARROW, Series, bar_chart, histogram, line_chart, number, ticks
+
+
+def parsed(chart: str) -> ElementTree.Element:
+    """A chart is one picture, or two for the widths of screens."""
+    return ElementTree.fromstring("<page>" + chart.replace(" class=wide", "").replace(" class=narrow", "") + "</page>")
+
+
+def test_a_chart_wider_than_a_phone_is_drawn_for_one_too() -> None:
+    chart = bar_chart([("a rule with a long name of its own", 2.0, "2")], title="t", width=760)
+    widths = [int(svg.get("width", "0")) for svg in parsed(chart).findall(".//{*}svg")]
+    assert widths == [760, NARROW]
+    assert all(float(e.get("font-size", "12")) >= 11 for e in parsed(chart).findall(".//{*}text"))
+    assert chart.count("a rule with a long name of its own") == 2
 
 
 def test_names_from_outside_are_escaped() -> None:
     chart = bar_chart([("<script>&'\"", 1.0, "<b>")], title="a < b")
     assert "<script>" not in chart
-    ElementTree.fromstring(chart)
+    parsed(chart)
 
 
 def test_points_that_are_not_finite_are_left_out() -> None:
     chart = line_chart([Series("s", [1, 2, 3, 4], [1.0, math.nan, math.inf, 2.0])], title="t", x_label="x", y_label="y")
     assert "nan" not in chart
-    assert len(ElementTree.fromstring(chart).find(".//{*}polyline").get("points").split()) == 2
+    assert len(parsed(chart).find(".//{*}polyline").get("points").split()) == 2
 
 
 def test_a_level_within_the_range_is_drawn_and_named() -> None:
@@ -28,7 +41,7 @@ def test_a_level_within_the_range_is_drawn_and_named() -> None:
 @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [5.0], [1e-9, 1e9, 3.0]])
 def test_any_counts_make_a_histogram(values: list[float]) -> None:
     edges = [float(i) for i in range(len(values) + 1)]
-    ElementTree.fromstring(histogram(edges, values, title="t", x_label="x"))
+    parsed(histogram(edges, values, title="t", x_label="x"))
 
 
 def test_no_data_is_said() -> None:

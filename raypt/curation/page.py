@@ -34,7 +34,8 @@ def funnel(ledger: Ledger) -> str:
             for reason, amount in sorted(reasons.items(), key=lambda item: -item[1].bytes):
                 rows.append(_reason_row(verb, reason, amount))
     head = "<tr><th>stage</th><th>rule</th><th class=n>documents</th><th class=n>bytes</th></tr>"
-    return charts + f"<details open><summary>Every rule</summary><table>{head}{''.join(rows)}</table></details>"
+    whole = f"<div class=scroll><table>{head}{''.join(rows)}</table></div>"
+    return f"{charts}<details open><summary>Every rule</summary>{whole}</details>"
 
 
 def _reason_row(verb: str, reason: str, amount: Amount) -> str:

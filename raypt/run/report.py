@@ -12,7 +12,7 @@ from raypt import storage
 from raypt.charts import number
 from raypt.curation.page import funnel, quality_section
 from raypt.dedup.page import dedup_section
-from raypt.html import STYLE, cards, table, text
+from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, vocabulary_section
@@ -43,55 +43,55 @@ def build_report(run: RunDir, name: str) -> str:
     ledger_json = _optional_json(run.ledger)
     rows = read_metrics(run.uri)
     summary = _optional_json(run.path("summary.json")) or {}
-    parts = [f"<h1>{text(name)}</h1><p class=muted>{text(run.uri)}</p>"]
+    head = f"<h1>{text(name)}</h1><p class=muted>{text(run.uri)}</p>"
+    parts: list[str] = []
     headline = [(number(value), label) for label, value in summary.get("headline", {}).items()]
     if headline:
-        parts.append(cards(headline))
+        head += cards(headline)
     if ledger_json:
-        parts.append("<h2>What became of the documents</h2>" + funnel(Ledger.from_json(ledger_json)))
+        parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
         languages = _languages(run)[:30]
         shown = [(s, lang, f"{d:,}", f"{b:,}") for s, lang, d, b in languages]
-        parts.append("<h2>Curated text</h2>" + table(["source", "language", "documents", "bytes"], shown, (2, 3)))
+        parts.append(heading("Curated text") + table(["source", "language", "documents", "bytes"], shown, (2, 3)))
     card = _optional_json(storage.join(run.quality, "quality.json"))
     if card:
         scores = _optional_json(run.quality_scores) or {}
-        parts.append("<h2>Quality classifier</h2>")
+        parts.append(heading("Quality classifier"))
         parts.append(quality_section(card, scores.get("histogram", []), scores.get("threshold")))
     dedup = _optional_json(run.path("dedup", "report.json"))
     if dedup:
-        parts.append("<h2>Duplicates</h2>" + dedup_section(dedup))
+        parts.append(heading("Duplicates") + dedup_section(dedup))
     if rows:
-        parts.append("<h2>Training</h2>" + training_section(rows, summary.get("unigram_nats")))
+        parts.append(heading("Training") + training_section(rows, summary.get("unigram_nats")))
     if summary.get("tokens"):
         entries = [(key.replace("_", " "), value) for key, value in summary["tokens"].items()]
         parts.append(
-            "<h2>Tokens</h2>"
+            heading("Tokens")
             + table(["", ""], [(k, number(v) if isinstance(v, int | float) else v) for k, v in entries], (1,))
         )
     if summary.get("vocabulary"):
-        parts.append("<h2>Text outside the vocabulary</h2>" + vocabulary_section(summary["vocabulary"]))
+        parts.append(heading("Text outside the vocabulary") + vocabulary_section(summary["vocabulary"]))
     if summary.get("samples"):
-        parts.append("<h2>Samples</h2>" + samples_section(summary["samples"]))
+        parts.append(heading("Samples") + samples_section(summary["samples"]))
     stages = {
         n.removesuffix(".json"): storage.read_json(run.path("work", "stages", n))
         for n in storage.listdir(run.path("work", "stages"))
     }
     if stages:
-        parts.append("<h2>Throughput</h2>" + throughput_section(stages, rows))
+        parts.append(heading("Throughput") + throughput_section(stages, rows))
     sample = _optional_json(run.path("sample.json"))
     if sample:
         shown_text = "".join(f"<pre><b>{text(s['prompt'])}</b>{text(s['text'])}</pre>" for s in sample)
-        parts.append("<h2>Generated text</h2>" + shown_text)
+        parts.append(heading("Generated text") + shown_text)
     if storage.exists(run.config):
         parts.append(
-            "<h2>Configuration</h2><details><summary>config.yaml</summary><pre>"
+            heading("Configuration")
+            + "<details><summary>config.yaml</summary><pre>"
             + text(storage.read_bytes(run.config).decode())
             + "</pre></details>"
         )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{text(name)}</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
+    body = "".join(parts)
+    return page(name, head + contents(body) + body)
 
 
 def write_report(run: RunDir, name: str) -> str:

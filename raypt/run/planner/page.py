@@ -3,7 +3,8 @@
 import math
 
 from raypt.charts import COLOURS, Series, bar_chart, line_chart
-from raypt.html import STYLE, cards, table
+from raypt.html import cards, contents, heading, table
+from raypt.html import page as html_page
 from raypt.html import text as escaped
 from raypt.run.planner.answer import Answer, best_yaml, describe
 from raypt.run.planner.search import Plan
@@ -81,25 +82,18 @@ def page(found: Answer) -> str:
         (f.name, "-" if f.value is None else f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", f.source, f.remark)
         for f in found.findings
     ]
+    sources = f"{escaped(machines.device.source)}; {escaped(machines.device.measured)}"
+    head = f"<h1>Plan</h1><p class=muted>{sources}</p>" + cards(top)
     body = [
-        "<h1>Plan</h1>", f"<p class=muted>{escaped(machines.device.source)}; {escaped(machines.device.measured)}</p>",
-        cards(top),
-        "<h2>Ranking</h2>", bar_chart(ranking, title="Tokens a second and device"),
-        _wide(table(HEAD, [_row(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12))),
-        "<h2>Memory</h2>", pictures,
-        "<h2>Speed</h2>", roofline(found, best),
-        "<h2>Data side</h2>", table(("what", "how much"), rows, numeric=(1,)),
-        "<h2>Faults</h2>", table(("what", "value"), [(k, v) for k, v in found.up.to_json().items()], numeric=(1,)),
-        "<h2>Is the run sensible</h2>",
-        _wide(table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,))),
-        "<h2>The best, for jobs/pretrain.py</h2>", f"<pre>{escaped(best_yaml(found))}</pre>",
+        heading("Ranking"), bar_chart(ranking, title="Tokens a second and device"),
+        table(HEAD, [_row(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12)),
+        heading("Memory"), pictures,
+        heading("Speed"), roofline(found, best),
+        heading("Data side"), table(("what", "how much"), rows, numeric=(1,)),
+        heading("Faults"), table(("what", "value"), [(k, v) for k, v in found.up.to_json().items()], numeric=(1,)),
+        heading("Is the run sensible"),
+        table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,)),
+        heading("The best, for jobs/pretrain.py"), f"<pre>{escaped(best_yaml(found))}</pre>",
     ]  # fmt: skip
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Plan</title><style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
-    )
-
-
-def _wide(inner: str) -> str:
-    """Scrolled by itself where the screen is narrower."""
-    return f"<div style='overflow-x:auto'>{inner}</div>"
+    joined = "".join(body)
+    return html_page("Plan", head + contents(joined) + joined)

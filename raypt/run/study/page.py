@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from raypt.charts import Series, line_chart, number
-from raypt.html import STYLE, cards, table, text
+from raypt.html import cards, heading, table, text
+from raypt.html import page as html_page
 from raypt.run.study.answer import Answer
 from raypt.run.study.config import StudyConfig
 from raypt.run.study.data import Heldout, Workshop
@@ -16,8 +17,7 @@ CURVES = 6
 ANSWER = """
 .answer{font-size:21px;line-height:1.35;font-weight:600;margin:14px 0 6px}
 .interval{font-size:16px;margin:0 0 18px}
-.scroll{overflow-x:auto}
-@media (max-width:600px){body{margin:14px auto;padding:0 12px}h1{font-size:20px}.answer{font-size:18px}}
+@media (max-width:600px){.answer{font-size:18px}}
 """
 
 
@@ -27,8 +27,7 @@ def page(
     """Self-contained HTML."""
     title = config.study.question or config.study.name
     head = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{text(title)}</title><style>{STYLE}{ANSWER}</style><body><h1>{text(title)}</h1>"
+        f"<h1>{text(title)}</h1>"
         f"<p class=answer>{text(answer.sentence)}</p><p class=interval>{text(answer.interval)}</p>{answer.picture}"
     )
     wanted = ("variant", "seed", "parameters", "tokens", "epochs", "documents", "loss", "bits_per_byte")
@@ -39,13 +38,12 @@ def page(
     ]
     body = [
         head,
-        "<h2>In detail</h2><pre>" + text("\n".join(answer.lines)) + "</pre>" if answer.lines else "",
-        "<h2>Held-out loss while training</h2>" + _curves(steps),
-        "<h2>Trainings</h2><div class=scroll>" + table(columns, rows, range(1, len(columns))) + "</div>",
-        "<h2>What it cost</h2>" + cards([(value, name) for name, value in costs.items()]),
-        "</body></html>",
+        heading("In detail") + "<pre>" + text("\n".join(answer.lines)) + "</pre>" if answer.lines else "",
+        heading("Held-out loss while training") + _curves(steps),
+        heading("Trainings") + table(columns, rows, range(1, len(columns))),
+        heading("What it cost") + cards([(value, name) for name, value in costs.items()]),
     ]
-    return "".join(body)
+    return html_page(title, "".join(body), style=ANSWER)
 
 
 def _cell(value: object, name: str) -> str:

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from raypt.charts import COLOURS, GRID, INK, MUTED, number, ticks
+from raypt.charts import COLOURS, GRID, INK, MUTED, NARROW, in_widths, number, open_svg, ticks
 
 ROW, TOP, WIDTH = 26, 36, 720
 
@@ -11,36 +11,43 @@ ROW, TOP, WIDTH = 26, 36, 720
 def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better: str) -> str:
     """A dot and its interval a row: (label, value, low, high); a line at 0. Green lies below it, red above, grey
     across. `better`: what the direction means."""
-    left = min(260, 24 + 7 * max(len(r[0]) for r in rows))
-    room = WIDTH - left - 90
     low, high = min(0.0, *(r[2] for r in rows)), max(0.0, *(r[3] for r in rows))
     pad = 0.04 * (high - low or 1.0)
     low, high = low - pad, high + pad
-    height = TOP + ROW * len(rows) + 26
 
-    def x(value: float) -> float:
-        return left + room * (value - low) / (high - low)
+    def draw(width: int) -> str:
+        above = width <= NARROW  # there is no room for labels beside the dots
+        left = 10 if above else min(260, 24 + 7 * max(len(r[0]) for r in rows))
+        room, row_height, top = width - left - 80, ROW + 14 * above, TOP + 14 * above
+        height = top + row_height * len(rows) + 26
 
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' "
-        f"font-family='system-ui, sans-serif' font-size='12' role='img' aria-label='{html.escape(title, quote=True)}'>"
-        f"<text x='4' y='18' font-weight='600' font-size='13' fill='{INK}'>{html.escape(title)}</text>"
-        f"<text x='{WIDTH - 4}' y='18' text-anchor='end' fill='{MUTED}'>{html.escape(better)}</text>"
-    ]
-    for t in ticks(low, high, 5):
-        parts.append(
-            f"<line x1='{x(t):.1f}' x2='{x(t):.1f}' y1='{TOP - 6}' y2='{height - 22}' stroke='{GRID}'/>"
-            f"<text x='{x(t):.1f}' y='{height - 8}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
-        )
-    parts.append(f"<line x1='{x(0):.1f}' x2='{x(0):.1f}' y1='{TOP - 6}' y2='{height - 22}' stroke='{MUTED}'/>")
-    for i, (label, value, least, most) in enumerate(rows):
-        y = TOP + ROW * i + ROW / 2
-        colour = COLOURS[2] if most < 0 else COLOURS[1] if least > 0 and better else COLOURS[0] if not better else MUTED
-        parts.append(
-            f"<text x='{left - 10}' y='{y + 4:.1f}' text-anchor='end' fill='{INK}'>{html.escape(label)}</text>"
-            f"<line x1='{x(least):.1f}' x2='{x(most):.1f}' y1='{y:.1f}' y2='{y:.1f}' stroke='{colour}' "
-            f"stroke-width='3' stroke-linecap='round'/>"
-            f"<circle cx='{x(value):.1f}' cy='{y:.1f}' r='5' fill='{colour}'/>"
-            f"<text x='{WIDTH - 4}' y='{y + 4:.1f}' text-anchor='end' fill='{MUTED}'>{value:+.4f}</text>"
-        )
-    return "".join(parts) + "</svg>"
+        def x(value: float) -> float:
+            return left + room * (value - low) / (high - low)
+
+        parts = [
+            open_svg(width, height, title),
+            f"<text x='{width - 4}' y='{34 if above else 18}' text-anchor='end' "
+            f"fill='{MUTED}'>{html.escape(better)}</text>",
+        ]
+        for t in ticks(low, high, 5):
+            parts.append(
+                f"<line x1='{x(t):.1f}' x2='{x(t):.1f}' y1='{top - 6}' y2='{height - 22}' stroke='{GRID}'/>"
+                f"<text x='{x(t):.1f}' y='{height - 8}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
+            )
+        parts.append(f"<line x1='{x(0):.1f}' x2='{x(0):.1f}' y1='{top - 6}' y2='{height - 22}' stroke='{MUTED}'/>")
+        for i, (label, value, least, most) in enumerate(rows):
+            y = top + row_height * i + ROW / 2 + 14 * above
+            colour = (
+                COLOURS[2] if most < 0 else COLOURS[1] if least > 0 and better else COLOURS[0] if not better else MUTED
+            )
+            place = f"x='4' y='{y - 12:.1f}'" if above else f"x='{left - 10}' y='{y + 4:.1f}' text-anchor='end'"
+            parts.append(
+                f"<text {place} fill='{INK}'>{html.escape(label)}</text>"
+                f"<line x1='{x(least):.1f}' x2='{x(most):.1f}' y1='{y:.1f}' y2='{y:.1f}' stroke='{colour}' "
+                f"stroke-width='3' stroke-linecap='round'/>"
+                f"<circle cx='{x(value):.1f}' cy='{y:.1f}' r='5' fill='{colour}'/>"
+                f"<text x='{width - 4}' y='{y + 4:.1f}' text-anchor='end' fill='{MUTED}'>{value:+.4f}</text>"
+            )
+        return "".join(parts) + "</svg>"
+
+    return in_widths(draw, WIDTH)
