@@ -50,6 +50,16 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def smoothed(values: Sequence[float], span: int = 20) -> list[float]:
+    """Exponential mean over about `span` values, without the pull of the first (as Adam's moments are corrected)."""
+    keep, total, weight, out = 1 - 2 / (span + 1), 0.0, 0.0, []
+    for value in values:
+        if math.isfinite(value):
+            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        out.append(total / weight if weight else math.nan)
+    return out
+
+
 def _finite(series: Sequence[Series]) -> list[Series]:
     out = []
     for s in series:

@@ -215,3 +215,11 @@ def load(cls: type[Config], config_uri: str | None, overrides: list[str]) -> Con
 
 def dump_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str, Any, Any]]:
+    """(key, old value, new value) of the leaves in which two trees of settings differ; a list is a leaf."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys([*old, *new]))
+        return [d for k in keys for d in differences(old.get(k), new.get(k), (*at, k))]
+    return [] if old == new else [(format_path(at), old, new)]

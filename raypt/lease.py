@@ -230,3 +230,19 @@ def hold(uri: str, what: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_
         raise Terminated(lease.lost) from None
     finally:
         lease.release()
+
+
+def holder_of(uri: str) -> tuple[Holder, float] | None:
+    """Who holds a directory now, and the seconds since it was touched; None if nobody does, or who does is dead."""
+    for name in storage.listdir(uri):
+        if not name.endswith(HELD):
+            continue
+        touched = _touched(storage.join(uri, name))
+        try:
+            holder = Holder(**storage.read_json(storage.join(uri, name)))
+        except (FileNotFoundError, ValueError, TypeError, UserError):
+            continue
+        age = time.time() - touched if touched is not None else 0.0
+        if age < STALE_S and not holder.is_gone():
+            return holder, max(age, 0.0)
+    return None

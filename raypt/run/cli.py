@@ -5,6 +5,7 @@ Nothing of a job is imported until it runs: `--help` needs no Ray, torch or comp
 
 import ast
 import difflib
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -27,6 +28,15 @@ JOBS = {
 }
 """The module of each job; it has `main` and a docstring that is the job's help."""
 
+TOOLS = {
+    "status": ("raypt.run.status", "main"),
+    "report": ("raypt.run.report", "main"),
+    "compare": ("raypt.run.compare", "main"),
+    "ls": ("raypt.run.shelf", "ls"),
+    "rm": ("raypt.run.shelf", "rm"),
+}
+"""What looks at runs: module and function, which takes the arguments and gives the exit status."""
+
 
 def job_doc(module: str) -> str:
     """The docstring of a module, read without importing it."""
@@ -42,7 +52,9 @@ def usage() -> str:
     return (
         "Raw text to a trained LLaMA on a Ray cluster.\n\nusage: raypt JOB [--config FILE] [dotted.key=value ...]\n\n"
         + "\n".join(lines)
-        + "\n\n`raypt JOB --help` explains a job; `raypt --version` says which raypt this is."
+        + "\n\nLook at runs: "
+        + ", ".join(f"raypt {name}" for name in TOOLS)
+        + ".\n`raypt JOB --help` explains a job; `raypt --version` says which raypt this is."
     )
 
 
@@ -55,10 +67,12 @@ def run(argv: list[str]) -> int:
         print(f"raypt {__version__}")
         return 0
     name = argv[0]
+    if name in TOOLS:
+        return _tool(name, argv[1:])
     if name not in JOBS:
-        near = difflib.get_close_matches(name, JOBS, 1, 0.4)
+        near = difflib.get_close_matches(name, [*JOBS, *TOOLS], 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else "."
-        print(f"raypt: there is no job {name!r}{hint} Jobs are {', '.join(JOBS)}", file=sys.stderr)
+        print(f"raypt: there is no job {name!r}{hint} Jobs are {', '.join([*JOBS, *TOOLS])}", file=sys.stderr)
         return 2
     if name == "bench":
         from raypt.run import bench
@@ -72,6 +86,20 @@ def run(argv: list[str]) -> int:
 
     arguments = ["plan.json_only=true" if name == "plan" and a == "--json" else a for a in argv[1:]]
     return run_job(name, JOBS[name], job_doc(JOBS[name]), arguments)
+
+
+def _tool(name: str, argv: list[str]) -> int:
+    module, function = TOOLS[name]
+    if argv[:1] in (["-h"], ["--help"]):
+        print(job_doc(module))
+        return 0
+    from raypt.errors import UserError
+
+    try:
+        return int(getattr(importlib.import_module(module), function)(argv))
+    except UserError as e:
+        print(f"raypt {name}: {e}", file=sys.stderr)
+        return 2
 
 
 def main() -> None:

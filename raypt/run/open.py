@@ -9,11 +9,12 @@ import yaml
 
 from raypt import storage
 from raypt.artefact import hash_of
-from raypt.config_io import dump_yaml, format_path, validate
+from raypt.config_io import differences, dump_yaml, validate
 from raypt.errors import UserError
 from raypt.lease import hold
 from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
+from raypt.run.diary import DIARY, NOW, written_down
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -40,18 +41,11 @@ OF_THE_FRAME = {"config.yaml", "work"}
 """What opening a run leaves in its directory; a run that has nothing else may change its settings."""
 
 
-def _differences(old: Any, new: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = list(dict.fromkeys([*old, *new]))
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), (*at, k))]
-    return [] if old == new else [(format_path(at), old, new)]
-
-
 def is_empty(run: RunDir) -> bool:
     """Whether nothing was made in a run directory yet (two listings)."""
     if set(storage.listdir(run.uri)) - OF_THE_FRAME:
         return False
-    return not set(storage.listdir(run.path("work"))) - {LEASE[-1]}
+    return not set(storage.listdir(run.path("work"))) - {LEASE[-1], DIARY[-1], NOW[-1]}
 
 
 def has_trained(run: RunDir) -> bool:
@@ -79,13 +73,26 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         except OSError as e:
             raise UserError(f"run.dir: {run.uri} cannot be written: {e}") from None
         _claim(config, run)
+        stack.callback(_report, run, config.run.name)
+        stack.enter_context(written_down(run, job))
         yield run
+
+
+def _report(run: RunDir, name: str) -> None:
+    """The page, also of a run that failed. Nothing depends on it: an error in it hides no other."""
+    from raypt.run.report import write_report
+
+    try:
+        if not is_empty(run):
+            write_report(run, name)
+    except Exception as e:
+        log.warning("report.html could not be written: %s: %s", type(e).__name__, e)
 
 
 def _claim(config: RunConfig, run: RunDir) -> None:
     if storage.exists(run.config) and not is_empty(run):
         old = _settings_of(run)
-        changed = _differences(redacted(old), redacted(config.model_dump(mode="json")))
+        changed = differences(redacted(old), redacted(config.model_dump(mode="json")))
         trained = has_trained(run)
         free = MAY_CHANGE if trained else (*MAY_CHANGE, *BEFORE_TRAINING)
         fixed = [c for c in changed if not any(c[0] == key or c[0].startswith(f"{key}.") for key in free)]

@@ -22,7 +22,6 @@ from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
-from raypt.run.report import write_report
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
 from raypt.run_dir import RunDir
@@ -183,12 +182,11 @@ def finish(
         "samples": [asdict(account) for account in samples],
     }
     storage.write_json(run.path("summary.json"), figures)
-    report = write_report(run, config.run.name)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss
     shown = "" if heldout is None else f", held-out {heldout:.3f}"
     last = "not finite" if loss is None else f"{loss:.3f}"
     print(f"\nloss {last}{shown} nats a token; unigram entropy of the text {unigram:.3f}")
-    print(f"model:  {export_uri}\nreport: {report}")
+    print(f"model:  {export_uri}\nreport: {run.path('report.html')}")
 
 
 def summary(curated: Curated, result: TrainResult, ledgers: list[TokenAccount], unigram: float) -> dict[str, Any]:

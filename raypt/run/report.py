@@ -1,11 +1,16 @@
-"""`report.html`: one self-contained page that tells what a run did with its documents, and how training went.
+"""Write `report.html`: one self-contained page that tells what a run did with its documents, and how training went.
 
-Everything is read from files of the run directory, so a report can be written again at any time; what a run does not
-have (a switched-off stage, no training) is left out.
+    raypt report RUN [--out FILE]
+
+Jobs write it when they end, well or not. Everything is read from files of the run directory, so it can be written again
+at any time; what a run does not have (a switched-off stage, no training) is left out.
 """
 
+import argparse
+import time
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypt import storage
@@ -14,10 +19,14 @@ from raypt.curation.page import funnel, quality_section
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
+from raypt.run.diary import Start, starts
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, vocabulary_section
 from raypt.training.page import throughput_section, training_section
 from raypt.training.records import read_metrics
+
+MOST_PARTS = 2000
+"""Parts of the curated text that are counted by language: a request or two each, at the end of every job."""
 
 
 def _optional_json(uri: str) -> Any:
@@ -27,9 +36,13 @@ def _optional_json(uri: str) -> Any:
 def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
     """(source, language, documents, bytes) of the curated text, biggest first."""
     totals: dict[tuple[str, str], list[int]] = {}
-    for name in storage.listdir(run.path("curated")):
-        with storage.open_read(run.path("curated", name)) as f:
-            columns = pq.read_table(f, columns=["source", "lang", "text_bytes"])
+    names = storage.listdir(run.path("curated"))[:MOST_PARTS]
+
+    def columns_of(name: str) -> pa.Table:
+        with storage.open_ranges(run.path("curated", name)) as f:
+            return pq.read_table(f, columns=["source", "lang", "text_bytes"])
+
+    for columns in storage.in_order(columns_of, names):
         grouped = columns.group_by(["source", "lang"]).aggregate([("text_bytes", "sum"), ("text_bytes", "count")])
         for row in grouped.to_pylist():
             entry = totals.setdefault((row["source"], row["lang"] or "–"), [0, 0])
@@ -48,6 +61,7 @@ def build_report(run: RunDir, name: str) -> str:
     headline = [(number(value), label) for label, value in summary.get("headline", {}).items()]
     if headline:
         head += cards(headline)
+    head += started_section(starts(run))
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
         languages = _languages(run)[:30]
@@ -94,8 +108,48 @@ def build_report(run: RunDir, name: str) -> str:
     return page(name, head + contents(body) + body)
 
 
+def started_section(diary: list[Start]) -> str:
+    """When, with what and on what the run was made, and the last failure if it did not end well since."""
+    if not diary:
+        return ""
+    last = diary[-1]
+    wall = sum(s.seconds or 0.0 for s in diary)
+    made = [
+        time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(last.started)),
+        f"raypt {last.raypt}" + (f" ({last.commit})" if last.commit else ""),
+        f"Python {last.python}",
+        *(f"{name} {version}" for name, version in last.packages.items()),
+        f"driver on {last.host}, {last.cpus} CPUs, {last.memory_bytes / 2**30:.0f} GiB",
+        f"{len(diary)} start{'s' * (len(diary) > 1)}"
+        + (f", {wall / 3600:.2f} hours in those that ended" if wall else ""),
+    ]
+    out = f"<p class=muted>{text('; '.join(made))}</p><p class=muted><code>{text(last.command)}</code></p>"
+    if last.status in ("failed", "mistake") and last.error:
+        where = f" in stage {last.stage}" if last.stage else ""
+        what = "ended with an error" if last.status == "failed" else "was refused"
+        out += f"<p><b>The last start {what}{text(where)}.</b> The same command resumes once it is mended.</p>"
+        out += f"<pre>{text(last.error)}</pre>"
+    return out
+
+
 def write_report(run: RunDir, name: str) -> str:
     """Write `report.html`; returns its URI."""
     uri = run.path("report.html")
     storage.write_bytes(uri, build_report(run, name).encode())
     return uri
+
+
+def main(argv: list[str]) -> int:
+    """Write the page of any run: one that goes on, that failed, that only curated."""
+    from raypt.run.status import existing_run
+
+    parser = argparse.ArgumentParser(prog="raypt report", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--out", help="default: report.html in the run directory")
+    args = parser.parse_args(argv)
+    run = existing_run(args.run)
+    built = build_report(run, run.uri.rsplit("/", 1)[-1]).encode()
+    out = storage.absolute(args.out) if args.out else run.path("report.html")
+    storage.write_bytes(out, built)
+    print(out)
+    return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from raypt import storage
+from raypt.run.diary import stage_begins
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -23,6 +24,7 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     one that fails nothing is kept but a line in the log that names it.
     """
     log.info("== %s", name)
+    stage_begins(run, name)
     start = time.time()
     figures: dict[str, float] = {}
     with ExitStack() as stack:

@@ -121,6 +121,8 @@ def contents(root: Path) -> dict[str, object]:
             or "wanted" in name
             or "passes" in name
             or "lease" in name
+            or "work/diary" in name
+            or name == "work/now.json"
         ):
             continue
         if path.suffix == ".json":

@@ -1,0 +1,159 @@
+"""What happened to a run: every start of a job in its directory, with what, on what, and how it ended.
+
+Two small writes a start and one a stage. Read by the report and by `raypt status`; nothing is decided by it.
+"""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from raypt import __version__, storage
+from raypt.errors import Terminated, UserError
+from raypt.outside import redact
+from raypt.run_dir import RunDir
+
+DIARY = ("work", "diary")
+NOW = ("work", "now.json")
+PACKAGES = ("ray", "torch", "deepspeed", "pyarrow", "numpy")
+MOST_ERROR = 4000
+"""Characters of an error that are kept, the last ones."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a job."""
+
+    job: str
+    command: str
+    started: float
+    """Seconds since the epoch, as `ended`."""
+    host: str
+    cpus: int
+    memory_bytes: int
+    python: str
+    raypt: str
+    commit: str | None
+    packages: dict[str, str] = field(default_factory=dict)
+    ended: float | None = None
+    status: str = "running"
+    """running (or killed without a word), done, mistake, failed, interrupted, terminated."""
+    error: str | None = None
+    stage: str | None = None
+    """That it ended in, if it did not end well."""
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.ended is None else self.ended - self.started
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code is of; None outside of one."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def here(job: str) -> Start:
+    """This process as a start of a job."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return Start(
+        job=job,
+        command=redact(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        started=time.time(),
+        host=platform.node(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        python=platform.python_version(),
+        raypt=__version__,
+        commit=commit(),
+        packages=packages,
+    )
+
+
+@contextmanager
+def written_down(run: RunDir, job: str) -> Iterator[None]:
+    """Note the start of a job, and how the block ended."""
+    start = here(job)
+    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start.started))}-{uuid.uuid4().hex[:6]}.json"
+    uri = run.path(*DIARY, name)
+    storage.write_json(uri, asdict(start))
+    status, error = "done", None
+    try:
+        yield
+    except BaseException as e:
+        status, error = _ending(e)
+        raise
+    finally:
+        stage = None if status == "done" else (now(run) or {}).get("stage")
+        end = replace(start, ended=time.time(), status=status, error=error, stage=stage)
+        storage.write_json(uri, asdict(end))
+
+
+def _ending(e: BaseException) -> tuple[str, str | None]:
+    if isinstance(e, UserError):
+        return "mistake", redact(str(e))[-MOST_ERROR:]
+    if isinstance(e, Terminated):
+        return "terminated", None
+    if isinstance(e, KeyboardInterrupt):
+        return "interrupted", None
+    return "failed", redact("".join(traceback.format_exception(e)))[-MOST_ERROR:]
+
+
+def stage_begins(run: RunDir, stage: str) -> None:
+    """Note what the run is at."""
+    storage.write_json(run.path(*NOW), {"stage": stage, "started": time.time()})
+
+
+def now(run: RunDir) -> dict[str, Any] | None:
+    """{stage, started} of the stage begun last; None where nothing readable is noted."""
+    try:
+        found = storage.read_json(run.path(*NOW))
+    except (FileNotFoundError, UserError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def starts(run: RunDir) -> list[Start]:
+    """All starts, in order. A note that cannot be read is left out: it is a diary, and no account."""
+    names = sorted(storage.listdir(run.path(*DIARY)))
+    known = {f.name for f in fields(Start)}
+    found = []
+    for raw in storage.in_parallel(lambda name: _read(run.path(*DIARY, name)), names):
+        if isinstance(raw, dict):
+            try:
+                found.append(Start(**{k: v for k, v in raw.items() if k in known}))
+            except TypeError:
+                continue
+    return found
+
+
+def _read(uri: str) -> Any:
+    try:
+        return storage.read_json(uri)
+    except (FileNotFoundError, UserError, ValueError):
+        return None
