@@ -122,7 +122,7 @@ def contents(root: Path) -> dict[str, object]:
             or "passes" in name
             or "lease" in name
             or "work/diary" in name
-            or name == "work/now.json"
+            or name in ("work/now.json", "report.html")
         ):
             continue
         if path.suffix == ".json":
