@@ -15,6 +15,9 @@ STEPS = 4
 TWO = [
     Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
     Cell(pipeline=2, stage=1, model="mqa", schedule="1f1b", checkpointing="full"),
+    Cell(pipeline=2, stage=0, model="untied", schedule="interleaved", checkpointing="selective"),
+    Cell(pipeline=2, stage=0, model="untied", schedule="zero_bubble"),
+    Cell(pipeline=2, stage=1, model="mqa", schedule="zero_bubble", virtual=2, checkpointing="full"),
 ]
 FOUR = [Cell(pipeline=2, tensor=2, stage=1, model="untied"), Cell(pipeline=2, data=2, stage=0, model="mqa")]
 
