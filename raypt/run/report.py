@@ -17,7 +17,8 @@ from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, vocabulary_section
 from raypt.training.page import throughput_section, training_section
-from raypt.training.records import read_metrics
+from raypt.training.pipeline_page import pipeline_section
+from raypt.training.records import read_metrics, read_pipeline
 
 
 def _optional_json(uri: str) -> Any:
@@ -62,6 +63,8 @@ def build_report(run: RunDir, name: str) -> str:
         parts.append("<h2>Duplicates</h2>" + dedup_section(dedup))
     if rows:
         parts.append("<h2>Training</h2>" + training_section(rows, summary.get("unigram_nats")))
+    if (pipeline := read_pipeline(run.uri)) is not None:
+        parts.append(pipeline_section(*pipeline))
     if summary.get("tokens"):
         entries = [(key.replace("_", " "), value) for key, value in summary["tokens"].items()]
         parts.append(

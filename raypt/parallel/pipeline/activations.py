@@ -20,7 +20,8 @@ class _Saved:
 
 class ActivationMeter:
     """Counts the memory of what autograd saves (each storage once, parameters not) and of what is held beside it: a
-    checkpointed block's input, a stage's, and what weights' gradients wait for.
+    checkpointed block's input, a stage's, and what weights' gradients wait for. Not what a checkpointed block has while
+    it is computed again.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
