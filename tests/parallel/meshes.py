@@ -123,7 +123,9 @@ def engine_for(cell: Cell, device: torch.device) -> Any:
         lambda: Llama(MODELS[cell.model], cell.checkpointing),
         mesh=Mesh(topology),
         sequence_parallel=cell.sequence_parallel,
-        pipeline=ParallelConfig.model_validate({"schedule": cell.schedule, "virtual_stages": cell.virtual}),
+        pipeline=ParallelConfig.model_validate(
+            {"schedule": cell.schedule, "virtual_stages": cell.virtual, "record_every": 2}
+        ),
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[cell.optimizer]),
         zero=ZeroConfig.model_validate({"stage": cell.stage, **cell.zero}),
         precision=cell.precision,
@@ -201,6 +203,7 @@ def run(cells: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
             "rows": rows,
             "apart": apart(engine, cell.model, cell.optimizer, steps),
             "written": sum(t.numel() for key, t in held.items() if key.state == MASTER),
+            "peaks": list(engine.timing.pipeline.peak_bytes) if engine.timing.pipeline is not None else [],
             "losses": engine.evaluate(batches(plan_for(1), 0, STEPS)),
         })  # fmt: skip
     return out

@@ -14,6 +14,7 @@ from tests.parallel.ranks import run_ranks
 STEPS = 4
 TWO = [
     Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
+    Cell(pipeline=2, stage=0, model="untied", schedule="1f1b"),
     Cell(pipeline=2, stage=1, model="mqa", schedule="1f1b", checkpointing="full"),
     Cell(pipeline=2, stage=0, model="untied", schedule="interleaved", checkpointing="selective"),
     Cell(pipeline=2, stage=0, model="untied", schedule="zero_bubble"),
@@ -35,6 +36,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 @pytest.mark.parametrize("cell", TWO + FOUR, ids=str)
 def test_losses_norms_weights_and_evaluation_are_those_of_one_process(cell: Cell, trained: dict[str, Any]) -> None:
     meshes.check(cell, trained[str(cell)])
+
+
+def test_gpipe_holds_all_micro_batches_and_the_others_as_many_as_devices(trained: dict[str, Any]) -> None:
+    """Of 8 micro-batches on two devices. Zero-bubble keeps of a micro-batch at a time, beside it, what weights wait for;
+    on the last device it puts one micro-batch's off.
+    """
+    held = {cell.schedule: trained[str(cell)][0]["peaks"] for cell in TWO if cell.checkpointing == "none"}
+    first, last = (peak / 8 for peak in held["gpipe"])
+    assert held["1f1b"] == pytest.approx([2 * first, last], rel=1e-3)
+    assert held["zero_bubble"][0] == pytest.approx(2 * first, rel=0.03)
+    assert last < held["zero_bubble"][1] < 2 * last
 
 
 def test_a_run_moves_between_pipelines_and_other_meshes_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
