@@ -186,9 +186,10 @@ def apart(engine: Any, model: str, optimizer: str, steps: int) -> float:
     return worst
 
 
-def run(cells: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+def run(cells: list[dict[str, Any]], steps: int, path: str) -> list[dict[str, Any]]:
     """On each rank, for each cell: what it trained, its distance from the reference, its evaluation of a batch and,
-    which all ranks together must have once, the elements it would write to a checkpoint.
+    which all ranks together must have once, the elements it would write to a checkpoint. The first weights are saved
+    under `path` and the cell's name.
     """
     from raypt.parallel import comm
 
@@ -197,6 +198,7 @@ def run(cells: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
     out = []
     for cell in (Cell(**c) for c in cells):
         engine = engine_for(cell, device)
+        saved(engine, str(Path(path) / str(cell)), 0)
         rows = train(engine, cell, 0, steps)
         held = engine.shard().tensors
         out.append({
@@ -222,15 +224,21 @@ def chain(cells: list[dict[str, Any]], path: str) -> list[list[float]]:
             engine.restore(source)
         last = STEPS if i == len(cells) - 1 else each * (i + 1)
         out += train(engine, cell, each * i, last)
-        uri = str(Path(path) / str(i))
-        writer = CheckpointWriter(uri, CheckpointConfig(), rank=dist.get_rank(), world=cell.world, meta={})
-        writer.save(comm.broadcast_object(writer.new_name(last)), engine.shard(), Progress(step=last))
-        writer.wait()
-        comm.barrier()
-        info = latest_checkpoint(uri)
-        assert info is not None
-        source = CheckpointReader(info)
+        source = saved(engine, str(Path(path) / str(i)), last)
     return out
+
+
+def saved(engine: Any, uri: str, step: int) -> CheckpointReader:
+    """A checkpoint by all ranks."""
+    from raypt.parallel import comm
+
+    writer = CheckpointWriter(uri, CheckpointConfig(), rank=dist.get_rank(), world=dist.get_world_size(), meta={})
+    writer.save(comm.broadcast_object(writer.new_name(step)), engine.shard(), Progress(step=step))
+    writer.wait()
+    comm.barrier()
+    info = latest_checkpoint(uri)
+    assert info is not None
+    return CheckpointReader(info)
 
 
 def not_finite(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -263,7 +271,8 @@ def not_finite(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def launch(cells: Sequence[Cell], tmp: Path, steps: int = STEPS) -> list[list[dict[str, Any]]]:
     """Results of so many steps, by rank and cell; the cells have one number of ranks."""
     (world,) = {cell.world for cell in cells}
-    return run_ranks(world, "tests.parallel.meshes", "run", tmp, cells=[asdict(cell) for cell in cells], steps=steps)
+    arguments = {"cells": [asdict(cell) for cell in cells], "steps": steps, "path": str(tmp)}
+    return run_ranks(world, "tests.parallel.meshes", "run", tmp, **arguments)
 
 
 def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
