@@ -74,6 +74,7 @@ class Runner:
         if not record:
             step.take_all()
             return step.sums, None
+        step.recorded = True
         meter = ActivationMeter(self.model.parameters())
         step.watch = self.put_off.watch = meter.watch
         with CLOCK:
@@ -136,6 +137,7 @@ class _Step:
         self.runner, self.micro_batches, self.targets = runner, micro_batches, targets
         self.scale, self.timed = scale, timed
         self.sums = torch.zeros(2, dtype=torch.float64, device=runner.device)
+        self.recorded = False
         self.taken: list[Taken] = []
         self.zero = 0.0
         self.watch: Callable[[Tensor], None] = lambda tensor: None
@@ -163,8 +165,13 @@ class _Step:
 
     @contextmanager
     def _noted(self, action: Action) -> Iterator[None]:
+        if not self.recorded:
+            yield
+            return
         begin = time.perf_counter()
         yield
+        if self.runner.device.type == "cuda":
+            torch.cuda.synchronize(self.runner.device)  # until then the action is only queued
         self.taken.append(Taken(action, begin - self.zero, time.perf_counter() - self.zero))
 
     def _forward(self, action: Action, x_BSE: Tensor | None) -> None:
