@@ -78,7 +78,7 @@ def test_a_run_moves_between_pipelines_and_other_meshes_and_goes_on_as_if_undist
         Cell(data=2, stage=3, model="untied"),
         Cell(pipeline=2, stage=1, model="untied"),
         Cell(tensor=2, stage=2, model="untied"),
-        Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
+        Cell(pipeline=2, stage=0, model="untied", schedule="interleaved"),
         Cell(data=2, stage=1, model="untied"),
     ]
     got = run_ranks(2, "tests.parallel.meshes", "chain", tmp_path, cells=[asdict(c) for c in cells], path=str(tmp_path))
@@ -88,7 +88,10 @@ def test_a_run_moves_between_pipelines_and_other_meshes_and_goes_on_as_if_undist
 
 
 def test_nan_on_one_rank_is_skipped_by_all_and_leaves_the_state_untouched(tmp_path: Path) -> None:
-    cells = [Cell(pipeline=2, stage=stage, model="untied") for stage in (0, 1)]
+    cells = [
+        Cell(pipeline=2, stage=stage, model="untied", schedule=schedule)
+        for stage, schedule in ((0, "zero_bubble"), (1, "1f1b"))
+    ]
     found = run_ranks(2, "tests.parallel.meshes", "not_finite", tmp_path, cells=[asdict(c) for c in cells])
     rows, _ = meshes.reference("untied")
     for rank in found:
