@@ -32,12 +32,12 @@ def test_any_counts_make_a_histogram(values: list[float]) -> None:
 
 
 def test_spans_lie_where_they_lasted_and_a_text_without_room_is_left_out() -> None:
-    rows = [("a<b", [Span(0, 5, "7", "#123456"), Span(5, 5.01, "8", "#123456")]), ("idle", [])]
+    rows = [("a<b", [Span(0, 5, "m7", "#123456"), Span(5, 5.01, "m8", "#123456")]), ("idle", [])]
     chart = ElementTree.fromstring(span_chart(rows, title="t", unit="s", until=10))
     background, first, *_ = chart.findall("{*}rect")
     assert float(first.get("width", "")) == pytest.approx(float(background.get("width", "")) / 2)
     texts = [t.text for t in chart.findall("{*}text")]
-    assert "a<b" in texts and "7" in texts and "8" not in texts
+    assert "a<b" in texts and "m7" in texts and "m8" not in texts
 
 
 def test_no_data_is_said() -> None:
