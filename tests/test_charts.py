@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from raypt.charts import NARROW, Series, bar_chart, histogram, line_chart, number, ticks
+from raypt.charts import NARROW, Series, Span, bar_chart, histogram, line_chart, number, span_chart, ticks
 
 
 def parsed(chart: str) -> ElementTree.Element:
@@ -44,7 +44,18 @@ def test_any_counts_make_a_histogram(values: list[float]) -> None:
     parsed(histogram(edges, values, title="t", x_label="x"))
 
 
+def test_spans_lie_where_they_lasted_and_a_text_without_room_is_left_out() -> None:
+    rows = [("a<b", [Span(0, 5, "m7", "#123456"), Span(5, 5.01, "m8", "#123456")]), ("idle", [])]
+    chart = parsed(span_chart(rows, title="t", unit="s", until=10, width=NARROW)).find("{*}svg")
+    assert chart is not None
+    background, first, *_ = chart.findall("{*}rect")
+    assert float(first.get("width", "")) == pytest.approx(float(background.get("width", "")) / 2)
+    texts = [t.text for t in chart.findall("{*}text")]
+    assert "a<b" in texts and "m7" in texts and "m8" not in texts
+
+
 def test_no_data_is_said() -> None:
+    assert "no data" in span_chart([], title="t", unit="s")
     assert "no data" in line_chart([], title="t", x_label="", y_label="")
     assert "no data" in bar_chart([], title="t")
 

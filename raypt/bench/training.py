@@ -32,6 +32,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, help="threads of a worker (default: all CPUs over the workers)")
     parser.add_argument("--stage", type=int, choices=(0, 1, 2, 3), default=1)
+    parser.add_argument("--pipeline", type=int, default=1, help="workers that the layers are cut over")
+    parser.add_argument("--schedule", default="1f1b", help="of the pipeline; default: %(default)s")
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches a replica and step")
+    parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="samples; default: %(default)s")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--loss-chunk", type=int, default=TrainConfig().loss_chunk_tokens, help="default: %(default)s")
     parser.add_argument("--under", choices=("torchrun", "ray"), default="torchrun", help="what starts the workers")
@@ -55,7 +59,7 @@ def main(argv: list[str]) -> int:
             _under_torchrun(args.workers, [*argv, "--rank-result", str(args.rank_result)])
         peak_rss = memory.stop()
         figures = json.loads(args.rank_result.read_text())
-    tokens = LENGTH * MICRO_BATCH * args.workers
+    tokens = LENGTH * args.micro_batch * args.accumulation * (args.workers // args.pipeline)
     median = statistics.median(figures["seconds"])
     rate = tokens / median
     achieved = rate * figures["flops_per_token"] / args.workers
@@ -66,6 +70,11 @@ def main(argv: list[str]) -> int:
         workers=args.workers,
         threads=threads,
         stage=args.stage,
+        pipeline=args.pipeline,
+        schedule=args.schedule if args.pipeline > 1 else None,
+        micro_batches=args.accumulation,
+        micro_batch=args.micro_batch,
+        pipeline_idle=figures["idle"],
         precision=args.precision,
         compiled=args.compile,
         under=args.under,
@@ -114,13 +123,14 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     from raypt.model import ModelConfig
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
-    from raypt.parallel.config import ZeroConfig
+    from raypt.parallel.config import ParallelConfig, ZeroConfig
     from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.training.batch_plan import plan_batches
     from raypt.training.config import OptimizerConfig
     from raypt.training.engines import build_engine
     from raypt.training.peak import matmul_flops
+    from raypt.training.sizes import topology
     from raypt.training.worker import quiet_libraries
 
     torch.set_num_threads(threads)
@@ -133,8 +143,9 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     )  # fmt: skip
     train = TrainConfig(
         workers=world,
-        micro_batch_size=MICRO_BATCH,
-        global_batch_tokens=LENGTH * MICRO_BATCH * world,
+        micro_batch_size=args.micro_batch,
+        global_batch_tokens=LENGTH * args.micro_batch * args.accumulation * (world // args.pipeline),
+        parallel=ParallelConfig.model_validate({"pipeline": args.pipeline, "schedule": args.schedule}),
         precision=args.precision,
         compile=args.compile,
         loss_chunk_tokens=args.loss_chunk,
@@ -144,26 +155,30 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
         sequence_length=LENGTH,
-        micro_batch_size=MICRO_BATCH,
-        data_size=world,
+        micro_batch_size=args.micro_batch,
+        data_size=world // args.pipeline,
     )
-    engine = build_engine(model, train, plan, Mesh.of_data_ranks(), device=device)
+    mesh = Mesh(topology(train, rank, world))
+    engine = build_engine(model, train, plan, mesh, device=device)
     engine.restore(InitialState(model, 0))
-    random = np.random.default_rng(1234 + rank)
+    random = np.random.default_rng(1234 + mesh.topology.data_rank)
     seconds: list[float] = []
     parts: dict[str, float] = {"forward": 0.0, "backward": 0.0, "step": 0.0, "communication": 0.0}
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"idle": None}
     cpu = 0.0
     for step in range(args.warmup + args.steps):
-        tokens = random.integers(0, model.vocab, (MICRO_BATCH, LENGTH + 1))
-        batch = micro_batch(
-            {"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(MICRO_BATCH)}
-        )
+        batch = []
+        for _ in range(args.accumulation):
+            tokens = random.integers(0, model.vocab, (args.micro_batch, LENGTH + 1))
+            rows = {"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(args.micro_batch)}
+            batch.append(micro_batch(rows))
         comm.barrier()
         started, cpu_started = time.perf_counter(), time.process_time()
-        figures["loss"] = engine.forward_backward([batch]).loss
+        figures["loss"] = engine.forward_backward(batch).loss
         engine.step(1.0)
         comm.barrier()
+        if engine.timing.pipeline is not None:
+            figures["idle"] = round(engine.timing.pipeline.idle_share, 4)
         if step >= args.warmup:
             seconds.append(time.perf_counter() - started)
             cpu += time.process_time() - cpu_started

@@ -66,8 +66,8 @@ def broadcast_object(value: Any) -> Any:
     return box[0]
 
 
-def gather_objects(value: Any) -> list[Any]:
-    """Every rank's value on every rank (small, plain objects)."""
-    out: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(out, value)
+def gather_objects(value: Any, group: Group | None = None) -> list[Any]:
+    """Every rank's value on every rank of a group, or of all (small, plain objects)."""
+    out: list[Any] = [None] * (dist.get_world_size() if group is None else group.size)
+    dist.all_gather_object(out, value, group=group and group.handle)
     return out

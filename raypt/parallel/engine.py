@@ -6,6 +6,7 @@ from typing import Protocol
 
 from raypt.model.batch import MicroBatch
 from raypt.parallel.agreement import Agreed, Offer
+from raypt.parallel.pipeline.record import StepRecord
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.topology import Topology
 
@@ -51,6 +52,9 @@ class Timing:
     communication: float = 0.0
     """In collectives, wherever they are called: gathering weights, reducing gradients, sums, and in each the wait for
     slower ranks. What a GPU overlaps with computing is not in it.
+    """
+    pipeline: StepRecord | None = None
+    """When each rank of this one's pipeline was at what, in a step that was recorded (`train.parallel.record_every`).
     """
 
 

@@ -23,7 +23,8 @@ from raypt.run.diary import Start, starts
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, vocabulary_section
 from raypt.training.page import throughput_section, training_section
-from raypt.training.records import read_metrics
+from raypt.training.pipeline_page import pipeline_section
+from raypt.training.records import read_metrics, read_pipeline
 
 MOST_PARTS = 2000
 """Parts of the curated text that are counted by language: a request or two each, at the end of every job."""
@@ -77,6 +78,8 @@ def build_report(run: RunDir, name: str) -> str:
         parts.append(heading("Duplicates") + dedup_section(dedup))
     if rows:
         parts.append(heading("Training") + training_section(rows, summary.get("unigram_nats")))
+    if (pipeline := read_pipeline(run.uri)) is not None:
+        parts.append(pipeline_section(*pipeline))
     if summary.get("tokens"):
         entries = [(key.replace("_", " "), value) for key, value in summary["tokens"].items()]
         parts.append(

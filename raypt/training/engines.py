@@ -52,7 +52,7 @@ def _collective(
         lambda: Llama(model, train.activation_checkpointing, varlen=varlen),
         mesh=mesh,
         sequence_parallel=train.parallel.sequence_parallel,
-        schedule=train.parallel.schedule,
+        pipeline=train.parallel,
         compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,

@@ -374,6 +374,9 @@ class TrainLoop:
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
             "workers": self.topology.world_size,
         }
+        if (pipeline := timing.pipeline) is not None:
+            row["pipeline_idle"], row["pipeline_idle_formula"] = pipeline.idle_share, pipeline.idle_formula
+            row["activation_mb"] = max(pipeline.peak_bytes) / 1e6
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
@@ -388,6 +391,8 @@ class TrainLoop:
         if self.metrics is None:
             return
         self.metrics.write(row)
+        if (pipeline := self.engine.timing.pipeline) is not None:
+            self.metrics.write_pipeline(row["step"], pipeline)
         for sink in self.sinks:
             sink.write(row)
         step = row["step"]

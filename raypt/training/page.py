@@ -51,7 +51,19 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
         drawn = [s for s in mfu if s.x]
         small.append(line_chart(drawn, title="MFU", x_label="step", y_label="of the peak", width=440, height=220))
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
-    return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _data_wait(rows)
+    return wide + f"<div class=row>{''.join(small)}{_pipeline(rows)}{_step_parts(rows)}</div>" + _data_wait(rows)
+
+
+def _pipeline(rows: list[dict[str, Any]]) -> str:
+    """How much of the recorded steps the workers of a pipeline idled, beside what the schedule costs by itself."""
+    have = [row for row in rows if row.get("pipeline_idle") is not None]
+    if not have:
+        return ""
+    steps, idle = [row["step"] for row in have], [row["pipeline_idle"] for row in have]
+    levels = [("formula", have[-1]["pipeline_idle_formula"])]
+    title = "Share of the step that workers idle in the pipeline"
+    series = [Series("measured", steps, idle, marks=True)]
+    return line_chart(series, title=title, x_label="step", y_label="", levels=levels, width=440, height=220)
 
 
 def _tasks(rows: list[dict[str, Any]]) -> str:

@@ -16,10 +16,12 @@ import xxhash
 
 from raypt import storage
 from raypt.model.batch import MicroBatch
+from raypt.parallel.pipeline.record import StepRecord
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.parquet"
 PARTS = "samples"
+PIPELINE = "pipeline.json"
 
 
 def read_metrics(run_uri: str) -> list[dict[str, Any]]:
@@ -36,6 +38,15 @@ def read_metrics(run_uri: str) -> list[dict[str, Any]]:
     return out
 
 
+def read_pipeline(run_uri: str) -> tuple[int, StepRecord] | None:
+    """The newest step of a pipeline that was recorded."""
+    path = storage.join(run_uri, PIPELINE)
+    if not storage.exists(path):
+        return None
+    value = storage.read_json(path)
+    return value["step"], StepRecord.from_json(value)
+
+
 class MetricsFile:
     """`metrics.jsonl`. A local file grows by a line a step; on an object store, which cannot append, the whole is
     written again at each `flush`.
@@ -43,6 +54,7 @@ class MetricsFile:
 
     def __init__(self, run_uri: str, resume_step: int) -> None:
         self.path = storage.join(run_uri, METRICS)
+        self.pipeline_path = storage.join(run_uri, PIPELINE)
         self.lines = [_line(row) for row in read_metrics(run_uri) if row["step"] <= resume_step]
         storage.write_bytes(self.path, b"".join(self.lines))
         local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
@@ -55,6 +67,10 @@ class MetricsFile:
             self.file.flush()
         else:
             self.lines.append(line)
+
+    def write_pipeline(self, step: int, record: StepRecord) -> None:
+        """`pipeline.json`, in the place of the step that was there."""
+        storage.write_json(self.pipeline_path, {"step": step, **record.to_json()})
 
     def flush(self) -> None:
         if self.file is None:

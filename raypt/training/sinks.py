@@ -32,6 +32,8 @@ RAY_METRICS = {
     "backward_s": "Seconds backward",
     "update_s": "Seconds of norm, clipping and the optimizer",
     "communication_s": "Seconds in collectives, waiting for slower ranks included",
+    "pipeline_idle": "Share of the last recorded step that a pipeline's workers idled",
+    "activation_mb": "Most activations that one of them held at a time in it, MB",
     "rss_mb": "Resident memory of rank 0, MB",
     "device_mb": "Most memory of rank 0's GPU so far, MB",
 }

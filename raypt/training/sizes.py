@@ -39,6 +39,7 @@ def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> 
         raise UserError(f"train.compile=true with {KEY} over {parallel.replica} workers is untried; leave it false")
     _check_tensor(model, parallel, sequence_length)
     _check_pipeline(model, train)
+    _check_virtual_stages(model, train, sequence_length)
 
 
 def _check_tensor(model: ModelConfig, parallel: ParallelConfig, sequence_length: int) -> None:
@@ -77,6 +78,28 @@ def _check_pipeline(model: ModelConfig, train: TrainConfig) -> None:
         )
     if train.optimizer.kind == "muon":
         raise UserError(f"{at} with train.optimizer.kind=muon is untried; take adamw or lion")
+
+
+def _check_virtual_stages(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
+    parallel = train.parallel
+    stages, parts = parallel.pipeline, parallel.parts
+    if stages == 1 or parts == 1:
+        return
+    at = f"{KEY}.schedule={parallel.schedule} with {stages} workers of {parts} parts each"
+    if stages * parts > model.num_layers:
+        raise UserError(
+            f"{at}: the model has {model.num_layers} layers, of which each part needs one at least; lower "
+            f"{KEY}.virtual_stages, or take 1f1b or zero_bubble with {KEY}.virtual_stages=1"
+        )
+    blocks = train.global_batch_tokens // (sequence_length * train.micro_batch_size)
+    for workers in check_workers(train, sequence_length):
+        each = blocks * parallel.replica // workers
+        if each % stages:
+            raise UserError(
+                f"{at}: with train.workers={workers} a replica's step is {each} micro-batches, which must be a "
+                f"multiple of {KEY}.pipeline={stages}; raise train.global_batch_tokens or lower "
+                "train.micro_batch_size, or take 1f1b or zero_bubble with one part a worker"
+            )
 
 
 def topology(train: TrainConfig, rank: int, world: int) -> Topology:

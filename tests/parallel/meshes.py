@@ -48,6 +48,10 @@ MODELS: dict[str, ModelConfig] = {
         vocab_size=131, hidden_size=64, intermediate_size=97, num_layers=4, num_heads=4, num_kv_heads=1, init_std=0.1,
         tie_embeddings=False,
     ),
+    "deep": ModelConfig(
+        vocab_size=131, hidden_size=32, intermediate_size=49, num_layers=9, num_heads=4, num_kv_heads=2, init_std=0.1,
+        tie_embeddings=False,
+    ),
 }  # fmt: skip
 OPTIMIZERS = {kind: config.model_copy(update={"eps": 1e-5}) for kind, config in cases.OPTIMIZERS.items()}
 """With LLaMA 2's eps: under a smaller one, gradients that are nothing but rounding move weights by whole steps."""
@@ -69,6 +73,7 @@ class Cell:
     precision: str = "fp32"
     checkpointing: str = "none"
     schedule: str = "1f1b"
+    virtual: int | None = None
     zero: dict[str, Any] = field(default_factory=dict)
     """Further keys of `train.zero`."""
 
@@ -81,6 +86,7 @@ class Cell:
         parts = [f"{name}{n}" for name, n in sizes.items() if n > 1] + [f"zero{self.stage}", self.model]
         parts += ["alike"] if self.tensor > 1 and not self.sequence_parallel else []
         parts += [self.schedule] if self.pipeline > 1 else []
+        parts += [f"v{self.virtual}"] if self.virtual else []
         parts += [x for x in (self.optimizer, self.precision, self.checkpointing) if x not in ("adamw", "fp32", "none")]
         return " ".join([*parts, *(f"{k}={v}" for k, v in self.zero.items())])
 
@@ -102,7 +108,7 @@ def batches(plan: BatchPlan, data_rank: int, step: int) -> list[MicroBatch]:
 
 def engine_for(cell: Cell, device: torch.device) -> Any:
     """With the first weights."""
-    from raypt.parallel.config import ZeroConfig
+    from raypt.parallel.config import ParallelConfig, ZeroConfig
     from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.parallel.topology import Topology
@@ -117,7 +123,9 @@ def engine_for(cell: Cell, device: torch.device) -> Any:
         lambda: Llama(MODELS[cell.model], cell.checkpointing),
         mesh=Mesh(topology),
         sequence_parallel=cell.sequence_parallel,
-        schedule=cell.schedule,
+        pipeline=ParallelConfig.model_validate(
+            {"schedule": cell.schedule, "virtual_stages": cell.virtual, "record_every": 2}
+        ),
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[cell.optimizer]),
         zero=ZeroConfig.model_validate({"stage": cell.stage, **cell.zero}),
         precision=cell.precision,
@@ -178,9 +186,10 @@ def apart(engine: Any, model: str, optimizer: str, steps: int) -> float:
     return worst
 
 
-def run(cells: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+def run(cells: list[dict[str, Any]], steps: int, path: str) -> list[dict[str, Any]]:
     """On each rank, for each cell: what it trained, its distance from the reference, its evaluation of a batch and,
-    which all ranks together must have once, the elements it would write to a checkpoint.
+    which all ranks together must have once, the elements it would write to a checkpoint. The first weights are saved
+    under `path` and the cell's name.
     """
     from raypt.parallel import comm
 
@@ -189,12 +198,14 @@ def run(cells: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
     out = []
     for cell in (Cell(**c) for c in cells):
         engine = engine_for(cell, device)
+        saved(engine, str(Path(path) / str(cell)), 0)
         rows = train(engine, cell, 0, steps)
         held = engine.shard().tensors
         out.append({
             "rows": rows,
             "apart": apart(engine, cell.model, cell.optimizer, steps),
             "written": sum(t.numel() for key, t in held.items() if key.state == MASTER),
+            "peaks": list(engine.timing.pipeline.peak_bytes) if engine.timing.pipeline is not None else [],
             "losses": engine.evaluate(batches(plan_for(1), 0, STEPS)),
         })  # fmt: skip
     return out
@@ -213,15 +224,21 @@ def chain(cells: list[dict[str, Any]], path: str) -> list[list[float]]:
             engine.restore(source)
         last = STEPS if i == len(cells) - 1 else each * (i + 1)
         out += train(engine, cell, each * i, last)
-        uri = str(Path(path) / str(i))
-        writer = CheckpointWriter(uri, CheckpointConfig(), rank=dist.get_rank(), world=cell.world, meta={})
-        writer.save(comm.broadcast_object(writer.new_name(last)), engine.shard(), Progress(step=last))
-        writer.wait()
-        comm.barrier()
-        info = latest_checkpoint(uri)
-        assert info is not None
-        source = CheckpointReader(info)
+        source = saved(engine, str(Path(path) / str(i)), last)
     return out
+
+
+def saved(engine: Any, uri: str, step: int) -> CheckpointReader:
+    """A checkpoint by all ranks."""
+    from raypt.parallel import comm
+
+    writer = CheckpointWriter(uri, CheckpointConfig(), rank=dist.get_rank(), world=dist.get_world_size(), meta={})
+    writer.save(comm.broadcast_object(writer.new_name(step)), engine.shard(), Progress(step=step))
+    writer.wait()
+    comm.barrier()
+    info = latest_checkpoint(uri)
+    assert info is not None
+    return CheckpointReader(info)
 
 
 def not_finite(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -254,7 +271,8 @@ def not_finite(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def launch(cells: Sequence[Cell], tmp: Path, steps: int = STEPS) -> list[list[dict[str, Any]]]:
     """Results of so many steps, by rank and cell; the cells have one number of ranks."""
     (world,) = {cell.world for cell in cells}
-    return run_ranks(world, "tests.parallel.meshes", "run", tmp, cells=[asdict(cell) for cell in cells], steps=steps)
+    arguments = {"cells": [asdict(cell) for cell in cells], "steps": steps, "path": str(tmp)}
+    return run_ranks(world, "tests.parallel.meshes", "run", tmp, **arguments)
 
 
 def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -281,12 +299,25 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {"loss": loss, "norm": norm, "weights": weights}
 
 
+SCHEDULES = (("gpipe", None), ("1f1b", None), ("interleaved", 2), ("zero_bubble", None), ("zero_bubble", 2))
 GRID = [
     Cell(tensor=t, data=d, stage=stage, model=model, sequence_parallel=sp)
     for t, d in ((2, 1), (4, 1), (2, 2))
     for stage in range(4)
-    for model in MODELS
+    for model in ("gqa", "untied", "mqa")
     for sp in (True, False)
+] + [
+    Cell(pipeline=p, tensor=t, data=d, stage=stage, model=model, schedule=schedule, virtual=virtual)
+    for p, t, d, model in (
+        (2, 1, 1, "untied"),
+        (4, 1, 1, "deep"),
+        (2, 2, 1, "mqa"),
+        (2, 1, 2, "untied"),
+        (4, 1, 2, "deep"),
+        (2, 2, 2, "mqa"),
+    )
+    for stage in (0, 1)
+    for schedule, virtual in SCHEDULES
 ]
 
 

@@ -69,6 +69,23 @@ def test_a_pipeline_that_cannot_be_is_refused_with_the_reason() -> None:
         check_mesh(untied, train.model_copy(update={"optimizer": OptimizerConfig(kind="muon")}), 24)
 
 
+def test_several_parts_a_worker_need_as_many_layers_and_whole_groups_of_micro_batches() -> None:
+    untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 8})
+    train = tiny_run.train_config().model_copy(update={"workers": 4})
+    interleaved = train.model_copy(update=cut(pipeline=4, schedule="interleaved"))
+    check_mesh(untied, interleaved, tiny_run.LENGTH)
+    with pytest.raises(UserError, match="the model has 7 layers, of which each part needs one"):
+        check_mesh(untied.model_copy(update={"num_layers": 7}), interleaved, tiny_run.LENGTH)
+    two_replicas = interleaved.model_copy(update={"workers": 16})
+    with pytest.raises(UserError, match=r"a replica's step is 2 micro-batches, which must be a multiple of .*=4"):
+        check_mesh(untied, two_replicas, tiny_run.LENGTH)
+    for schedule in ("1f1b", "zero_bubble"):
+        check_mesh(untied, two_replicas.model_copy(update=cut(pipeline=4, schedule=schedule)), tiny_run.LENGTH)
+    for schedule, parts in (("1f1b", 2), ("gpipe", 2), ("interleaved", 1)):
+        with pytest.raises(ValueError, match=f"virtual_stages={parts}"):
+            cut(schedule=schedule, virtual_stages=parts)
+
+
 def test_a_mesh_that_would_be_compiled_is_refused() -> None:
     with pytest.raises(UserError, match="leave it false"):
         check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)

@@ -13,11 +13,13 @@ from raypt.model import Llama, ModelConfig, load_hf
 from raypt.model.batch import micro_batch
 from raypt.model.llama import parameter_shapes
 from raypt.model.scoring import score
+from raypt.run.report import build_report
+from raypt.run_dir import RunDir
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.checkpoint.reader import CheckpointReader
 from raypt.training.questions import read_questions
-from raypt.training.records import merge_samples, read_metrics
+from raypt.training.records import merge_samples, read_metrics, read_pipeline
 from tests.parallel.ranks import run_ranks
 from tests.training import scenarios, tiny_run
 
@@ -138,6 +140,28 @@ def test_a_run_on_a_mesh_and_one_moved_to_or_from_it_half_way_are_the_run_of_rep
     assert merge_samples(str(mesh[0] / run)) == tiny_run.STEPS * tiny_run.BATCH
     table = storage.read_parquet(str(mesh[0] / run / "samples.parquet"))
     assert table.column("sample_index").to_pylist() == list(range(tiny_run.STEPS * tiny_run.BATCH))
+
+
+def test_a_pipeline_writes_down_when_its_workers_did_what_and_what_they_held(mesh: tuple[Path, Any]) -> None:
+    run = str(mesh[0] / "stages")
+    rows = [row for row in read_metrics(run) if "pipeline_idle" in row]
+    assert [row["step"] for row in rows] == [2, 14], "the second step of each process"
+    found = read_pipeline(run)
+    assert found is not None
+    step, record = found
+    assert step == 14
+    micro_batches = record.micro_batches
+    for device in record.devices:
+        assert [taken.action.kind for taken in device].count("forward") == micro_batches
+        ends = [taken.end for taken in device]
+        assert all(end <= taken.begin for end, taken in zip(ends, device[1:], strict=False))
+    assert rows[-1]["pipeline_idle"] == pytest.approx(record.idle_share, abs=1e-3), "times are in microseconds"
+    assert rows[-1]["pipeline_idle_formula"] == pytest.approx(1 / (micro_batches + 1))
+    assert 0 < rows[-1]["pipeline_idle"] < 1
+    assert rows[-1]["activation_mb"] == pytest.approx(max(record.peak_bytes) / 1e6)
+    page = build_report(RunDir(run), "run")
+    assert "The pipeline in step 14" in page
+    assert "Share of the step that workers idle" in page
 
 
 def test_all_ranks_of_a_replica_end_when_its_samples_cannot_be_read(mesh: tuple[Path, Any]) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Kind = Literal["forward", "backward"]
+Kind = Literal["forward", "backward", "weight"]
+"""With weight actions in a schedule, its backward ones are of the inputs alone, and hand on what the stage before waits
+for; the gradients of weights, which nobody waits for, are apart (Qi et al. 2023)."""
+Name = Literal["gpipe", "1f1b", "interleaved", "zero_bubble"]
 
 
 class Action(NamedTuple):
@@ -46,10 +49,6 @@ def one_forward_one_backward(devices: int, micro_batches: int) -> Schedule:
     )
 
 
-SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {"gpipe": gpipe, "1f1b": one_forward_one_backward}
-"""Those of one part a device, by `train.parallel.schedule`."""
-
-
 def interleaved(devices: int, micro_batches: int, virtual: int) -> Schedule:
     """The same with several parts a device, which divides the idle time by their number (Narayanan et al. 2021, section
     2.2). Micro-batches go through a part in groups of as many as there are devices.
@@ -57,20 +56,81 @@ def interleaved(devices: int, micro_batches: int, virtual: int) -> Schedule:
     Raises:
         ValueError: the micro-batches do not make up whole groups.
     """
-    if micro_batches % devices:
-        raise ValueError(f"{micro_batches} micro-batches do not make up groups of {devices}")
     out = []
     for device in range(devices):
-        turns = [
-            (first + m, part)
-            for first in range(0, micro_batches, devices)
-            for part in range(virtual)
-            for m in range(devices)
-        ]
-        forward = [Action("forward", part * devices + device, m) for m, part in turns]
-        backward = [Action("backward", (virtual - 1 - part) * devices + device, m) for m, part in turns]
+        forward, backward = _turns(device, devices, micro_batches, virtual)
         out.append(_alternating(forward, backward, 2 * (devices - 1 - device) + (virtual - 1) * devices))
     return tuple(out)
+
+
+def zero_bubble(devices: int, micro_batches: int, virtual: int = 1) -> Schedule:
+    """ZB-H1 (Qi et al. 2023, section 3), or with several parts a device its interleaving: backward in two actions, and
+    those of weights where a device would wait. Holds what 1F1B holds, since a device further behind, which has fewer
+    micro-batches in flight, puts off as many more weights' gradients.
+
+    Raises:
+        ValueError: as `interleaved`.
+    """
+    out = []
+    for device in range(devices):
+        forward, backward = _turns(device, devices, micro_batches, virtual)
+        ahead = min((devices - 1 - device) + (virtual - 1) * devices, len(forward))
+        weights = [Action("weight", a.part, a.micro) for a in backward]
+        actions = list(forward[:ahead])
+        for i, action in enumerate(backward):
+            actions += [*forward[ahead + i : ahead + i + 1], action]
+            done = i + 1 - device
+            if done > 0:
+                actions.append(weights[done - 1])
+        out.append((*actions, *weights[max(len(weights) - device, 0) :]))
+    return tuple(out)
+
+
+def _turns(device: int, devices: int, micro_batches: int, virtual: int) -> tuple[list[Action], list[Action]]:
+    """A device's forward and its backward actions."""
+    if micro_batches % devices and virtual > 1:
+        raise ValueError(f"{micro_batches} micro-batches do not make up groups of {devices}")
+    turns = [(m, part) for part, m in forward_turns(devices, micro_batches, virtual)]
+    forward = [Action("forward", part * devices + device, m) for m, part in turns]
+    backward = [Action("backward", (virtual - 1 - part) * devices + device, m) for m, part in turns]
+    return forward, backward
+
+
+def forward_turns(devices: int, micro_batches: int, virtual: int) -> list[tuple[int, int]]:
+    """In which order any device takes (its part, micro-batch), in groups of as many micro-batches as devices."""
+    return [
+        (part, m)
+        for first in range(0, micro_batches, devices)
+        for part in range(virtual)
+        for m in range(first, min(first + devices, micro_batches))
+    ]
+
+
+def schedule_of(name: Name, devices: int, micro_batches: int, virtual: int) -> Schedule:
+    """By `train.parallel.schedule`.
+
+    Raises:
+        ValueError: as `interleaved`.
+    """
+    if name == "interleaved":
+        return interleaved(devices, micro_batches, virtual)
+    if name == "zero_bubble":
+        return zero_bubble(devices, micro_batches, virtual)
+    assert virtual == 1
+    return gpipe(devices, micro_batches) if name == "gpipe" else one_forward_one_backward(devices, micro_batches)
+
+
+def idle_formula(name: Name, devices: int, micro_batches: int, virtual: int) -> float:
+    """The share of a step that devices idle where all parts cost the same, and a part's gradients of inputs and of
+    weights as much each as its forward pass: b / (1 + b) with b = (p - 1) / (v m), a third of it for zero-bubble.
+    """
+    bubble = (devices - 1) / (virtual * micro_batches * (3 if name == "zero_bubble" else 1))
+    return bubble / (1 + bubble)
+
+
+def is_split(schedule: Sequence[Sequence[Action]]) -> bool:
+    """Whether the gradients of weights are actions of their own."""
+    return any(action.kind == "weight" for actions in schedule for action in actions)
 
 
 def _alternating(forward: Sequence[Action], backward: Sequence[Action], ahead: int) -> tuple[Action, ...]:
@@ -131,16 +191,19 @@ def needed(action: Action, last: int) -> list[Action]:
     kind, part, micro = action
     if kind == "forward":
         return [Action("forward", part - 1, micro)] if part else []
+    if kind == "weight":
+        return [Action("backward", part, micro)]
     own = [Action("forward", part, micro)]
     return own if part == last else [*own, Action("backward", part + 1, micro)]
 
 
 def most_in_flight(actions: Sequence[Action]) -> int:
-    """Forward actions of a device whose activations exist together, at most: those not yet followed by their backward
-    one. With several parts a device, each is of a part.
+    """Forward actions of a device whose activations exist together, at most: those not yet followed by their last
+    backward one. With several parts a device, each is of a part.
     """
+    ends = "weight" if is_split([actions]) else "backward"
     most = now = 0
     for action in actions:
-        now += 1 if action.kind == "forward" else -1
+        now += (action.kind == "forward") - (action.kind == ends)
         most = max(most, now)
     return most

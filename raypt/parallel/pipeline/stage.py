@@ -4,29 +4,16 @@ from torch import Tensor, nn
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
-from raypt.model.llama import Targets
+from raypt.model.llama import Block, Targets
 from raypt.parallel.tensor.layout import share
 
 
 class Stage:
-    """Consecutive layers of a model, the embedding before the first and the output layer after the last.
+    """Consecutive layers of a model, the embedding before the first and the output layer after the last."""
 
-    Taken out of the model in place, before it holds values; stages differ by one layer at most. An embedding that is
-    the output layer too would be on two ranks: such models have no stages.
-    """
-
-    def __init__(self, model: Llama, rank: int, size: int) -> None:
-        assert not model.config.tie_embeddings
-        self.model, self.first, self.last = model, rank == 0, rank == size - 1
-        at, count = share(model.config.num_layers, size, rank)
-        layers = list(model.model.layers)
-        self.blocks = layers[at : at + count]
-        kept = nn.ModuleDict({str(at + i): block for i, block in enumerate(self.blocks)})
-        model.model.layers = kept  # type: ignore[assignment]  # the same names, some of them
-        if not self.first:
-            del model.model.embed_tokens
-        if not self.last:
-            del model.model.norm, model.lm_head
+    def __init__(self, model: Llama, part: int, parts: int, blocks: list[Block]) -> None:
+        self.model, self.blocks = model, blocks
+        self.first, self.last = part == 0, part == parts - 1
 
     def hidden(self, micro: MicroBatch, x_BSE: Tensor | None) -> Tensor:
         """What the next stage goes on with; `x_BSE` is what the one before gave, None at the first."""
@@ -38,3 +25,26 @@ class Stage:
         """Of the last stage's hidden states: sums of cross entropy and of the squared log-partition."""
         loss, z = self.model.lm_head(self.model.model.norm(hidden_BSE), targets)
         return loss, z
+
+
+def take_stages(model: Llama, rank: int, size: int, virtual: int) -> list[Stage]:
+    """The parts `rank`, `rank + size`, ... of `size` x `virtual` that a model is cut into; they differ by one layer at
+    most.
+
+    Taken out of the model in place, before it holds values. An embedding that is the output layer too would be on two
+    ranks: such models have no stages.
+    """
+    assert not model.config.tie_embeddings
+    parts = size * virtual
+    every: list[Block] = list(model.model.layers)  # type: ignore[arg-type]
+    kept, stages = nn.ModuleDict(), []
+    for part in range(rank, parts, size):
+        at, count = share(len(every), parts, part)
+        kept.update({str(at + i): block for i, block in enumerate(every[at : at + count])})
+        stages.append(Stage(model, part, parts, every[at : at + count]))
+    model.model.layers = kept  # type: ignore[assignment]  # the same names, some of them
+    if not stages[0].first:
+        del model.model.embed_tokens
+    if not stages[-1].last:
+        del model.model.norm, model.lm_head
+    return stages

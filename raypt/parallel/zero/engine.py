@@ -14,12 +14,11 @@ from raypt.model.llama import Targets
 from raypt.parallel import comm
 from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
-from raypt.parallel.config import ZeroConfig
+from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
-from raypt.parallel.pipeline.runner import Runner
-from raypt.parallel.pipeline.schedule import SCHEDULES
-from raypt.parallel.pipeline.stage import Stage
+from raypt.parallel.pipeline.runner import Plan, Runner
+from raypt.parallel.pipeline.stage import take_stages
 from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.tensor.cut import cut
@@ -49,7 +48,7 @@ class ZeroEngine:
         *,
         mesh: Mesh,
         sequence_parallel: bool = True,
-        schedule: str = "1f1b",
+        pipeline: ParallelConfig | None = None,
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -81,10 +80,11 @@ class ZeroEngine:
         self.layout = layout(model.config, tensor.size, tensor.rank, sequence_parallel=sequence_parallel)
         if tensor.size > 1:
             cut(model, self.layout, tensor, mesh.holders, sequence_parallel=sequence_parallel)
-        stage = None
+        pipeline = pipeline or ParallelConfig()
+        stages = []
         if mesh.pipeline.size > 1:
             assert zero.stage <= 1, "ZeRO 2 would cut gradients that the next micro-batch adds to"
-            stage = Stage(model, mesh.pipeline.rank, mesh.pipeline.size)
+            stages = take_stages(model, mesh.pipeline.rank, mesh.pipeline.size, pipeline.parts)
         mpu = ModelParallelUnit.of(mesh)
         _allocate(model, config, device, torch.bfloat16 if precision == "bf16" else torch.float32, mpu)
         if compile_blocks:
@@ -102,10 +102,11 @@ class ZeroEngine:
         self._speaks = at.context_rank == at.tensor_rank == 0 and at.pipeline_rank == at.pipeline_size - 1
         """One rank of each replica that knows its loss."""
         self._runner: Runner | None = None
-        if stage is not None:
+        self._record_every, self._steps = pipeline.record_every, 0
+        if stages:
             positions = tensor.size if sequence_parallel else 1
-            self._runner = Runner(stage, mesh.pipeline, positions, device)
-            self._actions = SCHEDULES[schedule](mesh.pipeline.size, accumulation)[mesh.pipeline.rank]
+            plan = Plan(pipeline.schedule, pipeline.parts, accumulation)
+            self._runner = Runner(stages, plan, mesh.pipeline, positions, device)
         # DeepSpeed averages what it adds up over the ranks itself.
         self._scale = mesh.gradient.size if zero.stage == 3 else 1
 
@@ -142,7 +143,7 @@ class ZeroEngine:
         if self._runner is not None:
             here = [micro.to(self.device) for micro in micro_batches]
             self.engine.set_gradient_accumulation_boundary(True)
-            sums = self._runner.run(self._actions, here, self._targets, scale, self._timed)
+            sums, self.timing.pipeline = self._runner.run(here, self._targets, scale, self._timed, self._records())
             with self._timed("backward"):
                 self.updates.finish()
             return sums
@@ -163,6 +164,11 @@ class ZeroEngine:
                 if last:
                     self.updates.finish()
         return sums
+
+    def _records(self) -> bool:
+        """Whether this step is recorded. The first of the process pays for much that is done once."""
+        self._steps += 1
+        return self._record_every > 0 and self._steps % self._record_every == 2 % self._record_every
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from raypt.model import Llama, load_hf
+from raypt.model.hf import export_hf
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.checkpoint.reader import CheckpointReader
+from raypt.training.export import blocks_of
 from tests.parallel import meshes
 from tests.parallel.meshes import Cell
 from tests.parallel.ranks import run_ranks
@@ -14,7 +20,11 @@ from tests.parallel.ranks import run_ranks
 STEPS = 4
 TWO = [
     Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
+    Cell(pipeline=2, stage=0, model="untied", schedule="1f1b"),
     Cell(pipeline=2, stage=1, model="mqa", schedule="1f1b", checkpointing="full"),
+    Cell(pipeline=2, stage=0, model="untied", schedule="interleaved", checkpointing="selective"),
+    Cell(pipeline=2, stage=0, model="untied", schedule="zero_bubble"),
+    Cell(pipeline=2, stage=1, model="mqa", schedule="zero_bubble", virtual=2, checkpointing="full"),
 ]
 FOUR = [Cell(pipeline=2, tensor=2, stage=1, model="untied"), Cell(pipeline=2, data=2, stage=0, model="mqa")]
 
@@ -22,9 +32,13 @@ FOUR = [Cell(pipeline=2, tensor=2, stage=1, model="untied"), Cell(pipeline=2, da
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """Results by cell and rank."""
-    out = {}
+    out: dict[str, list[dict[str, Any]]] = {}
     for cells in (TWO, FOUR):
-        by_rank = meshes.launch(cells, tmp_path_factory.mktemp("trained"), STEPS)
+        root = tmp_path_factory.mktemp("trained")
+        by_rank = meshes.launch(cells, root, STEPS)
+        for rank in by_rank:
+            for i, cell in enumerate(cells):
+                rank[i]["saved"] = root / str(cell)
         out |= {str(cell): [rank[i] for rank in by_rank] for i, cell in enumerate(cells)}
     return out
 
@@ -34,12 +48,37 @@ def test_losses_norms_weights_and_evaluation_are_those_of_one_process(cell: Cell
     meshes.check(cell, trained[str(cell)])
 
 
+def test_gpipe_holds_all_micro_batches_and_the_others_as_many_as_devices(trained: dict[str, Any]) -> None:
+    """Of 8 micro-batches on two devices. Zero-bubble keeps beside them what weights wait for of one at a time; on the
+    last device it puts one micro-batch's off.
+    """
+    held = {cell.schedule: trained[str(cell)][0]["peaks"] for cell in TWO if cell.checkpointing == "none"}
+    first, last = (peak / 8 for peak in held["gpipe"])
+    assert held["1f1b"] == pytest.approx([2 * first, last], rel=1e-3)
+    assert held["zero_bubble"][0] == pytest.approx(2 * first, rel=0.03)
+    assert last < held["zero_bubble"][1] < 2 * last
+
+
+@pytest.mark.parametrize("cell", [FOUR[0], TWO[3]], ids=str)
+def test_what_a_mesh_has_saved_is_exported_as_one_process_would(
+    cell: Cell, trained: dict[str, Any], tmp_path: Path
+) -> None:
+    info = latest_checkpoint(str(trained[str(cell)][0]["saved"]))
+    assert info is not None
+    model = meshes.MODELS[cell.model]
+    export_hf(model, blocks_of(CheckpointReader(info), model), str(tmp_path))
+    exported = load_hf(str(tmp_path)).state_dict()
+    alone = Llama(model).initialise(0).state_dict()
+    assert exported.keys() == alone.keys()
+    assert all(torch.equal(exported[name], value) for name, value in alone.items())
+
+
 def test_a_run_moves_between_pipelines_and_other_meshes_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
     cells = [
         Cell(data=2, stage=3, model="untied"),
         Cell(pipeline=2, stage=1, model="untied"),
         Cell(tensor=2, stage=2, model="untied"),
-        Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
+        Cell(pipeline=2, stage=0, model="untied", schedule="interleaved"),
         Cell(data=2, stage=1, model="untied"),
     ]
     got = run_ranks(2, "tests.parallel.meshes", "chain", tmp_path, cells=[asdict(c) for c in cells], path=str(tmp_path))
@@ -49,7 +88,10 @@ def test_a_run_moves_between_pipelines_and_other_meshes_and_goes_on_as_if_undist
 
 
 def test_nan_on_one_rank_is_skipped_by_all_and_leaves_the_state_untouched(tmp_path: Path) -> None:
-    cells = [Cell(pipeline=2, stage=stage, model="untied") for stage in (0, 1)]
+    cells = [
+        Cell(pipeline=2, stage=stage, model="untied", schedule=schedule)
+        for stage, schedule in ((0, "zero_bubble"), (1, "1f1b"))
+    ]
     found = run_ranks(2, "tests.parallel.meshes", "not_finite", tmp_path, cells=[asdict(c) for c in cells])
     rows, _ = meshes.reference("untied")
     for rank in found:
