@@ -63,11 +63,13 @@ def line_chart(
     y_from: float | None = None,
     y_to: float | None = None,
     levels: Sequence[tuple[str, float]] = (),
+    x_ticks: Sequence[tuple[float, str]] | None = None,
     width: int = 620,
     height: int = 300,
 ) -> str:
     """Lines over a common x. `levels` are labelled horizontal lines (a bound to compare with). Points that are not
-    finite are left out; so is what is not positive when `log_y`."""
+    finite are left out; so is what is not positive when `log_y`. `x_ticks`: places and their labels, None = round
+    numbers."""
     if log_y:
         series = [Series(s.name, s.x, [y if y > 0 else math.nan for y in s.y], s.marks, s.dashed) for s in series]
     series = _finite(series)
@@ -97,8 +99,10 @@ def line_chart(
         y = 10**t if log_y else t
         parts.append(f"<line x1='{left}' x2='{left + w}' y1='{py(y):.1f}' y2='{py(y):.1f}' stroke='{GRID}'/>")
         parts.append(f"<text x='{left - 6}' y='{py(y) + 4:.1f}' text-anchor='end' fill='{MUTED}'>{number(y)}</text>")
-    for t in ticks(x0, x1, 6):
-        parts.append(f"<text x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>")
+    labels = [(t, number(t)) for t in ticks(x0, x1, 6)] if x_ticks is None else x_ticks
+    for t, label in labels:
+        at = f"<text x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle' fill='{MUTED}'>"
+        parts.append(f"{at}{html.escape(label)}</text>")
     for name, value in levels:
         y_level = py(value)
         parts.append(

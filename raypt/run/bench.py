@@ -17,6 +17,7 @@ BENCHES = {
     "tokens": "raypt.bench.tokens",
     "train": "raypt.bench.training",
     "checkpoint": "raypt.bench.checkpoint",
+    "collectives": "raypt.bench.collectives",
     "scale": "raypt.run.scale",
 }
 
