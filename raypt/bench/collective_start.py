@@ -69,7 +69,7 @@ def over_ray(
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    with _ray(ranks, address):
+    with joined(ranks, address):
         bundle = {"CPU": 1.0} | ({"GPU": 1.0} if backend == "nccl" else {})
         group = placement_group([bundle] * ranks, strategy="PACK")
         if not group.wait(PLACING_S):
@@ -94,7 +94,8 @@ def over_ray(
     return results, _nodes(hosts)
 
 
-def _ray(ranks: int, address: str | None) -> contextlib.AbstractContextManager[None]:
+def joined(ranks: int, address: str | None) -> contextlib.AbstractContextManager[None]:
+    """The Ray that this process has already; else the cluster's, or one of this machine for so many ranks."""
     import ray
 
     if ray.is_initialized():

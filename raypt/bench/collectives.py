@@ -8,6 +8,9 @@ this machine), those of mpi are started by mpirun. Prints a table a backend, or 
 {primitive, backend, ranks, bytes, correct, latency_s, algorithm_bandwidth, bus_bandwidth} (bytes a second); `bytes` is
 the largest buffer of a call, and the bus bandwidth follows nccl-tests. A primitive that a backend lacks has nulls and
 says why under `lacks`. Exits with 1 if a result is wrong.
+
+--pairs measures every pair of the cluster's nodes instead, and every node's matrix products and memory, and names what
+is slower than its like.
 """
 
 import argparse
@@ -17,8 +20,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from raypt.bench.collective_rank import Measured
-from raypt.bench.collective_start import BACKENDS, mpi_rank, over_mpi, over_ray, sizes_of
+from raypt.bench.collective_start import BACKENDS, joined, mpi_rank, over_mpi, over_ray, sizes_of
 from raypt.bench.collective_table import page, printed, rows_of
+from raypt.bench.pairs_job import listed, over_nodes, shown
 from raypt.bench.primitives import PRIMITIVES
 from raypt.errors import UserError
 
@@ -32,6 +36,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--ranks", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--sizes", default="1KiB..64MiB", help="A..B (each four times the last), or A,B,C")
     parser.add_argument("--primitives", default=",".join(PRIMITIVES), help="default: all")
+    parser.add_argument("--pairs", action="store_true", help="every pair of nodes instead of the primitives")
+    parser.add_argument("--pair-bytes", default="64MiB", help="of a message between two nodes (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the list; the tables go to standard error")
     parser.add_argument("--page", type=Path, default=Path("collectives.html"), help="default: %(default)s")
     parser.add_argument("--address", help="the Ray cluster (default: RAY_ADDRESS, else this machine)")
@@ -51,6 +57,8 @@ def _main(args: argparse.Namespace) -> int:
     if args.rank_result is not None:
         mpi_rank(args.rank_result, sizes, primitives)
         return 0
+    if args.pairs:
+        return _pairs(args)
     backends = _named(args.backend, BACKENDS, "--backend")
     if args.ranks < 2:
         raise UserError(f"--ranks {args.ranks}: a collective needs two")
@@ -68,6 +76,14 @@ def _main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(everything))
     return 1 if any(row["correct"] is False for row in everything) else 0
+
+
+def _pairs(args: argparse.Namespace) -> int:
+    (nbytes,) = sizes_of(args.pair_bytes)[:1]
+    with joined(2, args.address):
+        measured = over_nodes(nbytes=nbytes)
+    print(json.dumps(listed(*measured)) if args.json else shown(*measured))
+    return 0
 
 
 def _measure(
