@@ -86,11 +86,14 @@ def line_chart(
     y_from: float | None = None,
     y_to: float | None = None,
     levels: Sequence[tuple[str, float]] = (),
+    x_ticks: Sequence[tuple[float, str]] | None = None,
     width: int = 620,
     height: int = 300,
 ) -> str:
     """Lines over a common x. `levels` are labelled horizontal lines (a bound to compare with). Points that are not
-    finite are left out; so is what is not positive when `log_y`."""
+    finite are left out; so is what is not positive when `log_y`. `x_ticks`: places and their labels, by default round
+    figures.
+    """
     if log_y:
         series = [Series(s.name, s.x, [y if y > 0 else math.nan for y in s.y], s.marks, s.dashed) for s in series]
     series = _finite(series)
@@ -124,10 +127,11 @@ def line_chart(
             parts.append(
                 f"<text x='{left - 6}' y='{py(y) + 4:.1f}' text-anchor='end' fill='{MUTED}'>{number(y)}</text>"
             )
-        for t in ticks(x0, x1, 6 if width > 400 else 4):
-            parts.append(
-                f"<text x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
-            )
+        few = 6 if width > 400 else 4
+        marks = [(t, number(t)) for t in ticks(x0, x1, few)] if x_ticks is None else _some(x_ticks, few + 2)
+        for t, label in marks:
+            place = f"x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle'"
+            parts.append(f"<text {place} fill='{MUTED}'>{html.escape(label)}</text>")
         for name, value in levels:
             y_level = py(value)
             parts.append(
@@ -158,6 +162,11 @@ def line_chart(
         return "".join(parts)
 
     return in_widths(draw, width)
+
+
+def _some(marks: Sequence[tuple[float, str]], most: int) -> Sequence[tuple[float, str]]:
+    """Every so many of them, so that no more than `most` are left."""
+    return marks[:: -(-len(marks) // most)] if marks else marks
 
 
 def bar_chart(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from raypt.parallel import mpi
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.mesh import Group
 
@@ -28,6 +29,8 @@ def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.dev
 
 def set_timeout(seconds: float) -> None:
     """How long a collective begun from now on may last, in every group of this process, before it fails."""
+    if dist.get_backend() == mpi.BACKEND:
+        return  # MPI knows none
     timeout = datetime.timedelta(seconds=seconds)
     for group in list(dist.distributed_c10d._world.pg_map):
         dist.distributed_c10d._set_pg_timeout(timeout, group)

@@ -18,6 +18,7 @@ BENCHES = {
     "train": "raypt.bench.training",
     "checkpoint": "raypt.bench.checkpoint",
     "gpu": "raypt.bench.gpu",
+    "collectives": "raypt.bench.collectives",
     "scale": "raypt.run.scale",
 }
 

@@ -15,6 +15,7 @@ import ray
 
 from raypt import storage
 from raypt.artefact import Collection
+from raypt.errors import UserError
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
@@ -25,11 +26,12 @@ from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
 from raypt.run_dir import RunDir
+from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import Tokenizing
-from raypt.tokens.stream.spec import StreamSpec, measure_parts, plan_stream, prepare_store
+from raypt.tokens.stream.spec import StorePlan, StreamSpec, measure_parts, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
@@ -46,6 +48,11 @@ PROMPTS = ("The ", "Returns a ", "This function ", "")
 
 
 def main(config: RunConfig) -> None:
+    if config.train.backend == "mpi":
+        raise UserError(
+            "train.backend=mpi: MPI's processes are started by mpirun, not by Ray. Make the token store with `raypt "
+            "tokenize`, then train on it: mpirun -n N python -m raypt.run.train_over_mpi, with the same settings"
+        )
     config, found = with_start(resolve_builtin(config))
     worker_counts = check_workers(config.train, config.tokens.packing.sequence_length)
     check_mesh(config.model, config.train, config.tokens.packing.sequence_length)
@@ -75,6 +82,14 @@ def start_stream(
     config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
 ) -> tuple[StreamSpec, Tokenizer, Tokenizing]:
     """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
+    spec, tokenizer, plan, tokens = planned_stream(config, run, curated, worker_counts)
+    return spec, tokenizer, Tokenizing(plan, tokens, run.tokenizer, spec, verify=config.run.verify)
+
+
+def planned_stream(
+    config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
+) -> tuple[StreamSpec, Tokenizer, StorePlan, TokensConfig]:
+    """The plan of the samples, tokenizer, plan of the store, and the settings of tokens as they are used."""
     parts = [run.curated(shard.index) for shard in curated.manifest.shards]
     seed, train, verify = config.run.seed, config.train, config.run.verify
     replace = not has_trained(run)
@@ -98,7 +113,7 @@ def start_stream(
         weights=weights if len(set(weights.values())) > 1 and config.tokens.mixture.by == ("source",) else None,
         micro_batch=train.micro_batch_size,
     )
-    return spec, tokenizer, Tokenizing(plan, config.tokens, run.tokenizer, spec, verify=verify)
+    return spec, tokenizer, plan, config.tokens
 
 
 def with_heldout(config: RunConfig, documents: int) -> RunConfig:

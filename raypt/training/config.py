@@ -210,7 +210,10 @@ class TrainConfig(Settings):
     """Training processes, a multiple of those that one model is cut over (`parallel`); a pair (min, max) lets the run
     shrink and grow with the cluster."""
     use_gpu: bool = False
-    """One GPU a worker with NCCL; otherwise CPU with gloo."""
+    """One GPU a worker; otherwise CPU."""
+    backend: Literal["nccl", "gloo", "mpi"] | None = None
+    """What workers communicate over; None = nccl on GPUs, gloo on CPUs. mpi: of CPU workers that `mpirun` started, over
+    a token store, without Ray (docs/training.md)."""
     cpus_per_worker: float = Field(default=0.5, gt=0)
     """CPUs each worker reserves; what it leaves must be enough for the stream's own processes."""
     threads_per_worker: int | None = Field(default=1, ge=1)

@@ -13,6 +13,11 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
     yield from _schedule(train)
     yield from _checkpoints(train)
     yield from _spikes(train)
+    if train.backend is not None and (train.backend == "nccl") != train.use_gpu:
+        yield (
+            f"train.backend={train.backend} and train.use_gpu={str(train.use_gpu).lower()} go not together: nccl is of "
+            "GPUs, gloo and mpi are of CPUs; leave train.backend unset"
+        )
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
         yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
     if train.varlen_attention and train.deterministic:

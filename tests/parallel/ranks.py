@@ -26,15 +26,9 @@ os._exit(0)
 """
 
 
-def run_ranks(world: int, module: str, function: str, tmp: Path, **arguments: Any) -> list[Any]:
-    """`module.function(**arguments)` on `world` ranks of one thread each; their results, which must be JSON."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    base = os.environ | {
-        "WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+def variables() -> dict[str, str]:
+    """The environment of a rank but for who it is."""
+    return os.environ | {
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
@@ -42,6 +36,14 @@ def run_ranks(world: int, module: str, function: str, tmp: Path, **arguments: An
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def run_ranks(world: int, module: str, function: str, tmp: Path, **arguments: Any) -> list[Any]:
+    """`module.function(**arguments)` on `world` ranks of one thread each; their results, which must be JSON."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    base = variables() | {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     outputs = [tmp / f"{function}-{world}-{rank}.json" for rank in range(world)]
     logs = [tmp / f"{function}-{world}-{rank}.log" for rank in range(world)]
     processes: list[subprocess.Popen[bytes]] = []

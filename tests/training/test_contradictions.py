@@ -14,6 +14,8 @@ from raypt.training.optim.schedule import lr_scale
 ACCEPTED: list[dict[str, Any]] = [
     {},
     {"steps": 1},
+    {"backend": "gloo"},
+    {"backend": "nccl", "use_gpu": True},
     {"steps": 8},
     {"steps": 20, "schedule": {"warmup_steps": 19}},
     {"steps": 20, "schedule": {"warmup_steps": 20, "steps": 40, "kind": "wsd", "decay": "1-sqrt"}},
@@ -36,6 +38,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": {"kind": "muon"}, "zero": {"offload_optimizer": "cpu"}}, "train.optimizer.kind=muon"),
     ({"varlen_attention": True}, "train.varlen_attention"),
     ({"varlen_attention": True, "use_gpu": True, "precision": "bf16", "deterministic": True}, "train.deterministic"),
+    ({"backend": "nccl"}, "train.backend=nccl and train.use_gpu=false"),
+    ({"backend": "mpi", "use_gpu": True}, "train.backend=mpi and train.use_gpu=true"),
     ({"profile": {"first_step": 180}}, "train.profile"),
 ]
 

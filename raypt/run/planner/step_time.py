@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raypt.parallel.traffic import zero_bytes
 from raypt.run.planner.memory import LIVE, cut, persistent
 from raypt.run.planner.shape import Layout, Shape
 
@@ -125,42 +126,10 @@ def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
     return Seconds(step, products * n, attention * n, traffic * n, tensor * n, exposed, idle, k.overhead_s)
 
 
-def sharding_bytes(
-    parameters: float,
-    ranks: int,
-    stage: int,
-    *,
-    weight: int,
-    gradient: int,
-    whole: float = 0.0,
-    live: float = 0.0,
-    scatters: bool = True,
-) -> tuple[float, float]:
-    """(bytes a micro-batch, bytes a step) that a rank sends, and receives, for raypt's ZeRO stages: a ring moves
-    (n - 1) / n of what is gathered or scattered, twice that of what is reduced to all. Stages 0 and 1 sum the step's
-    gradients, 2 and 3 each micro-batch's: reduced to all at 0, 2 and, where not `scatters` (gloo, or bf16 on the way),
-    1. Stage 3 gathers weights for the forward pass, and for the backward pass those that were released in between.
-    `whole`: parameters that stay whole at stage 3 and are gathered after the update; `live`: those that may stay whole
-    from the forward to the backward pass.
-    """
-    share = (ranks - 1) / ranks
-    match stage:
-        case 0:
-            return 0.0, share * 2 * gradient * parameters
-        case 1:
-            return 0.0, share * ((1 if scatters else 2) * gradient + weight) * parameters
-        case 2:
-            return share * 2 * gradient * parameters, share * weight * parameters
-        case _:
-            cut_up = parameters - whole
-            gathered = cut_up + max(0.0, cut_up - live)
-            return share * (gradient * parameters + weight * gathered), share * weight * whole
-
-
 def traffic(shape: Shape, layout: Layout, *, gpu: bool = True) -> tuple[float, float]:
-    """`sharding_bytes` of a layout."""
+    """(bytes a micro-batch, bytes a step) that a rank of a layout sends for sharding (`raypt.parallel.traffic`)."""
     local = cut(shape, layout)
-    return sharding_bytes(
+    return zero_bytes(
         local.parameters,
         layout.gradient_ranks,
         layout.zero,

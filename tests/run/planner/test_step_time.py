@@ -8,7 +8,7 @@ import pytest
 from raypt.run.planner import catalogue
 from raypt.run.planner.memory import zero_bytes
 from raypt.run.planner.shape import Layout, Shape
-from raypt.run.planner.step_time import Constants, seconds, sharding_bytes, stacked, work_of
+from raypt.run.planner.step_time import Constants, seconds, stacked, work_of
 from tests.run.planner import published
 from tests.run.planner.constants import pipelines, sharded
 
@@ -115,10 +115,3 @@ def test_the_bubble_is_that_of_the_schedule() -> None:
         found = seconds(work, Constants(overhead_s=0.0), 312e12, 2e12)
         busy = float(found.step) - float(found.bubble)
         assert float(found.bubble) / busy == pytest.approx((p - 1) / (v * m))
-
-
-@pytest.mark.parametrize(("stage", "micro", "step"), [(0, 0, 16), (1, 0, 16), (2, 16, 8), (3, 24, 0)])
-def test_a_rank_sends_what_a_ring_moves(stage: int, micro: int, step: int) -> None:
-    """4 parameters and gradients of 4 bytes over 2 ranks: (n - 1) / n = 1 / 2 of what is gathered or scattered, twice
-    that of what is reduced to all."""
-    assert sharding_bytes(4, 2, stage, weight=4, gradient=4) == (micro, step)
