@@ -28,7 +28,13 @@ STARTS_RAY = {"local_ray", "cluster", "connected"}
 
 PLACES = {
     # Drivers, jobs and clusters in processes of their own.
-    "ray": ("jobs/", "training/on_ray/", "tokens/stream/test_dataset_cluster.py"),
+    "ray": (
+        "jobs/",
+        "parallel/server/test_training.py",
+        "tokens/stream/test_dataset_cluster.py",
+        "training/on_ray/",
+        "training/test_strategies.py",
+    ),
     # Processes are killed, or a raylet goes, while others work.
     "chaos": (
         "training/on_ray/test_chaos.py",

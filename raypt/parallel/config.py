@@ -70,3 +70,20 @@ class ZeroConfig(Settings):
         if "nvme" in (self.offload_optimizer, self.offload_params) and self.nvme_path is None:
             raise ValueError("train.zero.nvme_path is needed for nvme offload")
         return self
+
+
+class ParameterServerConfig(Settings):
+    """With `train.strategy: parameter_server` (Li et al. 2014): weights and optimizer states lie on servers, processes
+    on CPU nodes; workers take the weights from them and bring them gradients."""
+
+    servers: int = Field(default=1, ge=1)
+    """Processes that weights and optimizer states are cut over, evenly, each for a run of the flattened parameters. A
+    server receives workers x parameters / servers gradients a step, so as many as there are nodes of workers keep a
+    network of one speed busy on both sides."""
+    cpus_per_server: float = Field(default=0.25, gt=0)
+    """CPUs each server reserves, beside those of the workers; rounded up, its threads."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels (label selector) that servers must run on, e.g. {"raypt/pool": "cpu"}."""
+    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type in which gradients travel; they are added up in fp32. Weights travel in the type that the model computes
+    in."""

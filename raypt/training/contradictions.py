@@ -13,6 +13,7 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
     yield from _schedule(train)
     yield from _checkpoints(train)
     yield from _spikes(train)
+    yield from _servers(train)
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
         yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
     if train.varlen_attention and train.deterministic:
@@ -86,3 +87,18 @@ def _spikes(train: "TrainConfig") -> Iterator[str]:
             "train.spike.action=rewind goes back to the last checkpoint, and train.checkpoint.every_steps=null has "
             "none; set it, or take train.spike.action=skip"
         )
+
+
+def _servers(train: "TrainConfig") -> Iterator[str]:
+    if train.strategy != "parameter_server":
+        return
+    at = "train.strategy=parameter_server"
+    if train.parallel.replica > 1:
+        yield f"{at}: each worker holds a whole model; leave train.parallel.tensor and pipeline at 1"
+    if train.optimizer.kind == "muon":
+        yield (
+            f"{at}: train.optimizer.kind=muon needs whole matrices, and a server holds a run of elements; take "
+            "adamw or lion"
+        )
+    if train.zero.offload_optimizer is not None or train.zero.offload_params is not None:
+        yield f"{at} has nothing to offload: optimizer states are on the servers; leave train.zero.offload_* unset"

@@ -1,6 +1,7 @@
 """The one place that chooses the engine of a run."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -61,7 +62,27 @@ def _collective(
     )
 
 
-STRATEGIES: dict[str, EngineFactory] = {"collective": _collective}
+def _parameter_server(
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
+) -> TrainEngine:
+    from raypt.parallel.server.engine import ServerEngine  # Ray likewise
+
+    return ServerEngine(
+        lambda: Llama(model, train.activation_checkpointing, varlen=train.varlen_attention),
+        topology=mesh.topology,
+        config=train.parameter_server,
+        optimizer=partial(build_optimizer, config=train.optimizer),
+        precision=train.precision,
+        clip_norm=train.optimizer.clip_norm,
+        device=device,
+        timeout_s=train.collective_timeout_s,
+        z_loss=train.z_loss,
+        loss_chunk_tokens=train.loss_chunk_tokens,
+        compile_blocks=train.compile,
+    )
+
+
+STRATEGIES: dict[str, EngineFactory] = {"collective": _collective, "parameter_server": _parameter_server}
 """By `train.strategy`."""
 
 KEY = "train.strategy"
