@@ -33,7 +33,6 @@ PLACES = {
         "parallel/server/test_training.py",
         "tokens/stream/test_dataset_cluster.py",
         "training/on_ray/",
-        "training/test_strategies.py",
     ),
     # Processes are killed, or a raylet goes, while others work.
     "chaos": (
@@ -52,6 +51,7 @@ PLACES = {
         "curation/test_poison.py",
         "curation/test_readings.py",
         "fuzz/",
+        "parallel/local_sgd/test_training.py",
         "parallel/pipeline/test_training.py",
         "parallel/tensor/test_training.py",
         "parallel/test_comm_clock.py",

@@ -87,3 +87,29 @@ class ParameterServerConfig(Settings):
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients travel; they are added up in fp32. Weights travel in the type that the model computes
     in."""
+
+
+class LocalSgdConfig(Settings):
+    """With `train.strategy: local_sgd` (DiLoCo, Douillard et al. 2023): each worker makes its own updates, and every so
+    many steps all move to where they stand on average, by an outer optimizer."""
+
+    every_steps: int = Field(default=50, ge=1)
+    """Steps of each worker between two outer steps (Douillard et al. 2023: 500 on a warm start, and 50 to 1000 tried).
+    Communication falls by this factor."""
+    outer_lr: float = Field(default=1.0, gt=0)
+    """Rate of the outer Nesterov step; with momentum 0, 1 is plain averaging. The published 0.7 with momentum 0.9 wants
+    many outer steps: from scratch with few, averaging has the lower loss."""
+    outer_momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Its momentum (published: 0.9)."""
+    fragments: int = Field(default=1, ge=1)
+    """Parts of the weights that are exchanged one after the other, each once in `every_steps`, evenly apart (streaming
+    DiLoCo, Douillard et al. 2025): the peak of communication is divided by it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "LocalSgdConfig":
+        if self.fragments > self.every_steps:
+            raise ValueError(
+                f"train.local_sgd.fragments={self.fragments} is more than train.local_sgd.every_steps="
+                f"{self.every_steps}: several would be exchanged in one step; lower it"
+            )
+        return self

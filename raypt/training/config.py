@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from raypt import plugins
 from raypt.corpus.config import SourceConfig
-from raypt.parallel.config import ParallelConfig, ParameterServerConfig, ZeroConfig
+from raypt.parallel.config import LocalSgdConfig, ParallelConfig, ParameterServerConfig, ZeroConfig
 from raypt.settings import Settings
 from raypt.training.contradictions import contradictions
 
@@ -140,7 +140,7 @@ def _strategy(name: str) -> str:
     return name
 
 
-STRATEGIES = ("collective", "parameter_server")
+STRATEGIES = ("collective", "parameter_server", "local_sgd")
 """raypt's own values of `train.strategy`."""
 
 
@@ -222,6 +222,8 @@ class TrainConfig(Settings):
     """What is partitioned over the workers."""
     parameter_server: ParameterServerConfig = ParameterServerConfig()
     """Where weights and optimizer states lie with that strategy."""
+    local_sgd: LocalSgdConfig = LocalSgdConfig()
+    """When and how workers meet with that strategy."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When to save, and what to keep."""
     evaluation: EvaluationConfig = EvaluationConfig()

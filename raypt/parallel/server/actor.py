@@ -12,9 +12,9 @@ from typing import Any
 import ray
 import torch
 
-from raypt.parallel.server.flat import Flat
+from raypt.parallel.flat.layout import Flat
+from raypt.parallel.flat.slice import MakeOptimizer, SliceState, Snapshot
 from raypt.parallel.server.rounds import Rounds
-from raypt.parallel.server.slice import MakeOptimizer, SliceState, Snapshot
 from raypt.parallel.server.travel import Array, packed, unpacked
 
 NAMESPACE = "raypt"

@@ -9,6 +9,7 @@ import torch
 from raypt.model import Llama
 from raypt.parallel import comm
 from raypt.parallel.config import ParameterServerConfig
+from raypt.parallel.flat.replica import Replica
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.server.engine import ServerEngine
@@ -22,20 +23,30 @@ from raypt.training.optim.optimizer import build_optimizer
 from tests.parallel import cases
 
 STEPS, SAVE_AT = 20, 8
+LION = OptimizerConfig(kind="lion", lr=3e-4, clip_norm=0.5)
 
 
 def server_engine(
     servers: int, optimizer: OptimizerConfig = cases.OPTIMIZER, precision: str = "fp32", gradient_dtype: Any = "fp32"
 ) -> ServerEngine:
     return ServerEngine(
-        lambda: Llama(cases.MODEL),
+        replica(precision),
         topology=Mesh.of_data_ranks().topology,
         config=ParameterServerConfig(servers=servers, cpus_per_server=0.1, gradient_dtype=gradient_dtype),
         optimizer=lambda held: build_optimizer(held, optimizer),
-        precision=precision,
         clip_norm=optimizer.clip_norm,
-        device=torch.device("cpu"),
         timeout_s=60,
+    )
+
+
+def replica(precision: str = "fp32") -> Replica:
+    return Replica(
+        lambda: Llama(cases.MODEL),
+        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+        device=torch.device("cpu"),
+        z_loss=0.0,
+        loss_chunk_tokens=2048,
+        compile_blocks=False,
     )
 
 
@@ -102,19 +113,23 @@ def parity(address: str, checkpoints: str, server_counts: list[int]) -> dict[str
     return out
 
 
-def other_settings(address: str) -> dict[str, Any]:
-    """Lion beside its own arithmetic in one process, bf16, a gradient that is not finite, a step that is discarded."""
-    from raypt.training.config import OptimizerConfig
-
-    rank, _, plan = join(address)
-    out: dict[str, Any] = {}
-    lion = OptimizerConfig(kind="lion", lr=3e-4, clip_norm=0.5)
-    engine = server_engine(2, lion)
-    engine.restore(InitialState(cases.MODEL, 0))
-    out["lion"] = train(engine, plan, rank, 0, cases.STEPS)
-    engine = server_engine(2, precision="bf16", gradient_dtype="bf16")
-    engine.restore(InitialState(cases.MODEL, 0))
-    out["bf16"] = train(engine, plan, rank, 0, cases.STEPS)
+def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> dict[str, Any]:
+    """`parity`, and in the same launch Lion and bf16 beside ZeRO 0, a gradient that is not finite on one worker, and a
+    step that is discarded.
+    """
+    out = parity(address, checkpoints, server_counts)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    plan = cases.plan_for(world)
+    for name, optimizer, precision, travel in (
+        ("lion", LION, "fp32", "fp32"),
+        ("bf16", cases.OPTIMIZER, "bf16", "bf16"),
+    ):
+        cases.OPTIMIZERS["of the server's test"] = optimizer
+        zero = cases.engine_for(0, precision, plan, torch.device("cpu"), "of the server's test")
+        out[f"{name}-zero"] = train(zero, plan, rank, 0, 6)
+        engine = server_engine(2, optimizer, precision, travel)
+        engine.restore(InitialState(cases.MODEL, 0))
+        out[name] = train(engine, plan, rank, 0, 6)
     before = weights(engine)
     hook = engine.module.model.norm.register_forward_hook(lambda m, i, o: o * float("nan"))
     if rank != 1:

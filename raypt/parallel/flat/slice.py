@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from raypt.parallel.server.flat import Flat, Slice
+from raypt.parallel.flat.layout import Flat, Slice
 from raypt.parallel.state import MASTER
 from raypt.parallel.zero.update import Cut, adamw, adamw_state, divisor, square_sum
 

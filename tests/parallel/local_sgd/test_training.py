@@ -1,0 +1,47 @@
+"""Local SGD on two workers: what it equals, what it moves, and that its checkpoints are everyone's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parallel.local_sgd import cases
+from tests.parallel.ranks import run_ranks
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    tmp: Path = tmp_path_factory.mktemp("local")
+    return run_ranks(2, "tests.parallel.local_sgd.cases", "everything", tmp, checkpoints=str(tmp / "saved"))
+
+
+def test_one_inner_step_of_plain_sgd_is_data_parallelism_whatever_each_worker_has_of_tokens(ranks: list[Any]) -> None:
+    want = np.array(cases.data_parallel_sgd(8))
+    for rank in ranks:
+        # fp32 sums in another order, eight steps; relative to the weights' size.
+        assert np.abs(np.array(rank["sgd"]) - want).max() / np.abs(want).max() < 1e-5
+
+
+def test_fifty_inner_steps_move_a_fortieth_of_the_bytes_of_data_parallelism(ranks: list[Any]) -> None:
+    for rank in ranks:
+        assert rank["local-bytes"] <= rank["zero-bytes"] / 40
+
+
+def test_after_an_outer_step_and_after_a_save_all_workers_hold_the_same_weights(ranks: list[Any]) -> None:
+    assert ranks[0]["met"] == ranks[1]["met"]
+    assert ranks[0]["saved"] == ranks[1]["saved"]
+
+
+def test_it_learns(ranks: list[Any]) -> None:
+    losses = np.array(ranks[0]["local"])[:, 0]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_resumed_run_is_bitwise_the_one_that_went_on(ranks: list[Any]) -> None:
+    assert ranks[0]["again"] == ranks[0]["on"]
+
+
+def test_zero_goes_on_from_its_checkpoint_without_the_outer_momentum(ranks: list[Any]) -> None:
+    assert ranks[0]["moved"] == ranks[0]["saved"]
+    assert ranks[0]["moved-states"] == ["exp_avg", "exp_avg_sq", "master"]
