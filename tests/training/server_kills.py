@@ -1,4 +1,4 @@
-"""SIGKILL of workers and of parameter servers in the middle of a run, again and again, beside the run undisturbed:
+"""SIGKILL of workers and of parameter servers in the middle of a run, in turn, beside the run undisturbed:
 
     python -m tests.training.server_kills [KILLS]
 
@@ -18,7 +18,7 @@ from raypt.training.records import read_metrics
 from tests.training import tiny_run
 from tests.training.drivers import Driver, actors
 
-STEPS = 120
+STEPS = 60
 
 
 def there(driver: Driver, kind: str) -> bool:
@@ -56,4 +56,4 @@ def main(kills: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)

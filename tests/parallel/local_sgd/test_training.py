@@ -33,9 +33,11 @@ def test_after_an_outer_step_and_after_a_save_all_workers_hold_the_same_weights(
     assert ranks[0]["saved"] == ranks[1]["saved"]
 
 
-def test_it_learns(ranks: list[Any]) -> None:
-    losses = np.array(ranks[0]["local"])[:, 0]
-    assert losses[-1] < 0.5 * losses[0]
+def test_it_learns_nearly_what_data_parallelism_does(ranks: list[Any]) -> None:
+    # Each worker's loss is of its own weights on its own samples, so it may even be below; a worker that did not train,
+    # or an outer step that undid its training, would have gained nothing.
+    local, zero = (np.array(ranks[0][name])[:, 0] for name in ("local", "zero"))
+    assert local[0] - local[-1] > 0.9 * (zero[0] - zero[-1]) > 1
 
 
 def test_a_resumed_run_is_bitwise_the_one_that_went_on(ranks: list[Any]) -> None:

@@ -127,7 +127,7 @@ def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> d
         cases.OPTIMIZERS["of the server's test"] = optimizer
         zero = cases.engine_for(0, precision, plan, torch.device("cpu"), "of the server's test")
         out[f"{name}-zero"] = train(zero, plan, rank, 0, 6)
-        engine = server_engine(2, optimizer, precision, travel)
+        engine = server_engine(1, optimizer, precision, travel)
         engine.restore(InitialState(cases.MODEL, 0))
         out[name] = train(engine, plan, rank, 0, 6)
     before = weights(engine)
