@@ -39,7 +39,7 @@ class StepResult:
 
 @dataclass
 class Timing:
-    """Seconds of the last step on this rank; the parts do not overlap.
+    """The last step on this rank: seconds, of which the parts do not overlap, and bytes.
 
     Host time: on a GPU `forward` is the time to queue the kernels, and `backward` includes the wait until all are done.
     """
@@ -51,6 +51,10 @@ class Timing:
     communication: float = 0.0
     """In collectives, wherever they are called: gathering weights, reducing gradients, sums, and in each the wait for
     slower ranks. What a GPU overlaps with computing is not in it.
+    """
+    sent_bytes: int | None = None
+    """Of gradients and weights, by this rank; an all-reduce as a ring has it, 2 (n - 1) / n of its buffer. None where
+    the strategy does not count them.
     """
 
 

@@ -339,6 +339,8 @@ class TrainLoop:
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
             "workers": self.topology.world_size,
         }
+        if timing.sent_bytes is not None:
+            row["sent_bytes"] = timing.sent_bytes
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]

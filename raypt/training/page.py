@@ -45,7 +45,20 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
         )
     ]
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
-    return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _data_wait(rows)
+    return wide + f"<div class=row>{''.join(small)}{_step_parts(rows)}</div>" + _sent(rows) + _data_wait(rows)
+
+
+def _sent(rows: list[dict[str, Any]]) -> str:
+    """What a worker sent, for the strategies that count it."""
+    counted = [row for row in rows if row.get("sent_bytes") is not None]
+    if not counted:
+        return ""
+    total = sum(row["sent_bytes"] for row in counted)
+    tokens = sum(row["step_s"] * row["tokens_per_s"] for row in counted)
+    return (
+        f"<p>Rank 0 sent {total / 1e6:,.1f} MB of gradients and weights in {len(counted):,} steps, "
+        f"{total / tokens:,.1f} bytes a token of the global batch.</p>"
+    )
 
 
 def _step_parts(rows: list[dict[str, Any]]) -> str:

@@ -32,6 +32,7 @@ RAY_METRICS = {
     "backward_s": "Seconds backward",
     "update_s": "Seconds of norm, clipping and the optimizer",
     "communication_s": "Seconds in collectives, waiting for slower ranks included",
+    "sent_bytes": "Bytes of gradients and weights that rank 0 sent, where the strategy counts them",
     "rss_mb": "Resident memory of rank 0, MB",
     "device_mb": "Most memory of rank 0's GPU so far, MB",
 }

@@ -64,6 +64,7 @@ class LocalSgdEngine:
     def forward_backward(self, micro_batches: Sequence[MicroBatch]) -> BatchLoss:
         """See TrainEngine: the loss of each worker's samples under its own weights, added up."""
         self.timing = self.replica.begin()
+        self.timing.sent_bytes = 0
         self._own_tokens = sum(m.tokens for m in micro_batches)
         sums = self.replica.passes(micro_batches, self._own_tokens)
         with self.replica.timed("communication"):
@@ -107,6 +108,8 @@ class LocalSgdEngine:
 
     def _all_reduce(self, values: Tensor) -> None:
         """In place, in host memory."""
+        world = self.topology.world_size
+        self.timing.sent_bytes = (self.timing.sent_bytes or 0) + 2 * (world - 1) * values.numel() * 4 // world
         there = values.to(self.device)
         comm.all_reduce(there)
         if there is not values:

@@ -77,6 +77,7 @@ class ServerEngine:
     def _push(self) -> None:
         me, at = self.topology.rank, self._round
         cuts = [packed(s.of(self.replica.gradient), self._travel) for s in self.slices]
+        self.timing.sent_bytes = sum(cut.nbytes for cut in cuts)
         self._sent = [a.push.remote(me, at, cut) for a, cut in zip(self.servers.actors, cuts, strict=True)]
 
     def step(self, lr_scale: float) -> StepResult:

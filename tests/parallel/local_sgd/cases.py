@@ -80,6 +80,7 @@ def everything(checkpoints: str) -> dict[str, Any]:
     engine = engine_for(adamw, every_steps=EVERY)
     with counted_bytes() as count:
         out["local"] = train(engine, plan, rank, 0, EVERY)
+    out["said-bytes"], out["parameters"] = engine.timing.sent_bytes, engine.whole.numel
     out["local-bytes"], out["met"] = count[0], weights(engine)
 
     config = {"every_steps": 4, "fragments": 2, "outer_lr": 0.7, "outer_momentum": 0.9}

@@ -28,6 +28,11 @@ def test_fifty_inner_steps_move_a_fortieth_of_the_bytes_of_data_parallelism(rank
         assert rank["local-bytes"] <= rank["zero-bytes"] / 40
 
 
+def test_the_step_that_meets_says_what_it_sent(ranks: list[Any]) -> None:
+    # A ring of two ranks: each sends its buffer once.
+    assert all(rank["said-bytes"] == 4 * rank["parameters"] for rank in ranks)
+
+
 def test_after_an_outer_step_and_after_a_save_all_workers_hold_the_same_weights(ranks: list[Any]) -> None:
     assert ranks[0]["met"] == ranks[1]["met"]
     assert ranks[0]["saved"] == ranks[1]["saved"]
