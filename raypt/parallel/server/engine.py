@@ -46,6 +46,7 @@ class ServerEngine:
         self.module, self.device, self.timing = replica.module, replica.device, replica.begin()
         self._travel = TYPES[config.gradient_dtype]
         self.slices = replica.flat.cut(config.servers)
+        optimizer(replica.module)  # a mistake in its settings ends the run here, and not as the death of a server
         self._round = 0
         self.servers = Servers(
             config,
