@@ -28,7 +28,12 @@ STARTS_RAY = {"local_ray", "cluster", "connected"}
 
 PLACES = {
     # Drivers, jobs and clusters in processes of their own.
-    "ray": ("jobs/", "training/on_ray/", "tokens/stream/test_dataset_cluster.py"),
+    "ray": (
+        "jobs/",
+        "parallel/server/test_training.py",
+        "tokens/stream/test_dataset_cluster.py",
+        "training/on_ray/",
+    ),
     # Processes are killed, or a raylet goes, while others work.
     "chaos": (
         "training/on_ray/test_chaos.py",
@@ -47,6 +52,7 @@ PLACES = {
         "curation/test_readings.py",
         "bench/test_gpu.py",
         "fuzz/",
+        "parallel/local_sgd/test_training.py",
         "parallel/pipeline/test_training.py",
         "parallel/tensor/test_training.py",
         "parallel/test_comm_clock.py",

@@ -39,6 +39,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--loss-chunk", type=int, default=TrainConfig().loss_chunk_tokens, help="default: %(default)s")
     parser.add_argument("--under", choices=("torchrun", "ray"), default="torchrun", help="what starts the workers")
+    parser.add_argument(
+        "--strategy", choices=("collective", "parameter_server"), default="collective", help="the latter: under Ray"
+    )
+    parser.add_argument("--servers", type=int, default=1, help="parameter servers (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="torch.compile each block")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=3)
@@ -53,6 +57,8 @@ def main(argv: list[str]) -> int:
     memory = PeakMemory()
     with tempfile.TemporaryDirectory() as directory:
         args.rank_result = Path(directory) / "rank-0.json"
+        if args.strategy == "parameter_server":
+            args.under = "ray"
         if args.under == "ray":
             _under_ray(args, threads, directory, environment)
         else:
@@ -78,6 +84,7 @@ def main(argv: list[str]) -> int:
         precision=args.precision,
         compiled=args.compile,
         under=args.under,
+        strategy=args.strategy,
         tokens_per_s_median=round(rate, 1),
         tokens_per_s_best=round(tokens / min(figures["seconds"]), 1),
         step_ms=round(1000 * median, 1),
@@ -103,7 +110,7 @@ def _under_ray(args: argparse.Namespace, threads: int, directory: str, environme
     from ray.train.v2.api.config import RunConfig, ScalingConfig
     from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-    ray.init(address="local", num_cpus=args.workers, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=args.workers + args.servers, include_dashboard=False, log_to_driver=False)
     try:
         TorchTrainer(
             lambda: _rank(args, threads),
@@ -123,7 +130,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     from raypt.model import ModelConfig
     from raypt.model.batch import micro_batch
     from raypt.parallel import comm
-    from raypt.parallel.config import ParallelConfig, ZeroConfig
+    from raypt.parallel.config import ParallelConfig, ParameterServerConfig, ZeroConfig
     from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
     from raypt.training.batch_plan import plan_batches
@@ -151,6 +158,8 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
         loss_chunk_tokens=args.loss_chunk,
         optimizer=OptimizerConfig(lr=3e-4),
         zero=ZeroConfig.model_validate({"stage": args.stage}),
+        strategy=args.strategy,
+        parameter_server=ParameterServerConfig(servers=args.servers),
     )
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,

@@ -94,3 +94,46 @@ class ZeroConfig(Settings):
         if "nvme" in (self.offload_optimizer, self.offload_params) and self.nvme_path is None:
             raise ValueError("train.zero.nvme_path is needed for nvme offload")
         return self
+
+
+class ParameterServerConfig(Settings):
+    """With `train.strategy: parameter_server` (Li et al. 2014): weights and optimizer states lie on servers, processes
+    on CPU nodes; workers take the weights from them and bring them gradients."""
+
+    servers: int = Field(default=1, ge=1)
+    """Processes that weights and optimizer states are cut over, evenly, each for a run of the flattened parameters. A
+    server receives workers x parameters / servers gradients a step, so as many as there are nodes of workers keep a
+    network of one speed busy on both sides."""
+    cpus_per_server: float = Field(default=0.25, gt=0)
+    """CPUs each server reserves, beside those of the workers; rounded up, its threads."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels (label selector) that servers must run on, e.g. {"raypt/pool": "cpu"}."""
+    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type in which gradients travel; they are added up in fp32. Weights travel in the type that the model computes
+    in."""
+
+
+class LocalSgdConfig(Settings):
+    """With `train.strategy: local_sgd` (DiLoCo, Douillard et al. 2023): each worker makes its own updates, and every so
+    many steps all move to where they stand on average, by an outer optimizer."""
+
+    every_steps: int = Field(default=50, ge=1)
+    """Steps of each worker between two outer steps (Douillard et al. 2023: 500 on a warm start, and 50 to 1000 tried).
+    Communication falls by this factor."""
+    outer_lr: float = Field(default=1.0, gt=0)
+    """Rate of the outer Nesterov step; with momentum 0, 1 is plain averaging. The published 0.7 with momentum 0.9 wants
+    many outer steps: from scratch with few, averaging has the lower loss."""
+    outer_momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Its momentum (published: 0.9)."""
+    fragments: int = Field(default=1, ge=1)
+    """Parts of the weights that are exchanged one after the other, each once in `every_steps`, evenly apart (streaming
+    DiLoCo, Douillard et al. 2025): the peak of communication is divided by it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "LocalSgdConfig":
+        if self.fragments > self.every_steps:
+            raise ValueError(
+                f"train.local_sgd.fragments={self.fragments} is more than train.local_sgd.every_steps="
+                f"{self.every_steps}: several would be exchanged in one step; lower it"
+            )
+        return self

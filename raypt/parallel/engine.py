@@ -40,7 +40,7 @@ class StepResult:
 
 @dataclass
 class Timing:
-    """Seconds of the last step on this rank; the parts do not overlap.
+    """The last step on this rank: seconds, of which the parts do not overlap, and bytes.
 
     Host time: on a GPU `forward` is the time to queue the kernels, and `backward` includes the wait until all are done.
     """
@@ -55,6 +55,10 @@ class Timing:
     """
     pipeline: StepRecord | None = None
     """When each rank of this one's pipeline was at what, in a step that was recorded (`train.parallel.record_every`).
+    """
+    sent_bytes: int | None = None
+    """Of gradients and weights, by this rank; an all-reduce as a ring has it, 2 (n - 1) / n of its buffer. None where
+    the strategy does not count them.
     """
 
 

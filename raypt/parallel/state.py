@@ -18,6 +18,8 @@ from torch import Tensor
 
 MASTER = "master"
 """The fp32 weight itself, beside the optimizer's states (exp_avg, exp_avg_sq, ...)."""
+OUTER = "outer_momentum"
+"""Of local SGD's outer optimizer: no state of the optimizer that updates the weights."""
 
 Shape = tuple[int, ...]
 

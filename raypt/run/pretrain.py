@@ -75,6 +75,9 @@ def needs(config: RunConfig, workers: int) -> tuple[dict[str, float], float]:
         "a stream reader": config.tokens.stream.fetcher_cpus,
         "a tokenizing task": config.tokens.stream.tokenizer_cpus,
     }
+    if config.train.strategy == "parameter_server":
+        of = config.train.parameter_server
+        cpus[f"{of.servers} parameter servers"] = of.servers * of.cpus_per_server
     return cpus, workers if config.train.use_gpu else 0
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from raypt import plugins
 from raypt.corpus.config import SourceConfig
-from raypt.parallel.config import ParallelConfig, ZeroConfig
+from raypt.parallel.config import LocalSgdConfig, ParallelConfig, ParameterServerConfig, ZeroConfig
 from raypt.settings import Settings
 from raypt.training.contradictions import contradictions
 
@@ -167,7 +167,7 @@ def _strategy(name: str) -> str:
     return name
 
 
-STRATEGIES = ("collective",)
+STRATEGIES = ("collective", "parameter_server", "local_sgd")
 """raypt's own values of `train.strategy`."""
 
 
@@ -205,7 +205,8 @@ class TrainConfig(Settings):
     """Optimizer steps of the whole run."""
     strategy: Annotated[str, AfterValidator(_strategy)] = "collective"
     """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
-    (section `zero`). `package.module:name`: an engine of your own (docs/training.md)."""
+    (section `zero`). parameter_server: through servers that hold the weights (section `parameter_server`).
+    `package.module:name`: an engine of your own (docs/training.md)."""
     workers: int | tuple[int, int] = 2
     """Training processes, a multiple of those that one model is cut over (`parallel`); a pair (min, max) lets the run
     shrink and grow with the cluster."""
@@ -250,6 +251,10 @@ class TrainConfig(Settings):
     """How one model is cut over several workers."""
     zero: ZeroConfig = ZeroConfig()
     """What is partitioned over the workers."""
+    parameter_server: ParameterServerConfig = ParameterServerConfig()
+    """Where weights and optimizer states lie with that strategy."""
+    local_sgd: LocalSgdConfig = LocalSgdConfig()
+    """When and how workers meet with that strategy."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When to save, and what to keep."""
     evaluation: EvaluationConfig = EvaluationConfig()

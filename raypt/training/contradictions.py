@@ -18,6 +18,7 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
             f"train.backend={train.backend} and train.use_gpu={str(train.use_gpu).lower()} go not together: nccl is of "
             "GPUs, gloo and mpi are of CPUs; leave train.backend unset"
         )
+    yield from _whole_models(train)
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
         yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
     if train.varlen_attention and train.deterministic:
@@ -90,4 +91,26 @@ def _spikes(train: "TrainConfig") -> Iterator[str]:
         yield (
             "train.spike.action=rewind goes back to the last checkpoint, and train.checkpoint.every_steps=null has "
             "none; set it, or take train.spike.action=skip"
+        )
+
+
+def _whole_models(train: "TrainConfig") -> Iterator[str]:
+    """The strategies whose workers hold a whole model each."""
+    if train.strategy not in ("parameter_server", "local_sgd"):
+        return
+    at = f"train.strategy={train.strategy}"
+    if train.parallel.replica > 1:
+        yield f"{at}: each worker holds a whole model; leave train.parallel.tensor and pipeline at 1"
+    if train.optimizer.kind == "muon":
+        yield (
+            f"{at}: train.optimizer.kind=muon needs whole matrices, and weights are one flat array here; take adamw or "
+            "lion"
+        )
+    if train.zero.offload_optimizer is not None or train.zero.offload_params is not None:
+        yield f"{at} has nothing that DeepSpeed could offload; leave train.zero.offload_* unset"
+    every, saves = train.local_sgd.every_steps, train.checkpoint.every_steps
+    if train.strategy == "local_sgd" and saves is not None and saves % every:
+        yield (
+            f"train.checkpoint.every_steps={saves} is not a multiple of train.local_sgd.every_steps={every}: a "
+            "checkpoint holds one model, so each would make the workers meet early; change one of them"
         )

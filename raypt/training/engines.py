@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -10,6 +11,8 @@ from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig
 from raypt.model.attention import varlen_problem
 from raypt.parallel.engine import TrainEngine
+from raypt.parallel.flat.replica import Replica
+from raypt.parallel.local_sgd.engine import LocalSgdEngine
 from raypt.parallel.mesh import Mesh
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
@@ -78,7 +81,50 @@ def use_varlen(model: ModelConfig, train: TrainConfig, device: torch.device) -> 
     return problem is None
 
 
-STRATEGIES: dict[str, EngineFactory] = {"collective": _collective}
+def _parameter_server(
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
+) -> TrainEngine:
+    from raypt.parallel.server.engine import ServerEngine
+
+    return ServerEngine(
+        _replica(model, train, device),
+        topology=mesh.topology,
+        config=train.parameter_server,
+        optimizer=partial(build_optimizer, config=train.optimizer),
+        clip_norm=train.optimizer.clip_norm,
+        timeout_s=train.collective_timeout_s,
+    )
+
+
+def _local_sgd(
+    model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
+) -> TrainEngine:
+    return LocalSgdEngine(
+        _replica(model, train, device),
+        topology=mesh.topology,
+        config=train.local_sgd,
+        optimizer=partial(build_optimizer, config=train.optimizer),
+        clip_norm=train.optimizer.clip_norm,
+    )
+
+
+def _replica(model: ModelConfig, train: TrainConfig, device: torch.device) -> Replica:
+    varlen = use_varlen(model, train, device)
+    return Replica(
+        lambda: Llama(model, train.activation_checkpointing, varlen=varlen),
+        dtype=torch.bfloat16 if train.precision == "bf16" else torch.float32,
+        device=device,
+        z_loss=train.z_loss,
+        loss_chunk_tokens=train.loss_chunk_tokens,
+        compile_blocks=train.compile,
+    )
+
+
+STRATEGIES: dict[str, EngineFactory] = {
+    "collective": _collective,
+    "parameter_server": _parameter_server,
+    "local_sgd": _local_sgd,
+}
 """By `train.strategy`."""
 
 KEY = "train.strategy"

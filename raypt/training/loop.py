@@ -377,6 +377,8 @@ class TrainLoop:
         if (pipeline := timing.pipeline) is not None:
             row["pipeline_idle"], row["pipeline_idle_formula"] = pipeline.idle_share, pipeline.idle_formula
             row["activation_mb"] = max(pipeline.peak_bytes) / 1e6
+        if timing.sent_bytes is not None:
+            row["sent_bytes"] = timing.sent_bytes
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]

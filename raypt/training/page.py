@@ -51,7 +51,12 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
         drawn = [s for s in mfu if s.x]
         small.append(line_chart(drawn, title="MFU", x_label="step", y_label="of the peak", width=440, height=220))
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
-    return wide + f"<div class=row>{''.join(small)}{_pipeline(rows)}{_step_parts(rows)}</div>" + _data_wait(rows)
+    return (
+        wide
+        + f"<div class=row>{''.join(small)}{_pipeline(rows)}{_step_parts(rows)}</div>"
+        + _sent(rows)
+        + _data_wait(rows)
+    )
 
 
 def _pipeline(rows: list[dict[str, Any]]) -> str:
@@ -81,6 +86,19 @@ def _tasks(rows: list[dict[str, Any]]) -> str:
     title = f"Task {next(iter(last))}" if len(last) == 1 else "Tasks"
     return line_chart(
         lines, title=title, x_label="step", y_label="share answered rightly", levels=levels, width=440, height=220
+    )
+
+
+def _sent(rows: list[dict[str, Any]]) -> str:
+    """What a worker sent, for the strategies that count it."""
+    counted = [row for row in rows if row.get("sent_bytes") is not None]
+    if not counted:
+        return ""
+    total = sum(row["sent_bytes"] for row in counted)
+    tokens = sum(row["step_s"] * row["tokens_per_s"] for row in counted)
+    return (
+        f"<p>Rank 0 sent {total / 1e6:,.1f} MB of gradients and weights in {len(counted):,} steps, "
+        f"{total / tokens:,.1f} bytes a token of the global batch.</p>"
     )
 
 

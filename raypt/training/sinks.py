@@ -34,6 +34,7 @@ RAY_METRICS = {
     "communication_s": "Seconds in collectives, waiting for slower ranks included",
     "pipeline_idle": "Share of the last recorded step that a pipeline's workers idled",
     "activation_mb": "Most activations that one of them held at a time in it, MB",
+    "sent_bytes": "Bytes of gradients and weights that rank 0 sent, where the strategy counts them",
     "rss_mb": "Resident memory of rank 0, MB",
     "device_mb": "Most memory of rank 0's GPU so far, MB",
 }

@@ -57,10 +57,15 @@ class Driver:
 
 def train_workers(root: int) -> list[psutil.Process]:
     """The Ray Train workers among the descendants of process `root`, whatever they are doing, oldest first."""
+    return actors(root, "RayTrainWorker")
+
+
+def actors(root: int, name: str) -> list[psutil.Process]:
+    """The Ray actors of a class among the descendants of process `root`, oldest first."""
     out = []
     for process in psutil.Process(root).children(recursive=True):
         try:
-            if any("RayTrainWorker" in part for part in process.cmdline()[:1]):
+            if any(name in part for part in process.cmdline()[:1]):
                 out.append((process.create_time(), process))
         except psutil.Error:
             continue  # gone meanwhile

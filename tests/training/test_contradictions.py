@@ -21,6 +21,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"steps": 20, "schedule": {"warmup_steps": 20, "steps": 40, "kind": "wsd", "decay": "1-sqrt"}},
     {"workers": [2, 2], "checkpoint": {"every_steps": None}},
     {"checkpoint": {"every_steps": 50, "keep_every": 200, "keep_best": 2}},
+    {"strategy": "parameter_server", "parameter_server": {"servers": 3}, "optimizer": {"kind": "lion"}},
+    {"strategy": "local_sgd"},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": [3, 2]}, "train.workers"),
@@ -41,6 +43,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"backend": "nccl"}, "train.backend=nccl and train.use_gpu=false"),
     ({"backend": "mpi", "use_gpu": True}, "train.backend=mpi and train.use_gpu=true"),
     ({"profile": {"first_step": 180}}, "train.profile"),
+    (
+        {"strategy": "parameter_server", "parallel": {"tensor": 2}},
+        "_server: each worker holds a whole",
+    ),
+    ({"strategy": "local_sgd", "optimizer": {"kind": "muon"}}, "strategy=local_sgd: train.optimizer.kind=muon"),
+    ({"strategy": "local_sgd", "checkpoint": {"every_steps": 120}}, "every_steps=120 is not a multiple"),
+    ({"strategy": "local_sgd", "local_sgd": {"every_steps": 4, "fragments": 5}}, "fragments=5 is more than"),
 ]
 
 

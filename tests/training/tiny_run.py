@@ -15,7 +15,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.errors import Terminated
 from raypt.model.config import ModelConfig
-from raypt.parallel.config import ParallelConfig
+from raypt.parallel.config import ParallelConfig, ParameterServerConfig, ZeroConfig
 from raypt.tokens.config import PackingConfig, TokenizerConfig, TokensConfig
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
@@ -101,6 +101,8 @@ class Job:
     max_skipped_in_a_row: int = 50
     collective_timeout_s: float = 600.0
     stall_warning_s: float = 60.0
+    strategy: str = "collective"
+    zero_stage: int = 1
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.training.tiny_run", json.dumps(asdict(self))]
@@ -150,6 +152,9 @@ def run(job: Job) -> TrainResult:
         update={
             "workers": job.workers,
             "parallel": ParallelConfig(tensor=job.tensor),
+            "strategy": job.strategy,
+            "zero": ZeroConfig.model_validate({"stage": job.zero_stage}),
+            "parameter_server": ParameterServerConfig(servers=2, cpus_per_server=0.1),
             "cpus_per_worker": job.cpus_per_worker,
             "max_failures": job.max_failures,
             "max_skipped_in_a_row": job.max_skipped_in_a_row,

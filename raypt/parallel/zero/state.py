@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raypt.parallel.layout import Layout
 from raypt.parallel.mesh import Group, Mesh
-from raypt.parallel.state import MASTER, Piece, Shape, ShardSource, StateKey, StateShard, Want
+from raypt.parallel.state import MASTER, OUTER, Piece, Shape, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.zero.matrices import Matrices, WantsMatrices
 
 
@@ -86,7 +86,7 @@ class Partition(ABC):
     def _wants(self, piece: Piece, source: ShardSource) -> Iterator[Want]:
         """What the piece takes from a saved state, into this rank's buffers; an optimizer's state is made for it."""
         targets = {MASTER: piece.buffer}
-        if states := source.states(piece.name) - {MASTER}:
+        if states := source.states(piece.name) - {MASTER, OUTER}:
             held = self.inner.state[piece.buffer]
             for name, value in source.scalars.items():
                 held[name] = torch.tensor(value, dtype=torch.float32)

@@ -35,6 +35,9 @@ def refuse_what_cannot_fit(config: RunConfig, workers: int, nodes: list[dict[str
     gpu, zero = config.train.use_gpu, config.train.zero
     if zero.offload_params or config.ray.autoscaling:
         return
+    if config.train.strategy != "collective":
+        log.info("memory: the planner knows train.strategy=collective, so nothing is said of %s", config.train.strategy)
+        return
     have = capacity(nodes, gpu=gpu)
     if not have:
         log.info("memory: the cluster's kind of GPU is not in the planner's catalogue, so nothing is said of it")

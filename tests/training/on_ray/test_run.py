@@ -33,6 +33,9 @@ class Runs:
     cut: TrainResult
     """Of two workers that hold one model between them."""
     cut_dir: Path
+    served: TrainResult
+    """Through parameter servers."""
+    served_dir: Path
     steps_when_driver_died: int
     knobs_left: set[str]
     """Of Ray Train, in the environment after two runs and not before."""
@@ -49,9 +52,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         undisturbed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "undisturbed")))
         killed = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "killed")))
         cut = tiny_run.run(tiny_run.Job(str(root / "data"), str(root / "cut"), tensor=2))
+        served = tiny_run.run(
+            tiny_run.Job(str(root / "data"), str(root / "served"), strategy="parameter_server", cpus_per_worker=0.4)
+        )
         left = {name for name in set(os.environ) - before if name.startswith("RAY_TRAIN")}
         yield Runs(
-            root / "data", undisturbed, root / "undisturbed", killed, root / "killed", cut, root / "cut", survived, left
+            root / "data",
+            undisturbed,
+            root / "undisturbed",
+            killed,
+            root / "killed",
+            cut,
+            root / "cut",
+            served,
+            root / "served",
+            survived,
+            left,
         )
     finally:
         ray.shutdown()
@@ -103,6 +119,15 @@ def test_workers_that_hold_one_model_between_them_train_on_the_same_samples(runs
         got, want = ([row[key] for row in result.metrics if key in row] for result in (runs.cut, runs.undisturbed))
         np.testing.assert_allclose(got, want, rtol=1e-3)
     assert {row["workers"] for row in runs.cut.metrics} == {2}
+
+
+def test_parameter_servers_train_on_the_same_samples(runs: Runs) -> None:
+    served, whole = (storage.read_parquet(str(d / "samples.parquet")) for d in (runs.served_dir, runs.undisturbed_dir))
+    assert served.equals(whole)
+    # As above: sums in another order, at a rate at which the loss jumps (tests/parallel/server has the claim itself).
+    for key in ("loss", "grad_norm", "heldout_loss"):
+        got, want = ([row[key] for row in result.metrics if key in row] for result in (runs.served, runs.undisturbed))
+        np.testing.assert_allclose(got, want, rtol=1e-3)
 
 
 def test_the_checkpoint_holds_the_cursor_of_the_stream(runs: Runs) -> None:

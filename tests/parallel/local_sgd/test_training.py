@@ -1,0 +1,54 @@
+"""Local SGD on two workers: what it equals, what it moves, and that its checkpoints are everyone's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parallel.local_sgd import cases
+from tests.parallel.ranks import run_ranks
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    tmp: Path = tmp_path_factory.mktemp("local")
+    return run_ranks(2, "tests.parallel.local_sgd.cases", "everything", tmp, checkpoints=str(tmp / "saved"))
+
+
+def test_one_inner_step_of_plain_sgd_is_data_parallelism_whatever_each_worker_has_of_tokens(ranks: list[Any]) -> None:
+    want = np.array(cases.data_parallel_sgd(8))
+    for rank in ranks:
+        # fp32 sums in another order, eight steps; relative to the weights' size.
+        assert np.abs(np.array(rank["sgd"]) - want).max() / np.abs(want).max() < 1e-5
+
+
+def test_fifty_inner_steps_move_a_fortieth_of_the_bytes_of_data_parallelism(ranks: list[Any]) -> None:
+    for rank in ranks:
+        assert rank["local-bytes"] <= rank["zero-bytes"] / 40
+
+
+def test_the_step_that_meets_says_what_it_sent(ranks: list[Any]) -> None:
+    # A ring of two ranks: each sends its buffer once.
+    assert all(rank["said-bytes"] == 4 * rank["parameters"] for rank in ranks)
+
+
+def test_after_an_outer_step_and_after_a_save_all_workers_hold_the_same_weights(ranks: list[Any]) -> None:
+    assert ranks[0]["met"] == ranks[1]["met"]
+    assert ranks[0]["saved"] == ranks[1]["saved"]
+
+
+def test_it_learns_nearly_what_data_parallelism_does(ranks: list[Any]) -> None:
+    # Each worker's loss is of its own weights on its own samples, so it may even be below; a worker that did not train,
+    # or an outer step that undid its training, would have gained nothing.
+    local, zero = (np.array(ranks[0][name])[:, 0] for name in ("local", "zero"))
+    assert local[0] - local[-1] > 0.9 * (zero[0] - zero[-1]) > 1
+
+
+def test_a_resumed_run_is_bitwise_the_one_that_went_on(ranks: list[Any]) -> None:
+    assert ranks[0]["again"] == ranks[0]["on"]
+
+
+def test_zero_goes_on_from_its_checkpoint_without_the_outer_momentum(ranks: list[Any]) -> None:
+    assert ranks[0]["moved"] == ranks[0]["saved"]
+    assert ranks[0]["moved-states"] == ["exp_avg", "exp_avg_sq", "master"]
