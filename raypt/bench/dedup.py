@@ -1,6 +1,9 @@
 """Benchmark: near-duplicate removal, text to keep-list, and what 10^9 documents would need at the measured costs.
 
 python jobs/bench.py dedup --corpus DIR [--workers N] [--scales 1,2,4,8] [--exact] [--documents 1e9,1e10 --cores 256]
+python jobs/bench.py dedup --corpus DIR --substring token|byte
+
+With `--substring token|byte` it measures the removal of repeated passages instead (50 tokens, 200 bytes).
 
 DIR holds *.jsonl.gz with a "text" a row. The timed section begins with Parquet shards of documents and ends with the
 written lists of removed documents (112 permutations as 14 x 8, 5 words). Before it the kernels are compiled.
@@ -12,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -24,14 +27,17 @@ from raypt import storage
 from raypt.bench.measure import PeakMemory, Timing, report_line
 from raypt.dedup.clusters import BAND_ROW_BYTES, SORT_FACTOR
 from raypt.dedup.components import star_edges
-from raypt.dedup.config import DedupConfig, ExactConfig, FuzzyConfig
+from raypt.dedup.config import DedupConfig, ExactConfig, FuzzyConfig, SubstringConfig
 from raypt.dedup.pipeline import DedupResult, deduplicate
 from raypt.dedup.plan import DedupShard
 from raypt.dedup.scale import Costs, needs, table
 from raypt.dedup.stars import both_ways, large_star, small_star
+from raypt.ledger import Amount
 from raypt.tasks import run_tasks
 
 SHARDS = 4
+SUBSTRING_LENGTH = {"token": 50, "byte": 200}
+"""Units of a passage: tokens as Lee et al. (2022), and about as much text in bytes."""
 
 
 def load(corpus: Path, limit: int) -> list[str]:
@@ -121,12 +127,36 @@ def intermediate_bytes(work: Path) -> dict[str, int]:
     return sizes
 
 
+def substring_line(texts: list[str], unit: Literal["token", "byte"], memory_mb: int, workers: int) -> None:
+    """Measure the pass of repeated passages alone; print its line."""
+    config = DedupConfig(
+        exact=ExactConfig(enabled=False),
+        fuzzy=FuzzyConfig(enabled=False),
+        substring=SubstringConfig(enabled=True, unit=unit, length=SUBSTRING_LENGTH[unit]),
+        memory_mb=memory_mb,
+        max_removed_fraction=None,
+    )
+    with tempfile.TemporaryDirectory(prefix="raypt-bench-") as name:
+        root = Path(name)
+        warm = write_shards(texts[:50] * SHARDS, root / "warm-docs")
+        deduplicate(warm, config, str(root / "warm" / "work"), str(root / "warm" / "out"))
+        section, result, passes, peak = measure(write_shards(texts, root / "docs"), config, root / "measured")
+    cut = result.account.edited.get("dedup.substring", Amount())
+    more = {"cut_documents": cut.documents, "cut_bytes": cut.bytes, "peak_rss_mb": round(peak / 1e6)}
+    nbytes = sum(len(text.encode()) for text in texts)
+    stages = {k: round(v, 4) for k, v in passes.items()}
+    report_line(
+        f"dedup/substring/{unit}", section, docs=len(texts), nbytes=nbytes, workers=workers, stages=stages, **more
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     ap = argparse.ArgumentParser(prog="bench dedup", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     ap.add_argument("--corpus", type=Path, required=True, help="directory of *.jsonl.gz")
     ap.add_argument("--workers", type=int, default=1, help="1: in this process; more: as many Ray workers")
     ap.add_argument("--limit", type=int, default=0, help="only the first N documents (0: all)")
     ap.add_argument("--exact", action="store_true", help="also find exact duplicates first")
+    ap.add_argument("--substring", choices=list(SUBSTRING_LENGTH), help="measure the removal of repeated passages")
     ap.add_argument("--memory-mb", type=int, default=1024, help="memory budget of a task")
     ap.add_argument("--scales", default="1", help="multiples of the corpus to measure, such as 1,2,4,8")
     ap.add_argument("--documents", default="1e9,1e10", help="numbers of documents to work out the needs for")
@@ -138,6 +168,11 @@ def main(argv: list[str]) -> int:
     """Print the growth with size, the needs at scale, and as last line the figures of the corpus itself."""
     args = parser().parse_args(argv)
     texts = load(args.corpus, args.limit)
+    if args.workers > 1:
+        ray.init(address="local", num_cpus=args.workers, include_dashboard=False)
+    if args.substring:
+        substring_line(texts, args.substring, args.memory_mb, args.workers)
+        return 0
     config = DedupConfig(
         exact=ExactConfig(enabled=args.exact),
         fuzzy=FuzzyConfig(bands=14, rows=8, num_perm=112, ngram=5),
@@ -146,8 +181,6 @@ def main(argv: list[str]) -> int:
         max_removed_fraction=None,
         measure_s_curve=False,
     )
-    if args.workers > 1:
-        ray.init(address="local", num_cpus=args.workers, include_dashboard=False)
     line: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="raypt-bench-") as name:
         root = Path(name)

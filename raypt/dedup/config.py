@@ -141,6 +141,25 @@ class SentenceConfig(Settings):
     """Remove a document that was cut and has fewer units left."""
 
 
+class SubstringConfig(Settings):
+    """Passages that occur before, word for word, are cut wherever they begin and end (Lee et al., 2022). The first
+    occurrence, in doc_key order, stays."""
+
+    enabled: bool = False
+    """Cut repeated passages."""
+    unit: Literal["token", "byte"] = "token"
+    """What `length` and `merge_gap` count and what is compared: words (a Chinese character is a word; case, punctuation
+    and white space between them do not count), or the bytes of the text as it is."""
+    length: int = Field(50, ge=2, le=10_000)
+    """Units from which an equal passage is one; 50 tokens as in Lee et al. and RefinedWeb (Penedo et al., 2023)."""
+    merge_gap: int = Field(0, ge=0)
+    """Cuts of a document with at most so many units between them become one: what is left between would be a scrap.
+    That text goes too, though it is found nowhere else."""
+    min_words: int | None = Field(50, ge=1)
+    """Remove a document that was cut and has fewer words left (a Chinese character is a word). 50: Gopher's lower bound
+    (Rae et al., 2021)."""
+
+
 class ContaminationConfig(Settings):
     """Documents that contain samples of evaluation sets are removed."""
 
@@ -169,6 +188,7 @@ class DedupConfig(Settings):
     exact: ExactConfig = ExactConfig()
     fuzzy: FuzzyConfig = FuzzyConfig()
     sentences: SentenceConfig = SentenceConfig()
+    substring: SubstringConfig = SubstringConfig()
     contamination: ContaminationConfig = ContaminationConfig()
     scope: Literal["global", "source"] = "global"
     """Compare all documents, or only those of the same source."""

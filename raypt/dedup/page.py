@@ -34,6 +34,20 @@ def _dedup_matrix(report: dict[str, Any]) -> str:
     return "<h3>Clusters shared by sources</h3>" + table(["", *names], rows, numeric=range(1, len(names) + 1))
 
 
+def _passages(found: dict[str, Any]) -> str:
+    """The longest cuts of repeated substrings and the most frequent passages, with their text."""
+    longest = [(f"{p['bytes']:,}", p["text"]) for p in found["longest"]]
+    often = [(f"{p['occurrences']:,}", f"{p['units']:,}", p["text"]) for p in found["most_frequent"]]
+    if not longest and not often:
+        return ""
+    heads = ["occurrences", f"{found['unit']}s", "passage"]
+    return (
+        "<h3>Repeated substrings</h3>"
+        + table(["bytes cut", "passage"], longest, numeric=(0,))
+        + table(heads, often, numeric=(0, 1))
+    )
+
+
 def dedup_section(report: dict[str, Any]) -> str:
     """Cluster sizes, the S-curve, removals by source, the biggest clusters with their text."""
     parts = [
@@ -60,6 +74,8 @@ def dedup_section(report: dict[str, Any]) -> str:
         )
         examples = [(e["sample"], f"{e['coverage']:.0%}", e["ngram"]) for e in file["examples"]]
         parts.append(table(["sample", "coverage", "shared words"], examples, numeric=(1,)) if examples else "")
+    if "substring" in report:
+        parts.append(_passages(report["substring"]))
     for cluster in report["biggest_clusters"]:
         sources = ", ".join(f"{name} {n}" for name, n in cluster["sources"].items())
         example = "".join(f"<pre>{text(t)}</pre>" for t in cluster["texts"])

@@ -7,9 +7,10 @@ from raypt.dedup.clusters import Clusters
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.contamination import Contamination
 from raypt.dedup.spans import Sentences
+from raypt.dedup.substring import Substring
 from raypt.dedup.versions import Url
 
-PASSES: tuple[Pass, ...] = (Contamination(), Url(), Clusters(), Sentences())
+PASSES: tuple[Pass, ...] = (Contamination(), Url(), Clusters(), Sentences(), Substring())
 MAX_PARTITIONS = 65536
 
 

@@ -69,11 +69,11 @@ def intervals(edits: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @kernel
-def _union(keys: Any, starts: Any, stops: Any) -> int:
+def _union(keys: Any, starts: Any, stops: Any, gap: int) -> int:
     """Merge the sorted intervals in place; how many are left."""
     n = 0
     for i in range(keys.shape[0]):
-        if n and keys[i] == keys[n - 1] and starts[i] <= stops[n - 1]:
+        if n and keys[i] == keys[n - 1] and starts[i] <= stops[n - 1] + gap:
             stops[n - 1] = max(stops[n - 1], stops[i])
         else:
             keys[n], starts[n], stops[n] = keys[i], starts[i], stops[i]
@@ -81,13 +81,21 @@ def _union(keys: Any, starts: Any, stops: Any) -> int:
     return n
 
 
-def make_edits(keys: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> pa.Table:
-    """EDITS of cuts in any order, overlapping or not; empty ones are left out. doc_keys come out ascending."""
+def join_intervals(
+    keys: np.ndarray, starts: np.ndarray, stops: np.ndarray, gap: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Intervals of keys, in any order, as ones in order with more than `gap` between them; empty ones are left out."""
     order = np.lexsort((stops, starts, keys))
     order = order[starts[order] < stops[order]]
     keys, starts, stops = keys[order], starts[order], stops[order]
-    n = _union(keys, starts, stops)
-    keys, starts, stops = keys[:n], starts[:n], stops[:n]
+    n = _union(keys, starts, stops, gap)
+    return keys[:n], starts[:n], stops[:n]
+
+
+def make_edits(keys: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> pa.Table:
+    """EDITS of cuts in any order, overlapping or not; empty ones are left out. doc_keys come out ascending."""
+    keys, starts, stops = join_intervals(keys, starts, stops)
+    n = len(keys)
     first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[:n])
     bounds = pa.array(np.append(first, n).astype(np.int32))
     lists = [pa.ListArray.from_arrays(bounds, pa.array(v)) for v in (starts, stops)]

@@ -25,6 +25,17 @@ def test_the_last_line_has_the_figures_of_the_corpus(tmp_path: Path, capsys: pyt
     assert [line.split()[1] for line in lines[1:3]] == ["120", "240"]
 
 
+def test_passages_are_measured_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = mutated_corpus(120)
+    with gzip.open(tmp_path / "part-000.jsonl.gz", "wt") as f:
+        f.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts))
+    assert main(["--corpus", str(tmp_path), "--substring", "token"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["workload"], last["docs"]) == ("dedup/substring/token", 120)
+    assert 0 < last["cut_bytes"] < last["mb"] * 1e6
+    assert "compare" in last["stages"]
+
+
 def test_other_words_have_the_shape_of_the_texts_but_nothing_in_common() -> None:
     texts = ["The quick brown fox jumps over the lazy dog again and again"]
     both = tokenise(pa.array(texts + other_words(texts, 3)))

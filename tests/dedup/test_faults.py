@@ -11,18 +11,26 @@ import pytest
 import ray
 
 from raypt.dedup import DedupConfig, DedupShard, deduplicate
-from raypt.dedup.config import SentenceConfig
+from raypt.dedup.config import SentenceConfig, SubstringConfig
 from raypt.tasks import run_tasks
 from tests.dedup.reference import documents, split, write_shards
 from tests.dedup.test_pipeline import NOTICE, mutated_corpus
 
-CONFIG = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=4, keep_intermediate=True)
+CONFIG = DedupConfig(
+    sentences=SentenceConfig(enabled=True),
+    substring=SubstringConfig(enabled=True, length=12),
+    partitions=4,
+    keep_intermediate=True,
+)
 FILES = ["shards", "plan.json", "exact", "bands", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
-FILES += ["clusters", "clusters-removed", "spans", "repeats", "sentences-cuts", "sentences-removed", "edits", "removed"]
+FILES += ["clusters", "clusters-removed", "spans", "repeats", "sentences-cuts", "sentences-removed"]
+FILES += ["anchors", "candidates", "own-copies", "contexts", "frequent", "copies", "longest", "substring-cuts"]
+FILES += ["substring-removed", "edits", "removed"]
 FILES += ["clusters.parquet", "index.json", "report.json"]
 """What a run writes, in this order; the directory's name where there is a file a task."""
 LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "clusters-removed", "spans"]
-LAST_OF_A_TASK += ["repeats", "sentences-removed", "removed"]
+LAST_OF_A_TASK += ["repeats", "sentences-removed", "anchors", "candidates", "contexts", "copies", "substring-removed"]
+LAST_OF_A_TASK += ["removed"]
 """The files with which a task is done: it never runs again."""
 
 
@@ -113,7 +121,17 @@ def test_output_survives_a_worker_killed_in_each_pass(
     run(shards, tmp_path, killing)
     killed = {path.name for path in marks.iterdir()}
     passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "settle", "spans", "repeats", "cut"]
-    passes += ["finish", "S-curve", "index", "index attributes"]
+    passes += [
+        "anchors",
+        "match",
+        "contexts",
+        "compare",
+        "cut substrings",
+        "finish",
+        "S-curve",
+        "index",
+        "index attributes",
+    ]
     assert killed == {f"dedup-{name}" for name in passes}
     assert outputs(tmp_path) == expected
 
