@@ -140,5 +140,8 @@ def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> d
     out["skipped"], out["unchanged"] = result.skipped, weights(engine) == before
     engine.forward_backward(cases.step_batches(plan, rank, 0))
     out["discarded"], out["kept"] = engine.discard().skipped, weights(engine) == before
+    engine.forward_backward(cases.step_batches(plan, rank, 0))
+    refused = engine.step(1.0, max_norm=1e-3)
+    out["refused"] = refused.skipped and refused.grad_norm is not None and weights(engine) == before
     out["after"] = train(engine, plan, rank, 0, 1)
     return out

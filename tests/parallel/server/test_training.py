@@ -102,4 +102,5 @@ def test_a_discarded_step_leaves_the_weights_and_training_goes_on(ranks: list[An
     for rank in ranks:
         assert rank["discarded"]
         assert rank["kept"]
+        assert rank["refused"], "a norm above the bound of the spike rule"
         assert np.isfinite(rank["after"]).all()
