@@ -6,6 +6,7 @@ with 64 MiB a message and 10 Gb/s links take some minutes and 64 KiB of results.
 """
 
 import contextlib
+import math
 import socket
 import statistics
 import threading
@@ -23,7 +24,7 @@ Pair = tuple[int, int]
 Route = Callable[[Address], Address]
 """From a node's own address to that of something in between."""
 DEVIATIONS = 3.5
-"""An outlier is so many deviations from the median (Iglewicz and Hoaglin 1993), where 1.4826 times the median absolute
+"""An outlier is so many deviations below the median (Iglewicz and Hoaglin 1993), where 1.4826 times the median absolute
 deviation is taken for the standard deviation."""
 LEAST_SHARE = 2 / 3
 """And no faster than this share of the median: of links that are all alike, some are always a few deviations away."""
@@ -169,13 +170,16 @@ def measure_links(
 
 
 def slow(values: Sequence[float]) -> list[bool]:
-    """Which speeds are outliers below the others; none of fewer than three."""
+    """Which speeds are outliers below the others; none of fewer than three. Deviations are those of the logarithms:
+    where speeds scatter by a fifth and more, 3.5 deviations below the median itself would be below zero.
+    """
     if len(values) < 3:
         return [False] * len(values)
-    median = statistics.median(values)
-    deviation = 1.4826 * statistics.median(abs(v - median) for v in values)
-    limit = min(median - DEVIATIONS * deviation, LEAST_SHARE * median)
-    return [v < limit for v in values]
+    logs = [math.log(v) for v in values]
+    median = statistics.median(logs)
+    deviation = 1.4826 * statistics.median(abs(v - median) for v in logs)
+    limit = median - max(DEVIATIONS * deviation, -math.log(LEAST_SHARE))
+    return [v < limit for v in logs]
 
 
 def findings(nodes: Sequence[NodeSpeed], links: Mapping[Pair, Link]) -> Findings:

@@ -7,6 +7,7 @@ other MPI calls. MPI has no timeouts: when a rank dies, `mpirun` ends the others
 
 # torch calls these methods with an options object; its stubs describe overloads for people.
 # mypy: disable-error-code="override"
+import contextlib
 import functools
 import os
 import zlib
@@ -68,8 +69,12 @@ def _refuse_alone(size: int) -> None:
 
 
 def abort(code: int = 1) -> None:
-    """End all processes of the job, without waiting for them: what a rank does that cannot go on."""
-    world().Abort(code)
+    """End all processes of the job, without waiting for them: what a rank does that cannot go on. Alone, or without
+    MPI, there is nobody to end.
+    """
+    with contextlib.suppress(UserError):
+        if world().size > 1:
+            world().Abort(code)
 
 
 def _create(options: Any, _: Any) -> "MpiGroup":

@@ -40,6 +40,7 @@ def test_alike_means_nobody_is_named() -> None:
     assert not found.slow_links and not found.slow_nodes
     assert slow([1.0, 0.1]) == [False, False]  # of two, nobody knows which is the odd one
     assert slow([1.0, 0.9, 1.1, 0.2]) == [False, False, False, True]
+    assert slow([1.0, 0.7, 1.4, 0.8, 0.02]) == [False, False, False, False, True]  # they scatter, and one is far off
 
 
 @pytest.mark.fast
@@ -90,13 +91,13 @@ def test_the_link_with_a_token_bucket_in_its_path_is_the_one_named() -> None:
     try:
         ray.init(address=cluster.address, log_to_driver=False)
         cluster.wait_for_nodes()
-        nodes, links, found = over_nodes(nbytes=1 << 21, slowed={(0, 2): lambda to: slowed(to, RATE)})
+        nodes, links, found = over_nodes(nbytes=1 << 22, slowed={(0, 2): lambda to: slowed(to, RATE)})
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert len(nodes) == 4 and len(links) == 6
     by_bandwidth = [pair for pair, why in found.slow_links.items() if "bandwidth" in why]
-    assert by_bandwidth == [(0, 2)]
+    assert by_bandwidth == [(0, 2)], shown(nodes, links, found)
     assert min(links, key=lambda pair: links[pair].bandwidth) == (0, 2)
     assert "slow link 0 - 2: bandwidth is" in shown(nodes, links, found)
     as_json = json.loads(json.dumps(listed(nodes, links, found)))

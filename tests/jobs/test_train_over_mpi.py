@@ -64,9 +64,9 @@ def test_mpi_and_gloo_under_ray_train_alike_and_go_on_from_each_other(tokenized:
 
 
 def test_a_mistake_ends_every_process_and_is_said(tokenized: Path) -> None:
-    done = over_mpi(tokenized, "train.backend=mpi", "train.workers=3")
+    done = over_mpi(tokenized, "train.backend=mpi", "train.workers=4")
     assert done.returncode != 0
-    assert "train.workers=3: mpirun started 2 processes" in done.stderr
+    assert "train.workers=4: mpirun started 2 processes" in done.stderr
 
 
 def test_rays_job_refuses_mpi_and_says_how(tokenized: Path) -> None:

@@ -65,3 +65,11 @@ def test_zero_0_to_3_train_as_over_gloo(tmp_path: Path) -> None:
     assert over_mpi[0] == over_mpi[1]
     for stage in map(str, range(4)):
         assert over_mpi[0][stage] == over_gloo[0][stage], stage
+
+
+def test_a_process_without_mpirun_is_refused() -> None:
+    """Each of N of them would take itself for the first of one."""
+    code = "from raypt.parallel import mpi; mpi.init_process_group()"
+    done = subprocess.run([sys.executable, "-c", code], env=variables(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "this process was not started by MPI" in done.stderr
