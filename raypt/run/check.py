@@ -66,6 +66,8 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
     if "quality" in config.curation.stages and quality.model is None:
         yield "curation.quality.reference", quality.reference
         yield "curation.quality.raw", quality.raw
+    if "perplexity" in config.curation.stages:
+        yield "curation.perplexity.reference", config.curation.perplexity.reference
 
 
 def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -75,6 +77,8 @@ def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "tokens.tokenizer.path", config.tokens.tokenizer.path
     if "quality" in stages and curation.quality.model:
         yield "curation.quality.model", curation.quality.model
+    if "perplexity" in stages:
+        yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in curation.perplexity.models.items())
     if "language" in stages and curation.language.model:
         yield "curation.language.model", curation.language.model
     if "bad_words" in stages:
