@@ -175,6 +175,7 @@ def _languages(config: RunConfig) -> Iterator[str]:
         ("language.score_min_by_language", curation.language.score_min_by_language),
         ("by_language", [code for code in curation.by_language if code not in BY_LANGUAGE]),  # those come along
         ("bad_words.lists", curation.bad_words.lists),
+        ("perplexity.models", curation.perplexity.models),
     ]
     for stage in ("gopher_quality", "dclm_quality"):
         said.append((f"{stage}.stop_words", getattr(curation, stage).stop_words))
