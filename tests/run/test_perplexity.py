@@ -15,28 +15,8 @@ from raypt.run.open import open_run
 
 pytestmark = pytest.mark.fast
 
-WORDS = [
-    "the",
-    "harbour",
-    "keeper",
-    "wrote",
-    "of",
-    "ships",
-    "and",
-    "storms",
-    "that",
-    "came",
-    "in",
-    "from",
-    "the",
-    "north",
-    "sea",
-    "over",
-    "a",
-    "long",
-    "summer",
-    "night",
-]
+TEXT = "the harbour keeper wrote of ships and storms that came in from the north sea over a long summer night"
+WORDS = TEXT.split()
 
 
 def lines(count: int, seed: int, words: list[str]) -> list[str]:
