@@ -9,6 +9,7 @@ from raypt import plugins
 from raypt.curation.base import StageSettings
 from raypt.curation.custom import FunctionStage, custom_stage, mistakes
 from raypt.curation.language import LanguageConfig
+from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.pii.config import PiiConfig
 from raypt.curation.plan import Entry, Stage, StageEntry, check_inputs, check_order, split_name
 from raypt.curation.presets import BY_LANGUAGE, PRESETS
@@ -61,7 +62,8 @@ class CurationConfig(Settings):
     a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the documents that
     meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, language, length, characters,
     gopher_repetition, gopher_quality, dclm_repetition, dclm_quality, character_repetition, c4, refinedweb_lines,
-    repeated_phrases, fineweb, bad_words, keywords, quality, pii."""
+    repeated_phrases, fineweb, bad_words, keywords, quality, perplexity,
+    pii."""
     custom: tuple[Entry, ...] = ()
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
     A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
@@ -101,6 +103,8 @@ class CurationConfig(Settings):
     """Keyword rules of one's own."""
     quality: QualityConfig = QualityConfig()
     """Classifier of reference text against raw pages."""
+    perplexity: Perplexity = Perplexity()
+    """Perplexity under n-gram models of good text, one a language."""
     pii: PiiConfig = PiiConfig()
     """Masking of personal data."""
     by_language: dict[str, dict[str, dict[str, float | None]]] = Field(default_factory=lambda: dict(BY_LANGUAGE))

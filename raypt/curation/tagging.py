@@ -44,7 +44,11 @@ def collection(run: RunDir) -> Collection:
 
 
 def identities(
-    manifest: Manifest, corpus: CorpusConfig, curation: CurationConfig, quality: QualityModel | None
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    curation: CurationConfig,
+    quality: QualityModel | None,
+    perplexity: tuple[str | None, str] | None = None,
 ) -> list[Identity]:
     """Of each shard's tagged documents."""
     settings = {
@@ -52,6 +56,8 @@ def identities(
         "curation": curation.tagging_settings(),
     }
     model = {} if quality is None else {"quality": quality.card.fingerprint}
+    if perplexity is not None:
+        model["perplexity"] = perplexity[1]
     return [
         Identity("tagged", FORMAT, {"shard": manifest.shard_key(s.index), **model}, settings) for s in manifest.shards
     ]
@@ -162,14 +168,17 @@ def tag(
     quality: QualityModel | None,
     actors: RaySection | None,
     verify: Verify,
+    perplexity: tuple[str | None, str] | None = None,
 ) -> list[Card]:
     """Tag every shard that is not whole; all cards, in shard order. `actors`: settings of the autoscaling pool of Ray
-    Data actors that does it; None: this process.
+    Data actors that does it; None: this process. `perplexity`: URI and fingerprint of what `perplexity.prepare` made.
     """
-    wanted = identities(manifest, corpus, curation, quality)
+    wanted = identities(manifest, corpus, curation, quality, perplexity)
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     artefacts = {} if quality is None else {"quality": quality.uri}
+    if perplexity is not None and perplexity[0] is not None:
+        artefacts["perplexity"] = perplexity[0]
     if todo and actors is None:
         tagger = Tagger(curation, artefacts)
         work = functools.partial(_tag_one, run, manifest, corpus, tagger, wanted)

@@ -67,6 +67,8 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
     if "quality" in config.curation.stages and quality.model is None:
         yield "curation.quality.reference", quality.reference
         yield "curation.quality.raw", quality.raw
+    if "perplexity" in config.curation.stages:
+        yield "curation.perplexity.reference", config.curation.perplexity.reference
 
 
 def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -76,6 +78,8 @@ def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "tokens.tokenizer.path", config.tokens.tokenizer.path
     if "quality" in stages and curation.quality.model:
         yield "curation.quality.model", curation.quality.model
+    if "perplexity" in stages:
+        yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in curation.perplexity.models.items())
     if "language" in stages and curation.language.model:
         yield "curation.language.model", curation.language.model
     if "bad_words" in stages:
@@ -172,6 +176,7 @@ def _languages(config: RunConfig) -> Iterator[str]:
         ("language.score_min_by_language", curation.language.score_min_by_language),
         ("by_language", [code for code in curation.by_language if code not in BY_LANGUAGE]),  # those come along
         ("bad_words.lists", curation.bad_words.lists),
+        ("perplexity.models", curation.perplexity.models),
     ]
     for stage in ("gopher_quality", "dclm_quality"):
         said.append((f"{stage}.stop_words", getattr(curation, stage).stop_words))

@@ -10,6 +10,7 @@ from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
 from raypt.curation.config import CurationConfig
 from raypt.curation.deciding import decide_all
+from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import train_quality
@@ -128,9 +129,16 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     with timed_stage(run, "quality") as figures:
         model = prepare_quality(config, run, manifest)
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
-    verify = config.run.verify
+    verify, curation = config.run.verify, config.curation
+    perplexity = None
+    if any(stage.settings.stage == "perplexity" for stage in curation.plan()) and curation.perplexity.enabled:
+        with timed_stage(run, "perplexity"):
+            perplexity = prepare_perplexity(
+                run, curation.perplexity, config.corpus, curation.language, config.run.seed, verify
+            )
     with timed_stage(run, "curate") as figures:
-        tagged = tag(run, manifest, config.corpus, config.curation, model, None if in_process else config.ray, verify)
+        actors = None if in_process else config.ray
+        tagged = tag(run, manifest, config.corpus, curation, model, actors, verify, perplexity)
         accounts = [card.account for card in tagged]
         check_reading(accounts, manifest, run, config.corpus)
         ledger = Ledger({"read": reading_account(accounts)})

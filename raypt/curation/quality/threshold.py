@@ -1,5 +1,6 @@
 """From scores to keep or drop: percentile, absolute bound, or GPT-3's stochastic rule. Reads scores only."""
 
+import logging
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,11 @@ from raypt.curation.quality.config import ThresholdConfig
 from raypt.curation.quality.metrics import Percentiles
 from raypt.errors import UserError
 from raypt.text.hashing import GOLDEN, splitmix64_all
+
+log = logging.getLogger("raypt")
+
+CERTAIN_DOCUMENTS = 1000
+"""Documents below which a percentile is uncertain enough to be said: 3 points to either side at the median."""
 
 
 def uniform(doc_key: np.ndarray, seed: int) -> np.ndarray:
@@ -63,6 +69,19 @@ def make_threshold(
         raise UserError(
             "curation.quality.threshold.percentile: this model has no score percentiles of a raw sample (a plain .bin "
             "or .ftz has none); set threshold.minimum or threshold.pareto_alpha, or train one: jobs/train_quality.py"
+        )
+    documents = int(overall["documents"])
+    if documents < CERTAIN_DOCUMENTS:
+        share = config.percentile / 100
+        margin = 196 * (share * (1 - share) / max(documents, 1)) ** 0.5  # normal approximation, 95 %
+        log.warning(
+            "curation.quality.threshold.percentile: %g is that of %d held-out raw documents only: the share of the "
+            "corpus that it drops is between %.0f and %.0f %% (95 %% interval); give more raw text, or a larger "
+            "heldout_fraction",
+            config.percentile,
+            documents,
+            max(0.0, config.percentile - margin),
+            min(100.0, config.percentile + margin),
         )
     at = np.arange(101)
     by_language = {

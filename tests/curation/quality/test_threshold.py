@@ -38,6 +38,17 @@ def test_a_language_with_enough_raw_documents_has_its_own_percentile() -> None:
     assert overall.minimum_by_language == {}
 
 
+def test_a_percentile_of_few_documents_is_said_with_its_interval(caplog: pytest.LogCaptureFixture) -> None:
+    few = score_percentiles(np.linspace(0, 1, 25), {})
+    make_threshold(ThresholdConfig(percentile=10, by_language=False), few, 0)
+    # 10 +- 1.96 sqrt(0.1 * 0.9 / 25) = 10 +- 11.8 points
+    assert "25 held-out raw documents" in caplog.text
+    assert "between 0 and 22 %" in caplog.text
+    caplog.clear()
+    make_threshold(ThresholdConfig(percentile=10, by_language=False), score_percentiles(np.linspace(0, 1, 1000), {}), 0)
+    assert not caplog.text
+
+
 def test_pareto_keeps_the_share_that_its_formula_says() -> None:
     keys = np.arange(200_000, dtype=np.int64) << 20
     for score in (0.0, 0.7, 0.95):

@@ -1,0 +1,120 @@
+"""The `perplexity` stage: how well a language model of good text foresees a document."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from raypt import storage
+from raypt.corpus.config import SourceConfig
+from raypt.curation.perplexity.arpa import MAX_ORDER, MalformedArpa
+from raypt.curation.perplexity.sentences import sentences
+from raypt.curation.quality.config import Normalisation
+from raypt.curation.rules.base import RuleSettings, struct
+from raypt.curation.view import Measured, View
+from raypt.errors import UserError
+
+
+class Perplexity(RuleSettings):
+    """Perplexity a token under an n-gram model of the document's language (CCNet, Wenzek et al. 2020), each line of the
+    text a sentence. Documents of a language without a model, and those without words, are not measured and pass."""
+
+    stage: ClassVar[str] = "perplexity"
+    repeatable: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("per_token", "unknown_fraction")
+
+    reference: tuple[SourceConfig, ...] = ()
+    """Sources of good text; a model of each of its languages is trained inside the run."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """ARPA files (`.arpa`, `.arpa.gz`) by language, instead of `reference`."""
+    normalisation: Normalisation = "words-v1"
+    """How text is put to the model. words-v1: lower case, punctuation apart, each Chinese, Japanese or Thai character a
+    word; plain: as it is, words between blanks, which suits a loaded model whose text was cut into words likewise."""
+    order: int = Field(5, ge=2, le=MAX_ORDER)
+    """Longest n-gram of the models that are trained (CCNet: 5)."""
+    min_count: int = Field(2, ge=1)
+    """n-grams of three words and more that occur less often in the reference text are left out of the model."""
+    max_documents: int = Field(50_000, gt=0)
+    """Documents taken from the reference sources, over all languages."""
+    max_tokens: int = Field(10_000_000, gt=0)
+    """Words of reference text a language; training takes some 70 bytes a word."""
+    min_tokens: int = Field(1000, gt=0)
+    """Words of reference text that a language needs for a model."""
+    max_bytes: int = Field(65_536, gt=0)
+    """UTF-8 bytes of a document that are looked at, from its start."""
+    per_token_min: float | None = None
+    """Lowest perplexity: what is too easily foreseen repeats itself."""
+    per_token_max: float | None = None
+    """Highest perplexity. It depends on the model and the language: look at the attribute first; by language in
+    `by_language`."""
+    unknown_fraction_max: float | None = None
+    """Largest share of tokens that the model does not know."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Perplexity":
+        if self.reference and self.models:
+            raise ValueError("reference and models exclude each other; set one of them")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a model at all."""
+        return bool(self.reference or self.models)
+
+    def decides(self) -> frozenset[str]:
+        """The bounds, and how models were trained, which is their own identity."""
+        return frozenset(type(self).model_fields) - {"normalisation", "max_bytes"}
+
+    def load(self, artefact: str | None) -> "Models":
+        """The models, each read at its first document."""
+        if artefact is None:
+            return Models({name: storage.absolute(uri) for name, uri in self.models.items()})
+        return Models(trained_models(artefact))
+
+    def measure(self, view: View, resources: "Models") -> Measured:
+        """The metrics, language by language."""
+        per_token, unknown = np.full(len(view), np.nan), np.full(len(view), np.nan)
+        languages = np.array(view.languages.to_pylist(), dtype=object)
+        text = view.text.to_arrow()
+        for name in resources.uris:
+            rows = np.flatnonzero(languages == name)
+            if not len(rows):
+                continue
+            cut = sentences(text.take(pa.array(rows)), self.normalisation, self.max_bytes)
+            scores = resources.model(name).score(cut, len(rows))
+            per_token[rows] = scores.perplexity
+            unknown[rows] = np.where(scores.tokens > 0, scores.unknown / np.maximum(scores.tokens, 1), np.nan)
+        return Measured(struct({"per_token": per_token, "unknown_fraction": unknown}))
+
+
+class Models:
+    """Models by language, each loaded when it is asked for."""
+
+    def __init__(self, uris: Mapping[str, str]) -> None:
+        self.uris = uris
+        self._loaded: dict[str, Any] = {}
+
+    def model(self, language: str) -> Any:
+        """The `NGramModel` of a language that `uris` names."""
+        from raypt.curation.perplexity.model import NGramModel  # compiled kernels: not for reading a configuration
+
+        if language not in self._loaded:
+            uri = self.uris[language]
+            try:
+                self._loaded[language] = NGramModel.load(uri)
+            except FileNotFoundError:
+                raise UserError(f"curation.perplexity.models.{language}: no file {uri}") from None
+            except MalformedArpa as e:
+                raise UserError(f"curation.perplexity.models.{language}: {uri} is no ARPA file: {e}") from None
+        return self._loaded[language]
+
+
+CARD_FILE = "card.json"
+
+
+def trained_models(uri: str) -> dict[str, str]:
+    """ARPA files by language of what `prepare` left at `uri`."""
+    card = storage.read_json(storage.join(uri, CARD_FILE))
+    return {name: storage.join(uri, f"{name}.arpa") for name in card["account"]["tokens"]}
