@@ -18,6 +18,7 @@ BENCHES = {
     "train": "raypt.bench.training",
     "checkpoint": "raypt.bench.checkpoint",
     "scale": "raypt.run.scale",
+    "plan": "raypt.run.planner.calibrate",
 }
 
 
