@@ -137,7 +137,7 @@ def _step(case: StepCase, task: dict[str, Any], device: Any) -> Any:
         micro_batch_size=case.micro_batch,
         global_batch_tokens=tokens,
         precision=task["precision"],
-        activation_checkpointing=case.checkpointing,  # type: ignore[arg-type]
+        activation_checkpointing=case.checkpointing,
         optimizer=OptimizerConfig(lr=3e-4),
         zero=ZeroConfig.model_validate({"stage": task["stage"]}),
     )
