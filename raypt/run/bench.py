@@ -20,6 +20,7 @@ BENCHES = {
     "gpu": "raypt.bench.gpu",
     "collectives": "raypt.bench.collectives",
     "scale": "raypt.run.scale",
+    "plan": "raypt.run.planner.calibrate",
 }
 
 

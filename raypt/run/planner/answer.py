@@ -1,6 +1,6 @@
 """From a configuration to the whole answer: machines, ranking, the run's own layout, data side, faults, sense."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -8,6 +8,7 @@ import yaml
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig
 from raypt.run.config import RunConfig
+from raypt.run.planner.calibrate import calibrated
 from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
 from raypt.run.planner.config import ClusterConfig
 from raypt.run.planner.data_side import DataSide, Speeds, data_side
@@ -178,6 +179,8 @@ def answer(config: RunConfig) -> Answer:
             machines = live(asked, gpu=gpu)
         else:
             machines = of_workers(workers, asked, gpu=gpu)
+        machines = replace(machines, device=calibrated(machines.device, asked.bench, config.train.precision))
+        if asked.cluster is None:
             own = judge(job, own_layout(config, workers, gpu=gpu), machines.device, machines.per_node)
         plans = search(job, machines.devices, machines.device, machines.per_node, axes=shown, runnable=axes)
         if not plans:

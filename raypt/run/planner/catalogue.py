@@ -132,9 +132,7 @@ _A100_40 = Accelerator(
     "200 Gb/s",
     A100_40, _FOUNDRY,
 )  # fmt: skip
-_CPU_SOURCE = (
-    "a guess of one core of a cloud CPU: seconds on CPUs are not calibrated (`raypt bench train` measures them)"
-)
+_CPU_SOURCE = "a guess of one core of a cloud CPU: `raypt bench plan` calibrates the machine at hand (plan.bench)"
 
 ACCELERATORS: dict[str, Accelerator] = {
     a.name: a

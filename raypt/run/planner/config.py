@@ -47,7 +47,7 @@ class PlanConfig(Settings):
     """UTF-8 bytes a token (English 4 to 5, Chinese 3.5 to 4, by vocabulary)."""
     bench: str | None = None
     """File of the lines that `raypt bench curate`, `dedup` and `tokens --stage store` printed on the machines in
-    question: their speeds replace the shipped ones."""
+    question: their speeds replace the shipped ones. Of `raypt bench plan`: the speed of its CPUs in training."""
     failures_per_device_day: float = Field(default=4.7e-4, ge=0)
     """Faults that end a run (Llama 3, 2024, table 5: 419 in 54 days on 16,384 GPUs)."""
     restart_s: float = Field(default=600.0, ge=0)

@@ -47,6 +47,12 @@ class Constants:
     """Bytes of memory-bound work a token, layer and unit of width, beyond what `efficiency` accounts for."""
     overhead_s: float = 0.02
     """Of a step: optimizer, clipping, logging."""
+    loss: float = 0.0
+    """Bytes of memory-bound work a token and word of the vocabulary, beyond `efficiency`'s account."""
+    update: float = 0.0
+    """Bytes of memory-bound work a step and parameter that a device updates."""
+    block_s: float = 0.0
+    """Of a block, forward and backward, whatever its size: starting its operations."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class Work:
     """Of the device's memory."""
     exchanged: Any = 0.0
     """Bytes of keys and values that context parallelism passes around, a micro-batch."""
+    vocabulary: Any = 0.0
+    """Words of it on a rank."""
+    updated: Any = 0.0
+    """Parameters whose optimizer state a device has."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,8 @@ def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
     square = np.where(work.causal, 2.0, 4.0) * work.attention_width * work.length * m
     attention = attention_passes * square * work.layers / (p * t) / (peak * k.attention)
     local = 0.5 / t + 0.5 * np.where(work.sequence_parallel, 1 / t, 1.0)
-    traffic = passes / 3 * work.layers / p * m * w * k.traffic * local / bandwidth
+    blocks = passes / 3 * work.layers / p
+    traffic = blocks * (m * w * k.traffic * local / bandwidth + k.block_s) + m * work.vocabulary * k.loss / bandwidth
     # Two all-reduces of the residual stream a block and pass, in 16 bits; each moves 2 (t - 1) / t of it.
     reductions = 4 + 2 * work.recomputed
     tensor = reductions * work.layers / p * 4 * m * w * (t - 1) / t / k.tensor
@@ -121,9 +132,10 @@ def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
     n = work.micro_batches
     idle = micro * pressed * (p - 1) / work.virtual
     once = work.step_bytes / link
-    step = micro * pressed * n + idle + once + k.overhead_s
+    overhead = k.overhead_s + work.updated * k.update / bandwidth
+    step = micro * pressed * n + idle + once + overhead
     exposed = (micro - compute) * n + once
-    return Seconds(step, products * n, attention * n, traffic * n, tensor * n, exposed, idle, k.overhead_s)
+    return Seconds(step, products * n, attention * n, traffic * n, tensor * n, exposed, idle, overhead)
 
 
 def traffic(shape: Shape, layout: Layout, *, gpu: bool = True) -> tuple[float, float]:
@@ -170,6 +182,8 @@ def work_of(
         nodes=layout.devices / per_node,
         state_share=state_bytes / memory_bytes,
         exchanged=exchanged,
+        vocabulary=shape.vocab / t,
+        updated=cut(shape, layout).parameters / (layout.gradient_ranks if layout.zero else 1),
     )
 
 

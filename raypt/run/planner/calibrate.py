@@ -1,0 +1,150 @@
+"""Calibrate the planner's model of step time to this machine's CPU, in about 20 seconds.
+
+    raypt bench plan --precision bf16 >> bench.jsonl
+    raypt plan --config my.yaml train.use_gpu=false plan.bench=bench.jsonl
+
+Trains small models of several widths, depths, lengths and vocabularies for some steps, measures a large matrix product,
+memory and (with --workers) the link of an all-reduce, and prints the constants that explain the steps as a JSON line.
+Calibrate with the workers a machine that are planned with: they share its memory.
+"""
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+
+from raypt import storage
+from raypt.bench.steps import Measured, StepCase, measure_steps
+from raypt.errors import UserError
+from raypt.model.config import ModelConfig
+from raypt.run.planner.catalogue import Accelerator
+from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.step_time import Constants, Work, seconds, stacked, work_of
+
+CASES = (
+    StepCase(64, 176, 2, 2, 2, 512, 128),
+    StepCase(64, 176, 8, 4, 2, 512, 256),
+    StepCase(128, 352, 4, 4, 2, 1024, 256, 2),
+    StepCase(128, 352, 2, 4, 4, 8192, 256, 2),
+    StepCase(256, 704, 2, 4, 2, 2048, 512),
+    StepCase(256, 704, 2, 4, 4, 1024, 1024),
+    StepCase(256, 704, 4, 8, 4, 1024, 128, 2, 2),
+    StepCase(384, 1056, 2, 6, 3, 2048, 256, 2),
+    StepCase(512, 1408, 2, 8, 4, 1024, 128),
+    StepCase(256, 704, 2, 4, 2, 2048, 256, 2, 1, "full"),
+)
+"""Each of the model's terms weighs most in some of these."""
+INVERSE = ("efficiency", "attention")
+LINEAR = (*INVERSE, "traffic", "loss", "update", "block_s", "overhead_s")
+WIDTHS, TOKENS = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0), (0.0, 16.0, 64.0, 128.0)
+"""Half widths and half tokens that are tried."""
+
+
+def terms(case: StepCase, workers: int, precision: str, stage: int = 1) -> tuple[Shape, Layout]:
+    """A measured case as the planner sees it."""
+    layout = Layout(
+        data=workers,
+        zero=stage,
+        micro_batch=case.micro_batch,
+        accumulation=case.accumulation,
+        length=case.length,
+        checkpointing=case.checkpointing,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        attention="blocked",
+        fused_norms=False,
+    )
+    return Shape.of(ModelConfig.model_validate(case.model)), layout
+
+
+def works(cases: list[StepCase], workers: int, precision: str) -> Work:
+    """The cases as arrays."""
+    found = []
+    for case in cases:
+        shape, layout = terms(case, workers, precision)
+        found.append(work_of(shape, layout, per_node=workers, memory_bytes=1e15, state_bytes=0.0, gpu=False))
+    return stacked(found)
+
+
+def fitted(cases: list[StepCase], measured: Measured, workers: int, precision: str) -> Constants:
+    """The constants that explain measured steps: least squares of the relative error, none negative, at the best of
+    some half widths and half tokens."""
+    from scipy.optimize import nnls
+
+    work, took = works(cases, workers, precision), np.array(measured.step_s)
+    none = Constants(
+        efficiency=np.inf, half_width=0.0, half_tokens=0.0, attention=np.inf, recompute=1.0, overlap=1.0, pressure=0.0,
+        overhead_s=0.0, **({"intra": measured.link} if measured.link else {}),
+    )  # fmt: skip
+
+    def step(k: Constants) -> Any:
+        return seconds(work, k, measured.flops, measured.bandwidth).step
+
+    sent = step(none)
+    best = (np.inf, none)
+    for width in WIDTHS:
+        for tokens in TOKENS:
+            base = replace(none, half_width=width, half_tokens=tokens)
+            columns = np.stack([(step(replace(base, **{name: 1.0})) - sent) / took for name in LINEAR], 1)
+            scale = columns.max(axis=0)
+            weights, error = nnls(columns / scale, 1 - sent / took)
+            values = {
+                name: float(1 / max(w, 1e-12)) if name in INVERSE else float(w)
+                for name, w in zip(LINEAR, weights / scale, strict=True)
+            }
+            if error < best[0]:
+                best = error, replace(base, **values)
+    return best[1]
+
+
+def main(argv: list[str]) -> int:
+    """`raypt bench plan`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", help="ignored: the tokens are random")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="threads of a worker (default: all CPUs over the workers)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of measuring; starting takes as long again")
+    args = parser.parse_args(argv)
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
+    started, cases = time.perf_counter(), list(CASES)
+    found = measure_steps(cases, workers=args.workers, threads=threads, precision=args.precision, budget_s=args.seconds)
+    constants = fitted(cases, found, args.workers, args.precision)
+    line = {"workload": "plan", "workers": args.workers, "threads": threads, "precision": args.precision}
+    line |= {"flops": found.flops, "bandwidth": found.bandwidth, "constants": asdict(constants)}
+    print(json.dumps(line | {"seconds": round(time.perf_counter() - started, 1)}), flush=True)
+    return 0
+
+
+def calibrated(device: Accelerator, uri: str | None, precision: str) -> Accelerator:
+    """A CPU with the constants of the last line of `raypt bench plan` in a file, of this precision; as it is where
+    there is none."""
+    if uri is None or device.gpu:
+        return device
+    try:
+        text = storage.read_bytes(uri).decode()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"plan.bench: cannot read {uri}: {e}") from None
+    found = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if '"plan"' not in line:
+            continue
+        try:
+            value = json.loads(line)
+            if value.get("workload") == "plan" and value["precision"] == precision:
+                constants = Constants(**{f.name: float(value["constants"][f.name]) for f in fields(Constants)})
+                found = value, constants
+                flops, bandwidth = float(value["flops"]), float(value["bandwidth"])
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(
+                f"plan.bench: {uri}, line {number} is no calibration of this version ({e!r}): run `raypt bench plan` "
+                "again"
+            ) from None
+    if found is None:
+        return device
+    value, constants = found
+    how = f"calibrated with {value['workers']} workers of {value['threads']} threads, {precision}"
+    return replace(device, flops=flops, bandwidth=bandwidth, constants=constants, source=how, measured=how)
