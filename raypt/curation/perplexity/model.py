@@ -42,7 +42,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class NGramModel:
-    """A model in memory: `slots` uint64[size, 2], a key and float32 log10 probability and back-off; 16 to 32 bytes an
+    """A model in memory: `slots` uint64[size, 2], a key and float32 log10 probability and back-off; 32 to 64 bytes an
     n-gram."""
 
     order: int
