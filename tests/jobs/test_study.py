@@ -141,7 +141,7 @@ def test_the_table_has_every_step_of_every_training_with_its_compute(work: Path)
 def test_the_page_begins_with_the_answer_its_interval_and_a_picture(work: Path) -> None:
     html = (work / "study" / "study.html").read_text()
     found = json.loads((work / "study" / "study.json").read_text())
-    places = [html.index(found["sentence"]), html.index("95 % interval"), html.index("<svg"), html.index("<h2>")]
+    places = [html.index(found["sentence"]), html.index("95 % interval"), html.index("<svg"), html.index("<h2 ")]
     assert places == sorted(places)
     assert "Does the junk hurt?" in html
     assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
