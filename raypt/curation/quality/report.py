@@ -1,12 +1,12 @@
 """What a trained classifier measured, for the terminal and as a self-contained HTML page with its calibration plot."""
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from raypt import storage
 from raypt.charts import Series, line_chart
 from raypt.curation.quality.model import QualityCard
+from raypt.html import page, table, text
 
 REPORT_FILE = "report.html"
 HEAD = ("held-out documents", "n", "accuracy", "balanced", "precision", "recall")
@@ -66,13 +66,6 @@ def summary(card: QualityCard) -> str:
     )
 
 
-def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-
-    return f"<table>{cells('th', head)}{''.join(cells('td', row) for row in rows)}</table>"
-
-
 def calibration_chart(card: QualityCard) -> str:
     """Mean score against the share of reference text, by tenths of the score; on the diagonal the two are one."""
     bins = [b for b in card.metrics["calibration"] if b["mean_score"] is not None]
@@ -101,23 +94,17 @@ def percentile_chart(card: QualityCard) -> str:
 
 def write_report(card: QualityCard, uri: str) -> str:
     """Write the page into the artefact directory `uri`; return its URI."""
-    style = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:32px auto;padding:0 20px}"
-    style += (
-        "table{border-collapse:collapse;font-size:13px;margin:16px 0}td,th{padding:3px 14px 3px 0;text-align:right}"
-    )
-    style += "td:first-child,th:first-child{text-align:left}pre{white-space:pre-wrap}"
     head = ("raw score percentiles", "n", "p5", "p25", "p50", "p75", "p95")
     body = "".join(
         (
             "<h1>Quality classifier</h1>",
-            f"<pre>{html.escape(summary(card).split(chr(10) * 2)[0])}</pre>",
-            _html_table(HEAD, heldout_rows(card)),
+            f"<pre>{text(summary(card).split(chr(10) * 2)[0])}</pre>",
+            table(HEAD, heldout_rows(card), range(1, len(HEAD))),
             calibration_chart(card),
-            _html_table(head, percentile_rows(card)),
+            table(head, percentile_rows(card), range(1, len(head))),
             percentile_chart(card),
         )
     )
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>Quality classifier</title><style>{style}</style>"
     out = storage.join(uri, REPORT_FILE)
-    storage.write_bytes(out, f"{page}<body>{body}</body></html>\n".encode())
+    storage.write_bytes(out, page("Quality classifier", body).encode())
     return out

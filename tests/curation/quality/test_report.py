@@ -29,6 +29,6 @@ def test_the_summary_names_every_language_and_source_with_its_figures(model: Qua
 
 def test_the_page_is_self_contained_and_escapes_names(model: QualityModel, tmp_path: Path) -> None:
     page = Path(write_report(model.card, str(tmp_path))).read_text()
-    assert "Calibration on held-out documents" in page and page.count("<svg") == 2
+    assert "Calibration on held-out documents" in page and page.count("<svg") == 4  # two, each for two widths
     assert "<b>x" not in page and "&lt;b&gt;x" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
