@@ -279,49 +279,44 @@ def span_chart(
     until = max((s.end for _, spans in rows for s in spans), default=0.0) if until is None else until
     if not until > 0:
         return f"<p>{html.escape(title)}: no data</p>"
-    last = until
+    left, right, top, row_height = 74, 10, 32, 24
+    room, bottom = width - left - right, top + row_height * len(rows)
 
-    def draw(width: int) -> str:
-        left, right, top, row_height = 74, 10, 32, 24
-        room, bottom = width - left - right, top + row_height * len(rows)
+    def px(x: float) -> float:
+        return left + room * x / until
 
-        def px(x: float) -> float:
-            return left + room * x / last
-
-        parts = [open_svg(width, bottom + 40, title)]
-        for i, (label, spans) in enumerate(rows):
-            y = top + row_height * i
-            parts.append(
-                f"<text x='{left - 8}' y='{y + 15}' text-anchor='end' fill='{INK}'>{html.escape(label)}</text>"
-                f"<rect x='{left}' y='{y + 1}' width='{room}' height='{row_height - 3}' fill='{GRID}'/>"
-            )
-            for s in spans:
-                x, wide = px(s.begin), px(s.end) - px(s.begin)
-                parts.append(
-                    f"<rect x='{x:.1f}' y='{y + 1}' width='{wide:.1f}' height='{row_height - 3}' fill='{s.colour}' "
-                    f"fill-opacity='{s.strength:.2f}' stroke='#fff' stroke-width='0.5'/>"
-                )
-                if wide >= 4 + 7 * len(s.text):
-                    ink = "#fff" if s.strength > 0.75 else INK
-                    parts.append(
-                        f"<text x='{x + wide / 2:.1f}' y='{y + 15}' text-anchor='middle' fill='{ink}'>"
-                        f"{html.escape(s.text)}</text>"
-                    )
-        for t in ticks(0, last, 6):
-            parts.append(
-                f"<text x='{px(t):.1f}' y='{bottom + 14}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>"
-            )
-        at = left
-        for name, colour in (*legend, ("idle", GRID)):
-            parts.append(f"<rect x='{at}' y='{bottom + 24}' width='10' height='10' fill='{colour}'/>")
-            parts.append(f"<text x='{at + 14}' y='{bottom + 33}' fill='{INK}'>{html.escape(name)}</text>")
-            at += 30 + 7 * len(name)
+    parts = [open_svg(width, bottom + 40, title)]
+    for i, (label, spans) in enumerate(rows):
+        y = top + row_height * i
         parts.append(
-            f"<text x='{left + room}' y='{bottom + 33}' text-anchor='end' fill='{MUTED}'>{html.escape(unit)}</text>"
+            f"<text x='{left - 8}' y='{y + 15}' text-anchor='end' fill='{INK}'>{html.escape(label)}</text>"
+            f"<rect x='{left}' y='{y + 1}' width='{room}' height='{row_height - 3}' fill='{GRID}'/>"
         )
-        return "".join(parts) + "</svg>"
-
-    return in_widths(draw, width)
+        for s in spans:
+            x, wide = px(s.begin), px(s.end) - px(s.begin)
+            parts.append(
+                f"<rect x='{x:.1f}' y='{y + 1}' width='{wide:.1f}' height='{row_height - 3}' fill='{s.colour}' "
+                f"fill-opacity='{s.strength:.2f}' stroke='#fff' stroke-width='0.5'/>"
+            )
+            if wide >= 4 + 7 * len(s.text):
+                ink = "#fff" if s.strength > 0.75 else INK
+                parts.append(
+                    f"<text x='{x + wide / 2:.1f}' y='{y + 15}' text-anchor='middle' fill='{ink}'>"
+                    f"{html.escape(s.text)}</text>"
+                )
+    for t in ticks(0, until, 6):
+        parts.append(f"<text x='{px(t):.1f}' y='{bottom + 14}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>")
+    at = left
+    for name, colour in (*legend, ("idle", GRID)):
+        parts.append(f"<rect x='{at}' y='{bottom + 24}' width='10' height='10' fill='{colour}'/>")
+        parts.append(f"<text x='{at + 14}' y='{bottom + 33}' fill='{INK}'>{html.escape(name)}</text>")
+        at += 30 + 7 * len(name)
+    parts.append(
+        f"<text x='{left + room}' y='{bottom + 33}' text-anchor='end' fill='{MUTED}'>{html.escape(unit)}</text>"
+    )
+    # On a narrow screen it is scrolled: smaller, its numbers would be lost.
+    picture = "".join(parts).replace("<svg ", "<svg style='max-width:none' ", 1)
+    return f"<div class='scroll'>{picture}</svg></div>"
 
 
 def open_svg(width: int, height: int, title: str) -> str:
