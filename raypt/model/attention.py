@@ -1,11 +1,14 @@
 """Causal attention that does not compute what the mask throws away: by documents on GPUs, in blocks on CPUs.
 
 torch's CPU kernel works through all keys for every query. Here queries go in blocks, and a block sees only the keys up
-to its own end: a little over half of the products. Probabilities are kept for the backward pass (the memory is that of
-half the score matrix), and the query heads of a group are folded into the rows of one product per key head.
+to its own end: a little over half of the products. Up to `KEPT` tokens the probabilities are kept for the backward pass
+(half of a matrix), and the documents' mask is a matrix too. Longer rows take memory in proportion to their length: each
+token knows where its document begins, a block sees no key before that, and the backward pass makes the probabilities
+again from their logarithmic sums (Rabe & Staats 2021, Dao et al. 2022). The query heads of a group are folded into the
+rows of one product per key head.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 64
+"""Queries of a block."""
+KEPT = 2048
+"""Tokens of the longest row whose probabilities and mask are kept on a CPU: 4 MiB of mask a row, 8 of probabilities a
+head."""
 
 
 class _BlockedCausal(torch.autograd.Function):
@@ -71,12 +78,91 @@ class _BlockedCausal(torch.autograd.Function):
         return dq.view(b, h, s, d), dk.view(b, kv, s, d), dv.view(b, kv, s, d), None
 
 
-def attention(q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | None) -> Tensor:
+class _LongCausal(torch.autograd.Function):
+    """Memory beside inputs and output: a number a query and head, and one block's scores."""
+
+    @staticmethod
+    def forward(ctx: Any, q_BHSD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, begins_BS: Tensor | None) -> Tensor:
+        b, h, s, d = q_BHSD.shape
+        kv = k_BKSD.shape[1]
+        q, k, v = _folded(q_BHSD, k_BKSD, v_BKSD)
+        y_BHSD = torch.empty_like(q_BHSD, memory_format=torch.contiguous_format)
+        y = y_BHSD.view(b * kv, h // kv, s, d)
+        sums = q.new_empty(b * kv, h // kv, s, dtype=torch.float32)
+        for first, start, end in _blocks(s, begins_BS):
+            scores = _scores(q, k, begins_BS, first, start, end)
+            sums[:, :, start:end] = torch.logsumexp(scores.float(), -1).view(b * kv, h // kv, end - start)
+            p = torch.softmax(scores, dim=-1)
+            y[:, :, start:end] = torch.bmm(p, v[:, first:end]).view(b * kv, h // kv, end - start, d)
+        ctx.save_for_backward(q_BHSD, k_BKSD, v_BKSD, begins_BS, y_BHSD, sums)
+        return y_BHSD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q_BHSD, k_BKSD, v_BKSD, begins_BS, y_BHSD, sums = ctx.saved_tensors
+        b, h, s, d = q_BHSD.shape
+        kv = k_BKSD.shape[1]
+        q, k, v = _folded(q_BHSD, k_BKSD, v_BKSD)
+        dy = grads[0].reshape(b * kv, h // kv, s, d)
+        inner = (dy * y_BHSD.view_as(dy)).sum(-1, dtype=torch.float32)
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for first, start, end in _blocks(s, begins_BS):
+            rows = q[:, :, start:end].reshape(b * kv, -1, d)
+            dy_rows = dy[:, :, start:end].reshape(b * kv, -1, d)
+            scores = _scores(q, k, begins_BS, first, start, end).float()
+            p = scores.sub_(sums[:, :, start:end].reshape(b * kv, -1, 1)).exp_()
+            dv[:, first:end].baddbmm_(p.to(v.dtype).transpose(1, 2), dy_rows)
+            dp = torch.bmm(dy_rows, v[:, first:end].transpose(1, 2)).float()
+            ds = dp.sub_(inner[:, :, start:end].reshape(b * kv, -1, 1)).mul_(p).to(k.dtype)
+            dq[:, :, start:end] = torch.bmm(ds, k[:, first:end]).view(b * kv, h // kv, end - start, d)
+            dk[:, first:end].baddbmm_(ds.transpose(1, 2), rows)
+        dq.mul_(d**-0.5)
+        dk.mul_(d**-0.5)
+        return dq.view(b, h, s, d), dk.view(b, kv, s, d), dv.view(b, kv, s, d), None
+
+
+def _folded(q_BHSD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B*K, H/K, S, D), (B*K, S, D), (B*K, S, D)."""
+    b, h, s, d = q_BHSD.shape
+    kv = k_BKSD.shape[1]
+    return q_BHSD.reshape(b * kv, h // kv, s, d), k_BKSD.reshape(b * kv, s, d), v_BKSD.reshape(b * kv, s, d)
+
+
+def _blocks(s: int, begins_BS: Tensor | None) -> Iterator[tuple[int, int, int]]:
+    """(first key, first query, end of both) of each block."""
+    firsts = [0] * -(-s // BLOCK) if begins_BS is None else begins_BS[:, ::BLOCK].amin(0).tolist()
+    for i, first in enumerate(firsts):
+        yield first, i * BLOCK, min((i + 1) * BLOCK, s)
+
+
+def _scores(q: Tensor, k: Tensor, begins_BS: Tensor | None, first: int, start: int, end: int) -> Tensor:
+    """(B*K, H/K * queries, keys) of a block, -inf where a query may not look."""
+    both, groups, _, d = q.shape
+    n = end - start
+    scores = torch.bmm((q[:, :, start:end] * d**-0.5).reshape(both, groups * n, d), k[:, first:end].transpose(1, 2))
+    above = torch.ones(n, n, dtype=torch.bool, device=q.device).triu_(1)
+    scores.view(both, groups, n, end - first)[..., start - first :].masked_fill_(above, float("-inf"))
+    if begins_BS is not None and bool((begins_BS[:, start:end] > first).any()):
+        keys = torch.arange(first, end, device=q.device)
+        before_B11NK = keys < begins_BS[:, None, None, start:end, None]
+        b = len(begins_BS)
+        scores.view(b, both // b, groups, n, end - first).masked_fill_(before_B11NK, float("-inf"))
+    return scores
+
+
+def attention(
+    q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | None, begins_BS: Tensor | None = None
+) -> Tensor:
     """Scaled dot-product attention with grouped key/value heads.
 
     `mask`: boolean (B, 1, S, T) or (S, T), True = may attend; None = causal. A mask must itself be causal where S = T.
+    `begins_BS`: in the place of a mask, the first token of each token's document; for rows that `long_row` holds for.
     """
     s = q_BHSD.shape[2]
+    if mask is None and s == k_BKTD.shape[2] and long_row(s, q_BHSD.device):
+        long: Callable[..., Tensor] = _LongCausal.apply
+        return long(q_BHSD, k_BKTD, v_BKTD, begins_BS)
+    assert begins_BS is None, "a short row takes a mask"
     training = torch.is_grad_enabled() and q_BHSD.requires_grad
     blocked = training and q_BHSD.device.type == "cpu" and s == k_BKTD.shape[2]
     if blocked and s > BLOCK and (mask is None or mask.dim() == 4):
@@ -90,6 +176,11 @@ def attention(q_BHSD: Tensor, k_BKTD: Tensor, v_BKTD: Tensor, mask: Tensor | Non
         is_causal=mask is None and s > 1,
         enable_gqa=q_BHSD.shape[1] != k_BKTD.shape[1],
     )
+
+
+def long_row(tokens: int, device: torch.device) -> bool:
+    """Whether a row is too long for a mask and for probabilities that are kept."""
+    return device.type == "cpu" and tokens > KEPT
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
-from raypt.model.attention import Documents, attention, documents, varlen_attention
+from raypt.model.attention import Documents, attention, documents, long_row, varlen_attention
 from raypt.model.config import ModelConfig
 from raypt.model.initial import InitialWeights
 from raypt.model.loss import cross_entropy_sum
@@ -71,6 +71,8 @@ class Context:
     cache: KVCache | None = None
     documents: Documents | None = None
     """Where variable-length attention takes the place of the mask."""
+    begins_BS: Tensor | None = None
+    """Where a mask would be too large: the first token of each token's document."""
 
 
 class RMSNorm(nn.Module):
@@ -131,7 +133,7 @@ class Attention(nn.Module):
         if context.documents is not None:
             y_BHSD = varlen_attention(q_BHSD, k_BKSD, v_BKSD, context.documents)
         else:
-            y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask)
+            y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask, context.begins_BS)
         out_BSE: Tensor = self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
         return out_BSE
 
@@ -268,9 +270,13 @@ class Llama(nn.Module):
                 mask = torch.ones(s, past + s, dtype=torch.bool, device=tokens_BS.device).tril(past)
             return Context(cos, sin, mask, cache)
         assert cache is None, "a cache holds one document a row"
-        cos, sin = cos_sin(positions_from_segments(segments_BS), inverse)
+        positions_BS = positions_from_segments(segments_BS)
+        cos, sin = cos_sin(positions_BS, inverse)
         if self.varlen:
             return Context(cos[:, None], sin[:, None], None, documents=documents(segments_BS))
+        if long_row(s, segments_BS.device):
+            begins_BS = torch.arange(s, device=segments_BS.device) - positions_BS
+            return Context(cos[:, None], sin[:, None], None, begins_BS=begins_BS)
         same_B1SS = (segments_BS[:, None, :, None] == segments_BS[:, None, None, :]).tril()
         return Context(cos[:, None], sin[:, None], same_B1SS)
 

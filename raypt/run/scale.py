@@ -63,6 +63,7 @@ class StageFigures:
             spent = time.perf_counter() - start - (tasks.INLINE.seconds - in_tasks)
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
             STATE.stage = before
+            print(f"{name}: {time.perf_counter() - start:.0f} s, {spent:.1f} of them the driver's", file=sys.stderr)
 
 
 def write_inputs(shards: int) -> None:

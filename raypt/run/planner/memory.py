@@ -12,6 +12,8 @@ from raypt.run.planner.shape import Layout, Shape
 
 BLOCK = 64
 """Queries of a block of raypt's attention on CPUs."""
+KEPT = 2048
+"""Tokens of the longest row of which it keeps the probabilities."""
 ALIGNMENT = 2
 """DeepSpeed pads flat buffers to a multiple of this and the ranks (nccl_start_alignment_factor)."""
 PERSISTENT = 100_000
@@ -149,6 +151,8 @@ def _core(shape: Shape, layout: Layout) -> float:
     """What attention's core keeps, beside queries, keys, values and output."""
     match layout.attention:
         case "blocked":
+            if layout.length > KEPT:
+                return 4.0 * shape.heads + layout.element * shape.attention_width
             if layout.length <= BLOCK:
                 return layout.element * shape.heads * layout.length
             blocks = -(-layout.length // BLOCK)

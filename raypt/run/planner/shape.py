@@ -8,9 +8,9 @@ from raypt.model.config import ModelConfig
 Checkpointing = Literal["none", "selective", "full"]
 Precision = Literal["fp32", "bf16", "fp8"]
 Attention = Literal["blocked", "flash", "masked", "scores"]
-"""blocked: raypt's own on CPUs, which keeps the probabilities under the diagonal. flash: nothing beside its output.
-masked: flash with a dense mask of document boundaries. scores: no fused kernel, all probabilities are kept (GPT of
-2022)."""
+"""blocked: raypt's own on CPUs, which keeps the probabilities under the diagonal of rows that are not too long. flash:
+nothing beside its output. masked: flash with a dense mask of document boundaries. scores: no fused kernel, all
+probabilities are kept (GPT of 2022)."""
 
 
 @dataclass(frozen=True)
