@@ -36,9 +36,9 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
-from raypt.training.export import export_checkpoint
+from raypt.training.export import export_checkpoint, write_sample
+from raypt.training.on_ray.near_gpu import near_gpu
 from raypt.training.on_ray.run import TrainResult, run_training
-from raypt.training.on_ray.sample import sample_on_worker
 from raypt.training.sizes import check_mesh, check_workers, readers
 from raypt.training.starting_point import StartingPoint, fitted
 
@@ -187,7 +187,8 @@ def finish(
         export_checkpoint(
             result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
         )
-        sample_on_worker(config.train, run.uri, export_uri, PROMPTS, config.run.seed)
+        device = "cuda" if config.train.use_gpu else "cpu"
+        near_gpu(config.train, partial(write_sample, run.uri, export_uri, PROMPTS, seed=config.run.seed, device=device))
     unigram = unigram_entropy(run.token_store)
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
     for source, counts in tokens_by_source(ledgers).items():
