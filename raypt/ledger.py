@@ -95,26 +95,22 @@ class Ledger:
             account.edited = {reason: Amount(**amount) for reason, amount in entry.get("edited", {}).items()}
         return ledger
 
-    def table(self) -> str:
-        """The ledger as text: a line a stage, and below it a line a reason."""
-        rows = [("", "documents", "%", "bytes", "%")]
+    def short(self) -> str:
+        """The ledger as text: a line a stage, with what it kept and the reason for which it removed most."""
         first = next(iter(self.stages.values()), StageAccount()).entered
-
-        def row(label: str, amount: Amount) -> None:
-            shares = (
-                f"{100 * part / whole:.2f}" if whole else "-"
-                for part, whole in ((amount.documents, first.documents), (amount.bytes, first.bytes))
-            )
-            documents, nbytes = shares
-            rows.append((label, f"{amount.documents:,}", documents, f"{amount.bytes:,}", nbytes))
-
+        rows = [("", "documents", "%", "bytes", "%", "")]
         for name, account in self.stages.items():
-            row(f"{name}: in", account.entered)
-            for verb, by_reason in (("removed", account.removed), ("cut", account.edited)):
-                for reason, amount in sorted(by_reason.items(), key=lambda item: -item[1].bytes):
-                    row(f"  {verb} {reason}", amount)
-            row(f"{name}: kept", account.kept)
+            kept, removed = account.kept, sorted(account.removed.items(), key=lambda item: -item[1].bytes)
+            most = ""
+            if removed:
+                reason, amount = removed[0]
+                others = f" and {len(removed) - 1} more" if len(removed) > 1 else ""
+                most = f"most by {reason.removeprefix(f'{name}.')}: {amount.documents:,}{others}"
+            shares = [
+                f"{100 * part / whole:.1f}" if whole else "-"
+                for part, whole in ((kept.documents, first.documents), (kept.bytes, first.bytes))
+            ]
+            rows.append((name, f"{kept.documents:,}", shares[0], f"{kept.bytes:,}", shares[1], most))
         widths = [max(len(r[i]) for r in rows) for i in range(5)]
-        return "\n".join(
-            r[0].ljust(widths[0]) + "".join("  " + r[i].rjust(widths[i]) for i in range(1, 5)) for r in rows
-        )
+        lines = (r[0].ljust(widths[0]) + "".join("  " + r[i].rjust(widths[i]) for i in range(1, 5)) for r in rows)
+        return "\n".join(f"{line}  {r[5]}".rstrip() for line, r in zip(lines, rows, strict=True))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from raypt.errors import Terminated, UserError
+from raypt.ray_output import HOOK, aside
 from raypt.settings import Settings
 
 log = logging.getLogger("raypt")
@@ -47,36 +48,38 @@ def session(config: RaySection) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}}
+    runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}, "worker_process_setup_hook": HOOK}
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        if address == "local":
-            context = ray.init(
-                address="local",
-                num_cpus=config.num_cpus,
-                include_dashboard=config.dashboard,
-                runtime_env=runtime_env,
-                log_to_driver=True,
-                logging_level=logging.WARNING,
-            )
-        else:
-            context = ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
-    except ConnectionError as e:
-        raise UserError(
-            f"ray.address={address}: no Ray cluster answers there ({e}); start one with `ray start --head`, "
-            "or leave ray.address unset to use this machine"
-        ) from None
-    except SystemExit as e:  # Ray's own handler, while it starts
-        raise Terminated("SIGTERM") from e
-    finally:
-        if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
-            signal.signal(signal.SIGTERM, on_sigterm)
-    if context.dashboard_url:
-        log.info("Ray dashboard: http://%s", context.dashboard_url)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with aside() as output:
+        try:
+            if address == "local":
+                context = ray.init(
+                    address="local",
+                    num_cpus=config.num_cpus,
+                    include_dashboard=config.dashboard,
+                    runtime_env=runtime_env,
+                    log_to_driver=True,
+                    logging_level=logging.WARNING,
+                )
+            else:
+                context = ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
+        except ConnectionError as e:
+            raise UserError(
+                f"ray.address={address}: no Ray cluster answers there ({e}); start one with `ray start --head`, "
+                "or leave ray.address unset to use this machine"
+            ) from None
+        except SystemExit as e:  # Ray's own handler, while it starts
+            raise Terminated("SIGTERM") from e
+        finally:
+            if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
+                signal.signal(signal.SIGTERM, on_sigterm)
+        try:
+            with output.sort():
+                dashboard = f"Ray's dashboard: http://{context.dashboard_url}; " if context.dashboard_url else ""
+                log.info("%swhat Ray prints: %s", dashboard, output.path)
+                yield
+        finally:
+            ray.shutdown()
 
 
 def check_capacity(needs: dict[str, float], gpus: float, *, autoscaling: bool) -> None:

@@ -39,7 +39,7 @@ def cluster_cpus() -> float:
 
 
 class TaskProgress:
-    """Logs `name: done/total, rate, ETA` at most every `every_s` seconds, and once at the end."""
+    """Logs `name: done/total, rate, ETA` every `every_s` seconds: of what is done sooner, nothing."""
 
     def __init__(self, name: str, total: int, every_s: float = 10.0) -> None:
         self.name, self.total, self.every_s = name, total, every_s
@@ -49,7 +49,7 @@ class TaskProgress:
     def add(self, n: int = 1) -> None:
         self.done += n
         now = time.monotonic()
-        if now - self.last < self.every_s and self.done < self.total:
+        if now - self.last < self.every_s and (self.done < self.total or now - self.start < self.every_s):
             return
         self.last = now
         elapsed = max(now - self.start, 1e-9)

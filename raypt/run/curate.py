@@ -178,7 +178,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     last = list(ledger.stages.values())[-1].kept
     assert (documents, nbytes) == (last.documents, last.bytes), f"curated/ has {documents} documents, the ledger {last}"
     rewrite(run.ledger, storage.json_bytes(ledger.to_json()))
-    log.info("ledger:\n%s", ledger.table())
+    log.info("kept of what was read (every reason is in the report):\n%s", ledger.short())
     if not documents:
         raise UserError(
             f"no document is left after curation and deduplication; {run.ledger} says which rules removed them"

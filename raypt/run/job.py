@@ -20,6 +20,7 @@ from raypt.config_io import read
 from raypt.config_values import UNITS_HELP
 from raypt.errors import Terminated, UserError
 from raypt.run.config import RunConfig
+from raypt.run.failure import message
 
 log = logging.getLogger("raypt")
 
@@ -71,8 +72,8 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
     """Run `main(config)` of `module` with the configuration that the arguments name; returns the exit status. Of
     another `schema`, `main` gets what was read of it (`Loaded`): a study's variants start from what was said.
 
-    0: done. 1: failed (with a traceback). 2: a mistake in the configuration or the input, named in the message. 130 and
-    143: interrupted or terminated; the same command resumes.
+    0: done. 1: failed (the message names the file with the traceback). 2: a mistake in the configuration or the input,
+    named in the message. 130 and 143: interrupted or terminated; the same command resumes.
     """
     command = f"raypt {name}"
     try:
@@ -99,8 +100,10 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` had enough
         return DONE
-    except Exception:
-        traceback.print_exc()
+    except Exception as e:
+        if log.isEnabledFor(logging.DEBUG):
+            traceback.print_exc()
+        print(f"\n{command} failed: {message(e)}\nthe same command resumes", file=sys.stderr)
         return FAILED
     return DONE
 

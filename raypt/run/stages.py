@@ -1,4 +1,4 @@
-"""The stages of a run: a line at the start of each, and what each took, kept for the report."""
+"""The stages of a run: a line at the start of each, with what the one before took, which is kept for the report."""
 
 import logging
 import time
@@ -12,6 +12,8 @@ from raypt.run_dir import RunDir
 log = logging.getLogger("raypt")
 
 
+_before: list[str] = []
+"""What the stage before took, for the next one's line."""
 observers: list[Callable[[str], AbstractContextManager[None]]] = []
 """What else is opened around each stage, with its name: benchmarks measure there."""
 
@@ -23,7 +25,7 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     A stage that had been done already when the run was resumed is quick the second time: the first figure is kept. Of
     one that fails nothing is kept but a line in the log that names it.
     """
-    log.info("== %s", name)
+    log.info("== %s%s", name, f" ({_before.pop()})" if _before else "")
     stage_begins(run, name)
     start = time.time()
     figures: dict[str, float] = {}
@@ -36,6 +38,7 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
             log.error("== %s ended after %.1f s: %s", name, time.time() - start, type(e).__name__)
             raise
         figures |= {"started": start, "seconds": time.time() - start}
+        _before[:] = [f"{name} took {figures['seconds']:.1f} s"]
         uri = run.path("work", "stages", f"{name}.json")
         if not storage.exists(uri):
             storage.write_json(uri, figures)

@@ -265,8 +265,9 @@ class TrainConfig(Settings):
     """Updates skipped one after the other because a loss or gradient is not finite; one more is a failure."""
     profile: ProfileConfig | None = None
     """Which steps to trace; None = none."""
-    log_every: int = Field(default=10, gt=0)
-    """Steps between progress lines; metrics.jsonl has every step."""
+    log_every: int | None = Field(default=None, gt=0)
+    """Steps between progress lines; metrics.jsonl has every step. None: the first step, then a line every 10 s at first
+    and every minute later."""
     tensorboard: bool = True
     """Write TensorBoard event files (local run directories only)."""
     wandb_project: str | None = None

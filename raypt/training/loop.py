@@ -32,6 +32,7 @@ from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.heldout import Heldout, HeldoutLoss
+from raypt.training.lines import Lines
 from raypt.training.optim.schedule import lr_scale
 from raypt.training.records import MetricsFile, SampleRecorder
 from raypt.training.sinks import Sink, Tracer
@@ -106,7 +107,7 @@ class TrainLoop:
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops, self.stated_flops = fingerprint, peak_flops, stated_flops
         self.state = LoopState(start, reported_step=start.step)
-        self.wait_watch = WaitWatch()
+        self.wait_watch, self.lines = WaitWatch(), Lines()
 
     def run(self) -> Progress:
         """Train until the last step, or until the samples end (which is said)."""
@@ -171,11 +172,12 @@ class TrainLoop:
             self.recorder.add(step, micro_batches)
         row = self._row(loss, result, scale, seconds, waited) | ({"event": event} if event else {})
         self.wait_watch.add(seconds, self.plan.samples_per_step * self.plan.sequence_length, waited)
-        if self._logs_at(step) and (reason := self.wait_watch.reason()):
+        said = self._logs_at(step)
+        if said and (reason := self.wait_watch.reason()):
             row["data_wait_reason"] = reason
         if self._evaluates_at(step):
             row |= self._evaluate()
-        self._write(row)
+        self._write(row, said=said)
         if state.stopping:
             return  # `run` saves
         if preempted:
@@ -298,7 +300,9 @@ class TrainLoop:
         self.state.reported_step = step
 
     def _logs_at(self, step: int) -> bool:
-        return step % self.train.log_every == 0 or step == self.train.steps
+        if step == self.train.steps:
+            return True
+        return self.lines.due() if self.train.log_every is None else step % self.train.log_every == 0
 
     def _evaluates_at(self, step: int) -> bool:
         config = self.train.evaluation
@@ -389,7 +393,7 @@ class TrainLoop:
             row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
         return row
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: dict[str, Any], *, said: bool) -> None:
         if self.metrics is None:
             return
         self.metrics.write(row)
@@ -398,7 +402,7 @@ class TrainLoop:
         for sink in self.sinks:
             sink.write(row)
         step = row["step"]
-        if self._logs_at(step):
+        if said:
             remaining = (self.train.steps - step) * row["step_s"]
             log.info(
                 "step %d/%d loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %.0f s left",

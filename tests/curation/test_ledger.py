@@ -61,12 +61,22 @@ def test_a_ledger_survives_json() -> None:
     assert Ledger.from_json(ledger.to_json()) == ledger
 
 
-def test_the_table_shows_every_stage_and_reason() -> None:
-    ledger = curation_ledger(*curated([PROSE, "short"]), SETTINGS)
-    shown = ledger.table()
-    for name, account in ledger.stages.items():
-        assert f"{name}: kept" in shown
-        assert all(reason in shown for reason in [*account.removed, *account.edited])
+def test_the_text_has_a_line_a_stage_with_the_reason_that_removed_most() -> None:
+    ledger = Ledger.from_json(
+        {
+            "read": {"in": {"documents": 4, "bytes": 1000}, "kept": {"documents": 4, "bytes": 1000}, "removed": {}},
+            "c4": {
+                "in": {"documents": 4, "bytes": 1000},
+                "kept": {"documents": 2, "bytes": 100},
+                "removed": {"c4.few": {"documents": 1, "bytes": 100}, "c4.long": {"documents": 1, "bytes": 800}},
+            },
+        }
+    )
+    assert ledger.short().splitlines() == [
+        "      documents      %  bytes      %",
+        "read          4  100.0  1,000  100.0",
+        "c4            2   50.0    100   10.0  most by long: 1 and 1 more",
+    ]
 
 
 def test_a_stage_that_loses_a_document_is_refused() -> None:

@@ -141,6 +141,15 @@ def test_transformers_loads_the_export_and_agrees(finished: Path) -> None:
     assert difference < 1e-4  # fp32 rounding of two orders of the same sums
 
 
+def test_the_terminal_has_at_most_sixty_lines_and_none_of_rays(finished: Path, work: Path) -> None:
+    lines = (work / "first.log").read_text().splitlines()
+    assert len(lines) <= 60
+    assert not [line for line in lines if re.search(r"pid=|\(raylet\)|core_worker|ray\.io|WARNING|\x1b", line)]
+    printed = re.search(r"what Ray prints: (\S+)", (work / "first.log").read_text())
+    assert printed is not None
+    assert "(RayTrainWorker pid=" in Path(printed[1]).read_text(), "what is not shown is kept"
+
+
 def test_the_report_shows_what_a_person_should_see(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     for heading in ("What became of the documents", "Quality classifier", "Duplicates", "Training", "Generated text"):

@@ -42,13 +42,29 @@ def test_a_second_sigterm_ends_at_once() -> None:
     assert job.wait(timeout=10) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize(("name", "status", "said"), [("fails", 1, "RuntimeError: a bug"), ("mistake", 2, "mend me")])
-def test_a_failure_has_a_traceback_and_a_mistake_has_none(name: str, status: int, said: str) -> None:
-    job = start(f"run.name={name}")
+def test_a_mistake_is_its_message_alone() -> None:
+    job = start("run.name=mistake")
     err = job.communicate(timeout=30)[1]
-    assert job.returncode == status
-    assert said in err
-    assert ("Traceback" in err) == (status == 1)
+    assert job.returncode == 2
+    assert err.strip().endswith("mend me")
+    assert "Traceback" not in err
+
+
+def test_a_failure_is_one_message_that_names_the_place_and_the_file_with_the_traceback() -> None:
+    job = start("run.name=fails")
+    err = job.communicate(timeout=30)[1]
+    assert job.returncode == 1
+    assert "RuntimeError: a bug\n" in err
+    assert "tests/run/sleeper.py:" in err
+    assert "Traceback" not in err
+    kept = Path(err.split("the whole: ")[1].splitlines()[0])
+    assert kept.read_text().startswith("Traceback (most recent call last)")
+    kept.unlink()
+
+
+def test_a_failure_while_debugging_has_its_traceback() -> None:
+    job = start("run.name=fails", RAYPT_LOG_LEVEL="DEBUG")
+    assert "Traceback (most recent call last)" in job.communicate(timeout=30)[1]
 
 
 def test_an_unknown_log_level_is_a_mistake() -> None:

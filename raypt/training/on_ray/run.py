@@ -194,7 +194,6 @@ def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
     board: Board = config["board"]

@@ -1,0 +1,188 @@
+"""What Ray prints: raypt's own lines of it on the terminal, the rest in a file.
+
+Ray sends each line that a worker prints to the driver, beside its own remarks on actors and resources: hundreds in a
+run of minutes. Workers mark the lines of raypt's logger; the driver takes those for its own log and writes everything
+else to a file in the logs of the session, where the dashboard shows it too. What Ray's libraries write to the standard
+error of the driver's own process goes there as well: the descriptor is the file's for as long as Ray is up, and
+Python's `sys.stderr` a copy of what it was. Ray has no public way of taking the workers' lines; where the one used here
+is not there (another version), they go to the file with the rest.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+log = logging.getLogger("raypt")
+
+MARK = "raypt|"
+"""Begins a line of raypt's logger in what a worker prints."""
+HOOK = "raypt.ray_output.mark_lines"
+"""What each worker runs first (`worker_process_setup_hook`)."""
+LAST_LINES_S = 0.3
+"""How long the last lines of workers are waited for: the log monitor looks every tenth of a second."""
+
+last: Path | None = None
+"""The file of the session that began last in this process."""
+
+
+class _Marked(logging.Formatter):
+    """`raypt|INFO|message`, one line of the output for each line of the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines() or [""]
+        return "\n".join(f"{MARK}{record.levelname}|{line}" for line in lines)
+
+
+def mark_lines() -> None:
+    """Mark what raypt logs in this process, for a driver that reads its output."""
+    if any(isinstance(handler.formatter, _Marked) for handler in log.handlers):
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Marked())
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def unmarked(line: str) -> tuple[int, str] | None:
+    """Level and text of a marked line."""
+    if not line.startswith(MARK):
+        return None
+    level, _, text = line.removeprefix(MARK).partition("|")
+    return logging.getLevelNamesMapping().get(level, logging.INFO), text
+
+
+class Sorter:
+    """Takes what Ray would print; safe to call from several threads."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+
+    def take(self, data: dict[str, Any]) -> None:
+        """`data`: lines of one process, as Ray's log monitor publishes them."""
+        who = data.get("actor_name") or data.get("task_name") or ""
+        node = "" if data.get("ip") in (None, data.get("localhost")) else f", ip={data['ip']}"
+        for line in data.get("lines", []):
+            ours = unmarked(line)
+            if ours is not None:
+                log.log(*ours)
+                continue
+            with self._lock:
+                if not self.file.closed:
+                    print(f"{time.strftime('%H:%M:%S')} ({who} pid={data.get('pid')}{node}) {line}", file=self.file)
+
+
+class _Aside:
+    """Standard error of this process, led to a file while Python's `sys.stderr` goes on to where it went."""
+
+    def __init__(self) -> None:
+        number, name = tempfile.mkstemp(prefix="raypt-ray-", suffix=".log")
+        self.file: TextIO = os.fdopen(number, "w", buffering=1)
+        self.path = Path(name)
+        self._python, self._before = sys.stderr, -1
+        """The stream and the descriptor of standard error as they were; -1: not led aside."""
+
+    def lead(self) -> None:
+        try:
+            if sys.stderr.fileno() != 2:
+                return  # somebody else's already
+        except (OSError, ValueError, AttributeError):
+            return
+        sys.stderr.flush()
+        self._before = os.dup(2)
+        os.dup2(self.file.fileno(), 2)
+        sys.stderr = os.fdopen(os.dup(self._before), "w", buffering=1, errors="backslashreplace")
+        self._hand(self._python, sys.stderr)
+
+    def move(self, path: Path) -> None:
+        """Go on in a file of this name, which gets what there is."""
+        self.file.flush()
+        shutil.copyfile(self.path, path)
+        new = path.open("a", buffering=1)
+        if self._before >= 0:
+            os.dup2(new.fileno(), 2)
+        self.file.close()
+        self.path.unlink()
+        self.file, self.path = new, path
+
+    def end(self) -> None:
+        if self._before >= 0:
+            ours = sys.stderr
+            ours.flush()
+            os.dup2(self._before, 2)
+            os.close(self._before)
+            sys.stderr = self._python
+            self._hand(ours, self._python)
+            ours.close()
+        self.file.close()
+
+    @staticmethod
+    def _hand(before: TextIO, after: TextIO) -> None:
+        """Log handlers that write to the one stream write to the other; Ray's stay with the descriptor."""
+        for handler in [*logging.getLogger().handlers, *log.handlers]:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(after)
+
+
+class RayOutput:
+    """Where the output of Ray goes; `sort` once Ray is up."""
+
+    def __init__(self) -> None:
+        self._aside = _Aside()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._aside.path
+
+    @contextlib.contextmanager
+    def sort(self) -> Iterator[None]:
+        """Take the workers' lines, for a block in which Ray is initialised."""
+        global last
+        try:
+            from ray._private import worker
+            from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+            assert worker._global_node is not None
+            directory = Path(worker._global_node.get_logs_dir_path())
+            self._aside.move(directory / f"raypt-driver-{time.strftime('%H%M%S')}-{os.getpid()}.log")
+            remarks = worker.print_to_stdstream
+        except (ImportError, AttributeError, AssertionError, OSError):
+            last = self.path
+            yield
+            return
+        last = self.path
+        sorter = Sorter(self._aside.file)
+        dispatcher.remove_handler("ray_print_logs")
+        dispatcher.add_handler("raypt", sorter.take)
+        worker.print_to_stdstream = lambda data, ignore_prefix=False: sorter.take(data)  # of the raylet
+        try:
+            yield
+            time.sleep(LAST_LINES_S)
+        finally:
+            worker.print_to_stdstream = remarks
+            dispatcher.remove_handler("raypt")
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[RayOutput]:
+    """Standard error of this process goes to a file, but for what raypt and Python itself say. Where the block fails
+    before Ray is up, the file is kept too (`last`).
+    """
+    global last
+    output = RayOutput()
+    last = output.path
+    output._aside.lead()
+    try:
+        yield output
+    finally:
+        output._aside.end()

@@ -1,0 +1,28 @@
+"""When training says where it is: often enough to see that it lives, seldom enough to be read after a month."""
+
+import time
+from collections.abc import Callable
+
+OFTEN_S, SELDOM_S = 10.0, 60.0
+SHARE = 0.1
+"""Of the time since the first line, that passes between two."""
+
+
+class Lines:
+    """A line at the first step, then one every ten seconds, after some minutes one a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: float | None = None
+        self._last = 0.0
+
+    def due(self) -> bool:
+        """Whether to write a line now; it is taken as written."""
+        now = self._clock()
+        if self._first is None:
+            self._first = self._last = now
+            return True
+        if now - self._last < min(max(OFTEN_S, SHARE * (now - self._first)), SELDOM_S):
+            return False
+        self._last = now
+        return True
