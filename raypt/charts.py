@@ -113,6 +113,8 @@ def line_chart(
     def draw(width: int) -> str:
         left, right, top, bottom = 64, 16, 34, 46
         w, h = width - left - right, height - top - bottom
+        places, label_row = _legend([s.name for s in series] if len(series) > 1 else [], x_label, left, width - right)
+        label_y = height - 6 + 18 * label_row
 
         def px(x: float) -> float:
             return left + w * (x - x0) / (x1 - x0)
@@ -120,7 +122,7 @@ def line_chart(
         def py(y: float) -> float:
             return top + h * (1 - (scale(y) - low) / (high - low))
 
-        parts = [open_svg(width, height, title)]
+        parts = [open_svg(width, height + 18 * label_row, title)]
         for t in ticks(low, high):
             y = 10**t if log_y else t
             parts.append(f"<line x1='{left}' x2='{left + w}' y1='{py(y):.1f}' y2='{py(y):.1f}' stroke='{GRID}'/>")
@@ -139,7 +141,6 @@ def line_chart(
                 f"stroke-dasharray='6 4'/><text x='{left + w}' y='{y_level - 5:.1f}' text-anchor='end' "
                 f"fill='{MUTED}'>{html.escape(name)} {number(value)}</text>"
             )
-        legend_x = left
         for i, s in enumerate(series):
             colour = COLOURS[i % len(COLOURS)]
             path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(s.x, s.y, strict=True))
@@ -150,18 +151,32 @@ def line_chart(
                     f"<circle cx='{px(x):.1f}' cy='{py(y):.1f}' r='3' fill='{colour}'/>"
                     for x, y in zip(s.x, s.y, strict=True)
                 ]
-            if len(series) > 1:
-                parts.append(f"<rect x='{legend_x}' y='{height - 12}' width='10' height='3' fill='{colour}'/>")
-                parts.append(f"<text x='{legend_x + 14}' y='{height - 6}' fill='{INK}'>{html.escape(s.name)}</text>")
-                legend_x += 26 + 7 * len(s.name)
+            if places:
+                x, y = places[i][0], height - 6 + 18 * places[i][1]
+                parts.append(f"<rect x='{x}' y='{y - 6}' width='10' height='3' fill='{colour}'/>")
+                parts.append(f"<text x='{x + 14}' y='{y}' fill='{INK}'>{html.escape(s.name)}</text>")
         parts.append(
-            f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
+            f"<text x='{left + w}' y='{label_y}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
             f"<text x='14' y='{top + h / 2:.0f}' text-anchor='middle' fill='{MUTED}' "
             f"transform='rotate(-90 14 {top + h / 2:.0f})'>{html.escape(y_label)}</text></svg>"
         )
         return "".join(parts)
 
     return in_widths(draw, width)
+
+
+def _legend(names: Sequence[str], label: str, left: int, right: int) -> tuple[list[tuple[int, int]], int]:
+    """(x, row) of each name, and the row of the axis's label, which stands to the right: rows are added where one has
+    no room for the next.
+    """
+    places, x, row = [], left, 0
+    for name in names:
+        wide = 26 + 7 * len(name)
+        if x > left and x + wide - 12 > right:
+            x, row = left, row + 1
+        places.append((x, row))
+        x += wide
+    return places, row + (bool(names) and x + 7 * len(label) > right)
 
 
 def _some(marks: Sequence[tuple[float, str]], most: int) -> Sequence[tuple[float, str]]:
@@ -180,7 +195,8 @@ def bar_chart(
     def draw(width: int) -> str:
         above = width <= NARROW  # there is no room for labels beside the bars
         left = 4 if above else min(300, 24 + 7 * max(len(r[0]) for r in rows))
-        row_height, top, room = (38 if above else 22), 34, width - left - (150 if above else 170)
+        behind = min(12 + 7 * max(len(r[2]) for r in rows), width - left - 90)
+        row_height, top, room = (38 if above else 22), 34, width - left - behind
         parts = [open_svg(width, top + row_height * len(rows) + 8, title)]
         for i, (label, value, text) in enumerate(rows):
             y = top + row_height * i

@@ -1,6 +1,8 @@
 """Charts are well-formed SVG, whatever the numbers and names."""
 
 import math
+import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -72,3 +74,31 @@ def test_ticks_are_round_and_inside(low: float, high: float) -> None:
 )
 def test_figures_are_for_people(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_legend_that_does_not_fit_goes_on_below_and_never_over_the_axis_label() -> None:
+    names = ["training", "held out", "a rather long name of a line", "another"]
+    chart = line_chart(
+        [Series(n, [0, 1], [0, i]) for i, n in enumerate(names)], title="t", x_label="tokens", y_label="y"
+    )
+    for svg in re.findall(r"<svg .*?</svg>", chart, re.DOTALL):
+        width, height = (int(x) for x in re.search(r"viewBox='0 0 (\d+) (\d+)'", svg).groups())
+        boxes = []
+        for name in names:
+            x, y = re.search(rf"<text x='(\d+)' y='(\d+)' fill='[^']*'>{name}<", svg).groups()
+            boxes.append((int(y), int(x), int(x) + 7 * len(name)))
+        y = re.search(r"<text x='\d+' y='(\d+)' text-anchor='end' fill='[^']*'>tokens<", svg)[1]
+        boxes.append((int(y), width - 16 - 7 * len("tokens"), width - 16))
+        assert all(y <= height and right <= width for y, _, right in boxes)
+        for row in {y for y, _, _ in boxes}:
+            inside = sorted((left, right) for y, left, right in boxes if y == row)
+            assert all(a[1] <= b[0] for a, b in pairwise(inside))
+
+
+def test_the_text_behind_the_longest_bar_has_room() -> None:
+    behind = "99% of the bytes, 655 documents"
+    for svg in re.findall(r"<svg .*?</svg>", bar_chart([("rule", 1.0, behind)], title="t"), re.DOTALL):
+        width = int(re.search(r"viewBox='0 0 (\d+)", svg)[1])
+        assert (
+            float(re.search(rf"<text x='([\d.]+)' y='\d+' fill='[^']*'>{behind}", svg)[1]) + 6.5 * len(behind) < width
+        )
