@@ -31,10 +31,11 @@ def standard_library(nbytes: int) -> list[str]:
     """Docstrings of Python's own modules: text that every machine has."""
     texts, size = [], 0
     for name, kind, path in sorted(environment_files()):
-        if name.startswith("stdlib/") and kind == "docstrings" and "/test/" not in name and size < nbytes:
-            if text := docstrings(path.read_text("utf-8", errors="replace"), name.removeprefix("stdlib/")):
-                texts.append(text)
-                size += len(text.encode())
+        if not name.startswith("stdlib/") or kind != "docstrings" or "/test/" in name or size >= nbytes:
+            continue
+        if text := docstrings(path.read_text("utf-8", errors="replace"), name.removeprefix("stdlib/")):
+            texts.append(text)
+            size += len(text.encode())
     return texts
 
 
@@ -125,7 +126,8 @@ def tensor() -> str:
             at = (x, 60 + 40 * i, 80, 40) if by_rows else (x + 40 * i, 60, 40, 80)
             parts.append(
                 "<rect x='{}' y='{}' width='{}' height='{}' fill='{}' stroke='#fff'/>".format(*at, colour)
-                + f"<text x='{at[0] + at[2] / 2}' y='{at[1] + at[3] / 2 + 4}' text-anchor='middle' fill='#fff'>{i}</text>"
+                + f"<text x='{at[0] + at[2] / 2}' y='{at[1] + at[3] / 2 + 4}' text-anchor='middle' fill='#fff'>"
+                + f"{i}</text>"
             )
         said = "by rows" if by_rows else "by columns"
         parts.append(f"<text x='{x + 40}' y='52' text-anchor='middle' fill='{INK}'>{name}</text>")
@@ -133,7 +135,8 @@ def tensor() -> str:
 
     def arrow(x: int, text: str) -> None:
         parts.append(
-            f"<line x1='{x}' x2='{x + 44}' y1='100' y2='100' stroke='{INK}'/><path d='M{x + 44} 100l-7-4v8z' fill='{INK}'/>"
+            f"<line x1='{x}' x2='{x + 44}' y1='100' y2='100' stroke='{INK}'/>"
+            f"<path d='M{x + 44} 100l-7-4v8z' fill='{INK}'/>"
             f"<text x='{x + 22}' y='92' text-anchor='middle' fill='{MUTED}'>{text}</text>"
         )
 
@@ -210,7 +213,8 @@ def servers() -> str:
         Series("local SGD, every 50 steps", x, [local_sgd_bytes(1e9, n, 50, value=2) / 1e9 for n in ranks]),
     ]
     return line_chart(
-        lines, title="What the busiest machine sends a step", x_label="workers", y_label="GB (1 B parameters)", log_y=True,
+        lines, title="What the busiest machine sends a step", x_label="workers", y_label="GB (1 B parameters)",
+        log_y=True,
         x_ticks=[(math.log2(n), str(n)) for n in ranks],
     )  # fmt: skip
 
