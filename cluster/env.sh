@@ -10,6 +10,9 @@ export RAY_USAGE_STATS_ENABLED=0
 # Nodes wait that long for a head that is being restarted, and go on with their work; 60 s, the default, is less than a
 # pod or machine takes to come back.
 export RAY_gcs_rpc_server_reconnect_timeout_s=600
+# `ray job stop` ends a job's driver 3 s after it asked it to end, by default; raypt takes up to train.stop_timeout_s
+# (120 s) for a last checkpoint.
+export RAY_JOB_STOP_WAIT_TIME_S=150
 # NCCL prints its version and, when a link fails, which rank and interface; INFO would print thousands of lines a rank.
 export NCCL_DEBUG=WARN
 # NCCL's bootstrap must not pick an interface that other nodes do not reach: loopback, and bridges of containers.
