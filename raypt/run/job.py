@@ -19,6 +19,7 @@ from raypt.config_help import help_text, origins_text, section_text, sections_te
 from raypt.config_io import read
 from raypt.config_values import UNITS_HELP
 from raypt.errors import Terminated, UserError
+from raypt.retries import StorageError
 from raypt.run.config import RunConfig
 
 log = logging.getLogger("raypt")
@@ -88,8 +89,11 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
             print(origins_text(loaded), end="")
             return DONE
         if arguments.dry_run:
+            if schema is not RunConfig:
+                raise UserError(f"--dry-run: {name} has none")
             from raypt.run.forecast import forecast  # here: it reads no Ray, but all rooms
 
+            assert isinstance(loaded.config, RunConfig), "other schemas have no forecast"
             print(forecast(name, loaded.config))
             return DONE
         with terminable():
@@ -104,6 +108,9 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
     except KeyboardInterrupt:
         print(f"{command}: interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+    except StorageError as e:
+        print(f"\n{command}: {storage_message(e)}. What is done is kept: the same command resumes", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` had enough
         return DONE
@@ -111,6 +118,12 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
         traceback.print_exc()
         return FAILED
     return DONE
+
+
+def storage_message(e: StorageError) -> str:
+    """What the storage said, also where Ray wrapped it with the traceback of a task."""
+    cause = getattr(e, "cause", None)
+    return str(cause if isinstance(cause, StorageError) else e)
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         try:
             stack.enter_context(hold(run.path(*LEASE), job))
         except OSError as e:
-            raise UserError(f"run.dir: {run.uri} cannot be written: {e}") from None
+            raise UserError(f"run.dir: {redact(run.uri)} cannot be written: {e}") from None
         _claim(config, run)
         stack.callback(_report, run, config.run.name)
         stack.enter_context(written_down(run, job))

@@ -126,6 +126,7 @@ def _fit(
     resources: dict[str, float] = {"CPU": train.cpus_per_worker}
     if train.use_gpu:
         resources["GPU"] = 1
+    filesystem, path = storage.arrow_filesystem(spec.run_uri)
     trainer = BatchTrainer(
         _worker,
         train_loop_config={"spec": spec, "board": board},
@@ -140,7 +141,8 @@ def _fit(
         ),
         run_config=RunConfig(
             name=CHECKPOINTS,
-            storage_path=spec.run_uri,
+            storage_path=path,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=train.max_failures),
             worker_runtime_env={"env_vars": worker_environment(train, train.threads, spec.run_uri)},
         ),
@@ -232,7 +234,8 @@ def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:
     """Tell Ray Train of a checkpoint that is already in its place: all ranks, since a report is a barrier."""
     checkpoint = None
     if info is not None:
-        checkpoint = ray.train.Checkpoint(info.uri)
+        filesystem, path = storage.arrow_filesystem(info.uri)
+        checkpoint = ray.train.Checkpoint(path, filesystem)
     report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
 
