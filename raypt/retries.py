@@ -21,9 +21,10 @@ Result = TypeVar("Result")
 
 WAITS_S = (1.0, 4.0, 15.0)
 """Before the second, third and fourth attempt; each is drawn between half and one and a half of it."""
-PASSING = frozenset({None, errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.EPIPE})
-"""Numbers of an OSError that may be another a second later: s3fs has EIO and EBUSY for 5xx, None for what it does not
-know. Refused and reset connections are classes of their own."""
+PASSING = frozenset({None, errno.EIO, errno.EBUSY, errno.EREMOTEIO, errno.EAGAIN, errno.ETIMEDOUT, errno.EPIPE})
+"""Numbers of an OSError that may be another a second later: s3fs has EIO, EBUSY and EREMOTEIO for 5xx (it does not try
+again where a HEAD got one, whose answer has no words), None for what it does not know. Refused and reset connections
+are classes of their own."""
 _PASSING_NAMES = (
     "Timeout",
     "Connection",
