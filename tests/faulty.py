@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from tests.s3 import S3Server, forget_clients
 
 Fault = Literal["slow down", "internal", "reset", "cut"]
+KINDS: tuple[Fault, ...] = ("slow down", "internal", "reset", "cut")
 ERRORS = {
     "slow down": (503, "SlowDown", "Please reduce your request rate."),
     "internal": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -28,7 +29,8 @@ ERRORS = {
 class Faults:
     """What goes wrong: a share of the requests, or the next `count` of them."""
 
-    kind: Fault = "slow down"
+    kind: Fault | None = "slow down"
+    """None: each kind by turns."""
     share: float = 0.0
     count: int = 0
     latency_s: float = 0.0
@@ -38,15 +40,16 @@ class Faults:
     def __post_init__(self) -> None:
         self._rng, self._lock = random.Random(self.seed), threading.Lock()
 
-    def now(self) -> bool:
+    def now(self) -> Fault | None:
+        """What this request gets, if anything."""
         with self._lock:
             self.done["requests"] += 1
             if self.count > 0:
                 self.count -= 1
             elif self._rng.random() >= self.share:
-                return False
+                return None
             self.done["faults"] += 1
-            return True
+            return self.kind or KINDS[self.done["faults"] % len(KINDS)]
 
 
 @contextmanager
@@ -63,8 +66,8 @@ def faulty(server: S3Server, faults: Faults) -> Iterator[Faults]:
         def _pass(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             time.sleep(faults.latency_s)
-            fault = faults.kind if faults.now() else None
-            if fault in ERRORS:
+            fault = faults.now()
+            if fault is not None and fault in ERRORS:
                 status, code, message = ERRORS[fault]
                 said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
                 self._answer(status, {"Content-Type": "application/xml"}, said, len(said))

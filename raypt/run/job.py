@@ -110,7 +110,7 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
         return INTERRUPTED
     except StorageError as e:
         print(f"\n{command}: {storage_message(e)}. What is done is kept: the same command resumes", file=sys.stderr)
-        return FAILED
+        return MISTAKE if isinstance(e, PermissionError) else FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` had enough
         return DONE
