@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.artefact import hash_of
 from raypt.config_io import differences, dump_yaml, validate
 from raypt.errors import UserError
@@ -74,6 +74,8 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         except OSError as e:
             raise UserError(f"run.dir: {redact(run.uri)} cannot be written: {e}") from None
         _claim(config, run)
+        metrics.set_run(metrics.label_of(run.uri))
+        stack.callback(metrics.set_run, None)
         stack.callback(_report, run, config.run.name)
         stack.enter_context(written_down(run, job))
         yield run
