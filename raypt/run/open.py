@@ -13,6 +13,7 @@ from raypt.artefact import hash_of
 from raypt.config_io import differences, dump_yaml, validate
 from raypt.errors import UserError
 from raypt.lease import hold
+from raypt.notify import notifying
 from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run.diary import DIARY, NOW, written_down
@@ -24,6 +25,7 @@ MAY_CHANGE = (
     "ray",
     "run.dir",
     "run.verify",
+    "run.notify",
     "run.record_samples",
     "tokens.export",
     "train",
@@ -76,6 +78,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         _claim(config, run)
         metrics.set_run(metrics.label_of(run.uri))
         stack.callback(metrics.set_run, None)
+        stack.enter_context(notifying(config.run.notify, run.uri, job))
         stack.callback(_report, run, config.run.name)
         stack.enter_context(written_down(run, job))
         yield run
