@@ -82,6 +82,9 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 yield from flat(inner, f"{at}.{name}" if at else str(name))
+        elif isinstance(value, list | tuple) and value and all(isinstance(inner, Mapping) for inner in value):
+            for i, inner in enumerate(value):
+                yield from flat(inner, f"{at}[{inner.get('name', i)}]")
         else:
             yield at, value
 
@@ -355,10 +358,11 @@ class Collection:
         """Make one and write its card; in a task, which may be retried."""
         return build(identity, self.root, maker, self.card_uri(number))
 
-    def survey(self, identities: Sequence[Identity], verify: Verify = "sizes") -> list[Card | None]:
-        """By number, the card of each artefact that is whole and of its identity; None: it has to be made.
-
-        Says in the log how many that were there have to be made anew, and why.
+    def look(
+        self, identities: Sequence[Identity], verify: Verify = "sizes"
+    ) -> tuple[list[Card | None], dict[int, str]]:
+        """By number, the card of each artefact that is whole and of its identity (None: it has to be made); and why
+        those that are there and cannot be used have to be made anew. Changes nothing.
         """
         found = self._index() or self._read_cards(len(identities))
         usable = {n: card for n, card in found.items() if isinstance(card, Card) and n < len(identities)}
@@ -382,11 +386,17 @@ class Collection:
             for number, problem in zip(to_read, damage, strict=True):
                 if problem is not None:
                     out[number], why[number] = None, storage.join(self.root, problem)
+        return out, why
+
+    def survey(self, identities: Sequence[Identity], verify: Verify = "sizes") -> list[Card | None]:
+        """What `look` finds. Says in the log how many that were there have to be made anew, and why, and takes their
+        cards away: whoever waits for a card must not meet the old one.
+        """
+        out, why = self.look(identities, verify)
         if why:
             shown = "; ".join(f"{number}: {reason}" for number, reason in sorted(why.items())[:REASONS_SHOWN])
             more = "; ..." if len(why) > REASONS_SHOWN else ""
             log.warning("%d of %d %s are made anew: %s%s", len(why), len(identities), identities[0].kind, shown, more)
-            # Whoever waits for a card must not meet the old one.
             storage.remove(self.index_uri)
             storage.in_parallel(lambda n: storage.remove(self.card_uri(n)), why)
         return out

@@ -110,15 +110,24 @@ def cache_root() -> Path:
         UserError: the directory belongs to, or can be written by, somebody else.
     """
     chosen = os.environ.get("RAYPT_KERNEL_CACHE")
-    root = Path(chosen) if chosen else Path.home() / ".cache" / "raypt" / "kernels"
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = root.stat()
+    return _own(Path(chosen) if chosen else Path.home() / ".cache" / "raypt" / "kernels")
+
+
+@functools.cache
+def _own(directory: Path) -> Path:
+    """`directory`, made for this user alone where it is not there.
+
+    Raises:
+        UserError: it belongs to, or can be written by, somebody else.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise UserError(
-            f"{root}: compiled kernels in it would be executed, but other users can write to it; set "
-            "RAYPT_KERNEL_CACHE to a directory of your own (chmod go-w)"
+            f"{directory}: compiled kernels in it would be executed, but other users can write to it; set "
+            "RAYPT_KERNEL_CACHE to a directory of your own (chmod go-w), or delete this one"
         )
-    return root
+    return directory
 
 
 class ContentLocator(caching._CacheLocator):
@@ -130,7 +139,7 @@ class ContentLocator(caching._CacheLocator):
         self._hash = uses_hash(self._module, py_func.__qualname__.split(".")[0])
 
     def get_cache_path(self) -> str:
-        return str(cache_root() / self._module)
+        return str(_own(cache_root() / self._module))
 
     def get_source_stamp(self) -> str:
         return self._hash

@@ -28,6 +28,7 @@ import psutil
 
 from raypt import storage
 from raypt.errors import Terminated, UserError
+from raypt.retries import asked
 
 log = logging.getLogger("raypt")
 
@@ -201,7 +202,7 @@ def _touched(uri: str) -> float | None:
     fs, path = storage.filesystem(uri)
     fs.invalidate_cache(fs._parent(path))
     try:
-        when: datetime = fs.modified(path)
+        when: datetime = asked(uri, lambda: fs.modified(path))
     except FileNotFoundError:
         return None
     return when.timestamp()

@@ -24,10 +24,12 @@ from typing import IO, Any, TypeVar, cast
 
 import fsspec
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from raypt.errors import UserError
+from raypt.retries import asked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,6 +49,16 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, path
 
 
+def arrow_filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
+    """The same file system for pyarrow, and the path inside it: one client of a storage, with one set of credentials
+    and one way of trying again, for all that a run does.
+    """
+    fs, path = filesystem(uri)
+    if isinstance(fs, LocalFileSystem):
+        return pa.fs.LocalFileSystem(), path
+    return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(fs)), path
+
+
 def is_local(uri: str) -> bool:
     return isinstance(filesystem(uri)[0], LocalFileSystem)
 
@@ -64,7 +76,7 @@ def info(uri: str) -> dict[str, Any] | None:
     """What the storage knows of a file or directory (size, type, ...); None only if it says that there is none."""
     fs, path = filesystem(uri)
     try:
-        return dict(fs.info(path))
+        return dict(asked(uri, lambda: fs.info(path)))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -77,7 +89,7 @@ def exists(uri: str) -> bool:
 def size(uri: str) -> int:
     """Bytes of a file; FileNotFoundError if there is none."""
     fs, path = filesystem(uri)
-    return int(fs.info(path)["size"])
+    return int(asked(uri, lambda: fs.info(path))["size"])
 
 
 def makedirs(uri: str) -> None:
@@ -90,7 +102,7 @@ def makedirs(uri: str) -> None:
 def _entries(uri: str) -> list[dict[str, Any]]:
     fs, path = filesystem(uri)
     try:
-        found = fs.ls(path, detail=True, refresh=True)
+        found = asked(uri, lambda: fs.ls(path, detail=True, refresh=True))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [e for e in found if not posixpath.basename(e["name"].rstrip("/")).startswith(_TEMPORARY)]
@@ -111,7 +123,7 @@ def remove(uri: str) -> None:
     """Delete a file or a directory tree; nothing happens if it is not there."""
     fs, path = filesystem(uri)
     with contextlib.suppress(FileNotFoundError):
-        fs.rm(path, recursive=True)
+        asked(uri, lambda: fs.rm(path, recursive=True))
 
 
 def move(uri: str, target: str) -> None:
@@ -123,7 +135,7 @@ def move(uri: str, target: str) -> None:
 def open_read(uri: str) -> IO[bytes]:
     """A file to be read from its beginning to its end."""
     fs, path = filesystem(uri)
-    return cast(IO[bytes], fs.open(path, "rb"))
+    return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb")))
 
 
 def open_ranges(uri: str) -> IO[bytes]:
@@ -131,7 +143,7 @@ def open_ranges(uri: str) -> IO[bytes]:
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return cast(IO[bytes], fs.open(path, "rb"))
-    return cast(IO[bytes], fs.open(path, "rb", cache_type="none"))
+    return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb", cache_type="none")))
 
 
 def read_range(uri: str, start: int, length: int) -> bytes:
@@ -143,7 +155,7 @@ def read_range(uri: str, start: int, length: int) -> bytes:
         with Path(path).open("rb") as f:
             f.seek(start)
             return f.read(length)
-    return bytes(fs.cat_file(path, start=start, end=start + length))
+    return bytes(asked(uri, lambda: fs.cat_file(path, start=start, end=start + length)))
 
 
 def read_ranges(uri: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -190,7 +202,7 @@ def atomic_write(uri: str) -> Iterator[IO[bytes]]:
     if not isinstance(fs, LocalFileSystem):
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="raypt-put-") as spool:
             yield cast(IO[bytes], spool)
-            _put(fs, path, spool)
+            asked(uri, lambda: _put(fs, path, spool))
         return
     parent, name = posixpath.split(path)
     fs.makedirs(parent, exist_ok=True)
@@ -222,14 +234,14 @@ def write_bytes(uri: str, data: bytes) -> None:
         with atomic_write(uri) as f:
             f.write(data)
     else:
-        fs.pipe_file(path, data)
+        asked(uri, lambda: fs.pipe_file(path, data))
 
 
 def read_bytes(uri: str) -> bytes:
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return Path(path).read_bytes()
-    return bytes(fs.cat_file(path))
+    return bytes(asked(uri, lambda: fs.cat_file(path)))
 
 
 def json_bytes(value: Any) -> bytes:

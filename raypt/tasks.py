@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from raypt import metrics
 from raypt.errors import UserError
 
 Item = TypeVar("Item")
@@ -39,15 +40,19 @@ def cluster_cpus() -> float:
 
 
 class TaskProgress:
-    """Logs `name: done/total, rate, ETA` every `every_s` seconds: of what is done sooner, nothing."""
+    """Shows (`raypt_tasks_*`) how far it is, and logs `name: done/total, rate, ETA` every `every_s` seconds: of what is
+    done sooner, nothing.
+    """
 
     def __init__(self, name: str, total: int, every_s: float = 10.0) -> None:
         self.name, self.total, self.every_s = name, total, every_s
         self.done = 0
+        metrics.put("raypt_tasks_planned", total, task=name)
         self.start = self.last = time.monotonic()
 
     def add(self, n: int = 1) -> None:
         self.done += n
+        metrics.put("raypt_tasks_done", self.done, task=self.name)
         now = time.monotonic()
         if now - self.last < self.every_s and (self.done < self.total or now - self.start < self.every_s):
             return

@@ -33,6 +33,13 @@ class S3Server:
         return Counter(method for method, _ in REQUEST.findall(new))
 
 
+def forget_clients() -> None:
+    """fsspec keeps a client for good, with the server that it was made for."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """The server, with one bucket, and the environment by which every S3 client of this process finds it."""
@@ -49,6 +56,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     }
     before = {key: os.environ.get(key) for key in given}
     os.environ.update(given)
+    forget_clients()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with log.open("wb") as f:
         server = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT)
@@ -70,6 +78,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     finally:
         server.terminate()
         server.wait(10)
+        forget_clients()
         for key, value in before.items():
             if value is None:
                 del os.environ[key]

@@ -1,5 +1,6 @@
 """raypt.kernel_cache: a kernel's key is the code it uses, and a cache that others can write to is refused."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,17 +51,42 @@ def test_a_kernel_of_another_file_that_is_inlined_changes_the_key(tmp_path: Path
     assert changed != uses_hash(*user)
 
 
-def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+def compiled_in(cache: Path) -> "subprocess.CompletedProcess[str]":
+    """A kernel that is compiled and kept under a cache, in a process of its own, under the umask of shared groups."""
+    code = "import os; os.umask(0o002); from raypt.text.hash_table import hash_table; print(len(hash_table(10)) > 0)"
+    environment = {"RAYPT_KERNEL_CACHE": str(cache), "PATH": "", "HOME": str(cache.parent)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_cache_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    shared.chmod(0o777)
-    code = "from raypt.text.hash_table import hash_table; hash_table(10)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"RAYPT_KERNEL_CACHE": str(shared), "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
+    shared.chmod(mode)
+    done = compiled_in(shared)
     assert done.returncode != 0
     assert str(shared) in done.stderr
     assert "chmod go-w" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a directory away")
+def test_a_cache_of_another_user_is_refused_whatever_its_mode(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    os.chown(other, 12345, 12345)
+    done = compiled_in(other)
+    assert done.returncode != 0
+    assert "other users can write to it" in done.stderr
+
+
+def test_directories_in_the_cache_are_ones_own_too(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir(mode=0o755)
+    assert compiled_in(own).returncode == 0
+    made = list(own.iterdir())
+    assert made
+    assert all(path.stat().st_mode & 0o077 == 0 for path in made)
+    made[0].chmod(0o775)
+    done = compiled_in(own)
+    assert done.returncode != 0
+    assert str(made[0]) in done.stderr

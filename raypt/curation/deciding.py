@@ -1,5 +1,6 @@
 """Deciding on the tagged shards: cheap tasks that read attribute columns only, one artefact a shard."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,17 +63,22 @@ def _score_histogram(tagged: pa.Table) -> list[int]:
     return counts
 
 
+def identities(tagged: Sequence[Card], config: CurationConfig, settled: dict[str, Any]) -> list[Identity]:
+    """Of each shard's decisions."""
+    settings = {
+        "curation": config.deciding_settings(),
+        "settled": {name: None if value is None else asdict(value) for name, value in settled.items()},
+    }
+    return [Identity("decided", FORMAT, {"tagged": card.content}, settings) for card in tagged]
+
+
 def decide_all(
     run: RunDir, tagged: list[Card], config: CurationConfig, settled: dict[str, Any], verify: Verify
 ) -> tuple[list[Card], Ledger]:
     """Decide on every shard that is not decided on; all cards, and the merged ledger of the curation stages. Leaves
     the score histogram for the report.
     """
-    settings = {
-        "curation": config.deciding_settings(),
-        "settled": {name: None if value is None else asdict(value) for name, value in settled.items()},
-    }
-    wanted = [Identity("decided", FORMAT, {"tagged": card.content}, settings) for card in tagged]
+    wanted = identities(tagged, config, settled)
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     tasks = [DecideTask(run.uri, s, config, settled, wanted[s]) for s in todo]

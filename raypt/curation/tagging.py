@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
@@ -85,7 +85,7 @@ def tag_shard(
             poison, seconds = begin(run, shard, find), corpus.max_batch_seconds
         quarantined: list[dict[str, Any]] = []
         read = ReadAccount()
-        documents = source_bytes = 0
+        documents, source_bytes, label = 0, 0, metrics.label_of(run.uri)
         with output.open(run.relative(run.tagged(shard))) as f:
             writer = None
             for batch in watched_items(read_shard(manifest, shard, corpus, run.uri, poison), seconds):
@@ -98,6 +98,9 @@ def tag_shard(
                 source_bytes += int(pc.sum(tagged["source_bytes"]).as_py() or 0)
                 quarantined += batch.quarantined
                 read.add(batch)
+                metrics.put("raypt_read_documents", tagged.num_rows, label)
+                metrics.put("raypt_read_bytes", int(pc.sum(tagged["source_bytes"]).as_py() or 0), label)
+                metrics.put("raypt_read_quarantined", sum(q.get("records", 1) for q in batch.quarantined), label)
             assert writer is not None
             writer.close()
         if quarantined:

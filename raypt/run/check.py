@@ -20,6 +20,7 @@ from raypt.curation.language import known_codes
 from raypt.curation.presets import BY_LANGUAGE
 from raypt.errors import UserError
 from raypt.outside import redact
+from raypt.retries import StorageError
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 from raypt.schemes import check_scheme
@@ -40,7 +41,7 @@ def check(config: RunConfig) -> None:
     def collect(found: Iterable[str]) -> None:
         try:
             problems.extend(found)
-        except UserError as e:
+        except (UserError, StorageError) as e:
             problems.append(str(e))
 
     collect(_schemes(config))
@@ -48,7 +49,7 @@ def check(config: RunConfig) -> None:
         collect(_mixture(config))
         collect(_run_dir(config))
         collect(_engine(config))
-        if not storage.exists(RunDir(config.run_uri).manifest):
+        if not _is_frozen(config):
             for key, sources in _inputs(config):
                 for i, source in enumerate(sources):
                     collect(_source(source, f"{key}[{i}]", config.corpus.broken_files))
@@ -58,6 +59,13 @@ def check(config: RunConfig) -> None:
         collect(_tasks(config))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
+
+
+def _is_frozen(config: RunConfig) -> bool:
+    try:
+        return storage.exists(RunDir(config.run_uri).manifest)
+    except StorageError:  # `_run_dir` says it
+        return False
 
 
 def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]:
@@ -136,8 +144,13 @@ def _engine(config: RunConfig) -> Iterator[str]:
 
 
 def _run_dir(config: RunConfig) -> Iterator[str]:
-    """A local run directory that cannot be made or written, seen without making it; a remote one shows when opened."""
+    """A local run directory that cannot be made or written, seen without making it; a remote one that cannot be looked
+    at. That it cannot be written shows when it is opened."""
     if not storage.is_local(config.run_uri):
+        try:
+            storage.listdir(config.run_uri)
+        except StorageError as e:
+            yield f"run.dir: {e}"
         return
     path = Path(storage.filesystem(config.run_uri)[1])
     there = next(p for p in (path, *path.parents) if p.exists())

@@ -11,6 +11,7 @@ from raypt.corpus.presets import document_columns
 from raypt.curation.config import CurationConfig
 from raypt.dedup.config import DedupConfig
 from raypt.model.config import ModelConfig
+from raypt.notify import NotifyConfig
 from raypt.ray_session import RaySection
 from raypt.run.planner.config import PlanConfig
 from raypt.settings import Settings
@@ -34,6 +35,9 @@ class RunSection(Settings):
     size (pages and rows are checked against their checksums as they are read). full: all bytes are read and hashed."""
     record_samples: bool = False
     """Write `samples.parquet`: step, rank, global sample index and a hash of the tokens of every sample trained on."""
+
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told when the run ends, fails or stands still."""
 
     @field_validator("name")
     @classmethod

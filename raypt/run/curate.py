@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.artefact import Card, hash_of, rewrite
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest
@@ -140,6 +140,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         actors = None if in_process else config.ray
         tagged = tag(run, manifest, config.corpus, curation, model, actors, verify, perplexity)
         accounts = [card.account for card in tagged]
+        metrics.put_ledger(Ledger({"read": reading_account(accounts)}).to_json())
         check_reading(accounts, manifest, run, config.corpus)
         ledger = Ledger({"read": reading_account(accounts)})
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
@@ -177,6 +178,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     ledger.check()
     last = list(ledger.stages.values())[-1].kept
     assert (documents, nbytes) == (last.documents, last.bytes), f"curated/ has {documents} documents, the ledger {last}"
+    metrics.put_ledger(ledger.to_json())
     rewrite(run.ledger, storage.json_bytes(ledger.to_json()))
     log.info("kept of what was read (every reason is in the report):\n%s", ledger.short())
     if not documents:

@@ -19,12 +19,13 @@ from raypt.config_help import help_text, origins_text, section_text, sections_te
 from raypt.config_io import read
 from raypt.config_values import UNITS_HELP
 from raypt.errors import Terminated, UserError
+from raypt.retries import StorageError
 from raypt.run.config import RunConfig
 from raypt.run.failure import message
 
 log = logging.getLogger("raypt")
 
-OPTIONS = ("--config", "--help", "--print-config")
+OPTIONS = ("--config", "--dry-run", "--help", "--print-config")
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 """Exit statuses: a mistake is the user's to mend; the last two are 128 and the number of the signal."""
 
@@ -36,12 +37,13 @@ class Arguments:
     config_uri: str | None = None
     overrides: list[str] = field(default_factory=list)
     print_config: bool = False
+    dry_run: bool = False
     help: str | None = None
     """Section or key that is asked about, `all`, or "" for an overview; None: nothing is asked."""
 
 
 def parse_arguments(argv: list[str]) -> Arguments:
-    """`[--config FILE] [--print-config] [--help [SECTION]] [dotted.key=value ...]`."""
+    """`[--config FILE] [--dry-run] [--print-config] [--help [SECTION]] [dotted.key=value ...]`."""
     out, rest = Arguments(), list(argv)
     while rest:
         argument = rest.pop(0)
@@ -56,12 +58,14 @@ def parse_arguments(argv: list[str]) -> Arguments:
             out.help = rest.pop(0) if rest and "=" not in rest[0] and not rest[0].startswith("-") else ""
         elif argument == "--print-config":
             out.print_config = True
+        elif argument == "--dry-run":
+            out.dry_run = True
         elif argument.startswith("-"):
             near = difflib.get_close_matches(name, OPTIONS, 1, 0.6)
             hint = f"; did you mean {near[0]}?" if near else "."
             raise UserError(
-                f"unknown option {name}{hint} Options are --config FILE, --print-config, --help [SECTION] and "
-                "dotted.key=value"
+                f"unknown option {name}{hint} Options are --config FILE, --dry-run, --print-config, --help [SECTION] "
+                "and dotted.key=value"
             )
         else:
             out.overrides.append(argument)
@@ -85,6 +89,14 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
         if arguments.print_config:
             print(origins_text(loaded), end="")
             return DONE
+        if arguments.dry_run:
+            if schema is not RunConfig:
+                raise UserError(f"--dry-run: {name} has none")
+            from raypt.run.forecast import forecast  # here: it reads no Ray, but all rooms
+
+            assert isinstance(loaded.config, RunConfig), "other schemas have no forecast"
+            print(forecast(name, loaded.config))
+            return DONE
         with terminable():
             _set_up_logging()
             importlib.import_module(module).main(loaded.config if schema is RunConfig else loaded)
@@ -97,6 +109,9 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
     except KeyboardInterrupt:
         print(f"{command}: interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+    except StorageError as e:
+        print(f"\n{command}: {storage_message(e)}. What is done is kept: the same command resumes", file=sys.stderr)
+        return MISTAKE if isinstance(e, PermissionError) else FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` had enough
         return DONE
@@ -106,6 +121,12 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
         print(f"\n{command} failed: {message(e)}\nthe same command resumes", file=sys.stderr)
         return FAILED
     return DONE
+
+
+def storage_message(e: StorageError) -> str:
+    """What the storage said, also where Ray wrapped it with the traceback of a task."""
+    cause = getattr(e, "cause", None)
+    return str(cause if isinstance(cause, StorageError) else e)
 
 
 @contextlib.contextmanager
@@ -151,9 +172,10 @@ def _help(command: str, doc: str, section: str, schema: type[BaseModel]) -> str:
         return section_text(schema, section)
     return f"""{doc}
 
-usage: {command} [--config FILE] [--print-config] [dotted.key=value ...]
+usage: {command} [--config FILE] [--dry-run] [--print-config] [dotted.key=value ...]
 
   --config FILE     YAML with the sections below (a path or URI); what the command line says wins
+  --dry-run         say what would be read, made anew and used as it is, and what is needed; nothing is changed
   --print-config    print the configuration with where each value comes from (default, preset, FILE:line, command line)
   --help SECTION    the keys of a section, their defaults and what they mean: {command} --help train.zero
   --help all        every key

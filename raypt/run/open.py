@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.artefact import hash_of
 from raypt.config_io import differences, dump_yaml, validate
 from raypt.errors import UserError
 from raypt.lease import hold
+from raypt.notify import notifying
 from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run.diary import DIARY, NOW, written_down
@@ -23,6 +25,7 @@ MAY_CHANGE = (
     "ray",
     "run.dir",
     "run.verify",
+    "run.notify",
     "run.record_samples",
     "tokens.export",
     "train",
@@ -71,8 +74,11 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         try:
             stack.enter_context(hold(run.path(*LEASE), job))
         except OSError as e:
-            raise UserError(f"run.dir: {run.uri} cannot be written: {e}") from None
+            raise UserError(f"run.dir: {redact(run.uri)} cannot be written: {e}") from None
         _claim(config, run)
+        metrics.set_run(metrics.label_of(run.uri))
+        stack.callback(metrics.set_run, None)
+        stack.enter_context(notifying(config.run.notify, run.uri, job))
         stack.callback(_report, run, config.run.name)
         stack.enter_context(written_down(run, job))
         yield run
@@ -89,23 +95,54 @@ def _report(run: RunDir, name: str) -> None:
         log.warning("report.html could not be written: %s: %s", type(e).__name__, e)
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What a configuration says otherwise than the last start of its run, each as (key, before, now)."""
+
+    all: tuple[tuple[str, Any, Any], ...]
+    refused: tuple[tuple[str, Any, Any], ...]
+    """Those that the run does not take."""
+    trained: bool
+    """Whether there is a checkpoint."""
+
+    @property
+    def data(self) -> bool:
+        """Whether something has to be made anew."""
+        return any(key.startswith(BEFORE_TRAINING) for key, _, _ in self.all)
+
+    def refusal(self, uri: str) -> str:
+        """What is said to who asks for what the run does not take."""
+        lines = "\n".join(f"  {key}: was {before!r}, now {after!r}" for key, before, after in self.refused)
+        why = "the checkpoints there were trained on other samples" if self.trained else "its documents are others"
+        return (
+            f"{uri} holds a run with other settings ({why}):\n{lines}\n"
+            "Resuming would mix two data sets: give the new run its own run.name or run.dir, or delete the old one"
+        )
+
+
+def changes(config: RunConfig, run: RunDir) -> Changes | None:
+    """What differs from the last start; None where nothing was made yet. Changes nothing.
+
+    Raises:
+        UserError: config.yaml there is not what raypt wrote.
+    """
+    if not storage.exists(run.config) or is_empty(run):
+        return None
+    changed = differences(redacted(_settings_of(run)), redacted(config.model_dump(mode="json")))
+    trained = has_trained(run)
+    free = MAY_CHANGE if trained else (*MAY_CHANGE, *BEFORE_TRAINING)
+    refused = [c for c in changed if not any(c[0] == key or c[0].startswith(f"{key}.") for key in free)]
+    return Changes(tuple(changed), tuple(refused), trained)
+
+
 def _claim(config: RunConfig, run: RunDir) -> None:
-    if storage.exists(run.config) and not is_empty(run):
-        old = _settings_of(run)
-        changed = differences(redacted(old), redacted(config.model_dump(mode="json")))
-        trained = has_trained(run)
-        free = MAY_CHANGE if trained else (*MAY_CHANGE, *BEFORE_TRAINING)
-        fixed = [c for c in changed if not any(c[0] == key or c[0].startswith(f"{key}.") for key in free)]
-        if fixed:
-            lines = "\n".join(f"  {key}: was {before!r}, now {after!r}" for key, before, after in fixed)
-            why = "the checkpoints there were trained on other samples" if trained else "its documents are others"
-            raise UserError(
-                f"{run.uri} holds a run with other settings ({why}):\n{lines}\n"
-                "Resuming would mix two data sets: give the new run its own run.name or run.dir, or delete the old one"
-            )
-        for key, before, after in changed:
+    found = changes(config, run)
+    if found is not None:
+        if found.refused:
+            raise UserError(found.refusal(run.uri))
+        for key, before, after in found.all:
             log.info("%s: was %r, now %r", key, before, after)
-        if any(key.startswith(BEFORE_TRAINING) for key, _, _ in changed):
+        if found.data:
             log.info("what depends on these is made anew; what does not is used as it is")
     text = redact(dump_yaml(config))
     storage.write_bytes(run.config, f"{text}{SEAL}{hash_of(text)}\n".encode())

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from raypt import storage
-from raypt.run.diary import stage_begins
+from raypt import metrics, storage
+from raypt.run.diary import DIARY, stage_begins
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -27,6 +27,8 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     """
     log.info("== %s%s", name, f" ({_before.pop()})" if _before else "")
     stage_begins(run, name)
+    metrics.put("raypt_starts", len(storage.listdir(run.path(*DIARY))))
+    metrics.put("raypt_stage_running", 1, stage=name)
     start = time.time()
     figures: dict[str, float] = {}
     with ExitStack() as stack:
@@ -37,6 +39,9 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
         except BaseException as e:
             log.error("== %s ended after %.1f s: %s", name, time.time() - start, type(e).__name__)
             raise
+        finally:
+            metrics.put("raypt_stage_running", 0, stage=name)
+            metrics.put("raypt_stage_seconds", time.time() - start, stage=name)
         figures |= {"started": start, "seconds": time.time() - start}
         _before[:] = [f"{name} took {figures['seconds']:.1f} s"]
         uri = run.path("work", "stages", f"{name}.json")

@@ -9,36 +9,13 @@ from typing import Any, Protocol
 
 import torch
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.errors import UserError
 from raypt.training.config import ProfileConfig, TrainConfig
 
 log = logging.getLogger("raypt")
 
-RAY_METRICS = {
-    "loss": "Cross-entropy of the last step, nats a token",
-    "grad_norm": "Gradient norm before clipping",
-    "lr": "Learning rate",
-    "tokens_per_s": "Tokens trained a second, all workers",
-    "mfu": "Model FLOP/s over the peak",
-    "data_wait_fraction": "Share of the step spent waiting for samples",
-    "step": "Steps done",
-    "tokens": "Targets trained on",
-    "skipped_steps": "Updates that were skipped",
-    "heldout_loss": "Held-out loss, nats a token",
-    "heldout_bits_per_byte": "Held-out loss, bits a byte of text",
-    "step_s": "Seconds of the last step",
-    "forward_s": "Seconds of it forward, on rank 0 as the other parts",
-    "backward_s": "Seconds backward",
-    "update_s": "Seconds of norm, clipping and the optimizer",
-    "communication_s": "Seconds in collectives, waiting for slower ranks included",
-    "pipeline_idle": "Share of the last recorded step that a pipeline's workers idled",
-    "activation_mb": "Most activations that one of them held at a time in it, MB",
-    "sent_bytes": "Bytes of gradients and weights that rank 0 sent, where the strategy counts them",
-    "rss_mb": "Resident memory of rank 0, MB",
-    "device_mb": "Most memory of rank 0's GPU so far, MB",
-}
-"""Key of a metrics line -> what the gauge `raypt_train_<key>` shows."""
+_TRAIN = "raypt_train_"
 
 
 class Sink(Protocol):
@@ -65,17 +42,15 @@ class TensorBoard:
 
 
 class RayMetrics:
-    """Gauges `raypt_train_*`, which Ray exports as `ray_raypt_train_*`."""
+    """The gauges `raypt_train_*` of `raypt.metrics`, one for each key of a metrics line that has one."""
 
-    def __init__(self) -> None:
-        from ray.util.metrics import Gauge
-
-        self.gauges = {key: Gauge(f"raypt_train_{key}", description=text) for key, text in RAY_METRICS.items()}
+    def __init__(self, run_uri: str) -> None:
+        self.run = metrics.label_of(run_uri)
 
     def write(self, row: Mapping[str, Any]) -> None:
         for key, value in numbers(row).items():
-            if key in self.gauges:
-                self.gauges[key].set(value)
+            if _TRAIN + key in metrics.METRICS:
+                metrics.put(_TRAIN + key, value, self.run)
 
     def close(self) -> None:
         pass
@@ -112,7 +87,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def build_sinks(train: TrainConfig, run_uri: str, resume_step: int, *, ray: bool) -> list[Sink]:
     """The sinks that the configuration asks for; on rank 0."""
-    sinks: list[Sink] = [RayMetrics()] if ray else []
+    sinks: list[Sink] = [RayMetrics(run_uri)] if ray else []
     if train.tensorboard and storage.is_local(run_uri):
         sinks.append(TensorBoard(run_uri, resume_step))
     if train.wandb_project is not None:

@@ -4,6 +4,7 @@ import functools
 import gzip
 import http.server
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,36 @@ def test_a_file_that_a_server_has_not_is_a_mistake_without_its_password(tmp_path
     with pytest.raises(UserError, match=r"corpus\.sources\[0\]\.paths\[0\]") as error:
         read_all(tmp_path, {"name": "s", "paths": f"{server.replace('http://', 'http://me:hunter2@')}/none.jsonl"})
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("query", ["?token=hunter2", "?X-Amz-Signature=hunter2&X-Amz-Expires=60", "?sig=hunter2"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_signed_url_is_read_by_its_path_and_its_signature_is_shown_nowhere(
+    tmp_path: Path, server: str, name: str, query: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "raypt")
+    lines = LINES + b"broken\n"
+    (tmp_path / "www" / name).write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
+    out = read_all(tmp_path, {"name": "s", "paths": f"{server}/{name}{query}"})
+    assert len(out.texts) == 400
+    assert out.manifest.files[0].format == "jsonl"
+    everything = caplog.text + json.dumps(out.manifest.to_json()) + json.dumps(out.quarantined)
+    assert name in everything
+    assert "hunter2" not in everything
+
+
+def test_a_file_behind_http_that_changed_at_the_same_size_is_noticed(tmp_path: Path, server: str) -> None:
+    """Simple servers send no ETag: what they send, the time of the last change, is the identity."""
+    path = tmp_path / "www" / "a.jsonl"
+    path.write_bytes(LINES)
+    source = SourceConfig(name="s", paths=(f"{server}/a.jsonl",))
+    manifest = build_manifest(CorpusConfig(sources=(source,)), str(tmp_path / "run"))
+    assert manifest.files[0].etag.startswith("last-modified:")
+    check_unchanged(manifest, str(tmp_path / "run"))
+    path.write_bytes(LINES.replace(b"a", b"b", 1))
+    os.utime(path, (1e9, 1e9))
+    with pytest.raises(UserError, match="was changed"):
+        check_unchanged(manifest, str(tmp_path / "run"))
 
 
 @pytest.fixture

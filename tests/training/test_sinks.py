@@ -107,7 +107,7 @@ def test_figures_show_on_the_prometheus_endpoint_of_the_node(cluster: str) -> No
     @ray.remote(num_cpus=0)
     class Rank:
         def __init__(self) -> None:
-            self.sink = RayMetrics()
+            self.sink = RayMetrics("s3://bucket/runs/first/")
 
         def write(self, row: dict) -> None:
             self.sink.write(row)
@@ -121,6 +121,7 @@ def test_figures_show_on_the_prometheus_endpoint_of_the_node(cluster: str) -> No
             text = urllib.request.urlopen(cluster, timeout=5).read().decode()
         except OSError:  # the node's agent is still starting
             continue
+    assert 'run="first"' in next(line for line in text.splitlines() if line.startswith("ray_raypt_train_loss{"))
     values = {
         line.split("{")[0]: float(line.rsplit(" ", 1)[1])
         for line in text.splitlines()

@@ -14,7 +14,11 @@ from raypt.outside import redact
 REMOTE_BYTES = 8 << 20
 """A request to an object store or a web server brings this much: 30 ms of waiting cost little beside it."""
 _ATTEMPTS = 5
-_ETAG_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified")
+_ETAG_KEYS = (
+    *("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"),
+    # Of web servers, as fsspec hands their headers on.
+    *("Content-MD5", "Digest", "Last-Modified"),
+)
 
 
 class BrokenStream(Exception):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from raypt import metrics
 from raypt.tokens.store.packing import segment_type
 from raypt.tokens.stream.label import Label
-from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.reader import Batch, SampleReader
 from raypt.tokens.stream.spec import StreamSpec
 
@@ -19,7 +19,7 @@ class Fetcher:
     def __init__(self, spec: StreamSpec, ranks: int) -> None:
         self._reader, self._spec, self._ranks = SampleReader(spec), spec, ranks
         self._rows = spec.blocks.layout(ranks).rows
-        self._metrics = StreamMetrics()
+        self._run = metrics.label_of(spec.store_uri.rstrip("/").rpartition("/")[0])
 
     def __call__(self, runs: dict[str, np.ndarray]) -> Iterator[Batch]:
         for start, first, end in zip(*(runs[k].tolist() for k in ("start", "first", "end")), strict=True):
@@ -36,7 +36,9 @@ class Fetcher:
                 times.append((waited, time.monotonic() - began - waited))
                 waited_s, read_s = (sum(column) for column in zip(*times, strict=True))
                 rows, width = block["tokens"].shape
-                self._metrics.add(samples=rows, tokens=rows * (width - 1), wait_seconds=waited)
+                metrics.put("raypt_stream_samples", rows, self._run)
+                metrics.put("raypt_stream_tokens", rows * (width - 1), self._run)
+                metrics.put("raypt_stream_wait_seconds", waited, self._run)
                 label = Label(start, self._spec.blocks.unit, rows, waited_s, read_s)
                 if waited_s:
                     label = label.blaming(awaited.shard, awaited.source, awaited.tokens_per_s)

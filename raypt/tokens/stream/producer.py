@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
@@ -21,7 +21,6 @@ from raypt.tokens.store.shards import (
     shard_identity,
     store_identity,
 )
-from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.reader import FAILURE_FILE
 from raypt.tokens.stream.spec import StorePlan, StreamSpec
 from raypt.tokens.tokenizer.tokenizer import load_tokenizer
@@ -56,7 +55,9 @@ class _Task:
             part, shard, tokenizer, self.config, root, self.seed, content,
             heldout=self.heldout, read=nothing if shard in self.empty else self.read,
         )  # fmt: skip
-        StreamMetrics().add(shards_tokenized=1, tokens_made=card.account["packed_tokens"])
+        run = metrics.label_of(self.store_uri.rstrip("/").rpartition("/")[0])
+        metrics.put("raypt_stream_shards_tokenized", 1, run)
+        metrics.put("raypt_stream_tokens_made", card.account["packed_tokens"], run)
         return card
 
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.api.report_config import CheckpointUploadMode
 from ray.train.v2.api.train_fn_utils import report
 
-from raypt import storage
+from raypt import metrics, storage
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
@@ -121,11 +122,12 @@ def _fit(
 ) -> None:
     train, board = spec.train, Board(new_name())
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
-    storage.remove(storage.join(spec.checkpoints_uri, _SNAPSHOT))
+    storage.remove(storage.join(spec.run_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
     resources: dict[str, float] = {"CPU": train.cpus_per_worker}
     if train.use_gpu:
         resources["GPU"] = 1
+    filesystem, path = storage.arrow_filesystem(spec.run_uri)
     trainer = BatchTrainer(
         _worker,
         train_loop_config={"spec": spec, "board": board},
@@ -139,8 +141,10 @@ def _fit(
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            name=CHECKPOINTS,
-            storage_path=spec.run_uri,
+            # Its directory is that of the run, and the name that Ray's pages show is the run's.
+            name=metrics.label_of(path),
+            storage_path=path.rstrip("/").rpartition("/")[0] or "/",
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=train.max_failures),
             worker_runtime_env={"env_vars": worker_environment(train, train.threads, spec.run_uri)},
         ),
@@ -227,12 +231,16 @@ def _rows(spec: WorkerSpec, place: Topology) -> Iterator[tuple[Iterator[dict[str
         yield rows, lambda: rows.waits
 
 
-def _report(metrics: dict[str, Any], info: CheckpointInfo | None) -> None:
+def _report(figures: dict[str, Any], info: CheckpointInfo | None) -> None:
     """Tell Ray Train of a checkpoint that is already in its place: all ranks, since a report is a barrier."""
     checkpoint = None
     if info is not None:
-        checkpoint = ray.train.Checkpoint(info.uri)
-    report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+        run = ray.train.get_context().get_experiment_name()
+        metrics.put("raypt_train_checkpoint_step", info.step, run)
+        metrics.put("raypt_train_checkpoint_time", time.time(), run)
+        filesystem, path = storage.arrow_filesystem(info.uri)
+        checkpoint = ray.train.Checkpoint(path, filesystem)
+    report(figures, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
 
 def _preempted() -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
+from raypt import notify
 from raypt.parallel.pulse import PULSE
 from raypt.training.on_ray.board import BEATS, STOP, Board
 from raypt.training.stall import Sighting, explain
@@ -90,6 +91,7 @@ class Watch:
                 beats = {int(n.removeprefix(BEATS)): self.board.get(n) for n in self.board.names(BEATS)}
                 if (line := self.look({r: b for r, b in beats.items() if b is not None}, time.monotonic())) is not None:
                     log.warning("%s", line)
+                    notify.tell("stalled", line)
             except Exception as e:
                 log.debug("the workers' heartbeats cannot be read: %s", e)
 

@@ -3,7 +3,6 @@ import pytest
 
 from raypt.tokens.stream.fetch import Fetcher, empty_block
 from raypt.tokens.stream.label import Label
-from raypt.tokens.stream.metrics import StreamMetrics
 from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
 from raypt.tokens.stream.spec import StreamSpec, plan_stream
@@ -49,7 +48,3 @@ def test_a_label_cut_in_two_or_joined_with_another_is_noticed(spec: StreamSpec) 
     for rows in (label[:50], np.concatenate([label, label])):
         with pytest.raises(ValueError, match=r"Extra data|50 rows of a block"):
             Label.gather(rows)
-
-
-def test_without_ray_there_is_nothing_to_count_into() -> None:
-    StreamMetrics().add(samples=3, wait_seconds=0.0)
