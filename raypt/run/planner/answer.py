@@ -7,6 +7,8 @@ import yaml
 
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig
+from raypt.parallel.config import ZeroConfig
+from raypt.parallel.zero.deepspeed_config import bucket_elements
 from raypt.run.config import RunConfig
 from raypt.run.planner.calibrate import calibrated
 from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
@@ -17,6 +19,13 @@ from raypt.run.planner.search import Job, Plan, judge, search
 from raypt.run.planner.sense import Finding, findings
 from raypt.run.planner.shape import Layout, Shape
 
+DEEPSPEED = {
+    "stage3_param_persistence_threshold": "persistent",
+    "stage3_max_live_parameters": "live",
+    "stage3_prefetch_bucket_size": "prefetched",
+    "sub_group_size": "sub_group",
+}
+"""Names in `train.zero.deepspeed.zero_optimization` that change the memory of a device, and the planner's."""
 KEPT_CHECKPOINTS_BESIDE = 1
 """The one that is being written."""
 
@@ -99,7 +108,7 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
     flash = train.varlen_attention
     if flash is None:
         flash = train.precision == "bf16" and not train.deterministic
-    return Layout(
+    base = Layout(
         length=config.tokens.packing.sequence_length,
         precision=train.precision,
         attention="blocked" if not gpu else "flash" if flash else "masked",
@@ -107,8 +116,21 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
         fused_norms=gpu,
         communication_bytes=4 if train.zero.communication_dtype == "fp32" else 2,
         optimizer=train.optimizer.kind,
-        bucket=train.zero.reduce_bucket_elements or (50_000_000 if gpu else 8_000_000),
-        offload_optimizer=train.zero.offload_optimizer is not None,
+    )
+    return with_zero(base, train.zero, gpu=gpu)
+
+
+def with_zero(base: Layout, zero: ZeroConfig, *, gpu: bool) -> Layout:
+    """A layout with what `train.zero` says of buffers and of memory elsewhere, `train.zero.deepspeed` with it."""
+    said = zero.deepspeed.get("zero_optimization", {})
+    taken = {name: int(said[key]) for key, name in DEEPSPEED.items() if key in said}
+    return replace(
+        base,
+        bucket=bucket_elements(zero, use_gpu=gpu),
+        # On a CPU "cpu" is the memory it has anyway.
+        offload_optimizer=zero.offload_optimizer in (("cpu", "nvme") if gpu else ("nvme",)),
+        offload_params=zero.offload_params in (("cpu", "nvme") if gpu else ("nvme",)),
+        **taken,
     )
 
 

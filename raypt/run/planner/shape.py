@@ -132,8 +132,18 @@ class Layout:
     optimizer: Literal["adamw", "lion", "muon"] = "adamw"
     bucket: int = 50_000_000
     """Gradient elements that are sent at once."""
+    persistent: int = 100_000
+    """ZeRO 3: elements up to which a parameter stays whole on every rank (stage3_param_persistence_threshold)."""
+    live: int = 1_000_000_000
+    """ZeRO 3: elements of other parameters that may be whole at a time (stage3_max_live_parameters)."""
+    prefetched: int = 50_000_000
+    """ZeRO 3: elements that are gathered at a time, ahead (stage3_prefetch_bucket_size)."""
+    sub_group: int = 1_000_000_000
+    """ZeRO 3: elements of a rank updated at once (sub_group_size)."""
     offload_optimizer: bool = False
-    """Optimizer state, and the gradients that it takes, are in host memory."""
+    """Optimizer state, and the gradients that it takes, are not in the device's memory."""
+    offload_params: bool = False
+    """ZeRO 3: nor are the rank's parts of the parameters."""
 
     @property
     def devices(self) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from raypt.parallel.traffic import zero_bytes
-from raypt.run.planner.memory import LIVE, cut, persistent
+from raypt.run.planner.memory import cut
 from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.states import stays_whole
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def traffic(shape: Shape, layout: Layout, *, gpu: bool = True) -> tuple[float, f
         layout.zero,
         weight=layout.element,
         gradient=layout.communication_bytes,
-        whole=persistent(local, layout) if layout.zero == 3 else 0.0,
-        live=LIVE,
+        whole=stays_whole(local, layout) if layout.zero == 3 else 0.0,
+        live=layout.live,
         scatters=gpu and layout.communication_bytes == 4,
     )
 
