@@ -6,12 +6,11 @@ All engines live side by side and the rounds go over them, so that a machine tha
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,25 @@ class StepCase:
 class Measured:
     """What one launch found; of rank 0, with all ranks at work."""
 
-    step_s: list[float]
-    """Median of each case."""
+    rounds: list[list[float]]
+    """Seconds of each case's step in each round."""
     flops: float
     """A second, of a large matrix product."""
     bandwidth: float
     """Bytes a second, read and written, of a large copy."""
     link: float
     """Bytes a second that a rank sends in an all-reduce; 0 where it is alone."""
+    cpu: list[list[float]] = field(default_factory=list)
+    """CPU seconds of the process, as `rounds`."""
+
+    @property
+    def step_s(self) -> list[float]:
+        """The shortest of each case: what other processes take comes on top."""
+        return [min(took) for took in self.rounds]
+
+    def of(self, cases: int) -> "Measured":
+        """The first cases only."""
+        return replace(self, rounds=self.rounds[:cases], cpu=self.cpu[:cases])
 
 
 def measure_steps(
@@ -92,13 +102,15 @@ def _rank(task: dict[str, Any], out: Path) -> None:
     for run in runs:
         run()
     took: list[list[float]] = [[] for _ in runs]
+    worked: list[list[float]] = [[] for _ in runs]
     rates: list[list[float]] = [[], [], []]
     until = torch.tensor([time.perf_counter() + task["budget_s"]])
     while True:
-        for run, seconds in zip(runs, took, strict=True):
+        for run, seconds, cpu in zip(runs, took, worked, strict=True):
             comm.barrier()
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             run()
+            cpu.append(time.process_time() - used)
             comm.barrier()
             seconds.append(time.perf_counter() - started)
         comm.barrier()
@@ -111,8 +123,8 @@ def _rank(task: dict[str, Any], out: Path) -> None:
         if not more.item():
             break
     if dist.get_rank() == 0:
-        flops, bandwidth, link = (statistics.median(r) if r else 0.0 for r in rates)
-        out.write_text(json.dumps(asdict(Measured([statistics.median(t) for t in took], flops, bandwidth, link))))
+        flops, bandwidth, link = (max(r) if r else 0.0 for r in rates)
+        out.write_text(json.dumps(asdict(Measured(took, flops, bandwidth, link, worked))))
     dist.barrier()
     dist.destroy_process_group()
 

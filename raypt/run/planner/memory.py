@@ -11,6 +11,8 @@ from typing import Any
 from raypt.run.planner.shape import Layout, Shape
 from raypt.run.planner.states import buckets, gathered, groups, states, stays_whole, updated_together
 
+CACHED_BYTES = 4 << 20
+"""Of float32 logits that a CPU passes over at a time."""
 BLOCK = 64
 """Queries of a block of raypt's attention on CPUs."""
 MARGIN_SHARE, CONTEXT_BYTES = 0.04, 1 << 30
@@ -139,6 +141,19 @@ def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     return saved, max(again, 0.0) + working
 
 
+def _logits(layout: Layout, words: int, matrix: int, *, gpu: bool) -> int:
+    """Bytes of working of the loss (`raypt.model.loss`): a chunk's logits, and the gradient of the output layer's
+    matrix, which is summed in float32. In 16 bits the chunk's softmax is in float32, on a CPU some rows at a time; each
+    chunk's product is added to the sum, on a CPU by way of a copy in float32."""
+    rows = min(layout.chunk, layout.micro_tokens)
+    held = layout.element * rows * words + 4 * matrix
+    if layout.element == 4:
+        return held
+    at_once = rows if gpu else min(rows, max(1, CACHED_BYTES // (4 * words)))
+    copied = 4 * matrix if not gpu and layout.micro_tokens > rows else 0
+    return held + max(4 * at_once * words, layout.element * matrix + copied)
+
+
 def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     """What the device with the most needs, of a mesh of devices."""
     t, e = layout.tensor, layout.element
@@ -167,10 +182,8 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     m = layout.micro_tokens
     saved, working = activations(shape, layout)
     last = m * (e * shape.hidden + _norm(shape, layout) + e * shape.hidden)  # the last norm, and the gradient of hidden
-    rows = min(layout.chunk, m)
     matrix = shape.embedding // t
-    # The gradient of the output layer's matrix is summed in float32, in chunks whose product is as large again.
-    chunk = rows * shape.vocab // t * (4 if gpu else e) + matrix * (4 if e == 4 else 4 + e)
+    chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
     summed = part["gradients"]
     earlier = summed if layout.zero == 3 or (layout.accumulation > 1 and before) else 0
     shared = matrix * e if local.tied and layout.pipeline == 1 else 0  # waits for the embedding's own gradient
