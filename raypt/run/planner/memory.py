@@ -122,11 +122,13 @@ def _saved(shape: Shape, layout: Layout) -> float:
 def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     """(bytes kept through the forward pass, bytes of working a block backward)."""
     stage = layout.pipeline
-    blocks = shape.layers / stage
+    blocks = -(-shape.layers // stage)
     # 1F1B: the first stage holds as many micro-batches as there are stages; interleaving adds (p - 1) / (p v).
     under_way = min(stage, layout.accumulation) * (
         1 + ((stage - 1) / (stage * layout.virtual) if layout.virtual > 1 else 0)
     )
+    if stage > 1 and layout.schedule == "gpipe":
+        under_way = layout.accumulation
     m, e, t = layout.micro_tokens, layout.element, layout.tensor
     saved = m * blocks * under_way * _saved(shape, layout)
     # Under checkpointing a block's activations come back one block at a time; on top, gradients of its widest part.
@@ -176,7 +178,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         whole = gathered(local, layout)
     if layout.offload_params:
         part["weights"] = 0
-    if layout.offload_optimizer:
+    if layout.offload == "other":
         part["optimizer"] = 0
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
@@ -196,7 +198,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         # a block's.
         (summed, saved + m * e * shape.hidden + working, shared, whole + beside[1]),
     ]
-    if layout.zero == 3 and not layout.offload_optimizer:
+    if layout.zero == 3 and layout.offload != "other":
         # DeepSpeed's update: a flat copy of what is updated at once of the gradients; then the parameters that stay
         # whole, gathered anew.
         copied = max(n for group, _ in groups(local, layout) for n in updated_together(group, layout))

@@ -111,6 +111,8 @@ class Layout:
     context: int = 1
     virtual: int = 1
     """Pieces of the layers a pipeline rank has (interleaved schedule)."""
+    schedule: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
+    """Of a pipeline (`train.parallel.schedule`)."""
     zero: int = 1
     micro_batch: int = 1
     """Sequences of one forward pass."""
@@ -140,8 +142,9 @@ class Layout:
     """ZeRO 3: elements that are gathered at a time, ahead (stage3_prefetch_bucket_size)."""
     sub_group: int = 1_000_000_000
     """ZeRO 3: elements of a rank updated at once (sub_group_size)."""
-    offload_optimizer: bool = False
-    """Optimizer state, and the gradients that it takes, are not in the device's memory."""
+    offload: Literal["none", "same", "other"] = "none"
+    """Whether DeepSpeed offloads optimizer state and the gradients that it takes: into the memory that the device has
+    anyway (a CPU's), or out of it."""
     offload_params: bool = False
     """ZeRO 3: nor are the rank's parts of the parameters."""
 

@@ -75,11 +75,18 @@ def states(shape: Shape, layout: Layout) -> list[State]:
             shares = updated_together(group, layout)
         for share in shares:
             out += [State("optimizer", 4 * share)] * (1 + moments) + [State("optimizer", 4)] * counter
+            if layout.offload != "none":
+                out.append(State("optimizer", 4 * share))  # of gradients
+                out += [State("optimizer", low * share)] * (stage < 3)
+    if 0 < stage < 3 and layout.offload != "none":
+        largest = low * max(sizes(shape, layout))  # a gradient on its way, at either end
+        out += [State("buffers", largest), State("optimizer", largest)]
     if stage == 3:
         every = sizes(shape, layout)
         share = sum(-(-n // d) for n in every)
         out += [State("weights", low * share), State("gradients", 4 * share)]
-        out += [State("buffers", 4 * layout.bucket), State("buffers", 8), State("buffers", 1)]  # two flags
+        flag = 8 if layout.offload == "none" else 4
+        out += [State("buffers", 4 * layout.bucket), State("buffers", flag), State("buffers", 1)]
         if d > 1:
             out += [State("buffers", low * n) for n in every if n <= layout.persistent]
     return out

@@ -82,7 +82,8 @@ def overridden() -> list[dict[str, Any]]:
         {**_case(which, 3, "none", "bf16"), "deepspeed": {"zero_optimization": said}}
         for which, said in itertools.product((2, 5), OVERRIDES)
     ]
-    return [*with_overrides, {**_case(2, 1, "none", "bf16"), "offload_optimizer": "cpu"}]
+    offloaded = [(2, 1, "none", "bf16"), (2, 2, "none", "fp32"), (5, 3, "none", "bf16")]
+    return [*with_overrides, *({**_case(*each), "offload_optimizer": "cpu"} for each in offloaded)]
 
 
 def terms(case: dict[str, Any], world: int) -> tuple[Shape, Layout]:
