@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +48,49 @@ class StepCase:
 class Measured:
     """What one launch found; of rank 0, with all ranks at work."""
 
-    step_s: list[float]
-    """Median of each case."""
+    wall: list[list[float]]
+    """Seconds of each case's step in each round."""
+    cpu: list[list[float]]
+    """Those of them in which the thread that trains was on a CPU."""
     flops: float
     """A second, of a large matrix product."""
     bandwidth: float
     """Bytes a second, read and written, of a large copy."""
     link: float
     """Bytes a second that a rank sends in an all-reduce; 0 where it is alone."""
+    threads: int
+    """Of a rank."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether a rank computes in one thread, whose CPU time is told apart from what other processes took."""
+        return self.threads == 1
+
+    @property
+    def compute_s(self) -> list[float]:
+        """The shortest of each case: what other processes take comes on top. If `alone`, on a CPU, without waiting for
+        other ranks; else the seconds that went by."""
+        return [min(took) for took in (self.cpu if self.alone else self.wall)]
+
+    @property
+    def wall_s(self) -> list[float]:
+        """The shortest of each case, waiting included."""
+        return [min(took) for took in self.wall]
+
+    @property
+    def had(self) -> float:
+        """Of the seconds that went by in the usual step, those that the thread was on a CPU."""
+        return statistics.median(
+            c / w for cpu, wall in zip(self.cpu, self.wall, strict=True) for c, w in zip(cpu, wall, strict=True)
+        )
+
+    def of(self, cases: int) -> "Measured":
+        """The first cases only."""
+        return replace(self, wall=self.wall[:cases], cpu=self.cpu[:cases])
 
 
 def measure_steps(
-    cases: list[StepCase], *, workers: int, threads: int, precision: str, budget_s: float, stage: int = 1
+    cases: Sequence[StepCase], *, workers: int, threads: int, precision: str, budget_s: float, stage: int = 1
 ) -> Measured:
     """Rounds over all cases for about `budget_s`, three at least, after one that warms up."""
     environment = worker_environment(TrainConfig(), threads) | {"DEEPSPEED_LOG_LEVEL": "error"}
@@ -82,7 +114,6 @@ def _rank(task: dict[str, Any], out: Path) -> None:
     import torch.distributed as dist
 
     from raypt.parallel import comm
-    from raypt.training.peak import matmul_flops
     from raypt.training.worker import quiet_libraries
 
     torch.set_num_threads(task["threads"])
@@ -92,18 +123,21 @@ def _rank(task: dict[str, Any], out: Path) -> None:
     for run in runs:
         run()
     took: list[list[float]] = [[] for _ in runs]
+    worked: list[list[float]] = [[] for _ in runs]
     rates: list[list[float]] = [[], [], []]
+    clock = time.thread_time if task["threads"] == 1 else time.perf_counter
     until = torch.tensor([time.perf_counter() + task["budget_s"]])
     while True:
-        for run, seconds in zip(runs, took, strict=True):
+        for run, seconds, cpu in zip(runs, took, worked, strict=True):
             comm.barrier()
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.thread_time()
             run()
+            cpu.append(time.thread_time() - used)
             comm.barrier()
             seconds.append(time.perf_counter() - started)
         comm.barrier()
-        rates[0].append(matmul_flops(device, task["precision"], size=1024, repeats=2))
-        rates[1].append(_copy())
+        rates[0].append(_product(task["precision"], clock))
+        rates[1].append(_copy(clock))
         if dist.get_world_size() > 1:
             rates[2].append(_link())
         more = torch.tensor([float(len(took[0]) < 3 or time.perf_counter() < float(until))])
@@ -111,8 +145,8 @@ def _rank(task: dict[str, Any], out: Path) -> None:
         if not more.item():
             break
     if dist.get_rank() == 0:
-        flops, bandwidth, link = (statistics.median(r) if r else 0.0 for r in rates)
-        out.write_text(json.dumps(asdict(Measured([statistics.median(t) for t in took], flops, bandwidth, link))))
+        flops, bandwidth, link = (max(r) if r else 0.0 for r in rates)
+        out.write_text(json.dumps(asdict(Measured(took, worked, flops, bandwidth, link, task["threads"]))))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -164,14 +198,24 @@ def _step(case: StepCase, task: dict[str, Any], device: Any) -> Any:
     return run
 
 
-def _copy(size: int = 32 << 20) -> float:
+def _product(precision: str, clock: Callable[[], float], size: int = 1024) -> float:
+    import torch
+
+    a, b = torch.ones(2, size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    a @ b
+    started = clock()
+    a @ b
+    return 2 * size**3 / (clock() - started)
+
+
+def _copy(clock: Callable[[], float], size: int = 32 << 20) -> float:
     import torch
 
     there, here = torch.ones(size // 4), torch.empty(size // 4)
     here.copy_(there)
-    started = time.perf_counter()
+    started = clock()
     here.copy_(there)
-    return 2 * size / (time.perf_counter() - started)
+    return 2 * size / (clock() - started)
 
 
 def _link(elements: int = 4_000_000) -> float:

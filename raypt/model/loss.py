@@ -138,6 +138,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad_weight.copy_(grad_CV.T @ hidden_CE)
                 else:
                     grad_weight += grad_CV.T @ hidden_CE
+                del grad_CV
+            del logits_CV  # not beside those of the next chunk
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VE.dtype)
         ctx.scale = None

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from raypt.model import Llama
 from raypt.parallel import comm
-from raypt.run.planner.memory import PERSISTENT
+from raypt.run.planner.shape import Layout
 from tests.parallel import cases
 
 
@@ -64,7 +64,7 @@ def counted(precisions: list[str]) -> dict[str, Any]:
     device = comm.init_process_group(use_gpu=False)
     plan, rank = cases.plan_for(dist.get_world_size()), dist.get_rank()
     numels = [p.numel() for p in Llama(cases.MODEL).parameters()]
-    out: dict[str, Any] = {"parameters": sum(numels), "whole": sum(n for n in numels if n < PERSISTENT)}
+    out: dict[str, Any] = {"parameters": sum(numels), "whole": sum(n for n in numels if n <= Layout.persistent)}
     for precision in precisions:
         for stage in range(4):
             engine = cases.engine_for(stage, precision, plan, device)

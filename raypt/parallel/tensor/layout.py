@@ -4,6 +4,7 @@ from raypt.model import ModelConfig
 from raypt.model.llama import parameter_shapes
 from raypt.parallel.layout import Layout, Part
 from raypt.parallel.state import Box, Shape
+from raypt.parallel.tensor.sizes import valid_sizes
 
 _ROWS = ("gate_proj.weight", "up_proj.weight", "embed_tokens.weight", "lm_head.weight")
 _HEAD_ROWS = ("q_proj.weight",)
@@ -26,14 +27,6 @@ def kv_heads(model: ModelConfig, size: int, rank: int) -> tuple[int, int]:
     if model.num_kv_heads >= size:
         return share(model.num_kv_heads, size, rank)
     return rank * model.num_kv_heads // size, 1
-
-
-def valid_sizes(model: ModelConfig) -> list[int]:
-    """Numbers of ranks that the heads can be cut over: whole query heads a rank, and whole key/value heads a rank or
-    equally many ranks a key/value head.
-    """
-    heads, kv = model.num_heads, model.num_kv_heads
-    return [t for t in range(1, heads + 1) if heads % t == 0 and (kv % t == 0 or t % kv == 0)]
 
 
 def layout(model: ModelConfig, size: int, rank: int, *, sequence_parallel: bool) -> Layout:

@@ -193,8 +193,10 @@ class PartGradients(Gradients):
     def _send(self) -> None:
         """Send the bucket that is full, and take in the one before it: one is under way at a time."""
         self._receive()
-        self._sent, self._filling = self._filling, _Bucket(spare=self._filling.spare)
-        self._sent.send(self.group)
+        sent, self._filling = self._filling, _Bucket(spare=self._filling.spare)
+        sent.spare = None  # else a third buffer lives on where the next one has to be larger
+        sent.send(self.group)
+        self._sent = sent
 
     def _receive(self) -> None:
         if self._sent is None:

@@ -1,12 +1,16 @@
 """From a configuration to the whole answer: machines, ranking, the run's own layout, data side, faults, sense."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import yaml
 
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig
+from raypt.parallel.config import ZeroConfig
+from raypt.parallel.zero.deepspeed_config import bucket_elements
 from raypt.run.config import RunConfig
 from raypt.run.planner.calibrate import calibrated
 from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
@@ -16,16 +20,47 @@ from raypt.run.planner.goodput import StayingUp, staying_up
 from raypt.run.planner.search import Job, Plan, judge, search
 from raypt.run.planner.sense import Finding, findings
 from raypt.run.planner.shape import Layout, Shape
+from raypt.training.sizes import check_mesh
 
+DEEPSPEED = {
+    "stage3_param_persistence_threshold": "persistent",
+    "stage3_max_live_parameters": "live",
+    "stage3_prefetch_bucket_size": "prefetched",
+    "sub_group_size": "sub_group",
+}
+"""Names in `train.zero.deepspeed.zero_optimization` that change the memory of a device, and the planner's."""
 KEPT_CHECKPOINTS_BESIDE = 1
 """The one that is being written."""
 
 
-def runnable() -> frozenset[str]:
-    """Axes of a mesh, besides data, that are proposed for jobs/pretrain.py. Pipelines run too, but not with every ZeRO
-    stage and model (`raypt.training.sizes`), which the search does not look at.
-    """
-    return frozenset({"tensor"})
+AXES = frozenset({"tensor", "pipeline"})
+"""Axes of a mesh, besides data, that `raypt pretrain` may be given."""
+
+
+def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
+    """Whether `raypt pretrain` takes a layout of this configuration: its own check of meshes, asked once of each."""
+    model, length = model_of(config), config.tokens.packing.sequence_length
+
+    @cache
+    def asked(devices: int, tensor: int, pipeline: int, stage: int, micro: int) -> bool:
+        train = config.train
+        parallel = train.parallel.model_copy(
+            update={"tensor": tensor, "pipeline": pipeline, "sequence_parallel": tensor > 1}
+        )
+        zero = train.zero.model_copy(update={"stage": stage})
+        changed = {"workers": devices, "micro_batch_size": micro, "parallel": parallel, "zero": zero}
+        try:
+            check_mesh(model, train.model_copy(update=changed), length)
+        except UserError:
+            return False
+        return True
+
+    def taken(layout: Layout) -> bool:
+        whole = layout.tensor == layout.pipeline == layout.context == 1
+        mesh = layout.devices, layout.tensor, layout.pipeline
+        return whole or (layout.context == 1 and asked(*mesh, layout.zero, layout.micro_batch))
+
+    return taken
 
 
 @dataclass(frozen=True)
@@ -99,7 +134,7 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
     flash = train.varlen_attention
     if flash is None:
         flash = train.precision == "bf16" and not train.deterministic
-    return Layout(
+    base = Layout(
         length=config.tokens.packing.sequence_length,
         precision=train.precision,
         attention="blocked" if not gpu else "flash" if flash else "masked",
@@ -107,9 +142,20 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
         fused_norms=gpu,
         communication_bytes=4 if train.zero.communication_dtype == "fp32" else 2,
         optimizer=train.optimizer.kind,
-        bucket=train.zero.reduce_bucket_elements or (50_000_000 if gpu else 8_000_000),
-        offload_optimizer=train.zero.offload_optimizer is not None,
+        schedule=train.parallel.schedule,
+        virtual=train.parallel.parts,
     )
+    return with_zero(base, train.zero, gpu=gpu)
+
+
+def with_zero(base: Layout, zero: ZeroConfig, *, gpu: bool) -> Layout:
+    """A layout with what `train.zero` says of buffers and of memory elsewhere, `train.zero.deepspeed` with it."""
+    said = zero.deepspeed.get("zero_optimization", {})
+    taken: dict[str, Any] = {name: int(said[key]) for key, name in DEEPSPEED.items() if key in said}
+    away = ("cpu", "nvme") if gpu else ("nvme",)  # a CPU's offloaded state is in the memory that it has anyway
+    if zero.offload_optimizer is not None:
+        taken["offload"] = "other" if zero.offload_optimizer in away else "same"
+    return replace(base, bucket=bucket_elements(zero, use_gpu=gpu), offload_params=zero.offload_params in away, **taken)
 
 
 def own_layout(config: RunConfig, workers: int, *, gpu: bool) -> Layout:
@@ -161,16 +207,16 @@ def answer(config: RunConfig) -> Answer:
 
     Raises UserError for what is missing, impossible, or too small, saying by how much.
     """
-    asked, axes = config.plan, runnable()
+    asked, runs = config.plan, taken_by(config)
     sizing = asked.cluster is None and (asked.days is not None or asked.budget is not None)
     gpu = config.train.use_gpu or sizing
     if isinstance(asked.cluster, ClusterConfig):
         gpu = said(asked.cluster).device.gpu
     job = job_of(config, gpu=gpu)
-    shown = frozenset({"tensor", "pipeline", "context"}) if asked.every_mesh else axes
+    axes = AXES | {"context"} if asked.every_mesh else AXES
     own = None
     if sizing:
-        machines, plans = sized(job, asked, axes)
+        machines, plans = sized(job, asked, AXES, runs)
     else:
         workers = config.train.worker_range[1]
         if isinstance(asked.cluster, ClusterConfig):
@@ -181,8 +227,9 @@ def answer(config: RunConfig) -> Answer:
             machines = of_workers(workers, asked, gpu=gpu)
         machines = replace(machines, device=calibrated(machines.device, asked.bench, config.train.precision))
         if asked.cluster is None:
-            own = judge(job, own_layout(config, workers, gpu=gpu), machines.device, machines.per_node)
-        plans = search(job, machines.devices, machines.device, machines.per_node, axes=shown, runnable=axes)
+            layout = own_layout(config, workers, gpu=gpu)
+            own = judge(job, layout, machines.device, machines.per_node, runs=runs(layout))
+        plans = search(job, machines.devices, machines.device, machines.per_node, axes=axes, runs=runs)
         if not plans:
             raise UserError(
                 f"train.global_batch_tokens={job.batch_tokens}: {job.batch_tokens // job.base.length} sequences cannot "
@@ -191,7 +238,7 @@ def answer(config: RunConfig) -> Answer:
             )
     best = next((p for p in plans if p.fits and p.runs), None)
     if best is None:
-        raise UserError(impossible(job, machines, plans))
+        raise UserError(impossible(job, machines, plans, runs))
     up = staying_up(
         job.shape.parameters,
         machines.devices,
@@ -222,7 +269,7 @@ def answer(config: RunConfig) -> Answer:
     return Answer(config, job, machines, plans, own, data, up, found)
 
 
-def impossible(job: Job, machines: Machines, plans: list[Plan]) -> str:
+def impossible(job: Job, machines: Machines, plans: list[Plan], runs: Callable[[Layout], bool]) -> str:
     """Why nothing fits, and how many of the same machines would do."""
     least = min((p for p in plans if p.runs), key=lambda p: p.memory.total, default=plans[0])
     text = (
@@ -232,9 +279,7 @@ def impossible(job: Job, machines: Machines, plans: list[Plan]) -> str:
     nodes = machines.nodes
     for _ in range(10):
         nodes *= 2
-        found = search(
-            job, nodes * machines.per_node, machines.device, machines.per_node, axes=runnable(), runnable=runnable()
-        )
+        found = search(job, nodes * machines.per_node, machines.device, machines.per_node, axes=AXES, runs=runs)
         if any(p.fits and p.runs for p in found):
             return f"{text}. {nodes} nodes of {machines.per_node} would hold it"
     return f"{text}. More of the same do not help: take a device with more memory, or a smaller model or sequence"
@@ -261,9 +306,10 @@ def settings_of(plan: Plan, *, gpu: bool) -> dict[str, Any]:
         "activation_checkpointing": layout.checkpointing,
         "zero": {"stage": layout.zero},
     }
+    parallel: dict[str, Any] = {"tensor": layout.tensor, "pipeline": layout.pipeline}
     if layout.tensor > 1:
-        train["parallel"] = {"tensor": layout.tensor, "sequence_parallel": layout.sequence_parallel}
-    return train
+        parallel["sequence_parallel"] = layout.sequence_parallel
+    return {**train, "parallel": parallel}
 
 
 def best_yaml(found: Answer) -> str:
@@ -277,8 +323,9 @@ def best_config(found: Answer) -> RunConfig:
     assert found.best is not None
     tree = found.config.model_dump(mode="json")
     new = settings_of(found.best, gpu=found.machines.device.gpu)
-    zero = tree["train"]["zero"] | new.pop("zero")
-    if zero["stage"] != 3:
-        zero["overlap_comm"] = None
-    tree["train"] |= {**new, "zero": zero}
+    for name in ("zero", "parallel"):
+        new[name] = tree["train"][name] | new[name]
+    if new["zero"]["stage"] != 3:
+        new["zero"]["overlap_comm"] = None
+    tree["train"] |= new
     return RunConfig.model_validate(tree)

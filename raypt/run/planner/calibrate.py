@@ -10,8 +10,8 @@ Calibrate with the workers a machine that are planned with: they share its memor
 
 import argparse
 import json
-import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -40,6 +40,9 @@ CASES = (
 """Each of the model's terms weighs most in some of these."""
 INVERSE = ("efficiency", "attention")
 LINEAR = (*INVERSE, "traffic", "loss", "update", "block_s", "overhead_s")
+LEAST = {"update": 28.0, "loss": 8.0}
+"""Bytes below which these cannot be: AdamW reads a weight, its gradient and two moments and writes three of them, in
+float32; a logit is written and read once, in 16 bits at least twice."""
 WIDTHS, TOKENS = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0), (0.0, 16.0, 64.0, 128.0)
 """Half widths and half tokens that are tried."""
 
@@ -60,7 +63,7 @@ def terms(case: StepCase, workers: int, precision: str, stage: int = 1) -> tuple
     return Shape.of(ModelConfig.model_validate(case.model)), layout
 
 
-def works(cases: list[StepCase], workers: int, precision: str) -> Work:
+def works(cases: Sequence[StepCase], workers: int, precision: str) -> Work:
     """The cases as arrays."""
     found = []
     for case in cases:
@@ -69,30 +72,43 @@ def works(cases: list[StepCase], workers: int, precision: str) -> Work:
     return stacked(found)
 
 
-def fitted(cases: list[StepCase], measured: Measured, workers: int, precision: str) -> Constants:
-    """The constants that explain measured steps: least squares of the relative error, none negative, at the best of
-    some half widths and half tokens."""
+def fitted(cases: Sequence[StepCase], measured: Measured, workers: int, precision: str) -> Constants:
+    """The constants that explain measured steps. Where their CPU seconds were fitted (`computing`), what remains of the
+    seconds that went by, in the case where that is least, is waiting of every step."""
+    k = computing(cases, measured, workers, precision)
+    if not measured.alone:
+        return k
+    found = seconds(works(cases, workers, precision), k, measured.flops, measured.bandwidth).step
+    waited = float(np.min(np.array(measured.wall_s) - found))
+    return replace(k, overhead_s=k.overhead_s + max(0.0, waited))
+
+
+def computing(cases: Sequence[StepCase], measured: Measured, workers: int, precision: str) -> Constants:
+    """The constants that explain what a rank does by itself: least squares of the relative error, none below what it
+    can be, at the best of some half widths and half tokens. CPU seconds have no waiting in them, neither for other
+    ranks nor for other processes of the machine; of seconds that went by, what ranks send takes its share."""
     from scipy.optimize import nnls
 
-    work, took = works(cases, workers, precision), np.array(measured.step_s)
+    work, took = works(cases, workers, precision), np.array(measured.compute_s)
     none = Constants(
         efficiency=np.inf, half_width=0.0, half_tokens=0.0, attention=np.inf, recompute=1.0, overlap=1.0, pressure=0.0,
-        overhead_s=0.0, **({"intra": measured.link} if measured.link else {}),
+        overhead_s=0.0, **({"intra": measured.link, "tensor": measured.link} if measured.link else {}),
     )  # fmt: skip
 
     def step(k: Constants) -> Any:
         return seconds(work, k, measured.flops, measured.bandwidth).step
 
     sent = step(none)
+    known = step(replace(none, **LEAST)) - (sent if measured.alone else 0.0)
     best = (np.inf, none)
     for width in WIDTHS:
         for tokens in TOKENS:
             base = replace(none, half_width=width, half_tokens=tokens)
             columns = np.stack([(step(replace(base, **{name: 1.0})) - sent) / took for name in LINEAR], 1)
             scale = columns.max(axis=0)
-            weights, error = nnls(columns / scale, 1 - sent / took)
+            weights, error = nnls(columns / scale, 1 - known / took)
             values = {
-                name: float(1 / max(w, 1e-12)) if name in INVERSE else float(w)
+                name: float(1 / max(w, 1e-12)) if name in INVERSE else float(w) + LEAST.get(name, 0.0)
                 for name, w in zip(LINEAR, weights / scale, strict=True)
             }
             if error < best[0]:
@@ -105,16 +121,23 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", help="ignored: the tokens are random")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, help="threads of a worker (default: all CPUs over the workers)")
+    parser.add_argument("--threads", type=int, default=1, help="of a worker (train.threads_per_worker)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--seconds", type=float, default=12.0, help="of measuring; starting takes as long again")
     args = parser.parse_args(argv)
-    threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
-    started, cases = time.perf_counter(), list(CASES)
-    found = measure_steps(cases, workers=args.workers, threads=threads, precision=args.precision, budget_s=args.seconds)
-    constants = fitted(cases, found, args.workers, args.precision)
-    line = {"workload": "plan", "workers": args.workers, "threads": threads, "precision": args.precision}
-    line |= {"flops": found.flops, "bandwidth": found.bandwidth, "constants": asdict(constants)}
+    started = time.perf_counter()
+    found = measure_steps(
+        CASES, workers=args.workers, threads=args.threads, precision=args.precision, budget_s=args.seconds
+    )
+    constants = fitted(CASES, found, args.workers, args.precision)
+    line = {"workload": "plan", "workers": args.workers, "threads": args.threads, "precision": args.precision}
+    line |= {
+        "had": round(found.had, 3),
+        "rounds": len(found.wall[0]),
+        "flops": found.flops,
+        "bandwidth": found.bandwidth,
+        "constants": asdict(constants),
+    }
     print(json.dumps(line | {"seconds": round(time.perf_counter() - started, 1)}), flush=True)
     return 0
 

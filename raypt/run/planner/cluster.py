@@ -1,6 +1,7 @@
 """Which machines a plan is for: said, asked of Ray, or sized."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from raypt.errors import UserError
 from raypt.run.planner.catalogue import ACCELERATORS, Accelerator, accelerator
 from raypt.run.planner.config import ClusterConfig, PlanConfig
 from raypt.run.planner.search import Job, Plan, search
+from raypt.run.planner.shape import Layout
 
 SIZES = tuple(2**i for i in range(12))
 """Nodes that are tried for a cluster that is to be sized."""
@@ -84,7 +86,9 @@ def of_workers(workers: int, plan: PlanConfig, *, gpu: bool) -> Machines:
     return Machines(device, nodes, workers // nodes, "train.workers")
 
 
-def sized(job: Job, plan: PlanConfig, runnable: frozenset[str]) -> tuple[Machines, list[Plan]]:
+def sized(
+    job: Job, plan: PlanConfig, axes: frozenset[str], runs: Callable[[Layout], bool]
+) -> tuple[Machines, list[Plan]]:
     """The smallest cluster that is done in `plan.days`, or the fastest that costs no more than `plan.budget`.
 
     Raises UserError, saying how far the largest that was tried is from it.
@@ -93,12 +97,12 @@ def sized(job: Job, plan: PlanConfig, runnable: frozenset[str]) -> tuple[Machine
     tried: list[tuple[Machines, Plan, list[Plan]]] = []
     for nodes in SIZES:
         machines = Machines(device, nodes, device.per_node, "sized")
-        found = search(job, machines.devices, device, device.per_node, axes=runnable, runnable=runnable)
-        fitting = [p for p in found if p.fits]
+        found = search(job, machines.devices, device, device.per_node, axes=axes, runs=runs)
+        fitting = [p for p in found if p.fits and p.runs]
         if fitting:
             tried.append((machines, fitting[0], found))
     if not tried:
-        smallest = search(job, SIZES[-1] * device.per_node, device, device.per_node, axes=runnable, runnable=runnable)
+        smallest = search(job, SIZES[-1] * device.per_node, device, device.per_node, axes=axes, runs=runs)
         why = (
             f": {smallest[0].too_big}" if smallest else ", and train.global_batch_tokens is not a multiple of its work"
         )

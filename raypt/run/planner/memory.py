@@ -1,29 +1,22 @@
-"""Bytes on a device: model states, exactly as raypt's engine allocates them, activations, logits, buffers.
+"""Bytes on a device: model states (`raypt.run.planner.states`), activations, logits, buffers.
 
-States are listed tensor by tensor (`states`), for the ZeRO stages over data and context ranks; `zero_bytes` is the
-closed form of the ZeRO paper (Rajbhandari et al. 2020, figure 1). Activations of the LLaMA block are counted by what
-autograd keeps of each operation; `gpt_activation_bytes` is table 2 of Korthikanti et al. 2022 (arXiv 2205.05198).
+`zero_bytes` is the closed form of the ZeRO paper (Rajbhandari et al. 2020, figure 1). Activations of the LLaMA block
+are counted by what autograd keeps of each operation; `gpt_activation_bytes` is table 2 of Korthikanti et al. 2022
+(arXiv 2205.05198).
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.states import buckets, gathered, groups, states, stays_whole, updated_together
 
+CACHED_BYTES = 4 << 20
+"""Of float32 logits that a CPU passes over at a time."""
 BLOCK = 64
 """Queries of a block of raypt's attention on CPUs."""
 KEPT = 2048
 """Tokens of the longest row of which it keeps the probabilities."""
-ALIGNMENT = 2
-"""DeepSpeed pads flat buffers to a multiple of this and the ranks (nccl_start_alignment_factor)."""
-PERSISTENT = 100_000
-"""Stage 3: smaller parameters stay whole on every rank (DeepSpeed's stage3_param_persistence_threshold)."""
-LIVE = 1_000_000_000
-PREFETCHED = 50_000_000
-"""Stage 3: elements that may be whole at a time, and that are fetched ahead (stage3_max_live_parameters and
-stage3_prefetch_bucket_size)."""
-SUB_GROUP = 1_000_000_000
-"""Stage 3: elements updated at once (sub_group_size)."""
 MARGIN_SHARE, CONTEXT_BYTES = 0.04, 1 << 30
 """On GPUs: what the caching allocator loses to fragments, of what is allocated, and CUDA's context with NCCL's buffers.
 Chosen so that the 216 published llm-foundry runs fit their devices (tests/run/planner)."""
@@ -62,64 +55,6 @@ def zero_bytes(
     """Bytes of model states a rank, by the ZeRO paper: mixed-precision Adam keeps 2 + 2 + 12 bytes a parameter."""
     cut = [1 / ranks if stage >= at else 1.0 for at in (3, 2, 1)]
     return parameters * sum(n * share for n, share in zip((weight, gradient, state), cut, strict=True))
-
-
-@dataclass(frozen=True)
-class State:
-    """A tensor that outlives a step."""
-
-    part: str
-    """weights, gradients, optimizer or buffers."""
-    bytes: int
-
-
-def _parameters(shape: Shape) -> tuple[list[int], list[int]]:
-    """Elements of each matrix and of each vector of the model."""
-    matrices = [n for _ in range(shape.layers) for n in shape.matrices.values()]
-    matrices += [shape.embedding] * (1 if shape.tied else 2)
-    vectors = [n for _ in range(shape.layers) for n in shape.block_vectors] + [shape.hidden]
-    return matrices, vectors
-
-
-def _groups(shape: Shape, layout: Layout) -> list[tuple[list[int], int]]:
-    """Parameters that are optimised together, and how many float32 moments each element has."""
-    matrices, vectors = _parameters(shape)
-    if layout.optimizer == "muon":
-        inner = shape.layers * len(shape.matrices)
-        return [(matrices[:inner], 1), (matrices[inner:], 2), (vectors, 2)]
-    moments = 2 if layout.optimizer == "adamw" else 1
-    return [(matrices, moments), (vectors, moments)]
-
-
-def states(shape: Shape, layout: Layout) -> list[State]:
-    """Every tensor that a rank's engine keeps from one step to the next (AdamW, Lion)."""
-    d, stage = layout.gradient_ranks, layout.zero
-    low, mixed = layout.element, layout.precision != "fp32"
-    counter = layout.optimizer == "adamw"
-    out: list[State] = []
-    for sizes, moments in _groups(shape, layout):
-        if stage == 0:
-            for n in sizes:
-                out.append(State("weights", low * n))
-                out += [State("optimizer", 4 * n)] * (moments + mixed)
-                out += [State("optimizer", 4)] * counter
-            continue
-        total = sum(sizes)
-        if stage < 3:
-            padded = -(-total // (ALIGNMENT * d)) * ALIGNMENT * d
-            out.append(State("weights", low * padded))
-            share = padded // d
-        else:
-            share = sum(-(-n // d) for n in sizes)
-        out += [State("optimizer", 4 * share)] * (1 + moments) + [State("optimizer", 4)] * counter
-    if stage == 3:
-        every = _sizes(shape, layout)
-        share = sum(-(-n // d) for n in every)
-        out += [State("weights", low * share), State("gradients", 4 * share)]
-        out += [State("buffers", 4 * layout.bucket), State("buffers", 8), State("buffers", 1)]  # two flags
-        if d > 1:
-            out += [State("buffers", low * n) for n in every if n < PERSISTENT]
-    return out
 
 
 @dataclass(frozen=True)
@@ -191,11 +126,13 @@ def _saved(shape: Shape, layout: Layout) -> float:
 def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     """(bytes kept through the forward pass, bytes of working a block backward)."""
     stage = layout.pipeline
-    blocks = shape.layers / stage
+    blocks = -(-shape.layers // stage)
     # 1F1B: the first stage holds as many micro-batches as there are stages; interleaving adds (p - 1) / (p v).
     under_way = min(stage, layout.accumulation) * (
         1 + ((stage - 1) / (stage * layout.virtual) if layout.virtual > 1 else 0)
     )
+    if stage > 1 and layout.schedule == "gpipe":
+        under_way = layout.accumulation
     m, e, t = layout.micro_tokens, layout.element, layout.tensor
     saved = m * blocks * under_way * _saved(shape, layout)
     # Under checkpointing a block's activations come back one block at a time; on top, gradients of its widest part.
@@ -210,23 +147,17 @@ def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     return saved, max(again, 0.0) + working
 
 
-def _sizes(shape: Shape, layout: Layout) -> list[int]:
-    return [n for sizes, _ in _groups(shape, layout) for n in sizes]
-
-
-def persistent(shape: Shape, layout: Layout) -> int:
-    """Stage 3: elements of parameters that stay whole on every rank."""
-    return sum(n for n in _sizes(shape, layout) if n < PERSISTENT)
-
-
-def _gathered(shape: Shape, layout: Layout) -> int:
-    """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
-    several matrices of a block are copied; embedding and output layer come alone, and are not."""
-    if layout.gradient_ranks == 1:
-        return 0
-    n = sum(size for size in _sizes(shape, layout) if size >= PERSISTENT)
-    together = shape.layers * sum(size for size in shape.matrices.values() if size >= PERSISTENT)
-    return layout.element * (min(n, LIVE) + min(together, PREFETCHED))
+def _logits(layout: Layout, words: int, matrix: int, *, gpu: bool) -> int:
+    """Bytes of working of the loss (`raypt.model.loss`): a chunk's logits, and the gradient of the output layer's
+    matrix, which is summed in float32. In 16 bits the chunk's softmax is in float32, on a CPU some rows at a time; each
+    chunk's product is added to the sum, on a CPU by way of a copy in float32."""
+    rows = min(layout.chunk, layout.micro_tokens)
+    held = layout.element * rows * words + 4 * matrix
+    if layout.element == 4:
+        return held
+    at_once = rows if gpu else min(rows, max(1, CACHED_BYTES // (4 * words)))
+    copied = 4 * matrix if not gpu and layout.micro_tokens > rows else 0
+    return held + max(4 * at_once * words, layout.element * matrix + copied)
 
 
 def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
@@ -237,50 +168,49 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     part = {
         name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
     }
-    every = local.parameters
-    gathered = 0
+    # Of stage 3, gathered parameters; of stage 2, whether sums are there before the last backward pass, and buckets.
+    whole, before, beside = 0, True, (0, 0)
     if layout.zero < 2:
-        part["gradients"] += 4 * every
+        part["gradients"] += 4 * local.parameters
     elif layout.zero == 2:
-        part["gradients"] += 4 * -(-every // layout.gradient_ranks)
-        # One bucket is filled while another is under way; a larger tensor has one of its size.
-        bucket = max(layout.bucket, *_sizes(local, layout))
-        filled = layout.accumulation * every
-        buckets = 0 if layout.gradient_ranks == 1 else 2 if filled > layout.bucket else 1
-        if buckets and filled <= 2 * layout.bucket:  # nothing comes back before the last backward pass is done
-            part["gradients"] = 0
-        part["buffers"] += layout.communication_bytes * bucket * buckets
+        part["gradients"] += 4 * -(-local.parameters // layout.gradient_ranks)
+        if layout.gradient_ranks > 1:
+            travel = buckets(local, layout.bucket, layout.accumulation)
+            before = travel.received
+            beside = (layout.communication_bytes * travel.before, layout.communication_bytes * travel.most)
     else:
-        gathered = _gathered(local, layout)
-    if layout.offload_optimizer:
+        whole = gathered(local, layout)
+    if layout.offload_params:
+        part["weights"] = 0
+    if layout.offload == "other":
         part["optimizer"] = 0
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
     saved, working = activations(shape, layout)
     last = m * (e * shape.hidden + _norm(shape, layout) + e * shape.hidden)  # the last norm, and the gradient of hidden
-    rows = min(layout.chunk, m)
     matrix = shape.embedding // t
-    # The gradient of the output layer's matrix is summed in float32, in chunks whose product is as large again.
-    chunk = rows * shape.vocab // t * (4 if gpu else e) + matrix * (4 if e == 4 else 4 + e)
+    chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
     summed = part["gradients"]
+    earlier = summed if layout.zero == 3 or (layout.accumulation > 1 and before) else 0
+    shared = matrix * e if local.tied and layout.pipeline == 1 else 0  # waits for the embedding's own gradient
     moments = [
-        # (beside states: gradients, activations, logits, gathered parameters):
+        # (beside states: gradients, activations, logits, gathered parameters and buckets):
         # the loss, where gradients are those of earlier micro-batches,
-        (summed if layout.accumulation > 1 or layout.zero == 3 else 0, saved + last, chunk, gathered),
+        (earlier, saved + last, chunk, whole + beside[0]),
         # the output layer's backward,
-        (summed, saved + last, matrix * e, gathered),
+        (summed, saved + last, matrix * e, whole + beside[1]),
         # a block's.
-        (summed, saved + m * e * shape.hidden + working, 0, gathered),
+        (summed, saved + m * e * shape.hidden + working, shared, whole + beside[1]),
     ]
-    if layout.zero == 3 and not layout.offload_optimizer:
-        # DeepSpeed's update: a flat copy of a group's gradients; then the parameters that stay whole, gathered anew.
-        ranks = layout.gradient_ranks
-        copied = max(sum(-(-n // ranks) for n in sizes) for sizes, _ in _groups(local, layout))
-        moments.append((summed + 4 * min(copied, SUB_GROUP), 0, 0, 0))
-        if ranks > 1:
-            moments.append((summed, 0, 0, gathered + e * persistent(local, layout)))
-    part["gradients"], activations_bytes, logits, gathered = max(moments, key=sum)
-    part["buffers"] += gathered
+    if layout.zero == 3 and layout.offload != "other":
+        # DeepSpeed's update: a flat copy of what is updated at once of the gradients; then the parameters that stay
+        # whole, gathered anew.
+        copied = max(n for group, _ in groups(local, layout) for n in updated_together(group, layout))
+        moments.append((summed + 4 * copied, 0, 0, 0))
+        if layout.gradient_ranks > 1:
+            moments.append((summed, 0, 0, whole + e * stays_whole(local, layout)))
+    part["gradients"], activations_bytes, logits, travelling = max(moments, key=sum)
+    part["buffers"] += travelling
     total = sum(part.values()) + activations_bytes + logits
     margin = MARGIN_SHARE * total + CONTEXT_BYTES if gpu else 0
     return Memory(

@@ -1,6 +1,6 @@
 """Every mesh and micro-batch of a number of devices: what it needs, how long it takes, and which is best."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -106,6 +106,11 @@ def divisors(n: int) -> list[int]:
     return [i for i in range(1, n + 1) if n % i == 0]
 
 
+def stages_of(shape: Shape, devices: int) -> list[int]:
+    """Numbers of pipeline stages: the layers need not be a multiple, but the slowest stage has the most of them."""
+    return [p for p in divisors(devices) if p <= shape.layers]
+
+
 def judge(job: Job, layout: Layout, device: Accelerator, per_node: int, *, runs: bool = True) -> Plan:
     need = memory(job.shape, layout, gpu=device.gpu)
     held = need.weights + need.gradients + need.optimizer
@@ -122,7 +127,7 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
     sequences = job.batch_tokens // base.length
     tensors = [t for t in divisors(min(per_node, devices)) if shape.kv_heads % t == 0 and shape.intermediate % t == 0]
     for t in tensors if "tensor" in axes else [1]:
-        for p in divisors(shape.layers) if "pipeline" in axes else [1]:
+        for p in stages_of(shape, devices) if "pipeline" in axes else [1]:
             for c in (1, 2, 4, 8) if "context" in axes else [1]:
                 if devices % (t * p * c) or base.length % (2 * c):
                     continue
@@ -131,7 +136,7 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
                     continue
                 each = sequences // data
                 for micro in divisors(each):
-                    if p > 1 and each // micro < p:
+                    if p > 1 and (each // micro < p or p * base.virtual > shape.layers):
                         continue
                     for stage in stages if p == 1 else (s for s in stages if s < 2):
                         for kind in CHECKPOINTING:
@@ -140,6 +145,7 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
                                 data=data,
                                 tensor=t,
                                 pipeline=p,
+                                virtual=base.virtual if p > 1 else 1,
                                 context=c,
                                 zero=stage,
                                 micro_batch=micro,
@@ -149,6 +155,10 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
                             )
 
 
+def anything(_: Layout) -> bool:
+    return True
+
+
 def search(
     job: Job,
     devices: int,
@@ -156,13 +166,14 @@ def search(
     per_node: int,
     *,
     axes: frozenset[str] = frozenset(),
-    runnable: frozenset[str] = frozenset(),
+    runs: Callable[[Layout], bool] = anything,
     stages: tuple[int, ...] = (0, 1, 2, 3),
 ) -> list[Plan]:
-    """All layouts, the best first: those that fit before others, those that can be run before those that cannot, then
-    by the seconds of a step, then by memory. Of those that do not fit, the smallest first."""
-    found = []
-    for layout in layouts(job, devices, per_node, axes, stages):
-        used = {a for a in ("tensor", "pipeline", "context") if getattr(layout, a) > 1}
-        found.append(judge(job, layout, device, per_node, runs=used <= runnable))
+    """All layouts, of which `raypt pretrain` takes those that `runs` says, the best first: those that fit before
+    others, those that can be run before those that cannot, then by the seconds of a step, then by memory. Of those that
+    do not fit, the smallest first."""
+    found = [
+        judge(job, layout, device, per_node, runs=runs(layout))
+        for layout in layouts(job, devices, per_node, axes, stages)
+    ]
     return sorted(found, key=lambda p: (not p.fits, not p.runs, p.step_s if p.fits else p.memory.total, p.memory.total))

@@ -111,6 +111,8 @@ class Layout:
     context: int = 1
     virtual: int = 1
     """Pieces of the layers a pipeline rank has (interleaved schedule)."""
+    schedule: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
+    """Of a pipeline (`train.parallel.schedule`)."""
     zero: int = 1
     micro_batch: int = 1
     """Sequences of one forward pass."""
@@ -132,8 +134,19 @@ class Layout:
     optimizer: Literal["adamw", "lion", "muon"] = "adamw"
     bucket: int = 50_000_000
     """Gradient elements that are sent at once."""
-    offload_optimizer: bool = False
-    """Optimizer state, and the gradients that it takes, are in host memory."""
+    persistent: int = 100_000
+    """ZeRO 3: elements up to which a parameter stays whole on every rank (stage3_param_persistence_threshold)."""
+    live: int = 1_000_000_000
+    """ZeRO 3: elements of other parameters that may be whole at a time (stage3_max_live_parameters)."""
+    prefetched: int = 50_000_000
+    """ZeRO 3: elements that are gathered at a time, ahead (stage3_prefetch_bucket_size)."""
+    sub_group: int = 1_000_000_000
+    """ZeRO 3: elements of a rank updated at once (sub_group_size)."""
+    offload: Literal["none", "same", "other"] = "none"
+    """Whether DeepSpeed offloads optimizer state and the gradients that it takes: into the memory that the device has
+    anyway (a CPU's), or out of it."""
+    offload_params: bool = False
+    """ZeRO 3: nor are the rank's parts of the parameters."""
 
     @property
     def devices(self) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from raypt.parallel.traffic import zero_bytes
-from raypt.run.planner.memory import LIVE, cut, persistent
+from raypt.run.planner.memory import cut
 from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.states import stays_whole
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class Work:
     """Bytes of keys and values that context parallelism passes around, a micro-batch."""
     vocabulary: Any = 0.0
     """Words of it on a rank."""
+    handed: Any = 0.0
+    """Bytes of activations and their gradients that a pipeline stage hands on, a micro-batch."""
     updated: Any = 0.0
     """Parameters whose optimizer state a device has."""
 
@@ -126,7 +129,7 @@ def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
     tensor = reductions * work.layers / p * 4 * m * w * (t - 1) / t / k.tensor
     compute = products + attention + traffic + tensor
     link = np.where(work.between_nodes, k.inter / (1 + work.nodes / k.spread), k.intra)
-    beside = (work.micro_bytes + work.exchanged) / link
+    beside = (work.micro_bytes + work.exchanged + work.handed) / link
     micro = np.maximum(compute, beside) + k.overlap * np.minimum(compute, beside)
     pressed = 1 + k.pressure * np.maximum(0.0, work.state_share - 0.5)
     n = work.micro_batches
@@ -147,8 +150,8 @@ def traffic(shape: Shape, layout: Layout, *, gpu: bool = True) -> tuple[float, f
         layout.zero,
         weight=layout.element,
         gradient=layout.communication_bytes,
-        whole=persistent(local, layout) if layout.zero == 3 else 0.0,
-        live=LIVE,
+        whole=stays_whole(local, layout) if layout.zero == 3 else 0.0,
+        live=layout.live,
         scatters=gpu and layout.communication_bytes == 4,
     )
 
@@ -159,11 +162,15 @@ def work_of(
     """What a layout makes of a model."""
     t, p, c = layout.tensor, layout.pipeline, layout.context
     micro, step = traffic(shape, layout, gpu=gpu)
+    # The slowest stage has the most layers; ZB-H1 leaves a third of 1F1B's bubble (Qi et al. 2023).
+    layers = -(-shape.layers // p) * p
+    cut_parts = layout.virtual * (3 if layout.schedule == "zero_bubble" else 1)
+    residual = layout.element * layout.micro_tokens * shape.hidden / (t if layout.sequence_parallel else 1)
     exchanged = 3 * 2 * shape.kv_width / t * layout.element * layout.micro_tokens * (c - 1) * shape.layers / p
     return Work(
         width=shape.hidden,
-        products=shape.matmul_parameters,
-        layers=shape.layers,
+        products=layers * shape.block_matrices + shape.embedding,
+        layers=layers,
         attention_width=shape.attention_width,
         length=layout.length,
         micro_tokens=layout.micro_tokens,
@@ -173,7 +180,7 @@ def work_of(
         fp8=layout.precision == "fp8",
         tensor=t,
         pipeline=p,
-        virtual=layout.virtual,
+        virtual=cut_parts,
         causal=layout.attention != "scores",
         sequence_parallel=layout.sequence_parallel,
         micro_bytes=micro,
@@ -182,6 +189,7 @@ def work_of(
         nodes=layout.devices / per_node,
         state_share=state_bytes / memory_bytes,
         exchanged=exchanged,
+        handed=2 * residual * layout.virtual if p > 1 else 0.0,
         vocabulary=shape.vocab / t,
         updated=cut(shape, layout).parameters / (layout.gradient_ranks if layout.zero else 1),
     )

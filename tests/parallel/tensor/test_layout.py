@@ -7,7 +7,8 @@ from raypt.model import ModelConfig
 from raypt.model.config import PRESETS
 from raypt.model.llama import parameter_shapes
 from raypt.parallel.state import Box
-from raypt.parallel.tensor.layout import kv_heads, layout, valid_sizes
+from raypt.parallel.tensor.layout import kv_heads, layout
+from raypt.parallel.tensor.sizes import valid_sizes
 
 ODD = {"vocab_size": 131, "hidden_size": 64, "intermediate_size": 97, "num_layers": 1, "qk_norm": True}
 

@@ -1,6 +1,7 @@
 """Shapes and settings whose memory is measured; `python -m tests.run.planner.cases` measures all of them on 1, 2 and 4
 ranks and prints each beside the prediction (some minutes)."""
 
+import itertools
 import sys
 import tempfile
 from collections import Counter
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from raypt.model.config import ModelConfig
-from raypt.run.planner.memory import memory, states
+from raypt.parallel.config import ZeroConfig
+from raypt.run.planner.answer import with_zero
+from raypt.run.planner.memory import memory
 from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.states import states
 
 MODULE = "tests.run.planner.measured"
 BUCKET, CHUNK, ACCUMULATION = 200_000, 64, 2
@@ -64,8 +68,27 @@ def quick() -> list[dict[str, Any]]:
     return [_case(*each) for each in [*chosen, (5, 3, "selective", "bf16"), (0, 2, "none", "fp32")]]
 
 
+OVERRIDES: list[dict[str, Any]] = [
+    {"stage3_param_persistence_threshold": 0},
+    {"stage3_param_persistence_threshold": 20_000, "stage3_prefetch_bucket_size": 50_000},
+    {"sub_group_size": 100_000},
+]
+"""What a person may write below `train.zero.deepspeed.zero_optimization` that changes memory at stage 3."""
+
+
+def overridden() -> list[dict[str, Any]]:
+    """Stage 3 with each of these, and what is offloaded to the memory that a CPU has anyway."""
+    with_overrides = [
+        {**_case(which, 3, "none", "bf16"), "deepspeed": {"zero_optimization": said}}
+        for which, said in itertools.product((2, 5), OVERRIDES)
+    ]
+    offloaded = [(2, 1, "none", "bf16"), (2, 2, "none", "fp32"), (5, 3, "none", "bf16")]
+    return [*with_overrides, *({**_case(*each), "offload_optimizer": "cpu"} for each in offloaded)]
+
+
 def terms(case: dict[str, Any], world: int) -> tuple[Shape, Layout]:
     """A case in the planner's terms."""
+    zero = {name: case[name] for name in case if name in ZeroConfig.model_fields}
     layout = Layout(
         data=world,
         zero=case["stage"],
@@ -77,32 +100,39 @@ def terms(case: dict[str, Any], world: int) -> tuple[Shape, Layout]:
         attention="blocked",
         chunk=case["chunk"],
         fused_norms=False,
-        bucket=case["reduce_bucket_elements"],
     )
-    return Shape.of(ModelConfig.model_validate(case["shape"])), layout
+    return Shape.of(ModelConfig.model_validate(case["shape"])), with_zero(layout, ZeroConfig(**zero), gpu=False)
+
+
+def judged(case: dict[str, Any], world: int, found: list[dict[str, Any]]) -> tuple[str, bool]:
+    """What the planner says beside what was found on every rank, and whether it is right."""
+    shape, layout = terms(case, world)
+    told = Counter(s.bytes for s in states(shape, layout))
+    wrong = [there for value in found if (there := Counter(value["states"])) != told]
+    ratio = memory(shape, layout, gpu=False).total / max(value["peak"] for value in found)
+    right = not wrong and abs(ratio - 1) <= 0.1
+    said = f"states {dict(wrong[0] - told)} {dict(told - wrong[0])}" if wrong else "states exact"
+    extra = case.get("deepspeed", {}).get("zero_optimization", "") or case.get("offload_optimizer", "")
+    return (
+        f"{world} ranks h{shape.hidden:<4}{case['precision']} ZeRO {case['stage']} {case['checkpointing']:10}{said}, "
+        f"peak {ratio:.3f} {extra}{'' if right else '   !'}",
+        right,
+    )
 
 
 def main(worlds: list[int]) -> int:
     from tests.parallel.ranks import run_ranks
 
-    wrong = 0
+    wrong, todo = 0, [*every(), *overridden()]
     for world in worlds:
-        for first in range(0, len(every()), A_LAUNCH):
-            chosen = every()[first : first + A_LAUNCH]
+        for first in range(0, len(todo), A_LAUNCH):
+            chosen = todo[first : first + A_LAUNCH]
             with tempfile.TemporaryDirectory() as tmp:
-                found = run_ranks(world, MODULE, "measure_all", Path(tmp), cases=chosen)[0]
-            for case, value in zip(chosen, found, strict=True):
-                shape, layout = terms(case, world)
-                there, told = Counter(value["states"]), Counter(s.bytes for s in states(shape, layout))
-                ratio = memory(shape, layout, gpu=False).total / value["peak"]
-                ok = there == told and abs(ratio - 1) <= 0.1
-                wrong += not ok
-                states_text = "states exact" if there == told else f"states {dict(there - told)} {dict(told - there)}"
-                print(
-                    f"{world} ranks h{shape.hidden:<4}{case['precision']} ZeRO {case['stage']} "
-                    f"{case['checkpointing']:10}{states_text}, peak {ratio:.3f}{'' if ok else '   !'}",
-                    flush=True,
-                )
+                ranks = run_ranks(world, MODULE, "measure_all", Path(tmp), cases=chosen)
+            for case, *found in zip(chosen, *ranks, strict=True):
+                line, right = judged(case, world, found)
+                wrong += not right
+                print(line, flush=True)
     print(f"{wrong} wrong")
     return 1 if wrong else 0
 

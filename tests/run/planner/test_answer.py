@@ -15,7 +15,9 @@ from raypt.run.planner.cluster import of_nodes
 from raypt.run.planner.config import PlanConfig
 from raypt.run.planner.page import page
 from raypt.run.planner.refusal import refuse_what_cannot_fit
+from raypt.run.planner.search import Plan
 from raypt.run.planner.table import text
+from raypt.training.sizes import check_mesh, check_workers
 from tests.run.test_cli import raypt
 
 BIG: dict[str, Any] = {
@@ -69,7 +71,55 @@ def test_the_best_is_judged_the_same_when_it_is_the_configuration() -> None:
     best = best_config(found)
     own = answer(best.model_copy(update={"plan": best.plan.model_copy(update={"cluster": None})})).own
     assert own is not None and found.best is not None
-    assert own.to_json() == {**found.best.to_json(), "runs": own.runs}
+    assert own.to_json() == found.best.to_json()
+
+
+LARGE = {"model": {"preset": "llama-3-70b"}}
+
+
+def test_a_pipeline_that_wins_is_written_down_as_pretrain_takes_it() -> None:
+    found = answer(config(**LARGE))
+    assert found.best is not None and found.best.layout.pipeline > 1 and found.best.runs
+    best = best_config(found)
+    assert best.train.parallel.pipeline == found.best.layout.pipeline
+    assert f"pipeline: {found.best.layout.pipeline}" in text(found)
+    length = best.tokens.packing.sequence_length
+    assert check_workers(best.train, length) == [64]
+    check_mesh(best.model, best.train, length)
+    again = answer(best.model_copy(update={"plan": best.plan.model_copy(update={"cluster": None})})).own
+    assert again is not None and again.to_json() == found.best.to_json()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": {**LARGE["model"], "tie_embeddings": True}},
+        {**LARGE, "train": {"optimizer": {"kind": "muon"}}},
+    ],
+)
+def test_a_mesh_that_pretrain_refuses_is_never_the_best(changed: dict[str, Any]) -> None:
+    """Pipelines of tied embeddings, and under Muon, are; they are shown as such, and never chosen."""
+    found = answer(config(**changed))
+    assert found.best is not None and found.best.layout.pipeline == 1
+    pipelines = [p for p in found.plans if p.layout.pipeline > 1]
+    assert pipelines and not any(p.runs for p in pipelines)
+
+
+def test_the_schedule_that_is_configured_is_reckoned_with() -> None:
+    def with_schedule(**parallel: Any) -> Plan:
+        plan = {"cluster": None}
+        parallel = {"tensor": 4, "pipeline": 8, **parallel}
+        train = {"workers": 64, "micro_batch_size": 1, "parallel": parallel}
+        own = answer(config(**LARGE, train=train, plan=plan)).own
+        assert own is not None
+        return own
+
+    plain, zero_bubble = with_schedule(), with_schedule(schedule="zero_bubble")
+    interleaved, gpipe = with_schedule(schedule="interleaved"), with_schedule(schedule="gpipe")
+    assert zero_bubble.seconds.bubble == pytest.approx(plain.seconds.bubble / 3)
+    # It hands on twice as much, which takes a little longer.
+    assert interleaved.seconds.bubble == pytest.approx(plain.seconds.bubble / 2, rel=1e-2)
+    assert plain.memory.activations < interleaved.memory.activations < gpipe.memory.activations
 
 
 def test_a_cluster_is_sized_for_days_and_for_a_budget() -> None:
@@ -96,7 +146,7 @@ def test_a_cluster_is_sized_for_days_and_for_a_budget() -> None:
             {"model": {"preset": "llama-3-70b"}, "plan": {"cluster": {"accelerator": "a100-40", "nodes": 1}}},
             r"8 x a100-40 \(plan.cluster\) cannot hold this run: .* GB too much\), most of it .* nodes of 8 would hold",
         ),
-        ({"train": {**BIG["train"], "global_batch_tokens": 8192 * 63}}, "make it a multiple of"),
+        ({"train": {**BIG["train"], "global_batch_tokens": 8192 * 3}}, "make it a multiple of"),
         (
             {"model": {"preset": "125m"}, "tokens": {**BIG["tokens"], "tokenizer": {"path": "hub/tokenizer"}}},
             r"plan.vocab_size: the tokenizer of tokens.tokenizer.path=hub/tokenizer is not read",

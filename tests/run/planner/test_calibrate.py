@@ -25,9 +25,10 @@ TRUE = Constants(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_steps_of_other_shapes_follow_from_steps_that_a_known_machine_took(workers: int) -> None:
     """Steps of the model itself, without noise: the fit is linear at the right half width, so only rounding is left."""
-    took = seconds(works(list(CASES), workers, "fp32"), TRUE, 5e10, 1e10).step
-    measured = Measured([float(t) for t in took], 5e10, 1e10, 1e9 if workers > 1 else 0.0)
-    k = fitted(list(CASES), measured, workers, "fp32")
+    took = seconds(works(CASES, workers, "fp32"), TRUE, 5e10, 1e10).step
+    link, found = 1e9 if workers > 1 else 0.0, [[float(t)] for t in took]
+    measured = Measured(wall=found, cpu=[[0.0]] * len(found), flops=5e10, bandwidth=1e10, link=link, threads=2)
+    k = fitted(CASES, measured, workers, "fp32")
     new = works(SHAPES, workers, "fp32")
     assert np.allclose(seconds(new, k, 5e10, 1e10).step, seconds(new, TRUE, 5e10, 1e10).step, rtol=1e-6)
 

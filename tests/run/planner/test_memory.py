@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from raypt.model.config import PRESETS, ModelConfig
-from raypt.run.planner.memory import gpt_activation_bytes, memory, states, zero_bytes
+from raypt.run.planner.memory import gpt_activation_bytes, memory, zero_bytes
 from raypt.run.planner.shape import Layout, Shape
+from raypt.run.planner.states import states
 from raypt.run.planner.step_time import traffic
 from tests.parallel.ranks import run_ranks
 from tests.run.planner import cases, published

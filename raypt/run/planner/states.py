@@ -1,0 +1,146 @@
+"""Tensors that outlive a step, exactly as raypt's engine allocates them, one by one; what ZeRO gathers beside them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from raypt.run.planner.shape import Layout, Shape
+
+ALIGNMENT = 2
+"""DeepSpeed pads flat buffers to a multiple of this and the ranks (nccl_start_alignment_factor)."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A tensor that outlives a step."""
+
+    part: str
+    """weights, gradients, optimizer or buffers."""
+    bytes: int
+
+
+def _parameters(shape: Shape) -> tuple[list[int], list[int]]:
+    """Elements of each matrix and of each vector of the model, in the order of the model."""
+    matrices = [shape.embedding]
+    matrices += [n for _ in range(shape.layers) for n in shape.matrices.values()]
+    matrices += [] if shape.tied else [shape.embedding]
+    vectors = [n for _ in range(shape.layers) for n in shape.block_vectors] + [shape.hidden]
+    return matrices, vectors
+
+
+def groups(shape: Shape, layout: Layout) -> list[tuple[list[int], int]]:
+    """Parameters that are optimised together, and how many float32 moments each element has."""
+    matrices, vectors = _parameters(shape)
+    if layout.optimizer == "muon":
+        inner = 1 + shape.layers * len(shape.matrices)
+        return [(matrices[1:inner], 1), (matrices[:1] + matrices[inner:], 2), (vectors, 2)]
+    moments = 2 if layout.optimizer == "adamw" else 1
+    return [(matrices, moments), (vectors, moments)]
+
+
+def sizes(shape: Shape, layout: Layout) -> list[int]:
+    """Elements of each parameter."""
+    return [n for group, _ in groups(shape, layout) for n in group]
+
+
+def updated_together(group: Iterable[int], layout: Layout) -> list[int]:
+    """Stage 3: elements of a rank's parts of a group's parameters, as DeepSpeed cuts it up to update it."""
+    out, filled = [], 0
+    for n in group:
+        filled += -(-n // layout.gradient_ranks)
+        if filled >= layout.sub_group:
+            out.append(filled)
+            filled = 0
+    return [*out, filled] if filled else out
+
+
+def states(shape: Shape, layout: Layout) -> list[State]:
+    """Every tensor that a rank's engine keeps from one step to the next."""
+    d, stage = layout.gradient_ranks, layout.zero
+    low, mixed = layout.element, layout.precision != "fp32"
+    counter = layout.optimizer == "adamw"
+    out: list[State] = []
+    for group, moments in groups(shape, layout):
+        if stage == 0:
+            for n in group:
+                out.append(State("weights", low * n))
+                out += [State("optimizer", 4 * n)] * (moments + mixed)
+                out += [State("optimizer", 4)] * counter
+            continue
+        if stage < 3:
+            padded = -(-sum(group) // (ALIGNMENT * d)) * ALIGNMENT * d
+            out.append(State("weights", low * padded))
+            shares = [padded // d]
+        else:
+            shares = updated_together(group, layout)
+        for share in shares:
+            out += [State("optimizer", 4 * share)] * (1 + moments) + [State("optimizer", 4)] * counter
+            if layout.offload != "none":
+                out.append(State("optimizer", 4 * share))  # of gradients
+                out += [State("optimizer", low * share)] * (stage < 3)
+    if 0 < stage < 3 and layout.offload != "none":
+        largest = low * max(sizes(shape, layout))  # a gradient on its way, at either end
+        out += [State("buffers", largest), State("optimizer", largest)]
+    if stage == 3:
+        every = sizes(shape, layout)
+        share = sum(-(-n // d) for n in every)
+        out += [State("weights", low * share), State("gradients", 4 * share)]
+        flag = 8 if layout.offload == "none" else 4
+        out += [State("buffers", 4 * layout.bucket), State("buffers", flag), State("buffers", 1)]
+        if d > 1:
+            out += [State("buffers", low * n) for n in every if n <= layout.persistent]
+    return out
+
+
+def stays_whole(shape: Shape, layout: Layout) -> int:
+    """Stage 3: elements of parameters that stay whole on every rank."""
+    return sum(n for n in sizes(shape, layout) if n <= layout.persistent)
+
+
+def gathered(shape: Shape, layout: Layout) -> int:
+    """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
+    several matrices of a block are copied; embedding and output layer come alone, and are not."""
+    if layout.gradient_ranks == 1:
+        return 0
+    n = sum(size for size in sizes(shape, layout) if size > layout.persistent)
+    together = shape.layers * sum(size for size in shape.matrices.values() if size > layout.persistent)
+    return layout.element * (min(n, layout.live) + min(together, layout.prefetched))
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Stage 2: elements of the buffers in which gradients travel (`raypt.parallel.zero.gradients`)."""
+
+    before: int
+    """While a micro-batch but the first runs forward."""
+    most: int
+    """At most, in a backward pass."""
+    received: bool
+    """Whether anything has come back while a micro-batch but the first runs forward, so that a rank has its sum."""
+
+
+PASSES = 3
+"""Backward passes after which buffers have the size they keep."""
+
+
+@lru_cache(maxsize=4096)
+def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
+    """Followed gradient by gradient in the order of a backward pass: a bucket is filled while the one before it is
+    under way, in the memory of the one that came back, if that is large enough."""
+    block = [*reversed(shape.matrices.values()), *shape.block_vectors]
+    order = [*([] if shape.tied else [shape.embedding]), shape.hidden, *block * shape.layers, shape.embedding]
+    filled = filling = sent = spare = most = before = 0
+    received = had = False
+    for _ in range(min(accumulation, PASSES)):
+        before, had = filling + sent + spare, received
+        for n in order:
+            if filled and filled + n > bucket:
+                received |= sent > 0
+                spare, sent = sent or spare, filling
+                filled = filling = 0
+            if not filling:
+                filling = spare if spare >= max(bucket, n) else max(bucket, n)
+                spare = 0
+            filled += n
+            most = max(most, filling + sent + spare)
+    return Buckets(before, most, had)
