@@ -25,7 +25,7 @@ def runnable() -> frozenset[str]:
     """Axes of a mesh, besides data, that are proposed for jobs/pretrain.py. Pipelines run too, but not with every ZeRO
     stage and model (`raypt.training.sizes`), which the search does not look at.
     """
-    return frozenset({"tensor"})
+    return frozenset({"tensor", "context"})
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def own_layout(config: RunConfig, workers: int, *, gpu: bool) -> Layout:
         "data": data,
         "tensor": tensor,
         "pipeline": pipeline,
+        "context": train.parallel.context,
         "zero": train.zero.stage,
         "micro_batch": train.micro_batch_size,
         "accumulation": train.global_batch_tokens // unit,

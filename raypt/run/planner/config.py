@@ -55,7 +55,7 @@ class PlanConfig(Settings):
     checkpoint_bandwidth: float = Field(default=1e9, gt=0)
     """Bytes a second that a node writes to the storage of checkpoints."""
     every_mesh: bool = False
-    """Also show meshes that `jobs/pretrain.py` cannot run (yet): pipelines, contexts cut over ranks."""
+    """Also show meshes that `jobs/pretrain.py` cannot run (yet): pipelines."""
     top: int = Field(default=12, gt=0)
     """Configurations shown, the best first."""
     json_only: bool = False
