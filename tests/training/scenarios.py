@@ -212,9 +212,9 @@ def move_back(data: str, root: str) -> dict[str, Any]:
 
 
 def on_a_mesh(data: str, root: str) -> dict[str, Any]:
-    """A run of two replicas; one whose sequences are cut over two ranks; runs whose matrices are: one, and two that begin
-    or go on with a replica a rank. One whose samples cannot be read. At a rate under which the loss does not jump: where it does, what
-    is rounded otherwise grows a hundredfold in twenty steps.
+    """A run of two replicas; one whose sequences are cut over two ranks; runs whose matrices are: one, and two that
+    begin or go on with a replica a rank. One whose samples cannot be read. At a rate under which the loss does not
+    jump: where it does, what is rounded otherwise grows a hundredfold in twenty steps.
     """
     s, base = Scenario(data), Path(root)
     if s.rank == 0:
