@@ -104,6 +104,26 @@ class Embedding(nn.Embedding):
         """Nothing."""
 
 
+def attend(q_BSHD: Tensor, k_BSKD: Tensor, v_BSKD: Tensor, context: Context, layer: int) -> Tensor:
+    """What the positions' heads take from each other, (B, S, H, D): rotation, then attention, with the keys and values
+    of the cache's `layer` before.
+    """
+    q_BHSD = rotate(q_BSHD.transpose(1, 2), context.cos, context.sin)
+    k_BKSD = rotate(k_BSKD.transpose(1, 2), context.cos, context.sin)
+    v_BKSD = v_BSKD.transpose(1, 2)
+    if context.cache is not None:
+        k_BKSD, v_BKSD = context.cache.append(layer, k_BKSD, v_BKSD)
+    if context.documents is not None:
+        y_BHSD = varlen_attention(q_BHSD, k_BKSD, v_BKSD, context.documents)
+    else:
+        y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask, context.begins_BS)
+    return y_BHSD.transpose(1, 2)
+
+
+Attend = Callable[[Tensor, Tensor, Tensor, Context, int], Tensor]
+"""`attend`, or what stands around it where positions are cut over ranks."""
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -118,23 +138,17 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(self.width, config.norm_eps)
             self.k_norm = RMSNorm(self.width, config.norm_eps)
         self.qk_norm = config.qk_norm
+        self.attend: Attend = attend
 
     def forward(self, x_BSE: Tensor, context: Context) -> Tensor:
         b, s, _ = x_BSE.shape
         q = self.q_proj(x_BSE).view(b, s, self.heads, self.width)
         k = self.k_proj(x_BSE).view(b, s, self.kv_heads, self.width)
-        v_BKSD = self.v_proj(x_BSE).view(b, s, self.kv_heads, self.width).transpose(1, 2)
+        v = self.v_proj(x_BSE).view(b, s, self.kv_heads, self.width)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q_BHSD = rotate(q.transpose(1, 2), context.cos, context.sin)
-        k_BKSD = rotate(k.transpose(1, 2), context.cos, context.sin)
-        if context.cache is not None:
-            k_BKSD, v_BKSD = context.cache.append(self.layer, k_BKSD, v_BKSD)
-        if context.documents is not None:
-            y_BHSD = varlen_attention(q_BHSD, k_BKSD, v_BKSD, context.documents)
-        else:
-            y_BHSD = attention(q_BHSD, k_BKSD, v_BKSD, context.mask, context.begins_BS)
-        out_BSE: Tensor = self.o_proj(y_BHSD.transpose(1, 2).reshape(b, s, self.heads * self.width))
+        y_BSHD = self.attend(q, k, v, context, self.layer)
+        out_BSE: Tensor = self.o_proj(y_BSHD.reshape(b, s, self.heads * self.width))
         return out_BSE
 
 

@@ -35,6 +35,10 @@ class ParallelConfig(Settings):
     record_every: int = Field(default=100, ge=0)
     """Where pipeline > 1: every so many steps, and in the second one, note when each worker of the first pipeline began
     and ended what, and the activations it held; 0 = never. Costs that step some percent."""
+    context: int = Field(default=1, ge=1)
+    """Workers that each sequence is cut over (Ulysses, Jacobs et al. 2023): each computes its run of positions, and
+    around attention they exchange heads for positions, so that attention sees whole sequences of some of the heads.
+    Divides the memory of activations where sequences are long; ZeRO partitions over these workers too."""
     tensor_across_nodes: bool = False
     """Let the workers of one matrix lie on several nodes; otherwise that ends the run, with the nodes named."""
 
@@ -50,7 +54,7 @@ class ParallelConfig(Settings):
     @property
     def replica(self) -> int:
         """Workers that hold one model between them."""
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.context
 
     @property
     def parts(self) -> int:

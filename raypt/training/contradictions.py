@@ -100,7 +100,7 @@ def _whole_models(train: "TrainConfig") -> Iterator[str]:
         return
     at = f"train.strategy={train.strategy}"
     if train.parallel.replica > 1:
-        yield f"{at}: each worker holds a whole model; leave train.parallel.tensor and pipeline at 1"
+        yield f"{at}: each worker holds a whole model; leave train.parallel.tensor, pipeline and context at 1"
     if train.optimizer.kind == "muon":
         yield (
             f"{at}: train.optimizer.kind=muon needs whole matrices, and weights are one flat array here; take adamw or "

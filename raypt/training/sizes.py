@@ -3,6 +3,7 @@
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel.config import ParallelConfig
+from raypt.parallel.context import layout as context_layout
 from raypt.parallel.tensor.sizes import valid_sizes
 from raypt.parallel.topology import Topology
 from raypt.training.batch_plan import valid_data_sizes
@@ -38,6 +39,7 @@ def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> 
     if train.compile and parallel.replica > 1:
         raise UserError(f"train.compile=true with {KEY} over {parallel.replica} workers is untried; leave it false")
     _check_tensor(model, parallel, sequence_length)
+    _check_context(model, parallel, sequence_length)
     _check_pipeline(model, train)
     _check_virtual_stages(model, train, sequence_length)
 
@@ -56,6 +58,28 @@ def _check_tensor(model: ModelConfig, parallel: ParallelConfig, sequence_length:
         raise UserError(
             f"{KEY}.tensor={tensor}: tokens.packing.sequence_length={sequence_length} is not a multiple of it, as "
             f"{KEY}.sequence_parallel needs; tensor may be {_listed(fitting)}, or set sequence_parallel=false"
+        )
+
+
+def _check_context(model: ModelConfig, parallel: ParallelConfig, sequence_length: int) -> None:
+    context, tensor = parallel.context, parallel.tensor
+    if context == 1:
+        return
+    sizes = context_layout.valid_sizes(model, tensor)
+    each = f", of which each of {KEY}.tensor={tensor} has its share," if tensor > 1 else ""
+    if context not in sizes:
+        raise UserError(
+            f"{KEY}.context={context}: {model.num_heads} query heads and {model.num_kv_heads} key/value heads{each} can"
+            f" be exchanged between {_listed(sizes)} workers; take one of these, or other model.num_heads and "
+            "model.num_kv_heads"
+        )
+    inner = tensor if parallel.sequence_parallel else 1
+    if sequence_length % (context * inner):
+        fitting = [c for c in sizes if sequence_length % (c * inner) == 0]
+        needs = f"context x tensor = {context * inner}" if inner > 1 else "it"
+        raise UserError(
+            f"{KEY}.context={context}: tokens.packing.sequence_length={sequence_length} is not a multiple of {needs}; "
+            + (f"context may be {_listed(fitting)}" if fitting else f"no context fits {KEY}.tensor={tensor} either")
         )
 
 
@@ -109,6 +133,7 @@ def topology(train: TrainConfig, rank: int, world: int) -> Topology:
         rank,
         data_size=world // parallel.replica,
         pipeline_size=parallel.pipeline,
+        context_size=parallel.context,
         tensor_size=parallel.tensor,
     )
 

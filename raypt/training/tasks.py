@@ -5,6 +5,7 @@ Each choice is a micro-batch of one row whose valid targets are its own tokens, 
 """
 
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from raypt.training.questions import Choice, encode, read_questions
 _TOGETHER = 16
 """Rows handed to the engine at a time."""
 _STEP = 64
-"""Rows are as long as the longest choice of a task, rounded up to this: few shapes, that tensor ranks can share out."""
+"""Rows are as long as the longest choice of a task, rounded up to this, or to a multiple of it that the ranks which cut
+positions can share out: few shapes."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,10 @@ class Task:
     by: str
     """See TaskConfig.choose_by."""
 
-    @property
-    def length(self) -> int:
-        """Inputs of a row."""
-        longest = max(len(c.ids) - 1 for row in self.choices for c in row)
-        return -(-longest // _STEP) * _STEP
+    def length(self, cuts: int) -> int:
+        """Inputs of a row whose positions are shared out over so many ranks."""
+        longest, step = max(len(c.ids) - 1 for row in self.choices for c in row), math.lcm(_STEP, cuts)
+        return -(-longest // step) * step
 
     @property
     def chance(self) -> float:
@@ -97,9 +98,10 @@ def _evaluate(task: Task, engine: TrainEngine, device: torch.device) -> dict[str
     started, topology = time.perf_counter(), engine.topology
     every = [c for row in task.choices for c in row]
     nats = np.zeros(len(every))
+    length = task.length(topology.context_size * topology.tensor_size)
     mine = _turns(len(every), topology.data_rank, topology.data_size)
     while turn := list(itertools.islice(mine, _TOGETHER)):
-        losses = engine.evaluate([row(every[at or 0], task.length) for at in turn])
+        losses = engine.evaluate([row(every[at or 0], length) for at in turn])
         for at, loss in zip(turn, losses, strict=True):
             if at is not None and topology.leads_replica:
                 nats[at] = loss

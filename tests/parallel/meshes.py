@@ -300,25 +300,47 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 SCHEDULES = (("gpipe", None), ("1f1b", None), ("interleaved", 2), ("zero_bubble", None), ("zero_bubble", 2))
-GRID = [
-    Cell(tensor=t, data=d, stage=stage, model=model, sequence_parallel=sp)
-    for t, d in ((2, 1), (4, 1), (2, 2))
-    for stage in range(4)
-    for model in ("gqa", "untied", "mqa")
-    for sp in (True, False)
-] + [
-    Cell(pipeline=p, tensor=t, data=d, stage=stage, model=model, schedule=schedule, virtual=virtual)
-    for p, t, d, model in (
-        (2, 1, 1, "untied"),
-        (4, 1, 1, "deep"),
-        (2, 2, 1, "mqa"),
-        (2, 1, 2, "untied"),
-        (4, 1, 2, "deep"),
-        (2, 2, 2, "mqa"),
-    )
-    for stage in (0, 1)
-    for schedule, virtual in SCHEDULES
-]
+GRID = (
+    [
+        Cell(tensor=t, data=d, stage=stage, model=model, sequence_parallel=sp)
+        for t, d in ((2, 1), (4, 1), (2, 2))
+        for stage in range(4)
+        for model in ("gqa", "untied", "mqa")
+        for sp in (True, False)
+    ]
+    + [
+        Cell(pipeline=p, tensor=t, data=d, stage=stage, model=model, schedule=schedule, virtual=virtual)
+        for p, t, d, model in (
+            (2, 1, 1, "untied"),
+            (4, 1, 1, "deep"),
+            (2, 2, 1, "mqa"),
+            (2, 1, 2, "untied"),
+            (4, 1, 2, "deep"),
+            (2, 2, 2, "mqa"),
+        )
+        for stage in (0, 1)
+        for schedule, virtual in SCHEDULES
+    ]
+    + [
+        Cell(context=c, tensor=t, data=d, stage=stage, model=model, sequence_parallel=sp)
+        for c, t, d, sp in (
+            (2, 1, 1, True),
+            (4, 1, 1, True),
+            (2, 1, 2, True),
+            (2, 2, 1, True),
+            (2, 2, 1, False),
+            (2, 2, 2, True),
+        )
+        for stage in range(4)
+        for model in ("gqa", "untied", "mqa")
+    ]
+    + [
+        Cell(pipeline=2, context=2, tensor=t, stage=stage, model="mqa", schedule=schedule, virtual=virtual)
+        for t in (1, 2)
+        for stage in (0, 1)
+        for schedule, virtual in SCHEDULES
+    ]
+)
 
 
 def main(argv: list[str]) -> int:

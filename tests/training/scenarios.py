@@ -212,9 +212,9 @@ def move_back(data: str, root: str) -> dict[str, Any]:
 
 
 def on_a_mesh(data: str, root: str) -> dict[str, Any]:
-    """A run of two replicas; runs whose matrices are cut over two ranks: one, and two that begin or go on with a
-    replica a rank. One whose samples cannot be read. At a rate under which the loss does not jump: where it does, what
-    is rounded otherwise grows a hundredfold in twenty steps.
+    """A run of two replicas; one whose sequences are cut over two ranks; runs whose matrices are: one, and two that
+    begin or go on with a replica a rank. One whose samples cannot be read. At a rate under which the loss does not
+    jump: where it does, what is rounded otherwise grows a hundredfold in twenty steps.
     """
     s, base = Scenario(data), Path(root)
     if s.rank == 0:
@@ -225,8 +225,10 @@ def on_a_mesh(data: str, root: str) -> dict[str, Any]:
         "evaluation": EvaluationConfig(every_steps=8, max_samples=8, tasks=(asked,)),
     }
     cut, replicas = calm | {"parallel": ParallelConfig(tensor=2)}, calm | {"zero": ZeroConfig(stage=3)}
+    sequences = calm | {"parallel": ParallelConfig(context=2), "zero": ZeroConfig(stage=2)}
     s.run(base / "whole", **replicas)
     s.run(base / "tensor", **cut)
+    s.run(base / "context", **sequences)
     staged = calm | {"parallel": ParallelConfig(pipeline=2)}
     s.run(base / "untied", untied=True, **calm)
     s.run(base / "stages", untied=True, last=12 * tiny_run.BATCH, **staged)

@@ -54,6 +54,24 @@ def test_a_length_that_does_not_divide_is_refused_where_positions_are_cut() -> N
     check_mesh(MODEL, TRAIN.model_copy(update=cut(tensor=4, sequence_parallel=False)), 30)
 
 
+def test_a_cut_of_sequences_that_the_heads_or_the_length_do_not_allow_is_refused_with_those_that_they_do() -> None:
+    for context, tensor in ((2, 1), (4, 1), (12, 1), (2, 2), (6, 2)):
+        check_mesh(MODEL, TRAIN.model_copy(update=cut(context=context, tensor=tensor)), 24)
+    with pytest.raises(UserError, match="12 query heads and 4 key/value heads can be exchanged between 1, 2, 4, 12 w"):
+        check_mesh(MODEL, TRAIN.model_copy(update=cut(context=3)), 24)
+    with pytest.raises(UserError, match=r"train\.parallel\.tensor=2 has its share, can be exchanged between 1, 2, 6 w"):
+        check_mesh(MODEL, TRAIN.model_copy(update=cut(context=4, tensor=2)), 24)
+    with pytest.raises(UserError, match="sequence_length=30 is not a multiple of it; context may be 1, 2"):
+        check_mesh(MODEL, TRAIN.model_copy(update=cut(context=4)), 30)
+    with pytest.raises(UserError, match="is not a multiple of context x tensor = 4; context may be 1"):
+        check_mesh(MODEL, TRAIN.model_copy(update=cut(context=2, tensor=2)), 30)
+    check_mesh(MODEL, TRAIN.model_copy(update=cut(context=2, tensor=2, sequence_parallel=False)), 30)
+
+
+def test_a_run_with_cut_sequences_has_replicas_of_so_many_workers() -> None:
+    assert check_workers(TRAIN.model_copy(update={"workers": (1, 30), **cut(context=2, tensor=3)}), 64) == [6, 12, 24]
+
+
 def test_a_pipeline_that_cannot_be_is_refused_with_the_reason() -> None:
     untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 4})
     train = TRAIN.model_copy(update=cut(pipeline=4))
@@ -94,4 +112,5 @@ def test_a_mesh_that_would_be_compiled_is_refused() -> None:
 def test_one_rank_of_a_replica_reads_its_samples() -> None:
     assert readers(TRAIN, 4) == [0, 1, 2, 3]
     assert readers(TRAIN.model_copy(update=cut(tensor=2)), 6) == [0, None, 1, None, 2, None]
+    assert readers(TRAIN.model_copy(update=cut(context=2)), 4) == [0, None, 1, None]
     assert readers(TRAIN.model_copy(update=cut(tensor=2, pipeline=2)), 8) == [0, None, 1, None, None, None, None, None]

@@ -102,7 +102,10 @@ def mesh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
 
 
 def test_tasks_are_scored_on_a_mesh_as_by_the_whole_model(data: Path, mesh: tuple[Path, Any]) -> None:
-    asked = {name: read_metrics(str(mesh[0] / name))[-1]["tasks"]["pairs"] for name in ("whole", "tensor", "stages")}
+    asked = {
+        name: read_metrics(str(mesh[0] / name))[-1]["tasks"]["pairs"]
+        for name in ("whole", "tensor", "context", "stages")
+    }
     info = latest_checkpoint(str(mesh[0] / "whole" / "checkpoints"))
     assert info is not None
     tokenizer = Tokenizer.load(str(data / "tokenizer"))
@@ -121,12 +124,13 @@ def test_tasks_are_scored_on_a_mesh_as_by_the_whole_model(data: Path, mesh: tupl
     assert asked["whole"]["accuracy"] == np.mean(right)
     assert asked["whole"]["questions"] == 30 and asked["whole"]["chance"] == 0.5
     assert set(asked["whole"]["by_group"]) == {"words", "order"}
-    assert asked["tensor"]["accuracy"] == asked["whole"]["accuracy"] > 0.8
+    assert asked["tensor"]["accuracy"] == asked["context"]["accuracy"] == asked["whole"]["accuracy"] > 0.8
     assert asked["stages"]["accuracy"] > 0.8
 
 
 @pytest.mark.parametrize(
-    ("run", "like"), [("tensor", "whole"), ("to-tensor", "whole"), ("from-tensor", "whole"), ("stages", "untied")]
+    ("run", "like"),
+    [("tensor", "whole"), ("context", "whole"), ("to-tensor", "whole"), ("from-tensor", "whole"), ("stages", "untied")],
 )
 def test_a_run_on_a_mesh_and_one_moved_to_or_from_it_half_way_are_the_run_of_replicas(
     run: str, like: str, mesh: tuple[Path, Any]

@@ -15,6 +15,7 @@ from raypt.parallel import comm
 from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ParallelConfig, ZeroConfig
+from raypt.parallel.context.cut import cut_positions
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pipeline.runner import Plan, Runner
@@ -35,7 +36,7 @@ TRAVEL = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class ZeroEngine:
-    """Data parallelism with DeepSpeed's ZeRO stages 0 to 3.
+    """Data parallelism with DeepSpeed's ZeRO stages 0 to 3, over any mesh.
 
     Gradients are of (global loss sum) / (global valid tokens): each rank's sum is divided by the tokens of all and the
     ranks' gradients are added up, so uneven valid tokens weigh as they should. The process group must exist.
@@ -80,6 +81,8 @@ class ZeroEngine:
         self.layout = layout(model.config, tensor.size, tensor.rank, sequence_parallel=sequence_parallel)
         if tensor.size > 1:
             cut(model, self.layout, tensor, mesh.holders, sequence_parallel=sequence_parallel)
+        if mesh.context.size > 1:
+            cut_positions(model, mesh.context)
         pipeline = pipeline or ParallelConfig()
         stages = []
         if mesh.pipeline.size > 1:
@@ -99,12 +102,13 @@ class ZeroEngine:
         self.partition: Partition = PARTITIONS[zero.stage](self.engine, mesh, self.layout)
         self.updates = self._make_updates(zero, mesh, use_gpu=device.type != "cpu")
         at = mesh.topology
-        self._speaks = at.context_rank == at.tensor_rank == 0 and at.pipeline_rank == at.pipeline_size - 1
-        """One rank of each replica that knows its loss."""
+        self._context = mesh.context
+        self._speaks = at.tensor_rank == 0 and at.pipeline_rank == at.pipeline_size - 1
+        """Between them, those of a replica know its loss, each for other positions."""
         self._runner: Runner | None = None
         self._record_every, self._steps = pipeline.record_every, 0
         if stages:
-            positions = tensor.size if sequence_parallel else 1
+            positions = mesh.context.size * (tensor.size if sequence_parallel else 1)
             plan = Plan(pipeline.schedule, pipeline.parts, accumulation)
             self._runner = Runner(stages, plan, mesh.pipeline, positions, device)
         # DeepSpeed averages what it adds up over the ranks itself.
@@ -127,7 +131,7 @@ class ZeroEngine:
         """See TrainEngine."""
         self.timing = Timing()
         with self._timed("communication"):
-            own = sum(m.tokens for m in micro_batches) if self._speaks else 0
+            own = sum(m.tokens for m in micro_batches) if self.topology.leads_replica else 0
             tokens = round(comm.all_reduce_floats([own], self.device)[0])
         sums = self._passes(micro_batches, self._scale / max(tokens, 1))
         with self._timed("communication"):
@@ -200,15 +204,17 @@ class ZeroEngine:
     @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
+        here = [micro.to(self.device) for micro in micro_batches]
+        losses = torch.zeros(len(here), device=self.device)
         if self._runner is not None:
-            here = [micro.to(self.device) for micro in micro_batches]
-            return self._runner.losses(here, lambda m: m.targets(chunk_tokens=self.loss_chunk_tokens)).tolist()
-        sums = []
-        for micro in micro_batches:
-            micro = micro.to(self.device)
-            targets = micro.targets(chunk_tokens=self.loss_chunk_tokens)
-            sums.append(self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0])
-        return torch.stack(sums).tolist() if sums else []
+            losses = self._runner.losses(here, lambda m: m.targets(chunk_tokens=self.loss_chunk_tokens))
+        else:
+            for i, micro in enumerate(here):
+                targets = micro.targets(chunk_tokens=self.loss_chunk_tokens)
+                losses[i] = self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0]
+        if self._context.size > 1:
+            comm.all_reduce(losses, self._context)
+        return losses.tolist()
 
     def shard(self) -> StateShard:
         """See TrainEngine."""

@@ -33,7 +33,7 @@ KEPT_CHECKPOINTS_BESIDE = 1
 """The one that is being written."""
 
 
-AXES = frozenset({"tensor", "pipeline"})
+AXES = frozenset({"tensor", "pipeline", "context"})
 """Axes of a mesh, besides data, that `raypt pretrain` may be given."""
 
 
@@ -42,10 +42,10 @@ def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
     model, length = model_of(config), config.tokens.packing.sequence_length
 
     @cache
-    def asked(devices: int, tensor: int, pipeline: int, stage: int, micro: int) -> bool:
+    def asked(devices: int, tensor: int, pipeline: int, context: int, stage: int, micro: int) -> bool:
         train = config.train
         parallel = train.parallel.model_copy(
-            update={"tensor": tensor, "pipeline": pipeline, "sequence_parallel": tensor > 1}
+            update={"tensor": tensor, "pipeline": pipeline, "context": context, "sequence_parallel": tensor > 1}
         )
         zero = train.zero.model_copy(update={"stage": stage})
         changed = {"workers": devices, "micro_batch_size": micro, "parallel": parallel, "zero": zero}
@@ -57,8 +57,8 @@ def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
 
     def taken(layout: Layout) -> bool:
         whole = layout.tensor == layout.pipeline == layout.context == 1
-        mesh = layout.devices, layout.tensor, layout.pipeline
-        return whole or (layout.context == 1 and asked(*mesh, layout.zero, layout.micro_batch))
+        mesh = layout.devices, layout.tensor, layout.pipeline, layout.context
+        return whole or asked(*mesh, layout.zero, layout.micro_batch)
 
     return taken
 
@@ -181,6 +181,7 @@ def own_layout(config: RunConfig, workers: int, *, gpu: bool) -> Layout:
         "data": data,
         "tensor": tensor,
         "pipeline": pipeline,
+        "context": train.parallel.context,
         "zero": train.zero.stage,
         "micro_batch": train.micro_batch_size,
         "accumulation": train.global_batch_tokens // unit,
@@ -213,7 +214,6 @@ def answer(config: RunConfig) -> Answer:
     if isinstance(asked.cluster, ClusterConfig):
         gpu = said(asked.cluster).device.gpu
     job = job_of(config, gpu=gpu)
-    axes = AXES | {"context"} if asked.every_mesh else AXES
     own = None
     if sizing:
         machines, plans = sized(job, asked, AXES, runs)
@@ -229,7 +229,7 @@ def answer(config: RunConfig) -> Answer:
         if asked.cluster is None:
             layout = own_layout(config, workers, gpu=gpu)
             own = judge(job, layout, machines.device, machines.per_node, runs=runs(layout))
-        plans = search(job, machines.devices, machines.device, machines.per_node, axes=axes, runs=runs)
+        plans = search(job, machines.devices, machines.device, machines.per_node, axes=AXES, runs=runs)
         if not plans:
             raise UserError(
                 f"train.global_batch_tokens={job.batch_tokens}: {job.batch_tokens // job.base.length} sequences cannot "
@@ -306,7 +306,7 @@ def settings_of(plan: Plan, *, gpu: bool) -> dict[str, Any]:
         "activation_checkpointing": layout.checkpointing,
         "zero": {"stage": layout.zero},
     }
-    parallel: dict[str, Any] = {"tensor": layout.tensor, "pipeline": layout.pipeline}
+    parallel: dict[str, Any] = {"tensor": layout.tensor, "pipeline": layout.pipeline, "context": layout.context}
     if layout.tensor > 1:
         parallel["sequence_parallel"] = layout.sequence_parallel
     return {**train, "parallel": parallel}

@@ -54,8 +54,6 @@ class PlanConfig(Settings):
     """From a fault to the first new step."""
     checkpoint_bandwidth: float = Field(default=1e9, gt=0)
     """Bytes a second that a node writes to the storage of checkpoints."""
-    every_mesh: bool = False
-    """Also show meshes that `raypt pretrain` cannot run: contexts cut over ranks."""
     top: int = Field(default=12, gt=0)
     """Configurations shown, the best first."""
     json_only: bool = False

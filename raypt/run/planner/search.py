@@ -111,6 +111,12 @@ def stages_of(shape: Shape, devices: int) -> list[int]:
     return [p for p in divisors(devices) if p <= shape.layers]
 
 
+def exchanges(shape: Shape, tensor: int, context: int) -> bool:
+    """Whether a tensor rank's heads can be exchanged between so many context ranks (`raypt.parallel.context`)."""
+    heads, kv = shape.heads // tensor, shape.kv_heads // tensor
+    return heads % context == 0 and (kv % context == 0 or context % kv == 0)
+
+
 def judge(job: Job, layout: Layout, device: Accelerator, per_node: int, *, runs: bool = True) -> Plan:
     need = memory(job.shape, layout, gpu=device.gpu)
     held = need.weights + need.gradients + need.optimizer
@@ -129,7 +135,7 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
     for t in tensors if "tensor" in axes else [1]:
         for p in stages_of(shape, devices) if "pipeline" in axes else [1]:
             for c in (1, 2, 4, 8) if "context" in axes else [1]:
-                if devices % (t * p * c) or base.length % (2 * c):
+                if devices % (t * p * c) or base.length % (t * c) or not exchanges(shape, t, c):
                     continue
                 data = devices // (t * p * c)
                 if sequences % data:

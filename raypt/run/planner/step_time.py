@@ -88,7 +88,8 @@ class Work:
     state_share: Any
     """Of the device's memory."""
     exchanged: Any = 0.0
-    """Bytes of keys and values that context parallelism passes around, a micro-batch."""
+    """Bytes that a context rank sends to the others around attention, a micro-batch."""
+    context_between_nodes: Any = False
     vocabulary: Any = 0.0
     """Words of it on a rank."""
     handed: Any = 0.0
@@ -106,6 +107,7 @@ class Seconds:
     attention: Any
     traffic: Any
     tensor: Any
+    """What the ranks of one replica wait for inside its layers: tensor and context parallelism."""
     exposed: Any
     """Communication of sharding that computation does not hide, and what is sent once a step."""
     bubble: Any
@@ -127,9 +129,11 @@ def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
     # Two all-reduces of the residual stream a block and pass, in 16 bits; each moves 2 (t - 1) / t of it.
     reductions = 4 + 2 * work.recomputed
     tensor = reductions * work.layers / p * 4 * m * w * (t - 1) / t / k.tensor
+    far = k.inter / (1 + work.nodes / k.spread)
+    link = np.where(work.between_nodes, far, k.intra)
+    tensor = tensor + work.exchanged / np.where(work.context_between_nodes, far, k.intra)
     compute = products + attention + traffic + tensor
-    link = np.where(work.between_nodes, k.inter / (1 + work.nodes / k.spread), k.intra)
-    beside = (work.micro_bytes + work.exchanged + work.handed) / link
+    beside = (work.micro_bytes + work.handed) / link
     micro = np.maximum(compute, beside) + k.overlap * np.minimum(compute, beside)
     pressed = 1 + k.pressure * np.maximum(0.0, work.state_share - 0.5)
     n = work.micro_batches
@@ -166,7 +170,9 @@ def work_of(
     layers = -(-shape.layers // p) * p
     cut_parts = layout.virtual * (3 if layout.schedule == "zero_bubble" else 1)
     residual = layout.element * layout.micro_tokens * shape.hidden / (t if layout.sequence_parallel else 1)
-    exchanged = 3 * 2 * shape.kv_width / t * layout.element * layout.micro_tokens * (c - 1) * shape.layers / p
+    # Queries, keys and values there and results back, forward, backward and where a block is computed again.
+    heads = (2 * shape.attention_width + 2 * shape.kv_width) / t * layout.element * layout.micro_tokens
+    exchanged = (3 if layout.checkpointing != "none" else 2) * heads * (c - 1) / c * shape.layers / p
     return Work(
         width=shape.hidden,
         products=layers * shape.block_matrices + shape.embedding,
@@ -190,6 +196,7 @@ def work_of(
         state_share=state_bytes / memory_bytes,
         exchanged=exchanged,
         handed=2 * residual * layout.virtual if p > 1 else 0.0,
+        context_between_nodes=t * c > per_node,
         vocabulary=shape.vocab / t,
         updated=cut(shape, layout).parameters / (layout.gradient_ranks if layout.zero else 1),
     )

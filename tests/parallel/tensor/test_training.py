@@ -21,7 +21,14 @@ TWO = [
     Cell(tensor=2, stage=0, model="untied", optimizer="muon"),
     Cell(tensor=2, stage=3, model="untied", optimizer="muon"),
 ]
-FOUR = [Cell(tensor=4, stage=2), Cell(tensor=2, data=2, stage=3)]
+FOUR = [
+    Cell(tensor=4, stage=2),
+    Cell(tensor=2, data=2, stage=3),
+    Cell(context=2, tensor=2, stage=1, model="mqa"),
+    Cell(context=2, data=2, stage=3),
+    Cell(context=2, pipeline=2, stage=1, model="mqa"),
+]
+"""Four ranks, also cut along other axes: a launch costs more than a cell."""
 
 
 @pytest.fixture(scope="module")

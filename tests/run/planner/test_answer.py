@@ -146,7 +146,13 @@ def test_a_cluster_is_sized_for_days_and_for_a_budget() -> None:
             {"model": {"preset": "llama-3-70b"}, "plan": {"cluster": {"accelerator": "a100-40", "nodes": 1}}},
             r"8 x a100-40 \(plan.cluster\) cannot hold this run: .* GB too much\), most of it .* nodes of 8 would hold",
         ),
-        ({"train": {**BIG["train"], "global_batch_tokens": 8192 * 3}}, "make it a multiple of"),
+        (  # 37 divides neither three sequences nor heads, and there are fewer layers
+            {
+                "train": {**BIG["train"], "global_batch_tokens": 8192 * 3},
+                "plan": {"cluster": {"accelerator": "h100", "nodes": 37}},
+            },
+            "make it a multiple of",
+        ),
         (
             {"model": {"preset": "125m"}, "tokens": {**BIG["tokens"], "tokenizer": {"path": "hub/tokenizer"}}},
             r"plan.vocab_size: the tokenizer of tokens.tokenizer.path=hub/tokenizer is not read",

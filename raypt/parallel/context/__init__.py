@@ -1,0 +1,1 @@
+"""Context parallelism (Ulysses, Jacobs et al. 2023), applied to a model from outside."""
