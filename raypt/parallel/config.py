@@ -111,6 +111,22 @@ class ParameterServerConfig(Settings):
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients travel; they are added up in fp32. Weights travel in the type that the model computes
     in."""
+    staleness: int | None = Field(default=0, ge=0)
+    """0: all workers step together, as ZeRO 0 does. k: servers apply each worker's gradient when it comes, and the
+    fastest worker is at most k steps ahead of the slowest (stale synchronous parallel, Ho et al. 2013); null: as far as
+    it gets. A step is then one update of each worker's share of the batch; a worker that dies holds nobody up."""
+    staleness_rate: bool = False
+    """Where staleness is not 0: divide an update's rate by the number of updates made since its weights were taken
+    (Zhang et al. 2016, staleness-aware asynchronous SGD)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ParameterServerConfig":
+        if self.staleness_rate and self.staleness == 0:
+            raise ValueError(
+                "train.parameter_server.staleness_rate: with train.parameter_server.staleness=0 no gradient is stale; "
+                "leave it unset"
+            )
+        return self
 
 
 class LocalSgdConfig(Settings):

@@ -6,7 +6,7 @@ import numpy as np
 
 from raypt import storage
 from raypt.model.batch import MicroBatch, micro_batch
-from raypt.training.records import MetricsFile, SampleRecorder, cut_samples, merge_samples, read_metrics
+from raypt.training.records import MetricsFile, SampleRecorder, cut_records, merge_samples, read_metrics
 
 
 def batch(first: int, n: int = 2) -> MicroBatch:
@@ -62,7 +62,7 @@ def test_the_audit_trail_has_each_surviving_sample_once(tmp_path: Path) -> None:
             if step == 2:
                 recorder.flush()
         recorder.flush()
-    cut_samples(run, resume_step=1)
+    cut_records(run, resume_step=1)
     for rank in range(2):
         recorder = SampleRecorder(run, rank)
         recorder.add(2, [batch(4 + 2 * rank)])
