@@ -87,7 +87,7 @@ def _parameter_server(
     model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
 ) -> TrainEngine:
     if train.asynchronous:
-        return _asynchronous_servers(model, train, mesh, device)
+        return asynchronous_servers(model, train, mesh, device)
     from raypt.parallel.server.engine import ServerEngine
 
     return ServerEngine(
@@ -100,7 +100,16 @@ def _parameter_server(
     )
 
 
-def _asynchronous_servers(model: ModelConfig, train: TrainConfig, mesh: Mesh, device: torch.device) -> TrainEngine:
+def asynchronous_servers(
+    model: ModelConfig,
+    train: TrainConfig,
+    mesh: Mesh,
+    device: torch.device,
+    wrap: Callable[[Callable[[int], Replica]], Callable[[int], Replica]] = lambda replica: replica,
+) -> TrainEngine:
+    """The engine of asynchronous servers. `wrap`: what becomes of the function that makes a worker's replica, of its
+    number, before it is sent there.
+    """
     from raypt.parallel.server.async_engine import AsyncServerEngine
     from raypt.parallel.server.crew import CrewPlan
 
@@ -113,7 +122,7 @@ def _asynchronous_servers(model: ModelConfig, train: TrainConfig, mesh: Mesh, de
         flat = Flat.of(Llama(model))
     return AsyncServerEngine(
         flat,
-        partial(_worker_replica, model, train, device),
+        wrap(partial(_worker_replica, model, train, device)),
         topology=mesh.topology,
         config=train.parameter_server,
         optimizer=partial(build_optimizer, config=train.optimizer),

@@ -57,7 +57,7 @@ class _Open:
 
 
 class AsyncServerEngine:
-    """See TrainEngine; for one rank. Ray and the process group must exist. A new engine holds no values: `restore` it."""
+    """See TrainEngine; of one rank. Ray and the process group must exist. A new engine holds no values: `restore` it."""
 
     def __init__(
         self,
@@ -93,7 +93,9 @@ class AsyncServerEngine:
         self._open: dict[int, _Open] = {}
         self._computing: dict[int, Grant] = {}
         """By worker."""
-        self._issued = self._submitted = self._finished = 0
+        self._applying: dict[int, _Open] = {}
+        """By number of the update."""
+        self._issued = self._closed = self._submitted = self._finished = 0
         self._first = 0
         self._fresh: list[Applied] = []
         self._trail: list[Applied] = []
@@ -233,16 +235,18 @@ class AsyncServerEngine:
         if self.config.staleness_rate:
             opened.rate /= max(1, opened.number - opened.computed.version)
         opened.missing = len(self.servers)
+        self._applying[opened.number] = opened
         norm = opened.computed.norm
         calls = [a.apply.remote(number, norm, opened.rate) for a in self.servers.actors]
         self.crew.watch("applied", number, calls)
 
     def _applied(self, number: int) -> None:
-        opened = self._open[number]
-        opened.missing -= 1
-        if not opened.missing:
-            del self._open[number]
-            self._close(opened, skipped=False)
+        self._open[number].missing -= 1
+        # Servers make updates in the order of their numbers; that they have is not always heard in it.
+        while (first := self._applying.get(self._closed)) is not None and not first.missing:
+            del self._applying[self._closed], self._open[first.grant.number]
+            self._closed += 1
+            self._close(first, skipped=False)
 
     def _close(self, opened: _Open, *, skipped: bool) -> None:
         grant, computed = opened.grant, opened.computed
@@ -282,4 +286,4 @@ class AsyncServerEngine:
     def restore(self, source: ShardSource) -> None:
         """See TrainEngine. Each slice passes through the memory of this rank."""
         fill_slices(self.servers, zip(self.slices, self.servers.actors, strict=True), source)
-        self._issued = 0
+        self._issued = self._closed = 0
