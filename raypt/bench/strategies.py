@@ -23,7 +23,7 @@ from typing import Any
 from raypt.bench.collective_start import joined
 from raypt.bench.collective_table import plain_table
 from raypt.bench.straggler import Pattern, limit
-from raypt.bench.strategy_rank import LENGTH, Found, Strategy, StrategyRank, Task
+from raypt.bench.strategy_rank import SHAPES, Found, Strategy, StrategyRank, Task
 from raypt.charts import Series, line_chart, smoothed
 from raypt.errors import UserError
 from raypt.html import heading, table, text
@@ -31,8 +31,8 @@ from raypt.html import page as html_page
 
 PATTERNS = ("always", "sometimes", "none")
 HEAD = (
-    "strategy", "gradients/s", "limit", "of it", "gradients", "held-out loss", "bytes a token", "most steps stale",
-    "mean versions stale",
+    "strategy", "gradients/s", "tokens/s", "limit", "of it", "gradients", "held-out loss", "bytes a token",
+    "most steps stale", "mean versions stale",
 )  # fmt: skip
 
 
@@ -76,7 +76,8 @@ class Row:
         stale = (f"{f.stale_steps}", f"{f.stale_versions:.2f}") if f.stale_versions or f.stale_steps else ("", "")
         return [
             self.strategy,
-            f"{self.rate:.1f}",
+            f"{self.rate:.2f}",
+            f"{f.tokens / f.counts[-1] * self.rate:,.0f}",
             "" if self.limit is None else f"{self.limit:.1f}",
             "" if self.limit is None else f"{self.rate / self.limit:.2f}",
             f"{f.counts[-1]:,}",
@@ -100,7 +101,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--slow", type=float, default=5.0, help="times as long where slow (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each strategy (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="of each worker, instead of --seconds: the same tokens for all")
-    parser.add_argument("--micro-batch", type=int, default=2, help="samples of a gradient (default: %(default)s)")
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="small", help="train: that of bench.py train")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     parser.add_argument("--strategies", default=DEFAULT, help=f"of {', '.join(named(1, 1))} (default: {DEFAULT})")
     parser.add_argument("--staleness", type=int, default=3, help="the bound of ssp (default: %(default)s)")
     parser.add_argument("--every-steps", type=int, default=50, help="of local SGD (default: %(default)s)")
@@ -150,10 +152,15 @@ def measured(strategy: Strategy, pattern: Pattern, args: argparse.Namespace) -> 
     most = None if pattern.kind == "none" else limit(pattern, args.workers, strategy.staleness)
     # Nothing is faster than its limit: so many steps are never done within the time.
     steps = args.steps or 50 + math.ceil(2 * (most or 0) * args.seconds / args.workers)
-    task = Task(args.workers, args.micro_batch, pattern, None if args.steps else args.seconds, steps)
+    task = Task(
+        args.workers,
+        args.shape,
+        Pattern("none", 0.0, 1.0) if pattern.kind == "none" else pattern,
+        None if args.steps else args.seconds,
+        steps,
+        precision=args.precision,
+    )
     ranks = 1 if strategy.staleness != 0 else args.workers
-    if pattern.kind == "none":
-        task = Task(args.workers, args.micro_batch, Pattern("none", 0.0, 1.0), None, steps)
     actors: list[Any] = [ray.remote(num_cpus=0.01)(StrategyRank).remote() for _ in range(ranks)]
     try:
         meeting = ray.get(actors[0].meeting_point.remote())
@@ -178,15 +185,19 @@ def title(kind: str, args: argparse.Namespace) -> str:
 
 def page(by_pattern: Sequence[tuple[str, list[Row]]], args: argparse.Namespace) -> str:
     """A self-contained page: for each pattern the table, the loss over time and over gradients."""
+    shape = SHAPES[args.shape]
     parts = ["<h1>Strategies with slow workers</h1>"]
     parts.append(
         "<p class=muted>The limit is that of the waits alone: all that computing, messages, updates and the machine "
-        f"cost is what is left of it. A gradient is of {args.micro_batch} samples of {LENGTH} tokens. Where one worker is "
-        "always slow, a bound on staleness only puts the wait for it off; where each is slow now and then, it evens "
-        "them out.</p>"
+        f"cost is what is left of it. A gradient is of {shape.micro_batch} samples of {shape.length} tokens. Where one "
+        "worker is always slow, a bound on staleness only puts the wait for it off; where each is slow now and then, "
+        "it evens them out.</p>"
     )
     for kind, rows in by_pattern:
-        parts += [heading(text(title(kind, args))), table(HEAD, [r.cells() for r in rows], numeric=tuple(range(1, 9)))]
+        parts += [
+            heading(text(title(kind, args))),
+            table(HEAD, [r.cells() for r in rows], numeric=tuple(range(1, len(HEAD)))),
+        ]
         for x_label, values in (("seconds", "times"), ("gradients", "counts")):
             series = [Series(r.strategy, getattr(r.found, values), smoothed(r.found.losses)) for r in rows]
             parts.append(

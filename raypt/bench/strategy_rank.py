@@ -19,21 +19,47 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.agreement import Offer
-from raypt.parallel.config import LocalSgdConfig, ParameterServerConfig, ZeroConfig
 from raypt.parallel.engine import Asynchronous, TrainEngine
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.training.batch_plan import plan_batches
-from raypt.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from raypt.training.config import TrainConfig
 from raypt.training.engines import asynchronous_servers, build_engine
 from raypt.training.optim.schedule import lr_scale
 
-VOCAB, LENGTH, HELDOUT = 256, 64, 128
-MODEL = ModelConfig(
-    vocab_size=VOCAB, hidden_size=64, intermediate_size=176, num_layers=2, num_heads=4, num_kv_heads=2,
-    max_length=LENGTH,
-)  # fmt: skip
+TOKENS, HELDOUT = 256, 128
+"""Different tokens of the text; samples of the held-out loss of the small shape."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model and its samples."""
+
+    model: ModelConfig
+    length: int
+    micro_batch: int
+    """Samples of a gradient."""
+    heldout: int
+
+
+SHAPES = {
+    "small": Shape(
+        ModelConfig(
+            vocab_size=TOKENS, hidden_size=64, intermediate_size=176, num_layers=2, num_heads=4, num_kv_heads=2,
+            max_length=64,
+        ),
+        length=64, micro_batch=2, heldout=HELDOUT,
+    ),
+    "train": Shape(
+        ModelConfig(
+            vocab_size=32000, hidden_size=512, intermediate_size=1408, num_layers=8, num_heads=8, num_kv_heads=4,
+            max_length=512, tie_embeddings=False,
+        ),
+        length=512, micro_batch=4, heldout=4,
+    ),
+}  # fmt: skip
+"""`train` is that of `bench.py train`: 56 M parameters."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +86,18 @@ class Task:
     """How long, and of what."""
 
     workers: int
-    micro_batch: int
-    """Samples of a gradient."""
+    shape: str
     pattern: Pattern
     seconds: float | None
     """From the end of the first steps on; None = until `steps`."""
     steps: int
     """At most."""
     lr: float = 3e-3
+    precision: str = "fp32"
+
+    @property
+    def sizes(self) -> Shape:
+        return SHAPES[self.shape]
 
 
 @dataclass
@@ -96,19 +126,19 @@ class Found:
 class Text:
     """Random text with something to learn: what follows a token depends on it, and little else is likely."""
 
-    def __init__(self) -> None:
-        random = np.random.default_rng(0)
-        self._cumulative = random.dirichlet(np.full(VOCAB, 0.02), VOCAB).cumsum(axis=1)
+    def __init__(self, length: int) -> None:
+        self.length, random = length, np.random.default_rng(0)
+        self._cumulative = random.dirichlet(np.full(TOKENS, 0.02), TOKENS).cumsum(axis=1)
 
     def batch(self, first: int, samples: int) -> MicroBatch:
         """Samples from the first on; the same ones for the same numbers."""
         index = np.arange(first, first + samples)
-        draws = np.stack([np.random.default_rng([7, i]).random(LENGTH + 1) for i in range(first, first + samples)])
-        tokens = np.empty((samples, LENGTH + 1), np.int64)
-        tokens[:, 0] = (draws[:, 0] * VOCAB).astype(np.int64)
-        for at in range(1, LENGTH + 1):
+        draws = np.stack([np.random.default_rng([7, i]).random(self.length + 1) for i in range(first, first + samples)])
+        tokens = np.empty((samples, self.length + 1), np.int64)
+        tokens[:, 0] = (draws[:, 0] * TOKENS).astype(np.int64)
+        for at in range(1, self.length + 1):
             reached: npt.NDArray[np.bool_] = self._cumulative[tokens[:, at - 1]] < draws[:, at : at + 1]
-            tokens[:, at] = reached.sum(axis=1).clip(max=VOCAB - 1)
+            tokens[:, at] = reached.sum(axis=1).clip(max=TOKENS - 1)
         return micro_batch({"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": index})
 
 
@@ -142,40 +172,37 @@ class StrategyRank(RankActor):
         )
         config = train_config(strategy, task)
         plan = plan_batches(
-            global_batch_tokens=config.global_batch_tokens, sequence_length=LENGTH,
-            micro_batch_size=task.micro_batch, data_size=ranks,
+            global_batch_tokens=config.global_batch_tokens, sequence_length=task.sizes.length,
+            micro_batch_size=task.sizes.micro_batch, data_size=ranks,
         )  # fmt: skip
         mesh, device = Mesh.of_data_ranks(), torch.device("cpu")
         engine = (
-            asynchronous_servers(MODEL, config, mesh, device, wrap=lambda make: partial(pausing, make, task))
+            asynchronous_servers(task.sizes.model, config, mesh, device, wrap=lambda make: partial(pausing, make, task))
             if config.asynchronous
-            else build_engine(MODEL, config, plan, mesh, device=device)
+            else build_engine(task.sizes.model, config, plan, mesh, device=device)
         )
         return Course(engine, config, task, rank, ranks).run()
 
 
 def train_config(strategy: Strategy, task: Task) -> TrainConfig:
     """The configuration of a run of that strategy."""
-    sections: dict[str, Any] = {
-        "collective": {"zero": ZeroConfig(stage=0)},
-        "parameter_server": {
-            "parameter_server": ParameterServerConfig.model_validate({"cpus_per_server": 0.01, **strategy.section})
-        },
-        "local_sgd": {"local_sgd": LocalSgdConfig.model_validate(strategy.section)},
+    own = {"collective": "zero"}.get(strategy.strategy, strategy.strategy)
+    base: dict[str, Any] = {"zero": {"stage": 0}, "parameter_server": {"cpus_per_server": 0.01}, "local_sgd": {}}[own]
+    settings: dict[str, Any] = {
+        "steps": task.steps,
+        "workers": task.workers,
+        "cpus_per_worker": 0.01,
+        "micro_batch_size": task.sizes.micro_batch,
+        "global_batch_tokens": task.sizes.length * task.sizes.micro_batch * task.workers,
+        "precision": task.precision,
+        "optimizer": {"lr": task.lr},
+        "schedule": {"kind": "constant", "warmup_steps": min(20, task.steps // 2)},
+        "checkpoint": {"every_steps": None},
+        "evaluation": {"every_steps": None},
+        "strategy": strategy.strategy,
+        own: {**base, **strategy.section},
     }
-    return TrainConfig(
-        steps=task.steps,
-        workers=task.workers,
-        cpus_per_worker=0.01,
-        micro_batch_size=task.micro_batch,
-        global_batch_tokens=LENGTH * task.micro_batch * task.workers,
-        optimizer=OptimizerConfig(lr=task.lr),
-        schedule=ScheduleConfig(kind="constant", warmup_steps=min(20, task.steps // 2)),
-        checkpoint={"every_steps": None},
-        evaluation={"every_steps": None},
-        strategy=strategy.strategy,
-        **sections[strategy.strategy],
-    )
+    return TrainConfig.model_validate(settings)
 
 
 class Course:
@@ -185,14 +212,14 @@ class Course:
 
     def __init__(self, engine: TrainEngine, config: TrainConfig, task: Task, rank: int, ranks: int) -> None:
         self.engine, self.config, self.task, self.rank, self.ranks = engine, config, task, rank, ranks
-        self.text = Text()
+        self.text = Text(task.sizes.length)
         self.found, self._began = Found(), 0.0
         self._pauses = task.pattern.pauses(rank, task.steps)
         self._leads = config.asynchronous
 
     def run(self) -> Found:
         task, found = self.task, self.found
-        self.engine.restore(InitialState(MODEL, 0))
+        self.engine.restore(InitialState(task.sizes.model, 0))
         ended, step, gradients = False, 0, 0
         while not ended:
             if step == self.WARM_STEPS:
@@ -202,12 +229,14 @@ class Course:
             step += 1
             over = task.seconds is not None and step > self.WARM_STEPS and self._elapsed() >= task.seconds
             ended = bool(comm.broadcast_object(step >= task.steps or over))
+        if task.seconds is None:
+            self._settle()
         found.seconds, found.gradients = self._elapsed(), found.gradients - gradients
         self._settle()
         start = found.times[0]
         found.times = [at - start for at in found.times]
         found.heldout = self._heldout()
-        found.tokens = step * task.workers * task.micro_batch * LENGTH
+        found.tokens = step * task.workers * task.sizes.micro_batch * task.sizes.length
         return found
 
     def _elapsed(self) -> float:
@@ -221,7 +250,7 @@ class Course:
 
     def _step(self, step: int) -> None:
         """A step of each worker; asynchronous ones may be at another by then."""
-        task, samples = self.task, self.task.micro_batch
+        task, samples = self.task, self.task.sizes.micro_batch
         first = step * task.workers * samples
         mine = range(task.workers) if self._leads else [self.rank]
         micro_batches = [self.text.batch(first + worker * samples, samples) for worker in mine]
@@ -256,7 +285,7 @@ class Course:
     def _heldout(self) -> float:
         """Loss of samples that nobody has trained on, under one model: that of the last outer step of local SGD."""
         self.engine.shard()
-        each = HELDOUT // self.ranks
+        each = max(1, self.task.sizes.heldout // self.ranks)
         first = 10**9 + self.rank * each
         micro = self.text.batch(first, each)
         sums = comm.all_reduce_floats([*self.engine.evaluate([micro]), micro.tokens], torch.device("cpu"))

@@ -35,6 +35,8 @@ RAY_METRICS = {
     "pipeline_idle": "Share of the last recorded step that a pipeline's workers idled",
     "activation_mb": "Most activations that one of them held at a time in it, MB",
     "sent_bytes": "Bytes of gradients and weights that rank 0 sent, where the strategy counts them",
+    "stale_steps": "Most steps that a worker of asynchronous servers was ahead by, of the last updates",
+    "stale_versions": "Updates between a gradient's weights and its own update, mean of the last",
     "rss_mb": "Resident memory of rank 0, MB",
     "device_mb": "Most memory of rank 0's GPU so far, MB",
 }

@@ -57,7 +57,7 @@ class _Open:
 
 
 class AsyncServerEngine:
-    """See TrainEngine; of one rank. Ray and the process group must exist. A new engine holds no values: `restore` it."""
+    """See TrainEngine; of one rank. Ray and the group must exist. A new engine holds no values: `restore` it."""
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raypt.parallel.traffic import local_sgd_bytes
 from tests.parallel.local_sgd import cases
 from tests.parallel.ranks import run_ranks
 
@@ -26,6 +27,14 @@ def test_one_inner_step_of_plain_sgd_is_data_parallelism_whatever_each_worker_ha
 def test_fifty_inner_steps_move_a_fortieth_of_the_bytes_of_data_parallelism(ranks: list[Any]) -> None:
     for rank in ranks:
         assert rank["local-bytes"] <= rank["zero-bytes"] / 40
+
+
+def test_the_bytes_of_a_step_are_those_of_the_traffic_model(ranks: list[Any]) -> None:
+    for rank in ranks:
+        # Of two ranks each sends half of a buffer twice, so the buffers that are counted are what is sent. Beside the
+        # weights there are sums of losses, tokens and norms: some 50 bytes a step.
+        model = cases.EVERY * local_sgd_bytes(rank["parameters"], 2, cases.EVERY, value=4)
+        assert model <= rank["local-bytes"] <= model + 100 * cases.EVERY
 
 
 def test_the_step_that_meets_says_what_it_sent(ranks: list[Any]) -> None:

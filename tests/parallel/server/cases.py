@@ -12,6 +12,7 @@ from raypt.parallel.config import ParameterServerConfig
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.server import engine as of_engine
 from raypt.parallel.server.engine import ServerEngine
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.checkpoint.directory import latest_checkpoint
@@ -113,11 +114,40 @@ def parity(address: str, checkpoints: str, server_counts: list[int]) -> dict[str
     return out
 
 
+def travelled(precision: str, gradient_dtype: str, servers: int, plan: BatchPlan, rank: int) -> dict[str, Any]:
+    """Bytes of a step: of the arrays that this worker hands to each server, and of those that it takes from each."""
+    engine = server_engine(servers, precision=precision, gradient_dtype=gradient_dtype)
+    engine.restore(InitialState(cases.MODEL, 0))
+    sent: list[int] = []
+    taken: list[int] = []
+    pack, unpack = of_engine.packed, of_engine.unpacked
+
+    def packing(*args: Any) -> Any:
+        array = pack(*args)
+        sent.append(array.nbytes)
+        return array
+
+    def unpacking(array: Any) -> Any:
+        taken.append(array.nbytes)
+        return unpack(array)
+
+    of_engine.packed, of_engine.unpacked = packing, unpacking  # type: ignore[attr-defined]
+    try:
+        train(engine, plan, rank, 0, 1)
+    finally:
+        of_engine.packed, of_engine.unpacked = pack, unpack  # type: ignore[attr-defined]
+    numel = engine.replica.flat.numel
+    return {"sent": sent, "taken": taken, "said": engine.timing.sent_bytes, "parameters": numel}
+
+
 def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> dict[str, Any]:
     """`parity`, and in the same launch Lion and bf16 beside ZeRO 0, a gradient that is not finite on one worker, and a
     step that is discarded.
     """
     out = parity(address, checkpoints, server_counts)
+    kinds = [("fp32", "fp32"), ("bf16", "bf16")]
+    at = int(os.environ["RANK"]), cases.plan_for(int(os.environ["WORLD_SIZE"]))
+    out["travelled"] = {precision: travelled(precision, travel, 3, at[1], at[0]) for precision, travel in kinds}
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     plan = cases.plan_for(world)
     for name, optimizer, precision, travel in (
