@@ -5,6 +5,7 @@ measurement is what computing, messages and updates cost.
 """
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,10 @@ class Pattern:
         return [self.pause_s * (self.slow if is_slow else 1.0) for is_slow in slow]
 
 
-def limit(pattern: Pattern, workers: int, staleness: int | None) -> float:
+def limit(pattern: Pattern, workers: int, staleness: int | None, seconds: float = math.inf) -> float:
     """Gradients a second of workers of that pattern that wait for nothing but each other: staleness 0 = each step for
     the slowest, None = never. Exact for those; for a bound in between, of the book of leases itself over 4,000 steps.
+    `seconds` that a measurement takes: within them a bound lets workers run ahead of one that is always slow, once.
     """
     assert pattern.pause_s > 0, "without pauses there is no limit"
     p, slow = pattern.pause_s, pattern.pause_s * pattern.slow
@@ -45,7 +47,7 @@ def limit(pattern: Pattern, workers: int, staleness: int | None) -> float:
     if pattern.kind == "always":
         if staleness is None:
             return (workers - 1) / p + 1 / slow
-        return workers / slow  # a bound only puts the wait off
+        return workers / slow + (workers - 1) * staleness / seconds  # a bound only puts the wait off
     if staleness is None:
         return workers / (p + pattern.chance * (slow - p))
     if staleness == 0:

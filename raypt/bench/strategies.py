@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--pattern", default="always,sometimes", help="of always, sometimes, none (default: both)")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds before a gradient (default: %(default)s)")
     parser.add_argument("--slow", type=float, default=5.0, help="times as long where slow (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="of each strategy (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each strategy (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="of each worker, instead of --seconds: the same tokens for all")
     parser.add_argument("--shape", choices=tuple(SHAPES), default="small", help="train: that of bench.py train")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
@@ -149,7 +149,8 @@ def measured(strategy: Strategy, pattern: Pattern, args: argparse.Namespace) -> 
     """One strategy under one pattern, in actors of its own."""
     import ray
 
-    most = None if pattern.kind == "none" else limit(pattern, args.workers, strategy.staleness)
+    seconds = math.inf if args.steps else args.seconds
+    most = None if pattern.kind == "none" else limit(pattern, args.workers, strategy.staleness, seconds)
     # Nothing is faster than its limit: so many steps are never done within the time.
     steps = args.steps or 50 + math.ceil(2 * (most or 0) * args.seconds / args.workers)
     task = Task(

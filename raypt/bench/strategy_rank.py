@@ -187,7 +187,7 @@ class StrategyRank(RankActor):
 def train_config(strategy: Strategy, task: Task) -> TrainConfig:
     """The configuration of a run of that strategy."""
     own = {"collective": "zero"}.get(strategy.strategy, strategy.strategy)
-    base: dict[str, Any] = {"zero": {"stage": 0}, "parameter_server": {"cpus_per_server": 0.01}, "local_sgd": {}}[own]
+    bases: dict[str, dict[str, Any]] = {"zero": {"stage": 0}, "parameter_server": {"cpus_per_server": 0.01}}
     settings: dict[str, Any] = {
         "steps": task.steps,
         "workers": task.workers,
@@ -200,7 +200,7 @@ def train_config(strategy: Strategy, task: Task) -> TrainConfig:
         "checkpoint": {"every_steps": None},
         "evaluation": {"every_steps": None},
         "strategy": strategy.strategy,
-        own: {**base, **strategy.section},
+        own: {**bases.get(own, {}), **strategy.section},
     }
     return TrainConfig.model_validate(settings)
 
