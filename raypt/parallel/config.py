@@ -119,13 +119,18 @@ class ParameterServerConfig(Settings):
     """Where staleness is not 0: divide an update's rate by the number of updates made since its weights were taken
     (Zhang et al. 2016, staleness-aware asynchronous SGD)."""
 
+    overlap_pull: bool = False
+    """Where staleness is not 0: a worker fetches the weights of its next gradient while it computes this one, where the
+    bound allows the step by which they are older. For networks over which weights travel long beside a gradient."""
+
     @model_validator(mode="after")
     def _check(self) -> "ParameterServerConfig":
-        if self.staleness_rate and self.staleness == 0:
-            raise ValueError(
-                "train.parameter_server.staleness_rate: with train.parameter_server.staleness=0 no gradient is stale; "
-                "leave it unset"
-            )
+        for key in ("staleness_rate", "overlap_pull"):
+            if getattr(self, key) and self.staleness == 0:
+                raise ValueError(
+                    f"train.parameter_server.{key}: with train.parameter_server.staleness=0 no gradient is stale; "
+                    "leave it unset"
+                )
         return self
 
 

@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -93,6 +93,8 @@ class AsyncServerEngine:
         self._open: dict[int, _Open] = {}
         self._computing: dict[int, Grant] = {}
         """By worker."""
+        self._ahead: dict[int, int] = {}
+        """By worker that has weights for its next gradient: of how many steps that will be ahead of them."""
         self._applying: dict[int, _Open] = {}
         """By number of the update."""
         self._issued = self._closed = self._submitted = self._finished = 0
@@ -158,6 +160,7 @@ class AsyncServerEngine:
         while self.leases.outstanding:
             self._pump()
         self.leases.level()
+        self._ahead.clear()
 
     def take_updates(self) -> list[Applied]:
         """The updates since the last call, in the order in which they were made."""
@@ -169,8 +172,15 @@ class AsyncServerEngine:
         for worker in self.crew.idle:
             if (grant := self.leases.take(worker)) is None:
                 continue
+            # Weights fetched while the worker computed its gradient before lack what those lacked, and that gradient.
+            fetched, lead = worker in self._ahead, self._ahead.pop(worker, grant.lead)
+            bound = self.config.staleness
+            if fetch := self.config.overlap_pull and (bound is None or grant.lead < bound):
+                self._ahead[worker] = grant.lead + 1
+            grant = replace(grant, lead=lead)
             self._computing[worker] = grant
-            self.crew.compute(worker, grant.number, self._batches[grant.lease.first])
+            micro_batches = self._batches[grant.lease.first]
+            self.crew.compute(worker, grant.number, micro_batches, use_fetched=fetched, fetch=fetch)
         PULSE.at("waiting for gradients")
         with CLOCK:
             answers = self.crew.wait()
@@ -192,6 +202,7 @@ class AsyncServerEngine:
 
     def _lost(self, worker: int) -> None:
         self._computing.pop(worker, None)
+        self._ahead.pop(worker, None)
         back = self.leases.leave(worker)
         for grant in back:
             self._forget(grant)

@@ -97,10 +97,10 @@ class Crew:
         """Workers that wait for work."""
         return [i for i, w in enumerate(self._workers) if w.up and not w.busy]
 
-    def compute(self, worker: int, grant: int, micro_batches: Sequence[MicroBatch]) -> None:
-        """Give an idle worker a lease."""
+    def compute(self, worker: int, grant: int, micro_batches: Sequence[MicroBatch], **options: bool) -> None:
+        """Give an idle worker a lease; `options` of `GradientWorker.compute`."""
         self._workers[worker].busy = True
-        reference = self._workers[worker].actor.compute.remote(grant, micro_batches)
+        reference = self._workers[worker].actor.compute.remote(grant, micro_batches, **options)
         self._awaited[reference] = _Awaited("computed", worker, grant)
 
     def watch(self, what: What, number: int, references: Sequence[Any]) -> None:

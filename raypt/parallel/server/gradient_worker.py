@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from raypt.parallel.server.cluster import ServerLost
 from raypt.parallel.server.travel import packed, unpacked
 from raypt.parallel.zero.update import square_sum
 
+Fetched = list[tuple[int, Any]]
+"""Version and weights of each slice."""
 MakeReplica = Callable[[int], Replica]
 """Of a worker's number."""
 
@@ -54,18 +57,26 @@ class GradientWorker:
         self.replica, self._travel = replica(number), travel
         self.servers: list[Any] = [ray.get_actor(name, NAMESPACE) for name in servers]
         self.slices = self.replica.flat.cut(len(servers))
+        self._threads = ThreadPoolExecutor(1)
+        self._fetched: Future[Fetched] | None = None
 
     def ready(self) -> None:
         """Returns when the worker is there."""
 
-    def compute(self, grant: int, micro_batches: Sequence[MicroBatch]) -> Computed:
-        """The gradient of the samples under the newest weights, pushed to the servers.
+    def compute(
+        self, grant: int, micro_batches: Sequence[MicroBatch], *, use_fetched: bool = False, fetch: bool = False
+    ) -> Computed:
+        """The gradient of the samples, pushed to the servers: under the newest weights, or, with `use_fetched`, those
+        that an earlier call has fetched. `fetch`: those for a later one, while this one computes.
 
         Raises:
             ServerLost: one of them is gone.
         """
         timing = self.replica.begin()
-        version = self._pull()
+        with self.replica.timed("communication"):
+            fetched = self._fetched.result() if use_fetched and self._fetched is not None else self._fetch()
+            version = self._take(fetched)
+            self._fetched = self._threads.submit(self._fetch) if fetch else None
         tokens = sum(m.tokens for m in micro_batches)
         loss_sum, z_sum = self.replica.passes(micro_batches, tokens).tolist()
         started = time.perf_counter()
@@ -81,20 +92,22 @@ class GradientWorker:
 
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine, under the newest weights."""
-        self._pull()
+        self._take(self._fetch())
         return self.replica.evaluate(micro_batches)
 
-    def _pull(self) -> int:
-        started = time.perf_counter()
+    def _fetch(self) -> Fetched:
         try:
-            pulled: list[tuple[int, list[Any]]] = ray.get([actor.pull.remote() for actor in self.servers])
+            pulled: Fetched = ray.get([actor.pull.remote() for actor in self.servers])
             arrays = ray.get([reference for _, (reference,) in pulled])
         except RayActorError as e:
             raise ServerLost(f"a parameter server is gone, asked for weights: {e}") from None
-        for cut, array in zip(self.slices, arrays, strict=True):
+        return [(version, array) for (version, _), array in zip(pulled, arrays, strict=True)]
+
+    def _take(self, fetched: Fetched) -> int:
+        """Compute with these; the oldest version among them."""
+        for cut, (_, array) in zip(self.slices, fetched, strict=True):
             cut.of(self.replica.weights).copy_(unpacked(array))
-        self.replica.timing.communication += time.perf_counter() - started
-        return min(version for version, _ in pulled)
+        return min(version for version, _ in fetched)
 
     def _push(self, grant: int) -> tuple[list[Any], int]:
         started = time.perf_counter()

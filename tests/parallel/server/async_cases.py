@@ -124,7 +124,13 @@ def everything(address: str, directory: str) -> dict[str, Any]:
     del sync, alone
 
     engine = engine_for(
-        partial(delayed, directory), WORKERS, servers=2, staleness=BOUND, staleness_rate=True, gradient_dtype="bf16"
+        partial(delayed, directory),
+        WORKERS,
+        servers=2,
+        staleness=BOUND,
+        staleness_rate=True,
+        gradient_dtype="bf16",
+        overlap_pull=True,
     )
     for step in range(STEPS):
         one_step(engine, batch(step, WORKERS))
