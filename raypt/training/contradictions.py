@@ -119,7 +119,8 @@ def _whole_models(train: "TrainConfig") -> Iterator[str]:
 
 
 def _asynchronous(train: "TrainConfig") -> Iterator[str]:
-    at = f"train.parameter_server.staleness={train.parameter_server.staleness}".replace("None", "null")
+    staleness = train.parameter_server.staleness
+    at = f"train.parameter_server.staleness={'null' if staleness is None else staleness}"
     if not isinstance(train.workers, int):
         yield f"{at}: workers come and go on their own; give train.workers as one number, not {list(train.workers)}"
     if train.use_gpu:
