@@ -260,7 +260,7 @@ class Course:
             time.sleep(self._pauses[step])
         loss = self.engine.forward_backward(micro_batches).loss
         self.engine.step(lr_scale(self.config.schedule, step, task.steps))
-        self.found.sent_bytes += (self.engine.timing.sent_bytes or 0) // (task.workers if self._leads else 1)
+        self.found.sent_bytes += self.engine.timing.sent_bytes or 0
         if self._leads:
             self._take()
         else:

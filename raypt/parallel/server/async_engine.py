@@ -98,7 +98,7 @@ class AsyncServerEngine:
         self._applying: dict[int, _Open] = {}
         """By number of the update."""
         self._issued = self._closed = self._submitted = self._finished = 0
-        self._first = 0
+        self._first = self._sent = 0
         self._fresh: list[Applied] = []
         self._trail: list[Applied] = []
 
@@ -111,12 +111,13 @@ class AsyncServerEngine:
         """Lease the batch out, and wait until less than two batches are under way. The loss is the mean of the updates
         that came in since the last call, most of them of samples before these; the tokens are those of this batch.
         """
-        self.timing = Timing(workers=self.crew.plan.workers, sent_bytes=0)
+        self.timing = Timing(workers=self.crew.plan.workers)
         step = self._submit(micro_batches)
         if self._meets(step + 1):
             self.drain()
         while not self._fresh or self._submitted - self._finished > AHEAD * self.crew.plan.workers:
             self._pump()
+        self.timing.sent_bytes, self._sent = divmod(self._sent, self.crew.plan.workers)  # by one of them
         made = [a.update for a in self._fresh if not a.update.skipped] or [a.update for a in self._fresh]
         share = sum(m.tokens for m in micro_batches) / max(sum(u.tokens for u in made), 1)
         return BatchLoss(
@@ -220,8 +221,7 @@ class AsyncServerEngine:
         lease = grant.lease
         assert computed.samples.tolist() == list(range(lease.first, lease.first + lease.samples)), "of other samples"
         self.crew.timeout_s = self._timeout_s
-        if self.timing.sent_bytes is not None:
-            self.timing.sent_bytes += computed.sent_bytes
+        self._sent += computed.sent_bytes
         for part, seconds in computed.seconds.items():
             setattr(self.timing, part, getattr(self.timing, part) + seconds / self.crew.plan.workers)
         opened = _Open(grant, computed, time.time(), len(self.servers))
