@@ -28,7 +28,7 @@ from raypt.training.optim.optimizer import build_optimizer
 from tests.parallel import cases
 from tests.parallel.server.cases import replica, server_engine
 
-WORKERS, STEPS, BOUND, RATE = 3, 200, 2, 0.25
+WORKERS, STEPS, BOUND, RATE = 2, 200, 2, 0.25
 ROWS = 2
 """Samples of a lease."""
 DATA = cases.samples()

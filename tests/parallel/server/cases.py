@@ -1,6 +1,8 @@
 """What the ranks of the parameter server's tests do, in one launch: the same steps under ZeRO 0 and through servers."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -100,7 +102,9 @@ def parity(address: str, checkpoints: str, server_counts: list[int]) -> dict[str
     for servers in server_counts:
         engine = server_engine(servers)
         engine.restore(InitialState(cases.MODEL, 0))
-        run = train(engine, plan, rank, 0, SAVE_AT)
+        with travelling(engine) as out[f"{servers}-travelled"]:
+            run = train(engine, plan, rank, 0, 1)
+        run += train(engine, plan, rank, 1, SAVE_AT)
         save(engine, f"{checkpoints}/{servers}", rank, world)
         out[f"{servers}"] = run + train(engine, plan, rank, SAVE_AT, STEPS)
         out[f"{servers}-weights"] = weights(engine)
@@ -114,10 +118,9 @@ def parity(address: str, checkpoints: str, server_counts: list[int]) -> dict[str
     return out
 
 
-def travelled(precision: str, gradient_dtype: str, servers: int, plan: BatchPlan, rank: int) -> dict[str, Any]:
-    """Bytes of a step: of the arrays that this worker hands to each server, and of those that it takes from each."""
-    engine = server_engine(servers, precision=precision, gradient_dtype=gradient_dtype)
-    engine.restore(InitialState(cases.MODEL, 0))
+@contextmanager
+def travelling(engine: ServerEngine) -> Iterator[dict[str, Any]]:
+    """Bytes of the arrays that this worker hands to each server, and of those that it takes from each, in a step."""
     sent: list[int] = []
     taken: list[int] = []
     pack, unpack = of_engine.packed, of_engine.unpacked
@@ -132,12 +135,12 @@ def travelled(precision: str, gradient_dtype: str, servers: int, plan: BatchPlan
         return unpack(array)
 
     of_engine.packed, of_engine.unpacked = packing, unpacking  # type: ignore[attr-defined]
+    out = {"sent": sent, "taken": taken, "parameters": engine.replica.flat.numel}
     try:
-        train(engine, plan, rank, 0, 1)
+        yield out
     finally:
         of_engine.packed, of_engine.unpacked = pack, unpack  # type: ignore[attr-defined]
-    numel = engine.replica.flat.numel
-    return {"sent": sent, "taken": taken, "said": engine.timing.sent_bytes, "parameters": numel}
+    out["said"] = engine.timing.sent_bytes
 
 
 def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> dict[str, Any]:
@@ -145,9 +148,6 @@ def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> d
     step that is discarded.
     """
     out = parity(address, checkpoints, server_counts)
-    kinds = [("fp32", "fp32"), ("bf16", "bf16")]
-    at = int(os.environ["RANK"]), cases.plan_for(int(os.environ["WORLD_SIZE"]))
-    out["travelled"] = {precision: travelled(precision, travel, 3, at[1], at[0]) for precision, travel in kinds}
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     plan = cases.plan_for(world)
     for name, optimizer, precision, travel in (
@@ -159,7 +159,9 @@ def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> d
         out[f"{name}-zero"] = train(zero, plan, rank, 0, 6)
         engine = server_engine(1, optimizer, precision, travel)
         engine.restore(InitialState(cases.MODEL, 0))
-        out[name] = train(engine, plan, rank, 0, 6)
+        with travelling(engine) as out[f"{name}-travelled"]:
+            out[name] = train(engine, plan, rank, 0, 1)
+        out[name] += train(engine, plan, rank, 1, 6)
     before = weights(engine)
     hook = engine.module.model.norm.register_forward_hook(lambda m, i, o: o * float("nan"))
     if rank != 1:

@@ -81,15 +81,17 @@ def test_all_workers_report_the_same_figures(servers: int, ranks: list[Any]) -> 
     assert all(rank[f"{servers}"] == ranks[0][f"{servers}"] for rank in ranks)
 
 
-@pytest.mark.parametrize(("precision", "value"), [("fp32", 4), ("bf16", 2)])
-def test_the_bytes_of_a_step_are_those_of_the_traffic_model(precision: str, value: int, ranks: list[Any]) -> None:
+@pytest.mark.parametrize(("run", "servers", "value"), [("1", 1, 4), ("3", 3, 4), ("bf16", 1, 2)])
+def test_the_bytes_of_a_step_are_those_of_the_traffic_model(
+    run: str, servers: int, value: int, ranks: list[Any]
+) -> None:
     """Of weights and gradients; what else a call has is some hundred bytes."""
-    found = [rank["travelled"][precision] for rank in ranks]
-    model = parameter_server_bytes(found[0]["parameters"], len(ranks), 3, weight=value, gradient=value)
+    found = [rank[f"{run}-travelled"] for rank in ranks]
+    model = parameter_server_bytes(found[0]["parameters"], len(ranks), servers, weight=value, gradient=value)
     for of_rank in found:
         assert sum(of_rank["sent"]) == of_rank["said"] == model.worker_sends
         assert sum(of_rank["taken"]) == model.worker_receives
-    for server in range(3):
+    for server in range(servers):
         # Slices differ by one element at most.
         assert sum(r["sent"][server] for r in found) == pytest.approx(model.server_receives, abs=value * len(ranks))
         assert sum(r["taken"][server] for r in found) == pytest.approx(model.server_sends, abs=value * len(ranks))
