@@ -49,6 +49,7 @@ def named(every_steps: int, bound: int) -> dict[str, Strategy]:
         Strategy("nesterov", local, {"every_steps": every_steps, "outer_lr": 0.7, "outer_momentum": 0.9}),
         Strategy("nesterov-0.5", local, {"every_steps": every_steps, "outer_lr": 0.7, "outer_momentum": 0.5}),
         Strategy("streaming", local, {"every_steps": every_steps, "fragments": 5}),
+        Strategy("streaming-4-bit", local, {"every_steps": every_steps, "fragments": 5, "outer_bits": 4}),
     ]
     return {strategy.name: strategy for strategy in listed}
 
@@ -101,7 +102,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--slow", type=float, default=5.0, help="times as long where slow (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each strategy (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="of each worker, instead of --seconds: the same tokens for all")
-    parser.add_argument("--shape", choices=tuple(SHAPES), default="small", help="train: that of bench.py train")
+    parser.add_argument(
+        "--shape", choices=tuple(SHAPES), default="small", help="medium: 8 M parameters; train: that of bench.py train"
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     parser.add_argument("--strategies", default=DEFAULT, help=f"of {', '.join(named(1, 1))} (default: {DEFAULT})")
     parser.add_argument("--staleness", type=int, default=3, help="the bound of ssp (default: %(default)s)")

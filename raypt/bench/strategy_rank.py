@@ -51,6 +51,13 @@ SHAPES = {
         ),
         length=64, micro_batch=2, heldout=HELDOUT,
     ),
+    "medium": Shape(
+        ModelConfig(
+            vocab_size=8000, hidden_size=256, intermediate_size=704, num_layers=6, num_heads=8, num_kv_heads=4,
+            max_length=128, tie_embeddings=False,
+        ),
+        length=128, micro_batch=2, heldout=16,
+    ),
     "train": Shape(
         ModelConfig(
             vocab_size=32000, hidden_size=512, intermediate_size=1408, num_layers=8, num_heads=8, num_kv_heads=4,
@@ -59,7 +66,7 @@ SHAPES = {
         length=512, micro_batch=4, heldout=4,
     ),
 }  # fmt: skip
-"""`train` is that of `bench.py train`: 56 M parameters."""
+"""`train` is that of `bench.py train`: 56 M parameters. `medium` has 8 M, and about as many a token of a gradient."""
 
 
 @dataclass(frozen=True)

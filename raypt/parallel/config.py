@@ -150,6 +150,10 @@ class LocalSgdConfig(Settings):
     """Parts of the weights that are exchanged one after the other, each once in `every_steps`, evenly apart (streaming
     DiLoCo, Douillard et al. 2025): the peak of communication is divided by it."""
 
+    outer_bits: Literal[4, 32] = 32
+    """In which differences of weights travel between workers: 4 = a sign and an exponent beside a scale a block, added
+    up in fp32 (Douillard et al. 2025), an eighth of the bytes. Of CPU workers."""
+
     @model_validator(mode="after")
     def _check(self) -> "LocalSgdConfig":
         if self.fragments > self.every_steps:

@@ -110,6 +110,8 @@ def _whole_models(train: "TrainConfig") -> Iterator[str]:
         )
     if train.zero.offload_optimizer is not None or train.zero.offload_params is not None:
         yield f"{at} has nothing that DeepSpeed could offload; leave train.zero.offload_* unset"
+    if train.strategy == "local_sgd" and train.local_sgd.outer_bits == 4 and train.use_gpu:
+        yield f"{at}: train.local_sgd.outer_bits=4 is of CPU workers so far; take 32"
     every, saves = train.local_sgd.every_steps, train.checkpoint.every_steps
     if train.strategy == "local_sgd" and saves is not None and saves % every:
         yield (

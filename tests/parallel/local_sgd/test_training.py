@@ -37,6 +37,20 @@ def test_the_bytes_of_a_step_are_those_of_the_traffic_model(ranks: list[Any]) ->
         assert model <= rank["local-bytes"] <= model + 100 * cases.EVERY
 
 
+def test_four_bits_send_an_eighth_and_leave_all_workers_near_the_same_weights(ranks: list[Any]) -> None:
+    for rank in ranks:
+        model = cases.EVERY * local_sgd_bytes(rank["parameters"], 2, cases.EVERY, value=0.5)
+        # Scales are 3 %, and the last block of each rank is filled up.
+        assert model < rank["four-bytes"] < 1.05 * model
+    assert ranks[0]["four-met"] == ranks[1]["four-met"]
+    met, exact = np.array(ranks[0]["four-met"]), np.array(ranks[0]["met"])
+    # Each of two roundings is off by a third at most and a sixth on average: the step from the first weights, of which
+    # the exact one is the better part, is not lost in it.
+    first = np.array(ranks[0]["first"])
+    assert np.linalg.norm(met - exact) < 0.35 * np.linalg.norm(exact - first)
+    assert np.linalg.norm(met - exact) > 0
+
+
 def test_the_step_that_meets_says_what_it_sent(ranks: list[Any]) -> None:
     # A ring of two ranks: each sends its buffer once.
     assert all(rank["said-bytes"] == 4 * rank["parameters"] for rank in ranks)
