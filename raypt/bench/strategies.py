@@ -12,10 +12,11 @@ loss over time and over gradients.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,10 @@ def _main(args: argparse.Namespace) -> int:
     if args.steps is None and any(p.kind == "none" for p in patterns):
         raise UserError("--pattern none: give --steps, since without pauses nothing else ends it")
     rows: list[Row] = []
-    with joined(max(2, args.workers), None):
+    with joined(max(2, args.workers), None), ranks(args.workers) as actors:
         for pattern in patterns:
             for strategy in strategies:
-                rows.append(measured(strategy, pattern, args))
+                rows.append(measured(strategy, pattern, args, actors))
                 print(f"{pattern.kind}, {strategy.name}: {rows[-1].rate:.1f} gradients/s", file=sys.stderr)
     by_pattern = [(p.kind, [row for row in rows if row.pattern == p.kind]) for p in patterns]
     out = sys.stderr if args.json else sys.stdout
@@ -148,8 +149,21 @@ def _of(name: str, names: Any, option: str) -> str:
     return name
 
 
-def measured(strategy: Strategy, pattern: Pattern, args: argparse.Namespace) -> Row:
-    """One strategy under one pattern, in actors of its own."""
+@contextlib.contextmanager
+def ranks(count: int) -> Iterator[list[Any]]:
+    """Actors for ranks, which run one strategy after the other."""
+    import ray
+
+    actors: list[Any] = [ray.remote(num_cpus=0.01)(StrategyRank).remote() for _ in range(count)]
+    try:
+        yield actors
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def measured(strategy: Strategy, pattern: Pattern, args: argparse.Namespace, actors: Sequence[Any]) -> Row:
+    """One strategy under one pattern."""
     import ray
 
     seconds = math.inf if args.steps else args.seconds
@@ -164,16 +178,10 @@ def measured(strategy: Strategy, pattern: Pattern, args: argparse.Namespace) -> 
         steps,
         precision=args.precision,
     )
-    ranks = 1 if strategy.staleness != 0 else args.workers
-    actors: list[Any] = [ray.remote(num_cpus=0.01)(StrategyRank).remote() for _ in range(ranks)]
-    try:
-        meeting = ray.get(actors[0].meeting_point.remote())
-        found: list[Found] = ray.get(
-            [a.measure.remote(strategy, task, i, ranks, meeting) for i, a in enumerate(actors)]
-        )
-    finally:
-        for actor in actors:
-            ray.kill(actor)
+    actors = actors[:1] if strategy.staleness != 0 else actors
+    meeting = ray.get(actors[0].meeting_point.remote())
+    asked = [actor.measure.remote(strategy, task, i, len(actors), meeting) for i, actor in enumerate(actors)]
+    found: list[Found] = ray.get(asked)
     return Row(pattern.kind, strategy.name, most, found[0])
 
 

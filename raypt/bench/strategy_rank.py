@@ -1,6 +1,7 @@
 """One rank of the strategies' benchmark, a Ray actor: the real engine of a strategy over workers that pause."""
 
 import datetime
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -188,7 +189,13 @@ class StrategyRank(RankActor):
             if config.asynchronous
             else build_engine(task.sizes.model, config, plan, mesh, device=device)
         )
-        return Course(engine, config, task, rank, ranks).run()
+        found = Course(engine, config, task, rank, ranks).run()
+        # Its servers and workers end with it: the next strategy is not to share the machine with them.
+        del engine
+        gc.collect()
+        dist.barrier()
+        dist.destroy_process_group()
+        return found
 
 
 def train_config(strategy: Strategy, task: Task) -> TrainConfig:
