@@ -114,11 +114,12 @@ def everything(address: str, directory: str) -> dict[str, Any]:
     sync.restore(InitialState(cases.MODEL, 0))
     out["sync"] = [[sync.forward_backward(batch(s, 1)).loss, sync.step(RATE).grad_norm] for s in range(cases.STEPS)]
     out["sync-weights"] = state(sync)
+    out["sync-evaluated"] = sync.evaluate(batch(0, 3))
     alone = engine_for(plain, 1, staleness=1)
     alone.leases.staleness = 0  # in lock step: each gradient under the weights that the one before has made
     for step in range(cases.STEPS):
         one_step(alone, batch(step, 1))
-    alone.drain()
+    out["alone-evaluated"] = alone.evaluate(batch(0, 3))
     out["alone"] = [[u.update.loss_sum / u.update.tokens, u.update.norm] for u in alone.take_updates()]
     out["alone-weights"] = state(alone)
     del sync, alone
@@ -134,7 +135,7 @@ def everything(address: str, directory: str) -> dict[str, Any]:
     )
     for step in range(STEPS):
         one_step(engine, batch(step, WORKERS))
-    engine.drain()
+    engine.shard()
     out["updates"] = rows([a.update for a in engine.take_updates()])
 
     step, held = STEPS, None
