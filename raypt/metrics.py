@@ -68,6 +68,12 @@ METRICS: dict[str, Metric] = {
     "raypt_train_sent_bytes": Metric(
         "gauge", "Bytes of gradients and weights that rank 0 sent, where they are counted"
     ),
+    "raypt_train_stale_steps": Metric(
+        "gauge", "Most steps that a worker of asynchronous servers was ahead by, of the last updates"
+    ),
+    "raypt_train_stale_versions": Metric(
+        "gauge", "Updates between a gradient's weights and its own update, mean of the last"
+    ),
     "raypt_train_rss_mb": Metric("gauge", "Resident memory of rank 0, MB"),
     "raypt_train_device_mb": Metric("gauge", "Most memory of rank 0's GPU so far, MB"),
     "raypt_train_checkpoint_step": Metric("gauge", "Step of the newest whole checkpoint"),

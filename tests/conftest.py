@@ -30,6 +30,7 @@ PLACES = {
     # Drivers, jobs and clusters in processes of their own.
     "ray": (
         "jobs/",
+        "parallel/server/test_asynchronous.py",
         "parallel/server/test_training.py",
         "tokens/stream/test_dataset_cluster.py",
         "training/on_ray/",

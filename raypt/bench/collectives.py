@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--backend", default="gloo", help="gloo, nccl, mpi, or several: gloo,mpi (default: gloo)")
     parser.add_argument("--ranks", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--sizes", default="1KiB..64MiB", help="A..B (each four times the last), or A,B,C")
+    parser.add_argument("--sizes", default="1KiB..256MiB", help="A..B (each four times the last), or A,B,C")
     parser.add_argument("--primitives", default=",".join(PRIMITIVES), help="default: all")
     parser.add_argument("--pairs", action="store_true", help="every pair of nodes instead of the primitives")
     parser.add_argument("--pair-bytes", default="64MiB", help="of a message between two nodes (default: %(default)s)")

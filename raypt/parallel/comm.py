@@ -58,6 +58,18 @@ def all_reduce(tensor: torch.Tensor, group: Group | None = None) -> None:
         dist.all_reduce(tensor, group=group and group.handle)
 
 
+def all_to_all(out: torch.Tensor, tensor: torch.Tensor) -> None:
+    """The i-th part of `tensor` to rank i; what came from rank i as the i-th part of `out`. Both of the same size."""
+    with CLOCK:
+        dist.all_to_all_single(out, tensor)
+
+
+def all_gather(out: torch.Tensor, tensor: torch.Tensor) -> None:
+    """Every rank's tensor, one after the other."""
+    with CLOCK:
+        dist.all_gather_into_tensor(out, tensor)
+
+
 def barrier() -> None:
     dist.barrier()
 

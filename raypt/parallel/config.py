@@ -115,6 +115,27 @@ class ParameterServerConfig(Settings):
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type in which gradients travel; they are added up in fp32. Weights travel in the type that the model computes
     in."""
+    staleness: int | None = Field(default=0, ge=0)
+    """0: all workers step together, as ZeRO 0 does. k: servers apply each worker's gradient when it comes, and the
+    fastest worker is at most k steps ahead of the slowest (stale synchronous parallel, Ho et al. 2013); null: as far as
+    it gets. A step is then one update of each worker's share of the batch; a worker that dies holds nobody up."""
+    staleness_rate: bool = False
+    """Where staleness is not 0: divide an update's rate by the number of updates made since its weights were taken
+    (Zhang et al. 2016, staleness-aware asynchronous SGD)."""
+
+    overlap_pull: bool = False
+    """Where staleness is not 0: a worker fetches the weights of its next gradient while it computes this one, where the
+    bound allows the step by which they are older. For networks over which weights travel long beside a gradient."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ParameterServerConfig":
+        for key in ("staleness_rate", "overlap_pull"):
+            if getattr(self, key) and self.staleness == 0:
+                raise ValueError(
+                    f"train.parameter_server.{key}: with train.parameter_server.staleness=0 no gradient is stale; "
+                    "leave it unset"
+                )
+        return self
 
 
 class LocalSgdConfig(Settings):
@@ -132,6 +153,10 @@ class LocalSgdConfig(Settings):
     fragments: int = Field(default=1, ge=1)
     """Parts of the weights that are exchanged one after the other, each once in `every_steps`, evenly apart (streaming
     DiLoCo, Douillard et al. 2025): the peak of communication is divided by it."""
+
+    outer_bits: Literal[4, 32] = 32
+    """In which differences of weights travel between workers: 4 = a sign and an exponent beside a scale a block, added
+    up in fp32 (Douillard et al. 2025), an eighth of the bytes. Of CPU workers."""
 
     @model_validator(mode="after")
     def _check(self) -> "LocalSgdConfig":

@@ -1,8 +1,8 @@
 """The one facade between the train loop and a parallel strategy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from raypt.model.batch import MicroBatch
 from raypt.parallel.agreement import Agreed, Offer
@@ -60,6 +60,48 @@ class Timing:
     """Of gradients and weights, by this rank; an all-reduce as a ring has it, 2 (n - 1) / n of its buffer. None where
     the strategy does not count them.
     """
+    workers: int | None = None
+    """Processes that compute gradients, where those are not the ranks."""
+    updates: "list[Update]" = field(default_factory=list)
+    """That were made since the last step, by asynchronous workers."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one gradient of an asynchronous worker did to the weights."""
+
+    number: int
+    """In the order in which they were made, from 0 at each start of the run: the version of the weights before it. -1
+    where it was skipped.
+    """
+    step: int
+    """Of the batch that its samples are of, from 1."""
+    worker: int
+    first_sample: int
+    samples: int
+    stale_steps: int
+    """Of how many steps of its own the worker was ahead, when it began, of what every worker had in the weights (the
+    clock differential of Ho et al. 2013). What `train.parameter_server.staleness` bounds.
+    """
+    stale_versions: int
+    """Updates that were made to the weights between its taking them and this update (Zhang et al. 2016)."""
+    loss_sum: float
+    z_sum: float
+    tokens: int
+    norm: float | None
+    """Of the gradient of its own mean loss, before clipping; None where it is not finite."""
+    lr_scale: float
+    skipped: bool
+    time: float
+    """Seconds since the epoch, when it was made."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An update, and the samples that it is of."""
+
+    update: Update
+    micro_batches: Sequence[MicroBatch]
 
 
 class TrainEngine(Protocol):
@@ -94,3 +136,14 @@ class TrainEngine(Protocol):
 
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """The sum of the cross-entropy over each micro-batch of this replica, nats. All ranks bring equally many."""
+
+
+@runtime_checkable
+class Asynchronous(Protocol):
+    """What an engine has besides whose samples are under way when a step returns."""
+
+    def drain(self) -> None:
+        """Wait until all samples so far are trained on."""
+
+    def take_updates(self) -> list[Applied]:
+        """The updates since the last call, in the order in which they were made."""

@@ -19,6 +19,7 @@ BENCHES = {
     "checkpoint": "raypt.bench.checkpoint",
     "gpu": "raypt.bench.gpu",
     "collectives": "raypt.bench.collectives",
+    "strategies": "raypt.bench.strategies",
     "scale": "raypt.run.scale",
     "plan": "raypt.run.planner.calibrate",
 }

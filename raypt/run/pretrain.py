@@ -78,6 +78,8 @@ def needs(config: RunConfig, workers: int) -> tuple[dict[str, float], float]:
     if config.train.strategy == "parameter_server":
         of = config.train.parameter_server
         cpus[f"{of.servers} parameter servers"] = of.servers * of.cpus_per_server
+        if config.train.asynchronous:
+            cpus["their leader"] = of.cpus_per_server
     return cpus, workers if config.train.use_gpu else 0
 
 

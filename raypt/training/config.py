@@ -306,6 +306,11 @@ class TrainConfig(Settings):
         return self.threads_per_worker or math.ceil(self.cpus_per_worker)
 
     @property
+    def asynchronous(self) -> bool:
+        """Whether one rank leads workers that do not step together."""
+        return self.strategy == "parameter_server" and self.parameter_server.staleness != 0
+
+    @property
     def worker_range(self) -> tuple[int, int]:
         return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
 

@@ -19,6 +19,8 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
             "GPUs, gloo and mpi are of CPUs; leave train.backend unset"
         )
     yield from _whole_models(train)
+    if train.asynchronous:
+        yield from _asynchronous(train)
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
         yield "train.varlen_attention needs train.use_gpu=true and train.precision=bf16"
     if train.varlen_attention and train.deterministic:
@@ -108,9 +110,24 @@ def _whole_models(train: "TrainConfig") -> Iterator[str]:
         )
     if train.zero.offload_optimizer is not None or train.zero.offload_params is not None:
         yield f"{at} has nothing that DeepSpeed could offload; leave train.zero.offload_* unset"
+    if train.strategy == "local_sgd" and train.local_sgd.outer_bits == 4 and train.use_gpu:
+        yield f"{at}: train.local_sgd.outer_bits=4 is of CPU workers so far; take 32"
     every, saves = train.local_sgd.every_steps, train.checkpoint.every_steps
     if train.strategy == "local_sgd" and saves is not None and saves % every:
         yield (
             f"train.checkpoint.every_steps={saves} is not a multiple of train.local_sgd.every_steps={every}: a "
             "checkpoint holds one model, so each would make the workers meet early; change one of them"
         )
+
+
+def _asynchronous(train: "TrainConfig") -> Iterator[str]:
+    staleness = train.parameter_server.staleness
+    at = f"train.parameter_server.staleness={'null' if staleness is None else staleness}"
+    if not isinstance(train.workers, int):
+        yield f"{at}: workers come and go on their own; give train.workers as one number, not {list(train.workers)}"
+    if train.use_gpu:
+        yield f"{at} is of CPU workers so far; leave train.use_gpu unset, or take staleness=0"
+    if train.backend == "mpi":
+        yield f"{at} needs Ray; leave train.backend unset, or take staleness=0"
+    if train.spike is not None:
+        yield f"{at}: an update is made before the loss of its step is known; leave train.spike unset"

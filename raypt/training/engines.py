@@ -11,12 +11,14 @@ from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig
 from raypt.model.attention import varlen_problem
 from raypt.parallel.engine import TrainEngine
+from raypt.parallel.flat.layout import Flat
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.local_sgd.engine import LocalSgdEngine
 from raypt.parallel.mesh import Mesh
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
 from raypt.training.optim.optimizer import build_optimizer
+from raypt.training.optim.schedule import lr_scale
 
 log = logging.getLogger("raypt")
 
@@ -84,6 +86,8 @@ def use_varlen(model: ModelConfig, train: TrainConfig, device: torch.device) -> 
 def _parameter_server(
     model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
 ) -> TrainEngine:
+    if train.asynchronous:
+        return asynchronous_servers(model, train, mesh, device)
     from raypt.parallel.server.engine import ServerEngine
 
     return ServerEngine(
@@ -94,6 +98,47 @@ def _parameter_server(
         clip_norm=train.optimizer.clip_norm,
         timeout_s=train.collective_timeout_s,
     )
+
+
+def asynchronous_servers(
+    model: ModelConfig,
+    train: TrainConfig,
+    mesh: Mesh,
+    device: torch.device,
+    wrap: Callable[[Callable[[int], Replica]], Callable[[int], Replica]] = lambda replica: replica,
+) -> TrainEngine:
+    """The engine of asynchronous servers. `wrap`: what becomes of the function that makes a worker's replica, of its
+    number, before it is sent there.
+    """
+    from raypt.parallel.server.async_engine import AsyncServerEngine
+    from raypt.parallel.server.crew import CrewPlan
+
+    saves, evaluates = train.checkpoint.every_steps, train.evaluation.every_steps
+
+    def meets(step: int) -> bool:
+        return step == train.steps or any(every and step % every == 0 for every in (saves, evaluates))
+
+    with torch.device("meta"):
+        flat = Flat.of(Llama(model))
+    return AsyncServerEngine(
+        flat,
+        wrap(partial(_worker_replica, model, train, device)),
+        topology=mesh.topology,
+        config=train.parameter_server,
+        optimizer=partial(build_optimizer, config=train.optimizer),
+        clip_norm=train.optimizer.clip_norm,
+        weights_dtype=_weights_dtype(train),
+        crew=CrewPlan(train.worker_range[0], train.cpus_per_worker, train.threads, train.max_failures),
+        rate=lambda step: lr_scale(train.schedule, step, train.steps),
+        meets=meets,
+        timeout_s=train.collective_timeout_s,
+        first_timeout_s=train.first_step_timeout_s,
+    )
+
+
+def _worker_replica(model: ModelConfig, train: TrainConfig, device: torch.device, worker: int) -> Replica:
+    """Of an actor, which is a process of its own."""
+    return _replica(model, train, device)
 
 
 def _local_sgd(
@@ -112,12 +157,17 @@ def _replica(model: ModelConfig, train: TrainConfig, device: torch.device) -> Re
     varlen = use_varlen(model, train, device)
     return Replica(
         lambda: Llama(model, train.activation_checkpointing, varlen=varlen),
-        dtype=torch.bfloat16 if train.precision == "bf16" else torch.float32,
+        dtype=_weights_dtype(train),
         device=device,
         z_loss=train.z_loss,
         loss_chunk_tokens=train.loss_chunk_tokens,
         compile_blocks=train.compile,
     )
+
+
+def _weights_dtype(train: TrainConfig) -> torch.dtype:
+    """What models compute with."""
+    return torch.bfloat16 if train.precision == "bf16" else torch.float32
 
 
 STRATEGIES: dict[str, EngineFactory] = {

@@ -20,7 +20,7 @@ from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
 from raypt.parallel.agreement import Offer
-from raypt.parallel.engine import BatchLoss, StepResult, TrainEngine
+from raypt.parallel.engine import Asynchronous, BatchLoss, StepResult, TrainEngine
 from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.waits import Waits
@@ -34,7 +34,7 @@ from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.heldout import Heldout, HeldoutLoss
 from raypt.training.lines import Lines
 from raypt.training.optim.schedule import lr_scale
-from raypt.training.records import MetricsFile, SampleRecorder
+from raypt.training.records import MetricsFile, SampleRecorder, UpdateRecorder
 from raypt.training.sinks import Sink, Tracer
 from raypt.training.spike import limit
 from raypt.training.tasks import Tasks
@@ -92,6 +92,7 @@ class TrainLoop:
         device: torch.device,
         metrics: MetricsFile | None,
         recorder: SampleRecorder | None,
+        updates: UpdateRecorder | None,
         sinks: Sequence[Sink],
         tracer: Tracer,
         hooks: Hooks,
@@ -103,7 +104,7 @@ class TrainLoop:
         self.saver = Saver(writer, self.topology.rank, start.step)
         self.writer, self.heldout, self.device, self.rank = writer, heldout, device, self.topology.rank
         self.tasks = tasks
-        self.metrics, self.recorder, self.hooks = metrics, recorder, hooks
+        self.metrics, self.recorder, self.updates, self.hooks = metrics, recorder, updates, hooks
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops, self.stated_flops = fingerprint, peak_flops, stated_flops
         self.state = LoopState(start, reported_step=start.step)
@@ -168,8 +169,7 @@ class TrainLoop:
         if result.skipped and self.rank == 0:
             what = event or "a gradient is not finite"
             log.warning("step %d: %s (loss %.4f): the update is skipped on all ranks", step, what, loss.loss)
-        if self.recorder is not None:
-            self.recorder.add(step, micro_batches)
+        self._record(micro_batches)
         row = self._row(loss, result, scale, seconds, waited) | ({"event": event} if event else {})
         self.wait_watch.add(seconds, self.plan.samples_per_step * self.plan.sequence_length, waited)
         said = self._logs_at(step)
@@ -329,10 +329,24 @@ class TrainLoop:
 
     def _flush(self) -> None:
         """What is recorded of the steps before a checkpoint must be there when it is."""
-        if self.recorder is not None:
-            self.recorder.flush()
-        if self.metrics is not None:
-            self.metrics.flush()
+        if isinstance(self.engine, Asynchronous):
+            self.engine.drain()
+            self._record([])
+        for file in (self.recorder, self.updates, self.metrics):
+            if file is not None:
+                file.flush()
+
+    def _record(self, micro_batches: list[MicroBatch]) -> None:
+        """What has been trained on: the samples of the step, or, of asynchronous workers, those of their updates."""
+        if not isinstance(self.engine, Asynchronous):
+            if self.recorder is not None:
+                self.recorder.add(self.state.progress.step, micro_batches)
+            return
+        for applied in self.engine.take_updates():
+            if self.recorder is not None:
+                self.recorder.add(applied.update.step, applied.micro_batches, applied.update.worker)
+            if self.updates is not None:
+                self.updates.add(applied.update)
 
     def _evaluate(self) -> dict[str, Any]:
         """Held-out loss and tasks; what a metrics line says of them."""
@@ -357,6 +371,7 @@ class TrainLoop:
     ) -> dict[str, Any]:
         progress, timing = self.state.progress, self.engine.timing
         positions = self.plan.samples_per_step * self.plan.sequence_length
+        workers = timing.workers or self.topology.world_size
         row: dict[str, Any] = {
             "step": progress.step,
             "time": time.time(),
@@ -376,19 +391,24 @@ class TrainLoop:
             "update_s": timing.step,
             "communication_s": timing.communication,
             "rss_mb": psutil.Process().memory_info().rss / 1e6,
-            "workers": self.topology.world_size,
+            "workers": workers,
         }
         if (pipeline := timing.pipeline) is not None:
             row["pipeline_idle"], row["pipeline_idle_formula"] = pipeline.idle_share, pipeline.idle_formula
             row["activation_mb"] = max(pipeline.peak_bytes) / 1e6
         if timing.sent_bytes is not None:
             row["sent_bytes"] = timing.sent_bytes
+        if updates := timing.updates:
+            versions = [u.stale_versions for u in updates]
+            row["updates"] = len(updates)
+            row["stale_steps"] = max(u.stale_steps for u in updates)
+            row["stale_versions"], row["stale_versions_max"] = sum(versions) / len(versions), max(versions)
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
         for key, peak in (("mfu", self.peak_flops), ("mfu_stated", self.stated_flops)):
             if peak:
-                row[key] = flops / (peak * self.topology.world_size)
+                row[key] = flops / (peak * workers)
         if self.device.type == "cuda":
             row["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
         return row

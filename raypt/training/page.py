@@ -44,6 +44,16 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
             ("Share of the step spent waiting for data", "data_wait_fraction", ""),
         )
     ]
+    if any(row.get("stale_versions") is not None for row in rows):
+        kinds = (
+            ("updates missed, mean", "stale_versions"),
+            ("most", "stale_versions_max"),
+            ("steps ahead, most", "stale_steps"),
+        )
+        lines = [series(name, key) for name, key in kinds]
+        small.append(
+            line_chart(lines, title="Staleness of gradients", x_label="step", y_label="", width=440, height=220)
+        )
     if tasks := _tasks(rows):
         small.append(tasks)
     mfu = [series("of its own matrix products", "mfu"), series("of the stated peak", "mfu_stated")]

@@ -33,6 +33,11 @@ def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
     return fitting
 
 
+def group_sizes(train: TrainConfig, sizes: list[int]) -> list[int]:
+    """How many ranks the train loop runs on, for those numbers of workers: asynchronous workers are led by one."""
+    return [1] if train.asynchronous else sizes
+
+
 def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
     """Raises UserError for sizes that the model or the samples cannot be cut by, with those that they can."""
     parallel = train.parallel

@@ -21,6 +21,7 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
+from raypt.parallel.engine import Asynchronous
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
@@ -37,7 +38,7 @@ from raypt.training.engines import build_engine
 from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
 from raypt.training.peak import matmul_flops
-from raypt.training.records import MetricsFile, SampleRecorder, cut_samples
+from raypt.training.records import MetricsFile, SampleRecorder, UpdateRecorder, cut_records
 from raypt.training.replica_rows import shared
 from raypt.training.sinks import Tracer, build_sinks
 from raypt.training.starting_weights import StartingWeights
@@ -114,9 +115,11 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
         if resumed is None and spec.starting is not None:
             where += f", with the weights of {spec.starting.uri}"
-        log.info("%d workers, %d micro-batches each a step; training %s", topology.world_size, plan.accumulation, where)
+        workers = train.worker_range[0] if train.asynchronous else topology.world_size
+        each = plan.samples_per_step // plan.micro_batch_size // workers
+        log.info("%d workers, %d micro-batches each a step; training %s", workers, each * train.parallel.replica, where)
         # From here on the state is sure: only now may anything be cut or deleted.
-        cut_samples(spec.run_uri, start.step)
+        cut_records(spec.run_uri, start.step)
         sweep(spec.checkpoints_uri)
     metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
     sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
@@ -145,6 +148,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             device=device,
             metrics=metrics,
             recorder=SampleRecorder(spec.run_uri, topology.data_rank) if records else None,
+            updates=UpdateRecorder(spec.run_uri) if isinstance(engine, Asynchronous) else None,
             sinks=sinks,
             tracer=Tracer(train.profile if rank == 0 else None, spec.run_uri),
             hooks=hooks,

@@ -11,6 +11,7 @@ from raypt.training.config import TrainConfig
 from raypt.training.on_ray.run import check_workers
 from raypt.training.optim.schedule import lr_scale
 
+ASYNCHRONOUS = {"strategy": "parameter_server", "parameter_server": {"staleness": 2}}
 ACCEPTED: list[dict[str, Any]] = [
     {},
     {"steps": 1},
@@ -23,6 +24,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"checkpoint": {"every_steps": 50, "keep_every": 200, "keep_best": 2}},
     {"strategy": "parameter_server", "parameter_server": {"servers": 3}, "optimizer": {"kind": "lion"}},
     {"strategy": "local_sgd"},
+    {"strategy": "parameter_server", "parameter_server": {"staleness": 0}, "spike": {"sigma": 6}},
+    {"strategy": "parameter_server", "parameter_server": {"staleness": None, "staleness_rate": True}},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": [3, 2]}, "train.workers"),
@@ -47,6 +50,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"strategy": "parameter_server", "parallel": {"tensor": 2}},
         "_server: each worker holds a whole",
     ),
+    ({**ASYNCHRONOUS, "spike": {"sigma": 6}}, "staleness=2: an update is made before.*leave train.spike unset"),
+    ({**ASYNCHRONOUS, "workers": [1, 2]}, r"staleness=2: workers come and go.*not \[1, 2\]"),
+    ({**ASYNCHRONOUS, "use_gpu": True}, "staleness=2 is of CPU workers"),
+    ({**ASYNCHRONOUS, "backend": "mpi"}, "staleness=2 needs Ray"),
+    ({"strategy": "parameter_server", "parameter_server": {"overlap_pull": True}}, "overlap_pull: with .*staleness=0"),
     ({"strategy": "local_sgd", "optimizer": {"kind": "muon"}}, "strategy=local_sgd: train.optimizer.kind=muon"),
     ({"strategy": "local_sgd", "checkpoint": {"every_steps": 120}}, "every_steps=120 is not a multiple"),
     ({"strategy": "local_sgd", "local_sgd": {"every_steps": 4, "fragments": 5}}, "fragments=5 is more than"),

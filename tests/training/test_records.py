@@ -6,7 +6,16 @@ import numpy as np
 
 from raypt import storage
 from raypt.model.batch import MicroBatch, micro_batch
-from raypt.training.records import MetricsFile, SampleRecorder, cut_samples, merge_samples, read_metrics
+from raypt.parallel.engine import Update
+from raypt.training.records import (
+    MetricsFile,
+    SampleRecorder,
+    UpdateRecorder,
+    cut_records,
+    merge_samples,
+    read_metrics,
+    read_updates,
+)
 
 
 def batch(first: int, n: int = 2) -> MicroBatch:
@@ -62,7 +71,7 @@ def test_the_audit_trail_has_each_surviving_sample_once(tmp_path: Path) -> None:
             if step == 2:
                 recorder.flush()
         recorder.flush()
-    cut_samples(run, resume_step=1)
+    cut_records(run, resume_step=1)
     for rank in range(2):
         recorder = SampleRecorder(run, rank)
         recorder.add(2, [batch(4 + 2 * rank)])
@@ -72,6 +81,35 @@ def test_the_audit_trail_has_each_surviving_sample_once(tmp_path: Path) -> None:
     assert table.column("sample_index").to_pylist() == list(range(8))
     assert table.column("step").to_pylist() == [1] * 4 + [2] * 4
     assert table.column("rank").to_pylist() == [0, 0, 1, 1] * 2
+
+
+def test_updates_that_came_out_of_the_order_of_steps_survive_a_restart_once(tmp_path: Path) -> None:
+    """A slow worker's update of step 1 comes after those of step 2; a checkpoint is of all of some first steps."""
+    run = str(tmp_path)
+    first, samples = UpdateRecorder(run), SampleRecorder(run, 0)
+    for number, (step, worker) in enumerate([(1, 0), (2, 0), (1, 1), (2, 1), (3, 0), (3, 1)]):
+        first.add(update(number, step, worker))
+        samples.add(step, [batch(4 * (step - 1) + 2 * worker)], worker)
+        if number in (3, 5):
+            first.flush()
+            samples.flush()
+    cut_records(run, resume_step=2)
+    assert read_updates(run).column("step").to_pylist() == [1, 2, 1, 2]
+    second = UpdateRecorder(run)
+    second.add(update(0, 3, 1))
+    second.flush()
+    assert read_updates(run).column("number").to_pylist() == [0, 1, 2, 3, 0]
+    merge_samples(run)
+    merged = storage.read_parquet(storage.join(run, "samples.parquet"))
+    assert merged.column("sample_index").to_pylist() == list(range(8))
+    assert merged.column("rank").to_pylist() == [0, 0, 1, 1] * 2
+
+
+def update(number: int, step: int, worker: int) -> Update:
+    return Update(
+        number=number, step=step, worker=worker, first_sample=4 * (step - 1) + 2 * worker, samples=2, stale_steps=0,
+        stale_versions=number % 2, loss_sum=2.0, z_sum=0.0, tokens=8, norm=1.0, lr_scale=1.0, skipped=False, time=0.0,
+    )  # fmt: skip
 
 
 def test_the_hash_is_of_the_token_ids_alone(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ class Job:
     stall_warning_s: float = 60.0
     strategy: str = "collective"
     zero_stage: int = 1
+    staleness: int | None = 0
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.training.tiny_run", json.dumps(asdict(self))]
@@ -154,7 +155,7 @@ def run(job: Job) -> TrainResult:
             "parallel": ParallelConfig(tensor=job.tensor),
             "strategy": job.strategy,
             "zero": ZeroConfig.model_validate({"stage": job.zero_stage}),
-            "parameter_server": ParameterServerConfig(servers=2, cpus_per_server=0.1),
+            "parameter_server": ParameterServerConfig(servers=2, cpus_per_server=0.1, staleness=job.staleness),
             "cpus_per_worker": job.cpus_per_worker,
             "max_failures": job.max_failures,
             "max_skipped_in_a_row": job.max_skipped_in_a_row,

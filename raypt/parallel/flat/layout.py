@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from raypt.parallel.state import Box, Piece, Shape
 
@@ -64,6 +64,11 @@ class Flat:
             self.places[name] = place = Place(at, tuple(shape))
             at += place.numel
         self.numel = at
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Flat":
+        """Of a model's parameters; they may lie on the meta device."""
+        return cls({name: tuple(p.shape) for name, p in model.named_parameters()})
 
     def cut(self, servers: int) -> list[Slice]:
         """Slices that differ by one element at most. More servers than elements is a mistake of the caller."""

@@ -37,7 +37,7 @@ class Replica:
         if compile_blocks:
             for layer in self.module.model.layers:
                 layer.compile()
-        self.flat = Flat({name: tuple(p.shape) for name, p in self.module.named_parameters()})
+        self.flat = Flat.of(self.module)
         self.weights = torch.empty(self.flat.numel, dtype=dtype, device=device)
         """What the model computes with."""
         self.gradient = torch.empty(self.flat.numel, device=device)

@@ -20,6 +20,7 @@ from raypt.parallel.config import LocalSgdConfig
 from raypt.parallel.engine import BatchLoss, StepResult
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.flat.slice import MakeOptimizer, SliceState, Snapshot
+from raypt.parallel.local_sgd import four_bits
 from raypt.parallel.local_sgd.outer import Outer, due
 from raypt.parallel.state import MASTER, OUTER, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.topology import Topology
@@ -105,13 +106,19 @@ class LocalSgdEngine:
         everyone = comm.all_reduce_floats([own], self.device)[0]
         self._tokens[fragment] = 0
         difference = (self.outer.weights[at] - self.inner.weights[at]).mul_(own / max(everyone, 1))
-        self._all_reduce(difference)
+        if self.config.outer_bits == 4:
+            self._sent(four_bits.all_reduce(difference, self.topology.world_size))
+        else:
+            self._all_reduce(difference)
         self.inner.weights[at] = self.outer.step(at, difference)
+
+    def _sent(self, nbytes: int) -> None:
+        self.timing.sent_bytes = (self.timing.sent_bytes or 0) + nbytes
 
     def _all_reduce(self, values: Tensor) -> None:
         """In place, in host memory."""
         world = self.topology.world_size
-        self.timing.sent_bytes = (self.timing.sent_bytes or 0) + 2 * (world - 1) * values.numel() * 4 // world
+        self._sent(2 * (world - 1) * values.numel() * 4 // world)
         there = values.to(self.device)
         comm.all_reduce(there)
         if there is not values:

@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from raypt.parallel import comm
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ParameterServerConfig
-from raypt.parallel.server.actor import NAMESPACE, Server
+from raypt.parallel.server.actor import NAMESPACE
 
 
 class ServerLost(RuntimeError):
@@ -24,21 +24,23 @@ class Servers:
     """
 
     def __init__(
-        self, config: ParameterServerConfig, arguments: dict[str, Any], *, rank: int, timeout_s: float
+        self, config: ParameterServerConfig, kind: type, arguments: dict[str, Any], *, rank: int, timeout_s: float
     ) -> None:
-        """`arguments`: of `Server`, but for those that follow from the configuration."""
-        names = comm.broadcast_object([f"server-{uuid.uuid4().hex[:12]}-{i}" for i in range(config.servers)])
+        """`kind`: their class; `arguments`: of it, but for those that follow from the configuration."""
+        self.names: list[str] = comm.broadcast_object(
+            [f"server-{uuid.uuid4().hex[:12]}-{i}" for i in range(config.servers)]
+        )
         self.timeout_s = timeout_s
         problem = None
         if rank == 0:
             try:
-                self._started = [_start(config, i, names, arguments) for i in range(config.servers)]
+                self._started = [_start(config, kind, i, self.names, arguments) for i in range(config.servers)]
                 self._get("to start", [actor.ready.remote() for actor in self._started])
             except Exception as e:
                 problem = str(e)
         if (said := comm.broadcast_object(problem)) is not None:
             raise ServerLost(said)
-        self.actors: list[Any] = [ray.get_actor(name, NAMESPACE) for name in names]
+        self.actors: list[Any] = [ray.get_actor(name, NAMESPACE) for name in self.names]
 
     def __len__(self) -> int:
         return len(self.actors)
@@ -66,7 +68,7 @@ class Servers:
         return values
 
 
-def _start(config: ParameterServerConfig, number: int, names: list[str], arguments: dict[str, Any]) -> Any:
+def _start(config: ParameterServerConfig, kind: type, number: int, names: list[str], arguments: dict[str, Any]) -> Any:
     options: dict[str, Any] = {
         "name": names[number],
         "namespace": NAMESPACE,
@@ -76,4 +78,4 @@ def _start(config: ParameterServerConfig, number: int, names: list[str], argumen
     if config.labels:
         options["label_selector"] = dict(config.labels)
     threads = math.ceil(config.cpus_per_server)
-    return ray.remote(Server).options(**options).remote(number=number, names=names, threads=threads, **arguments)
+    return ray.remote(kind).options(**options).remote(number=number, names=names, threads=threads, **arguments)

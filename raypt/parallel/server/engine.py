@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
@@ -17,10 +16,12 @@ from raypt.parallel.config import ParameterServerConfig
 from raypt.parallel.engine import BatchLoss, StepResult
 from raypt.parallel.flat.layout import Slice
 from raypt.parallel.flat.replica import Replica
-from raypt.parallel.flat.slice import MakeOptimizer, Snapshot
+from raypt.parallel.flat.slice import MakeOptimizer
+from raypt.parallel.server.actor import Server
 from raypt.parallel.server.cluster import Servers
+from raypt.parallel.server.state import fill_slices, read_slices
 from raypt.parallel.server.travel import packed, unpacked
-from raypt.parallel.state import MASTER, OUTER, ShardSource, StateKey, StateShard, Want
+from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.topology import Topology
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -50,6 +51,7 @@ class ServerEngine:
         self._round = 0
         self.servers = Servers(
             config,
+            Server,
             {
                 "flat": replica.flat, "workers": topology.world_size, "optimizer": optimizer, "clip_norm": clip_norm,
                 "weights_dtype": replica.weights.dtype,
@@ -126,34 +128,10 @@ class ServerEngine:
 
     def shard(self) -> StateShard:
         """See TrainEngine. The slices of this rank's servers, copied between two steps."""
-        tensors: dict[StateKey, Tensor] = {}
-        shapes: dict[str, tuple[int, ...]] = {}
-        scalars: dict[str, float] = {}
-        for cut, actor in self._own():
-            snapshot: Snapshot = self.servers.ask("for their state", [actor.snapshot.remote()])[0]
-            scalars |= snapshot.scalars
-            for state, array in snapshot.states.items():
-                flat = unpacked(array)
-                for segment in cut.segments:
-                    shapes[segment.name] = segment.shape
-                    for box, view in segment.piece(flat).boxes(flat):
-                        tensors[StateKey(segment.name, state, box)] = view
-        return StateShard(tensors, shapes, scalars)
+        return read_slices(self.servers, self._own())
 
     def restore(self, source: ShardSource) -> None:
         """See TrainEngine. Each slice passes through the memory of the rank that reads it."""
-        for cut, actor in self._own():
-            names = {state for segment in cut.segments for state in source.states(segment.name) - {OUTER}} | {MASTER}
-            states = {state: torch.zeros(cut.numel) for state in sorted(names)}
-            wants = [
-                Want(StateKey(segment.name, state, box), view)
-                for segment in cut.segments
-                for state in source.states(segment.name) - {OUTER}
-                for box, view in segment.piece(states[state]).boxes(states[state])
-            ]
-            source.read(wants)
-            scalars = dict(source.scalars) if len(states) > 1 else {}
-            snapshot = Snapshot({state: flat.numpy() for state, flat in states.items()}, scalars)
-            self.servers.ask("to take a state", [actor.load.remote(snapshot)])
+        fill_slices(self.servers, self._own(), source)
         comm.barrier()
         self._pull()

@@ -39,7 +39,7 @@ from raypt.training.on_ray.scaling import BatchTrainer
 from raypt.training.on_ray.stop import stoppable
 from raypt.training.on_ray.watch import Beating, Watch, new_name
 from raypt.training.records import merge_samples, read_metrics
-from raypt.training.sizes import check_mesh, check_workers, topology
+from raypt.training.sizes import check_mesh, check_workers, group_sizes, topology
 from raypt.training.starting_weights import StartingWeights
 from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libraries, run_worker
 
@@ -85,7 +85,7 @@ def run_training(
     configuration.
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
-    sizes = check_workers(train, sequence_length)
+    sizes = group_sizes(train, check_workers(train, sequence_length))
     check_mesh(model, train, sequence_length)
     spec = WorkerSpec(
         model=model,
@@ -124,7 +124,8 @@ def _fit(
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove(storage.join(spec.run_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
-    resources: dict[str, float] = {"CPU": train.cpus_per_worker}
+    cpus = train.parameter_server.cpus_per_server if train.asynchronous else train.cpus_per_worker
+    resources: dict[str, float] = {"CPU": cpus}
     if train.use_gpu:
         resources["GPU"] = 1
     filesystem, path = storage.arrow_filesystem(spec.run_uri)

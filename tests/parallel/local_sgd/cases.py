@@ -78,10 +78,15 @@ def everything(checkpoints: str) -> dict[str, Any]:
         out["zero"] = train(zero, plan, rank, 0, EVERY)
     out["zero-bytes"] = count[0]
     engine = engine_for(adamw, every_steps=EVERY)
+    out["first"] = weights(engine)
     with counted_bytes() as count:
         out["local"] = train(engine, plan, rank, 0, EVERY)
     out["said-bytes"], out["parameters"] = engine.timing.sent_bytes, engine.whole.numel
     out["local-bytes"], out["met"] = count[0], weights(engine)
+
+    engine = engine_for(adamw, every_steps=EVERY, outer_bits=4)
+    out["four"] = train(engine, plan, rank, 0, EVERY)
+    out["four-bytes"], out["four-met"] = engine.timing.sent_bytes, weights(engine)
 
     config = {"every_steps": 4, "fragments": 2, "outer_lr": 0.7, "outer_momentum": 0.9}
     engine = engine_for(adamw, **config)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raypt.parallel.traffic import local_sgd_bytes
 from tests.parallel.local_sgd import cases
 from tests.parallel.ranks import run_ranks
 
@@ -26,6 +27,28 @@ def test_one_inner_step_of_plain_sgd_is_data_parallelism_whatever_each_worker_ha
 def test_fifty_inner_steps_move_a_fortieth_of_the_bytes_of_data_parallelism(ranks: list[Any]) -> None:
     for rank in ranks:
         assert rank["local-bytes"] <= rank["zero-bytes"] / 40
+
+
+def test_the_bytes_of_a_step_are_those_of_the_traffic_model(ranks: list[Any]) -> None:
+    for rank in ranks:
+        # Of two ranks each sends half of a buffer twice, so the buffers that are counted are what is sent. Beside the
+        # weights there are sums of losses, tokens and norms: some 50 bytes a step.
+        model = cases.EVERY * local_sgd_bytes(rank["parameters"], 2, cases.EVERY, value=4)
+        assert model <= rank["local-bytes"] <= model + 100 * cases.EVERY
+
+
+def test_four_bits_send_an_eighth_and_leave_all_workers_near_the_same_weights(ranks: list[Any]) -> None:
+    for rank in ranks:
+        model = cases.EVERY * local_sgd_bytes(rank["parameters"], 2, cases.EVERY, value=0.5)
+        # Scales are 3 %, and the last block of each rank is filled up.
+        assert model < rank["four-bytes"] < 1.05 * model
+    assert ranks[0]["four-met"] == ranks[1]["four-met"]
+    met, exact = np.array(ranks[0]["four-met"]), np.array(ranks[0]["met"])
+    # Each of two roundings is off by a third at most and a sixth on average: the step from the first weights, of which
+    # the exact one is the better part, is not lost in it.
+    first = np.array(ranks[0]["first"])
+    assert np.linalg.norm(met - exact) < 0.35 * np.linalg.norm(exact - first)
+    assert np.linalg.norm(met - exact) > 0
 
 
 def test_the_step_that_meets_says_what_it_sent(ranks: list[Any]) -> None:

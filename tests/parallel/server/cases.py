@@ -1,6 +1,8 @@
 """What the ranks of the parameter server's tests do, in one launch: the same steps under ZeRO 0 and through servers."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -12,6 +14,7 @@ from raypt.parallel.config import ParameterServerConfig
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.server import engine as of_engine
 from raypt.parallel.server.engine import ServerEngine
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.checkpoint.directory import latest_checkpoint
@@ -99,7 +102,9 @@ def parity(address: str, checkpoints: str, server_counts: list[int]) -> dict[str
     for servers in server_counts:
         engine = server_engine(servers)
         engine.restore(InitialState(cases.MODEL, 0))
-        run = train(engine, plan, rank, 0, SAVE_AT)
+        with travelling(engine) as out[f"{servers}-travelled"]:
+            run = train(engine, plan, rank, 0, 1)
+        run += train(engine, plan, rank, 1, SAVE_AT)
         save(engine, f"{checkpoints}/{servers}", rank, world)
         out[f"{servers}"] = run + train(engine, plan, rank, SAVE_AT, STEPS)
         out[f"{servers}-weights"] = weights(engine)
@@ -111,6 +116,31 @@ def parity(address: str, checkpoints: str, server_counts: list[int]) -> dict[str
         resume(moved, f"{checkpoints}/{servers}")
         out[f"{servers}-to-zero"] = train(moved, plan, rank, SAVE_AT, STEPS)
     return out
+
+
+@contextmanager
+def travelling(engine: ServerEngine) -> Iterator[dict[str, Any]]:
+    """Bytes of the arrays that this worker hands to each server, and of those that it takes from each, in a step."""
+    sent: list[int] = []
+    taken: list[int] = []
+    pack, unpack = of_engine.packed, of_engine.unpacked
+
+    def packing(*args: Any) -> Any:
+        array = pack(*args)
+        sent.append(array.nbytes)
+        return array
+
+    def unpacking(array: Any) -> Any:
+        taken.append(array.nbytes)
+        return unpack(array)
+
+    of_engine.packed, of_engine.unpacked = packing, unpacking  # type: ignore[attr-defined]
+    out = {"sent": sent, "taken": taken, "parameters": engine.replica.flat.numel}
+    try:
+        yield out
+    finally:
+        of_engine.packed, of_engine.unpacked = pack, unpack  # type: ignore[attr-defined]
+    out["said"] = engine.timing.sent_bytes
 
 
 def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> dict[str, Any]:
@@ -129,7 +159,9 @@ def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> d
         out[f"{name}-zero"] = train(zero, plan, rank, 0, 6)
         engine = server_engine(1, optimizer, precision, travel)
         engine.restore(InitialState(cases.MODEL, 0))
-        out[name] = train(engine, plan, rank, 0, 6)
+        with travelling(engine) as out[f"{name}-travelled"]:
+            out[name] = train(engine, plan, rank, 0, 1)
+        out[name] += train(engine, plan, rank, 1, 6)
     before = weights(engine)
     hook = engine.module.model.norm.register_forward_hook(lambda m, i, o: o * float("nan"))
     if rank != 1:

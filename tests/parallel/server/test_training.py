@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import ray
 
+from raypt.parallel.traffic import parameter_server_bytes
 from tests.parallel import cases as plain
 from tests.parallel.ranks import run_ranks
 from tests.parallel.server import cases
@@ -78,6 +79,22 @@ def test_a_run_changes_between_servers_and_collectives_at_a_checkpoint(
 @pytest.mark.parametrize("servers", SERVERS)
 def test_all_workers_report_the_same_figures(servers: int, ranks: list[Any]) -> None:
     assert all(rank[f"{servers}"] == ranks[0][f"{servers}"] for rank in ranks)
+
+
+@pytest.mark.parametrize(("run", "servers", "value"), [("1", 1, 4), ("3", 3, 4), ("bf16", 1, 2)])
+def test_the_bytes_of_a_step_are_those_of_the_traffic_model(
+    run: str, servers: int, value: int, ranks: list[Any]
+) -> None:
+    """Of weights and gradients; what else a call has is some hundred bytes."""
+    found = [rank[f"{run}-travelled"] for rank in ranks]
+    model = parameter_server_bytes(found[0]["parameters"], len(ranks), servers, weight=value, gradient=value)
+    for of_rank in found:
+        assert sum(of_rank["sent"]) == of_rank["said"] == model.worker_sends
+        assert sum(of_rank["taken"]) == model.worker_receives
+    for server in range(servers):
+        # Slices differ by one element at most.
+        assert sum(r["sent"][server] for r in found) == pytest.approx(model.server_receives, abs=value * len(ranks))
+        assert sum(r["taken"][server] for r in found) == pytest.approx(model.server_sends, abs=value * len(ranks))
 
 
 def test_lion_equals_that_of_zero_0(ranks: list[Any]) -> None:
