@@ -19,9 +19,10 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Literal, cast
 
+import orjson
 import pyarrow as pa
 import xxhash
 import zstandard
@@ -50,6 +51,20 @@ def hash_of(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(canonical(value))
 
 
+_texts: dict[int, tuple[Mapping[str, Any], bytes]] = {}
+"""By `id`, settings and their canonical text; the settings are held, so that no others get their number."""
+_MOST_TEXTS = 16
+
+
+def _text(settings: Mapping[str, Any]) -> bytes:
+    found = _texts.get(id(settings))
+    if found is None:
+        while len(_texts) >= _MOST_TEXTS:
+            _texts.pop(next(iter(_texts)), None)
+        found = _texts[id(settings)] = settings, canonical(dict(settings))
+    return found[1]
+
+
 @dataclass(frozen=True)
 class Identity:
     """What an artefact is a function of."""
@@ -64,11 +79,16 @@ class Identity:
     """JSON values of the settings that decide what is made, and of no others."""
 
     def words(self) -> dict[str, Any]:
-        return {"kind": self.kind, "format": self.format, "inputs": dict(self.inputs), "settings": dict(self.settings)}
+        """As JSON. The settings are the object itself: 10^5 shards share it."""
+        settings = self.settings if isinstance(self.settings, dict) else dict(self.settings)
+        return {"kind": self.kind, "format": self.format, "inputs": dict(self.inputs), "settings": settings}
 
     @functools.cached_property
     def key(self) -> str:
-        return hash_of(self.words())
+        """`hash_of(self.words())`; the settings, which 10^5 shards share, are made to text once."""
+        inputs, kind = canonical(dict(self.inputs)), canonical(self.kind)
+        text = b'{"format":%d,"inputs":%b,"kind":%b,"settings":%b}' % (self.format, inputs, kind, _text(self.settings))
+        return xxhash.xxh3_128_hexdigest(text)
 
     def place(self, root: str) -> str:
         """A directory for this artefact alone under a root that several runs share."""
@@ -119,6 +139,8 @@ class Card:
     """What its maker says of it: counts for ledgers, never needed to read the files."""
     raypt: str = __version__
     """Version of raypt that made it."""
+    indexed: bool = field(default=False, compare=False, repr=False)
+    """Whether it was read from the index of its collection."""
 
     @property
     def content(self) -> str:
@@ -130,14 +152,20 @@ class Card:
         words = {"card": CARD_FORMAT, "raypt": self.raypt, "key": self.key, "identity": self.identity, "files": files}
         return {**words, "account": self.account}
 
+    def holding(self, identity: Identity) -> "Card":
+        """The card with the words of `identity`, whose settings 10^5 cards share; what came from another process has
+        its own.
+        """
+        return replace(self, identity=identity.words()) if self.key == identity.key else self
+
     def to_bytes(self) -> bytes:
         value = self.to_json()
         return storage.json_bytes({**value, "checksum": hash_of(value)})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Card":
+    def from_json(cls, value: dict[str, Any], *, indexed: bool = False) -> "Card":
         files = {path: Stamp(*stamp) for path, stamp in value["files"].items()}
-        return cls(value["identity"], value["key"], files, value["account"], value["raypt"])
+        return cls(value["identity"], value["key"], files, value["account"], value["raypt"], indexed)
 
     @classmethod
     def from_bytes(cls, data: bytes, uri: str) -> "Card":
@@ -366,6 +394,8 @@ class Collection:
         """
         found = self._index() or self._read_cards(len(identities))
         usable = {n: card for n, card in found.items() if isinstance(card, Card) and n < len(identities)}
+        if len(found) != len(identities):  # the index is of another number: `finish` writes it anew
+            usable = {n: replace(card, indexed=False) for n, card in usable.items()}
         why = {n: str(card) for n, card in found.items() if isinstance(card, Damaged) and n < len(identities)}
         paths = [path for card in usable.values() for path in card.files]
         sizes = sizes_under(self.root, paths) if paths else {}
@@ -406,11 +436,22 @@ class Collection:
         return {n: card for n, card in self._index().items() if isinstance(card, Card)}
 
     def finish(self, cards: Sequence[Card]) -> None:
-        """Keep all cards in one file, which the next start reads instead of theirs."""
-        # Not `canonical`: the order of an account's keys may say something (the stages of a ledger).
-        texts = (json.dumps(card.to_json(), ensure_ascii=False, separators=(",", ":")) for card in cards)
-        lines = "\n".join(texts).encode()
-        storage.write_bytes(self.index_uri, zstandard.ZstdCompressor(write_checksum=True).compress(lines))
+        """Keep all cards in one file, which the next start reads instead of theirs: a line of the settings that they
+        share, and a line a card. Nothing is written where the cards are those of the file.
+        """
+        if cards and all(card.indexed for card in cards):
+            return
+        shared: dict[bytes, int] = {}
+        lines = [b""]
+        for card in cards:
+            value = card.to_json()
+            settings = shared.setdefault(_text(value["identity"]["settings"]), len(shared))
+            # Not `canonical`: the order of an account's keys may say something (the stages of a ledger).
+            value["identity"] = value["identity"] | {"settings": settings}
+            lines.append(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+        lines[0] = b"[" + b",".join(shared) + b"]"
+        packed = zstandard.ZstdCompressor(write_checksum=True).compress(b"\n".join(lines))
+        storage.write_bytes(self.index_uri, packed)
 
     def _index(self) -> dict[int, Card | Damaged]:
         try:
@@ -418,9 +459,14 @@ class Collection:
         except FileNotFoundError:
             return {}
         try:
-            lines = zstandard.ZstdDecompressor().decompress(packed).split(b"\n")
-            return {n: Card.from_json(json.loads(line)) for n, line in enumerate(lines)}
-        except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError) as e:
+            head, *lines = zstandard.ZstdDecompressor().decompress(packed).split(b"\n")
+            shared, found = json.loads(head), {}
+            for n, line in enumerate(lines):
+                value = orjson.loads(line)
+                value["identity"]["settings"] = shared[value["identity"]["settings"]]
+                found[n] = Card.from_json(value, indexed=True)
+            return dict(found)
+        except (zstandard.ZstdError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
             log.warning("%s is damaged (%s): the cards are read one by one", self.index_uri, e)
             return {}
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Damaged, Identity, Output, make
+from raypt.artefact import Card, Collection, Damaged, Identity, Output, hash_of, make
 from raypt.errors import UserError
 
 IDENTITY = Identity("thing", 1, {"text": "abc"}, {"minimum": 3, "rule": {"on": True}})
@@ -141,6 +141,27 @@ def test_a_survey_of_a_finished_collection_makes_no_request_an_artefact(
     monkeypatch.setattr(storage, "read_bytes", lambda uri: (read.append(uri), original(uri))[1])
     assert parts.survey(identities) == cards
     assert read == [parts.index_uri]
+
+
+def test_a_start_that_makes_nothing_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, identities = collection(tmp_path, 3)
+    build_all(parts, identities)
+    monkeypatch.setattr(storage, "write_bytes", lambda uri, data: pytest.fail(f"{uri} is written"))
+    build_all(parts, identities)
+
+
+def test_the_index_of_fewer_artefacts_is_written_anew(tmp_path: Path) -> None:
+    build_all(*collection(tmp_path, 5))
+    parts, identities = collection(tmp_path, 3)
+    cards = build_all(parts, identities)
+    assert list(parts.load().values()) == cards
+
+
+def test_the_key_is_the_hash_of_the_words() -> None:
+    settings = {"b": [1, {"语": None}], "a": 0.5}
+    for kind in ("part", 'a "quoted" kind'):
+        identity = Identity(kind, 3, {"z": "1", "a": "2"}, settings)
+        assert identity.key == hash_of(identity.words())
 
 
 def test_a_changed_setting_makes_all_anew_and_the_new_index_is_believed(tmp_path: Path) -> None:

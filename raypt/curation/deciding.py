@@ -83,7 +83,7 @@ def decide_all(
     todo = [s for s, card in enumerate(cards) if card is None]
     tasks = [DecideTask(run.uri, s, config, settled, wanted[s]) for s in todo]
     for shard, card in zip(todo, run_tasks(decide_shard, tasks, name="decide"), strict=True):
-        cards[shard] = card
+        cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
     collection(run).finish(done)
     ledger = Ledger()

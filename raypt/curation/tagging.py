@@ -186,10 +186,11 @@ def tag(
         tagger = Tagger(curation, artefacts)
         work = functools.partial(_tag_one, run, manifest, corpus, tagger, wanted)
         for shard, card in zip(todo, run_tasks(work, todo, name="curate"), strict=True):
-            cards[shard] = card
+            cards[shard] = card.holding(wanted[shard])
     elif todo and actors is not None:
         for card in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors):
-            cards[card.account["shard"]] = card
+            shard = card.account["shard"]
+            cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
     assert len(done) == len(wanted), "a shard was not tagged"
     collection(run).finish(done)

@@ -102,7 +102,7 @@ def write_curated(
     todo = [s for s, card in enumerate(cards) if card is None]
     tasks = [CuratedTask(run.uri, s, uri, wanted[s]) for s in todo]
     for shard, card in zip(todo, run_tasks(write_curated_shard, tasks, name="write curated"), strict=True):
-        cards[shard] = card
+        cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
     collection(run).finish(done)
     return done

@@ -100,7 +100,7 @@ def measure_parts(
     todo = [i for i, card in enumerate(cards) if card is None]
     task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed, config.mixture.by)
     for part, card in zip(todo, run_tasks(task, todo, name="measure curated text"), strict=True):
-        cards[part] = card
+        cards[part] = card.holding(wanted[part])
     done = [card for card in cards if card is not None]
     collection.finish(done)
     return [PartSummary(**card.account) for card in done]
