@@ -71,6 +71,7 @@ class Inline:
     """What tasks cost that ran in this process, one after the other, for want of a Ray."""
 
     seconds: float = 0.0
+    cpu_s: float = 0.0
 
 
 INLINE = Inline()
@@ -118,9 +119,10 @@ def run_tasks(
     if not ray.is_initialized():
         out = []
         for item in items:
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             out.append(_call(fn, item))
             INLINE.seconds += time.perf_counter() - start
+            INLINE.cpu_s += time.process_time() - cpu
             progress.add()
         return out
     options: dict[str, Any] = {"num_cpus": num_cpus, "name": name, "max_retries": 4}

@@ -48,20 +48,23 @@ SETTINGS: dict[str, Any] = {
 
 
 class StageFigures:
-    """Wall seconds of the driver by stage, tasks left out."""
+    """Wall and CPU seconds of the driver by stage, tasks left out."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         before, STATE.stage = STATE.stage, name
         start, in_tasks = time.perf_counter(), tasks.INLINE.seconds
+        cpu = time.process_time() - tasks.INLINE.cpu_s
         try:
             yield
         finally:
             spent = time.perf_counter() - start - (tasks.INLINE.seconds - in_tasks)
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.process_time() - tasks.INLINE.cpu_s - cpu
             STATE.stage = before
             print(f"{name}: {time.perf_counter() - start:.0f} s, {spent:.1f} of them the driver's", file=sys.stderr)
 
@@ -120,6 +123,7 @@ def _rows(figures: StageFigures, shards: int) -> dict[str, Any]:
         requests = found.driver.total()
         rows[name or "other"] = {
             "driver_s": round(figures.seconds.get(name, 0.0), 2),
+            "driver_cpu_s": round(figures.cpu_s.get(name, 0.0), 2),
             "driver_requests": requests,
             "driver_requests_a_shard": round(requests / shards, 4),
             "by_operation": dict(found.driver),
@@ -139,12 +143,12 @@ def main(argv: list[str]) -> int:
     found = measure(options.shards, options.latency_ms / 1000)
     for start in ("start", "resume"):
         print(f"{start}: the driver took {found[start]['driver_s']:.1f} s besides the tasks")
-        heads = f"{'driver s':>10}{'requests':>10}{'a shard':>9}{'tasks, a shard':>16}"
+        heads = f"{'driver s':>10}{'of CPU':>9}{'requests':>10}{'a shard':>9}{'tasks, a shard':>16}"
         print(f"  {'stage':<12}{heads}  the driver's, by operation")
         for name, row in found[start]["stages"].items():
             operations = ", ".join(f"{k} {v}" for k, v in row["by_operation"].items())
             print(
-                f"  {name:<12}{row['driver_s']:>10.2f}{row['driver_requests']:>10}"
+                f"  {name:<12}{row['driver_s']:>10.2f}{row['driver_cpu_s']:>9.2f}{row['driver_requests']:>10}"
                 f"{row['driver_requests_a_shard']:>9.3f}{row['task_requests_a_shard']:>16.2f}  {operations}"
             )
     print(json.dumps(found))
