@@ -268,7 +268,7 @@ class TrainConfig(Settings):
     log_every: int = Field(default=10, gt=0)
     """Steps between progress lines; metrics.jsonl has every step."""
     tensorboard: bool = True
-    """Write TensorBoard event files (local run directories only)."""
+    """Write TensorBoard event files; on an object store one a minute."""
     wandb_project: str | None = None
     """Weights & Biases project to log to (extra `wandb`); None = none."""
     peak_tflops: float | None = Field(default=None, gt=0)
