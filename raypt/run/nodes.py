@@ -29,26 +29,27 @@ def check_nodes(config: RunConfig, run: RunDir) -> None:
     Raises:
         UserError: nodes that differ, each named with what it lacks.
     """
+    own = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own]
+    if not others:
+        return
     schemes = {uri.partition("://")[0]: uri for _, uri in named_uris(config) if "://" in uri}
     arguments = (run.config, tuple(schemes.values()))
     driver = node_facts.facts(*arguments)
     asked = {}
-    for node in ray.nodes():
-        if node["Alive"] and node["NodeID"] != ray.get_runtime_context().get_node_id():
-            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            remote: Any = ray.remote(node_facts.facts).options(
-                num_cpus=0, max_retries=0, scheduling_strategy=place, name="look at the node"
-            )
-            asked[remote.remote(*arguments)] = node["NodeManagerHostname"]
-    if not asked:
-        return
+    for node in others:
+        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        remote: Any = ray.remote(node_facts.facts).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=place, name="look at the node"
+        )
+        asked[remote.remote(*arguments)] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERS_WITHIN_S)
     for ref in late:
         log.warning("%s did not say within %.0f s what it has", asked[ref], ANSWERS_WITHIN_S)
         ray.cancel(ref, force=True)
-    found = {asked[ref]: said for ref in ready if (said := _said(ref, driver))}
+    found = sorted((asked[ref], said) for ref in ready if (said := _said(ref, driver)))
     if found:
-        lines = "\n".join(f"  {name}: {'; '.join(said)}" for name, said in sorted(found.items())[:SHOWN])
+        lines = "\n".join(f"  {name}: {'; '.join(said)}" for name, said in found[:SHOWN])
         more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(f"{len(found)} of {len(asked)} nodes cannot work on this run:\n{lines}{more}")
     log.info("nodes: %d, with the same raypt and Python, and run.dir in sight", len(ready) + 1)

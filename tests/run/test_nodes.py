@@ -42,7 +42,7 @@ def test_nodes_are_as_the_driver_or_named_with_what_differs(
         check_nodes(config, run)
     assert "nodes: 2, with the same raypt" in caplog.text
     monkeypatch.setattr(node_facts, "source_hash", lambda: "another0")  # here; the node imports its own
-    with pytest.raises(UserError, match=r"1 of 1 nodes cannot work on this run:\n  \S+: raypt .*another0"):
+    with pytest.raises(UserError, match=r"1 of 1 nodes cannot work on this run:\n  \S+ \(\S+\): raypt .*another0"):
         check_nodes(config, run)
     monkeypatch.undo()
     storage.remove(run.config)  # as where the directory is on the driver's disk alone
