@@ -19,6 +19,7 @@ from raypt.corpus.formats.raw import etag_of
 from raypt.corpus.formats.table import DATA, format_of
 from raypt.errors import UserError
 from raypt.outside import redact, shown
+from raypt.retries import asked
 
 THREADS = 32
 """Requests to a file system at a time."""
@@ -251,6 +252,11 @@ class Listing:
     skipped: Skipped = field(default_factory=Skipped)
     named: bool = False
 
+    def emptied(self) -> "Listing":
+        """This one, to be filled again from the beginning."""
+        self.files, self.skipped, self.named = [], Skipped(), False
+        return self
+
 
 def list_files(pattern: str) -> Listing:
     """The files that a path, directory, glob or URI means.
@@ -264,7 +270,7 @@ def list_files(pattern: str) -> Listing:
         if isinstance(fs, LocalFileSystem):
             found = _list_local(path, pattern, listing)
         else:
-            found = _list_remote(fs, path, pattern, listing)
+            found = asked(pattern, lambda: iter(list(_list_remote(fs, path, pattern, listing.emptied()))))
         once = {item[1].uri: item for item in found}
         listing.files = sorted(once.values(), key=lambda item: natural(item[1].uri))
     except (OSError, ValueError, ImportError) as e:

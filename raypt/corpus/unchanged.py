@@ -11,6 +11,7 @@ from raypt import storage
 from raypt.corpus.formats.raw import changed, difference
 from raypt.corpus.listing import THREADS
 from raypt.corpus.manifest import Manifest
+from raypt.retries import asked
 
 MANY_IN_A_DIRECTORY = 4
 """Files of one remote directory that are asked for by listing it instead of one by one."""
@@ -32,7 +33,8 @@ def check_unchanged(manifest: Manifest, run_uri: str) -> None:
             and not folder.startswith("http")
         ):
             fs.invalidate_cache(path)
-            known = {info["name"].rpartition("/")[2]: info for info in fs.ls(path, detail=True)}
+            listed = asked(folder, lambda: fs.ls(path, detail=True, refresh=True))
+            known = {info["name"].rpartition("/")[2]: info for info in listed}
         for i in indices:
             uri, file = manifest.file_uri(i, run_uri), manifest.files[i]
             try:
@@ -55,4 +57,4 @@ def _info(uri: str) -> dict[str, Any]:
         status = os.stat(path)
         return {"size": status.st_size, "mtime": status.st_mtime}
     fs.invalidate_cache(path)
-    return dict(fs.info(path))
+    return dict(asked(uri, lambda: fs.info(path)))

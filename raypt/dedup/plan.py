@@ -296,11 +296,9 @@ def power_of_two(n: int) -> int:
 
 def file_stamp(uri: str) -> list[Any]:
     """Size and version (etag or modification time) of a file; UserError if it is not there."""
-    fs, path = storage.filesystem(uri)
-    try:
-        info = fs.info(path)
-    except FileNotFoundError:
-        raise UserError(f"{uri}: no such file, but deduplication was asked to read it") from None
+    info = storage.info(uri)
+    if info is None:
+        raise UserError(f"{uri}: no such file, but deduplication was asked to read it")
     version = next(
         (info[k] for k in ("ETag", "etag", "mtime", "LastModified", "updated", "created") if k in info), None
     )

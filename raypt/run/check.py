@@ -97,14 +97,19 @@ def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield from ((f"curation.url.{name}[{i}]", uri) for i, uri in enumerate(getattr(curation.url, name)))
 
 
-def _schemes(config: RunConfig) -> Iterator[str]:
+def named_uris(config: RunConfig) -> list[tuple[str, str]]:
+    """(key, path or URI) of all that a configuration reads and writes."""
     named = [("run.dir", config.run_uri), *_single_files(config)]
     for key, sources in _inputs(config):
         named += [(f"{key}[{i}].paths[{j}]", p) for i, s in enumerate(sources) for j, p in enumerate(s.paths)]
     named += [(f"dedup.contamination.paths[{i}]", p) for i, p in enumerate(config.dedup.contamination.paths)]
     if config.dedup.index:
         named.append(("dedup.index", config.dedup.index))
-    for key, uri in named:
+    return named
+
+
+def _schemes(config: RunConfig) -> Iterator[str]:
+    for key, uri in named_uris(config):
         try:
             check_scheme(uri, key)
         except UserError as e:

@@ -8,6 +8,7 @@ from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
+from raypt.run.nodes import check_nodes
 from raypt.run.open import open_run
 
 
@@ -16,5 +17,6 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "curate") as run, session(config.ray):
         check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
+        check_nodes(config, run)
         curated = curate(config, run)
     print(f"{curated.documents} documents, {curated.bytes / 1e6:.1f} MB in {run.path('curated')}")

@@ -21,6 +21,7 @@ from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate, resolve_builtin
+from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.stages import timed_stage
@@ -60,6 +61,7 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
+        check_nodes(config, run)
         refuse_what_cannot_fit(as_planned(config, found), worker_counts[-1], ray.nodes())
         curated = curate(config, run)
         config = with_heldout(config, curated.documents)

@@ -16,6 +16,7 @@ from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
+from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
 from raypt.run.pretrain import config_as_used, with_heldout
 from raypt.run.stages import timed_stage
@@ -43,6 +44,7 @@ def main(config: RunConfig) -> None:
     with open_run(config, "tokenize") as run, session(config.ray):
         needed = {"a tokenizing task": config.tokens.stream.tokenizer_cpus}
         check_capacity(needed, 0, autoscaling=config.ray.autoscaling)
+        check_nodes(config, run)
         accounts = _import(config, run) if imports else _tokenize(config, run)
         figures = summary(accounts)
         storage.write_json(run.path("tokens.json"), figures)

@@ -269,7 +269,7 @@ class TrainConfig(Settings):
     """Steps between progress lines; metrics.jsonl has every step. None: the first step, then a line every 10 s at first
     and every minute later."""
     tensorboard: bool = True
-    """Write TensorBoard event files (local run directories only)."""
+    """Write TensorBoard event files; on an object store one a minute."""
     wandb_project: str | None = None
     """Weights & Biases project to log to (extra `wandb`); None = none."""
     peak_tflops: float | None = Field(default=None, gt=0)

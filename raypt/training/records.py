@@ -20,6 +20,7 @@ from raypt.parallel.engine import Update
 from raypt.parallel.pipeline.record import StepRecord
 
 METRICS = "metrics.jsonl"
+METRIC_PARTS = "metrics"
 SAMPLES = "samples.parquet"
 PARTS = "samples"
 UPDATES = "updates"
@@ -27,17 +28,29 @@ PIPELINE = "pipeline.json"
 
 
 def read_metrics(run_uri: str) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a last line cut short by a crash is left out."""
-    path = storage.join(run_uri, METRICS)
-    if not storage.exists(path):
-        return []
-    out = []
-    for line in storage.read_bytes(path).splitlines():
-        try:
-            out.append(json.loads(line))
-        except ValueError:
-            break
+    """The lines of `metrics.jsonl`, and of the parts beside it that are not in it yet; a last line cut short by a crash
+    is left out.
+    """
+    directory = storage.join(run_uri, METRIC_PARTS)
+    parts = [storage.join(directory, name) for name in storage.listdir(directory)]
+    out: list[dict[str, Any]] = []
+    for data in storage.in_order(_read_if_there, [storage.join(run_uri, METRICS), *parts]):
+        begun = out[-1]["step"] if out else -1
+        for line in data.splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if row["step"] > begun:  # else a part that was put into the file, and not removed
+                out.append(row)
     return out
+
+
+def _read_if_there(uri: str) -> bytes:
+    try:
+        return storage.read_bytes(uri)
+    except FileNotFoundError:
+        return b""
 
 
 def read_pipeline(run_uri: str) -> tuple[int, StepRecord] | None:
@@ -50,17 +63,27 @@ def read_pipeline(run_uri: str) -> tuple[int, StepRecord] | None:
 
 
 class MetricsFile:
-    """`metrics.jsonl`. A local file grows by a line a step; on an object store, which cannot append, the whole is
-    written again at each `flush`.
+    """`metrics.jsonl`. A local file grows by a line a step. On an object store, which cannot append, each `flush`
+    writes what is new as a part of its own under `metrics/` (the whole would be 600 MB at each checkpoint after a
+    million steps); the file itself is written at each start and at the end, with all parts in it.
     """
 
     def __init__(self, run_uri: str, resume_step: int) -> None:
         self.path = storage.join(run_uri, METRICS)
+        self.parts = storage.join(run_uri, METRIC_PARTS)
         self.pipeline_path = storage.join(run_uri, PIPELINE)
-        self.lines = [_line(row) for row in read_metrics(run_uri) if row["step"] <= resume_step]
-        storage.write_bytes(self.path, b"".join(self.lines))
+        self._run_uri = run_uri
+        self._new: list[tuple[int, bytes]] = []
+        self._gather(resume_step)
         local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
         self.file = local.open("ab") if local is not None else None
+
+    def _gather(self, last_step: int | None = None) -> None:
+        """Put all into the file, up to a step."""
+        rows = read_metrics(self._run_uri)
+        kept = [_line(row) for row in rows if last_step is None or row["step"] <= last_step]
+        storage.write_bytes(self.path, b"".join(kept))
+        storage.remove(self.parts)
 
     def write(self, row: Mapping[str, Any]) -> None:
         line = _line(row)
@@ -68,20 +91,24 @@ class MetricsFile:
             self.file.write(line)
             self.file.flush()
         else:
-            self.lines.append(line)
+            self._new.append((row["step"], line))
 
     def write_pipeline(self, step: int, record: StepRecord) -> None:
         """`pipeline.json`, in the place of the step that was there."""
         storage.write_json(self.pipeline_path, {"step": step, **record.to_json()})
 
     def flush(self) -> None:
-        if self.file is None:
-            storage.write_bytes(self.path, b"".join(self.lines))
+        if self._new:
+            name = f"{self._new[0][0]:09d}-{self._new[-1][0]:09d}.jsonl"
+            storage.write_bytes(storage.join(self.parts, name), b"".join(line for _, line in self._new))
+            self._new = []
 
     def close(self) -> None:
         self.flush()
         if self.file is not None:
             self.file.close()
+        else:
+            self._gather()
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

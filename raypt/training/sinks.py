@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,21 +25,60 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+EVENTS_EVERY_S = 60.0
+"""Between two files of TensorBoard's on an object store: what a lost machine takes along of them. A request each."""
+
+
 class TensorBoard:
-    """Event files under `<run>/tensorboard`; steps after the one resumed from are hidden, not shown twice."""
+    """Event files under `<run>/tensorboard`; steps after the one resumed from are hidden, not shown twice.
+
+    On an object store, which takes whole files only, a file is begun every EVENTS_EVERY_S; TensorBoard reads them in
+    order as one.
+    """
 
     def __init__(self, run_uri: str, resume_step: int) -> None:
+        self.uri = storage.join(run_uri, "tensorboard")
+        self._kept: tempfile.TemporaryDirectory[str] | None = None
+        self._parts = 0
+        if storage.is_local(run_uri):
+            self._directory = storage.filesystem(self.uri)[1]
+        else:
+            self._kept = tempfile.TemporaryDirectory(prefix="raypt-tensorboard-")
+            self._directory = self._kept.name
+        self._begin(resume_step + 1 if resume_step else None)
+
+    def _begin(self, purge_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        directory = storage.join(storage.filesystem(run_uri)[1], "tensorboard")
-        self.writer = SummaryWriter(directory, purge_step=resume_step + 1 if resume_step else None)
+        self._writer, self._begun = SummaryWriter(self._directory, purge_step=purge_step), time.monotonic()
 
     def write(self, row: Mapping[str, Any]) -> None:
+        if self._kept is not None and time.monotonic() - self._begun >= EVENTS_EVERY_S:
+            self._put()
+            self._begin()
         for key, value in numbers(row).items():
-            self.writer.add_scalar(key, value, row["step"])
+            self._writer.add_scalar(key, value, row["step"])
+
+    def _put(self) -> None:
+        """Close the file and send it; one that cannot be sent is sent with the next."""
+        self._writer.close()
+        for path in sorted(Path(self._directory).iterdir(), key=lambda path: path.stat().st_mtime_ns):
+            # TensorBoard reads files in the order of their names: `events.out.tfevents.<second begun>.<...>`.
+            name = f"{'.'.join(path.name.split('.')[:4])}.{self._parts:06d}"
+            try:
+                storage.write_bytes(storage.join(self.uri, name), path.read_bytes())
+            except OSError as e:
+                log.warning("TensorBoard's events are not kept yet: %s", e)
+                return
+            path.unlink()
+            self._parts += 1
 
     def close(self) -> None:
-        self.writer.close()
+        if self._kept is None:
+            self._writer.close()
+        else:
+            self._put()
+            self._kept.cleanup()
 
 
 class RayMetrics:
@@ -88,7 +128,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 def build_sinks(train: TrainConfig, run_uri: str, resume_step: int, *, ray: bool) -> list[Sink]:
     """The sinks that the configuration asks for; on rank 0."""
     sinks: list[Sink] = [RayMetrics(run_uri)] if ray else []
-    if train.tensorboard and storage.is_local(run_uri):
+    if train.tensorboard:
         sinks.append(TensorBoard(run_uri, resume_step))
     if train.wandb_project is not None:
         sinks.append(WeightsAndBiases(train.wandb_project, run_uri))

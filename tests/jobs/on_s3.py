@@ -28,7 +28,7 @@ from tests.s3 import S3Server, s3_server
 
 OPTIONS = [
     *[o for o in TINY if not o.startswith("corpus.")],
-    "corpus.shard_bytes=400k",
+    "corpus.shard_bytes=60k",
     "curation.stages=[language, gopher_quality]",
     "curation.quality.reference=[]",
     "train.steps=60",

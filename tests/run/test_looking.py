@@ -1,6 +1,7 @@
 """What looks at runs: status, report, compare, ls, rm, on runs that ended well, badly, or not at all."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_a_damaged_note_hides_nothing_else(damage: bytes, tmp_path: Path, capsys
     place.joinpath(*DIARY, "20000101T000000-damage.json").write_bytes(damage)
     (place / "work" / "now.json").write_bytes(damage)
     assert command(["status", str(place)]) == 0
-    assert "done 0 s ago" in capsys.readouterr().out
+    assert re.search(r"done \d+ s ago", capsys.readouterr().out)  # seconds: the machine may be busy
 
 
 def test_runs_are_compared_by_settings_figures_and_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,15 +51,34 @@ def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
     assert read_metrics(str(tmp_path)) == [{"step": 1, "loss": None, "grad_norm": None}]
 
 
-def test_an_object_store_gets_the_whole_file_at_each_flush() -> None:
-    uri = "memory://records/run"
+def test_an_object_store_gets_what_is_new_at_each_flush_and_one_file_at_the_end(tmp_path: Path) -> None:
+    uri = f"memory://records/{tmp_path.name}"
     metrics = MetricsFile(uri, resume_step=0)
-    metrics.write({"step": 1})
-    assert read_metrics(uri) == []
+    for first in (1, 4):
+        for step in range(first, first + 3):
+            metrics.write({"step": step, "loss": float(step)})
+        metrics.flush()
+    metrics.write({"step": 7, "loss": 7.0})  # not flushed: its machine is lost
+    assert storage.listdir(f"{uri}/metrics") == ["000000001-000000003.jsonl", "000000004-000000006.jsonl"]
+    assert storage.size(f"{uri}/metrics.jsonl") == 0
+    assert [row["step"] for row in read_metrics(uri)] == [1, 2, 3, 4, 5, 6]
+    resumed = MetricsFile(uri, resume_step=5)
+    assert storage.listdir(f"{uri}/metrics") == []
+    resumed.write({"step": 6, "loss": 60.0})
+    resumed.close()
+    assert storage.listdir(f"{uri}/metrics") == []
+    assert [row["loss"] for row in read_metrics(uri)] == [1, 2, 3, 4, 5, 60]
+
+
+def test_a_part_that_was_gathered_and_not_removed_counts_once(tmp_path: Path) -> None:
+    uri = f"memory://records/{tmp_path.name}"
+    metrics = MetricsFile(uri, resume_step=0)
+    metrics.write({"step": 1, "loss": 1.0})
     metrics.flush()
-    metrics.write({"step": 2})
+    part = storage.read_bytes(f"{uri}/metrics/000000001-000000001.jsonl")
     metrics.close()
-    assert [r["step"] for r in read_metrics(uri)] == [1, 2]
+    storage.write_bytes(f"{uri}/metrics/000000001-000000001.jsonl", part)
+    assert [row["step"] for row in read_metrics(uri)] == [1]
 
 
 def test_the_audit_trail_has_each_surviving_sample_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import ray
 import torch
 
+from raypt import storage
 from raypt.training.config import ProfileConfig, TrainConfig
 from raypt.training.sinks import RayMetrics, TensorBoard, Tracer, WeightsAndBiases, build_sinks
 
@@ -88,8 +89,24 @@ def test_weights_and_biases_keeps_the_figures_offline(tmp_path: Path, monkeypatc
     assert b"tokens_per_s" in record.read_bytes()
 
 
-def test_object_stores_get_no_event_files() -> None:
-    assert build_sinks(TrainConfig(tensorboard=True), "memory://bucket/run", 0, ray=False) == []
+def test_on_an_object_store_events_come_in_files_that_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr("raypt.training.sinks.EVENTS_EVERY_S", 0.0)
+    uri = f"memory://board/{tmp_path.name}"
+    for resume, steps in ((0, range(1, 6)), (3, range(4, 6))):
+        (board,) = build_sinks(TrainConfig(tensorboard=True), uri, resume, ray=False)
+        for step in steps:
+            board.write({"step": step, "loss": float(step + 10 * resume)})
+        board.close()
+        time.sleep(1)  # files sort by the second in which they were begun
+    names = storage.listdir(f"{uri}/tensorboard")
+    assert len(names) == 6 + 3
+    for name in names:
+        (tmp_path / name).write_bytes(storage.read_bytes(f"{uri}/tensorboard/{name}"))
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1), (2, 2), (3, 3), (4, 34), (5, 35)]
 
 
 @pytest.fixture(scope="module")

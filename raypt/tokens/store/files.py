@@ -33,6 +33,7 @@ import xxhash
 from raypt import storage
 from raypt.artefact import Card, Collection, read_card
 from raypt.errors import UserError
+from raypt.retries import asked
 from raypt.tokens.store.packing import Packed, segments_of
 
 MAGIC = b"RAYPTTOK"
@@ -147,7 +148,8 @@ class StoreShard:
         if not storage.is_local(uri) and not ranged:
             self._copy = tempfile.NamedTemporaryFile(prefix="raypt-shard-")  # noqa: SIM115 (lives as long as the shard)
             fs, remote = storage.filesystem(uri)
-            fs.get_file(remote, self._copy.name)
+            copy = self._copy.name
+            asked(uri, lambda: fs.get_file(remote, copy))
             place = self._copy.name
             info = {"size": Path(place).stat().st_size}
         head = storage.read_range(place, 0, _HEAD)

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray.data
 import ray.train
+from pyarrow.fs import FileSystem
 from ray._private.worker import get_dashboard_url
 from ray.train.torch import TorchConfig
 from ray.train.v2._internal.execution.context import get_train_context
@@ -128,7 +129,7 @@ def _fit(
     resources: dict[str, float] = {"CPU": cpus}
     if train.use_gpu:
         resources["GPU"] = 1
-    filesystem, path = storage.arrow_filesystem(spec.run_uri)
+    name, path, filesystem = place(spec.run_uri)
     trainer = BatchTrainer(
         _worker,
         train_loop_config={"spec": spec, "board": board},
@@ -142,9 +143,8 @@ def _fit(
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            # Its directory is that of the run, and the name that Ray's pages show is the run's.
-            name=metrics.label_of(path),
-            storage_path=path.rstrip("/").rpartition("/")[0] or "/",
+            name=name,
+            storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=train.max_failures),
             worker_runtime_env={"env_vars": worker_environment(train, train.threads, spec.run_uri)},
@@ -166,6 +166,15 @@ def _fit(
         raise
     finally:
         board.clear()
+
+
+def place(run_uri: str) -> tuple[str, str, FileSystem]:
+    """Name, storage path and file system of a run for Ray Train: its directory is that of the run, so that the name on
+    Ray's pages is the run's, and the client is the one of `raypt.storage`.
+    """
+    filesystem, path = storage.arrow_filesystem(run_uri)
+    parent, _, name = path.rstrip("/").rpartition("/")
+    return name, parent or "/", filesystem
 
 
 def _cursor(checkpoints_uri: str) -> Cursor | None:
