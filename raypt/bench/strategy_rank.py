@@ -2,6 +2,7 @@
 
 import datetime
 import gc
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -175,6 +176,12 @@ class StrategyRank(RankActor):
     def measure(self, strategy: Strategy, task: Task, rank: int, ranks: int, meeting: str) -> Found:
         """Collective."""
         torch.set_num_threads(1)
+        host, port = meeting.removeprefix("tcp://").rsplit(":", 1)
+        # DeepSpeed asks the environment who it is, or looks for MPI.
+        os.environ |= {
+            "RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": "0", "MASTER_ADDR": host.strip("[]"),
+            "MASTER_PORT": port, "DS_ACCELERATOR": "cpu", "DEEPSPEED_LOG_LEVEL": "error",
+        }  # fmt: skip
         dist.init_process_group(
             "gloo", init_method=meeting, rank=rank, world_size=ranks, timeout=datetime.timedelta(seconds=300)
         )

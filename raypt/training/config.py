@@ -205,7 +205,8 @@ class TrainConfig(Settings):
     """Optimizer steps of the whole run."""
     strategy: Annotated[str, AfterValidator(_strategy)] = "collective"
     """How workers train together. collective: they step as one, by collective communication under DeepSpeed ZeRO
-    (section `zero`). parameter_server: through servers that hold the weights (section `parameter_server`).
+    (section `zero`). parameter_server: through servers that hold the weights, in step or each at its own pace (section
+    `parameter_server`). local_sgd: each makes its own updates, and they meet now and then (section `local_sgd`).
     `package.module:name`: an engine of your own (docs/training.md)."""
     workers: int | tuple[int, int] = 2
     """Training processes, a multiple of those that one model is cut over (`parallel`); a pair (min, max) lets the run

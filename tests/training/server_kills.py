@@ -10,6 +10,7 @@ so. With --dir, data and the undisturbed run are kept there and taken from there
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--dir", type=Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the driver it has started ends with it
     root = args.dir or Path(tempfile.mkdtemp())
     staleness = None if args.staleness == "null" else int(args.staleness)
     tiny_run.prepare(root / "data", STEPS)

@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from raypt.model.batch import MicroBatch
 from raypt.parallel.server.cluster import ServerLost
 from raypt.parallel.server.gradient_worker import Computed, GradientWorker, MakeReplica
+from raypt.parallel.server.rows import sent
 
 log = logging.getLogger("raypt")
 
@@ -100,7 +101,7 @@ class Crew:
     def compute(self, worker: int, grant: int, micro_batches: Sequence[MicroBatch], **options: bool) -> None:
         """Give an idle worker a lease; `options` of `GradientWorker.compute`."""
         self._workers[worker].busy = True
-        reference = self._workers[worker].actor.compute.remote(grant, micro_batches, **options)
+        reference = self._workers[worker].actor.compute.remote(grant, list(map(sent, micro_batches)), **options)
         self._awaited[reference] = _Awaited("computed", worker, grant)
 
     def watch(self, what: What, number: int, references: Sequence[Any]) -> None:
@@ -198,7 +199,7 @@ class Crew:
                     take(answer)
             shares = {worker: missing[i :: len(idle)] for i, worker in enumerate(idle)}
             asked = {
-                worker: self._workers[worker].actor.evaluate.remote([micro_batches[i] for i in share])
+                worker: self._workers[worker].actor.evaluate.remote([sent(micro_batches[i]) for i in share])
                 for worker, share in shares.items()
                 if share
             }

@@ -13,10 +13,10 @@ import ray
 import torch
 from ray.exceptions import RayActorError
 
-from raypt.model.batch import MicroBatch
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.server.actor import NAMESPACE
 from raypt.parallel.server.cluster import ServerLost
+from raypt.parallel.server.rows import Rows, received
 from raypt.parallel.server.travel import packed, unpacked
 from raypt.parallel.zero.update import square_sum
 
@@ -63,16 +63,14 @@ class GradientWorker:
     def ready(self) -> None:
         """Returns when the worker is there."""
 
-    def compute(
-        self, grant: int, micro_batches: Sequence[MicroBatch], *, use_fetched: bool = False, fetch: bool = False
-    ) -> Computed:
+    def compute(self, grant: int, rows: Sequence[Rows], *, use_fetched: bool = False, fetch: bool = False) -> Computed:
         """The gradient of the samples, pushed to the servers: under the newest weights, or, with `use_fetched`, those
         that an earlier call has fetched. `fetch`: those for a later one, while this one computes.
 
         Raises:
             ServerLost: one of them is gone.
         """
-        timing = self.replica.begin()
+        timing, micro_batches = self.replica.begin(), list(map(received, rows))
         with self.replica.timed("communication"):
             fetched = self._fetched.result() if use_fetched and self._fetched is not None else self._fetch()
             version = self._take(fetched)
@@ -90,10 +88,10 @@ class GradientWorker:
             samples, loss_sum, z_sum, tokens, norm if finite else None, version, seconds, sent_bytes=sent, pushed=pushed
         )
 
-    def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
+    def evaluate(self, rows: Sequence[Rows]) -> list[float]:
         """See TrainEngine, under the newest weights."""
         self._take(self._fetch())
-        return self.replica.evaluate(micro_batches)
+        return self.replica.evaluate(list(map(received, rows)))
 
     def _fetch(self) -> Fetched:
         try:

@@ -21,12 +21,20 @@ from raypt.parallel.engine import Update
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.server.async_engine import AsyncServerEngine
-from raypt.parallel.server.crew import CrewPlan
+from raypt.parallel.server.crew import Crew, CrewPlan
 from raypt.parallel.state import MASTER
 from raypt.parallel.topology import Topology
+from raypt.storage import read_parquet
+from raypt.training.checkpoint.directory import latest_checkpoint
+from raypt.training.loop import Hooks
 from raypt.training.optim.optimizer import build_optimizer
+from raypt.training.records import merge_samples, read_metrics, read_updates
+from raypt.training.worker import run_worker
 from tests.parallel import cases
 from tests.parallel.server.cases import replica, server_engine
+from tests.training import tiny_run
+from tests.training.scenarios import rows as rows_of
+from tests.training.scenarios import spec_for
 
 WORKERS, STEPS, BOUND, RATE = 2, 200, 2, 0.25
 ROWS = 2
@@ -48,9 +56,7 @@ class Delayed(Replica):
         return super().passes(micro_batches, tokens)
 
 
-def delayed(directory: str, worker: int) -> Replica:
-    """Leaves its process's number there."""
-    Path(directory, f"worker-{worker}").write_text(str(os.getpid()))
+def delayed(worker: int) -> Replica:
     random.seed(os.getpid())
     out = replica()
     out.__class__ = Delayed
@@ -94,7 +100,7 @@ def one_step(engine: AsyncServerEngine, micro_batches: list[MicroBatch]) -> None
     engine.step(1.0)
 
 
-def rows(updates: list[Update]) -> list[dict[str, Any]]:
+def listed(updates: list[Update]) -> list[dict[str, Any]]:
     return [asdict(u) for u in updates]
 
 
@@ -125,7 +131,7 @@ def everything(address: str, directory: str) -> dict[str, Any]:
     del sync, alone
 
     engine = engine_for(
-        partial(delayed, directory),
+        delayed,
         WORKERS,
         servers=2,
         staleness=BOUND,
@@ -136,18 +142,52 @@ def everything(address: str, directory: str) -> dict[str, Any]:
     for step in range(STEPS):
         one_step(engine, batch(step, WORKERS))
     engine.shard()
-    out["updates"] = rows([a.update for a in engine.take_updates()])
+    out["updates"] = listed([a.update for a in engine.take_updates()])
 
-    step, held = STEPS, None
-    while held is None or step < STEPS + 40:
-        one_step(engine, batch(step, WORKERS))
-        step += 1
-        if held is None and step > STEPS + 5:
-            while KILLED not in engine._computing:
-                engine._pump()
-            held = engine._computing[KILLED].lease.first
-            os.kill(int(Path(directory, f"worker-{KILLED}").read_text()), signal.SIGKILL)
-    engine.drain()
-    out["killed"] = rows([a.update for a in engine.take_updates()])
-    out["held"], out["steps"] = held, step
+    del engine
+    out["run"] = with_a_killed_worker(Path(directory))
     return out
+
+
+def with_a_killed_worker(directory: Path) -> dict[str, Any]:
+    """A whole run under the train loop, with checkpoints and evaluations, a worker of which is killed while it computes
+    its fifth gradient.
+    """
+    data, run = directory / "data", directory / "run"
+    tiny_run.prepare(data)
+    compute = Crew.compute
+    held: list[int] = []
+
+    def killing(crew: Crew, worker: int, grant: int, micro_batches: Any, **options: bool) -> None:
+        actor = crew._workers[worker].actor
+        pid = ray.get(actor.__ray_call__.remote(lambda self: os.getpid())) if worker == KILLED else 0
+        compute(crew, worker, grant, micro_batches, **options)
+        if worker == KILLED:
+            held.append(int(micro_batches[0].sample_index_B[0]))
+            if len(held) == 5:
+                os.kill(pid, signal.SIGKILL)
+
+    config = tiny_run.train_config().model_copy(
+        update={
+            "strategy": "parameter_server",
+            "parameter_server": ParameterServerConfig(cpus_per_server=0.1, staleness=BOUND),
+            "cpus_per_worker": 0.1,
+        }
+    )
+    Crew.compute = killing  # type: ignore[method-assign]
+    try:
+        run_worker(spec_for(data, run, config), rows_of(data, 0, 1, 0, tiny_run.STEPS * tiny_run.BATCH), Hooks())
+    finally:
+        Crew.compute = compute  # type: ignore[method-assign]
+    merge_samples(str(run))
+    newest = latest_checkpoint(str(run / "checkpoints"))
+    assert newest is not None
+    return {
+        "held": held[4],
+        "samples": read_parquet(str(run / "samples.parquet")).column("sample_index").to_pylist(),
+        "updates": read_updates(str(run))
+        .select(["step", "worker", "first_sample", "samples", "stale_steps"])
+        .to_pylist(),
+        "metrics": read_metrics(str(run)),
+        "newest": [newest.step, newest.cursor.next_sample],
+    }

@@ -9,6 +9,7 @@ import ray
 
 from tests.parallel.ranks import run_ranks
 from tests.parallel.server import async_cases as cases
+from tests.training import tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,18 @@ def test_a_checkpoint_is_of_all_samples_before_it_each_once_by_whichever_worker(
     assert set(Counter(u["worker"] for u in found["updates"])) == set(range(cases.WORKERS))
 
 
-def test_samples_of_a_killed_worker_go_to_others_and_each_is_trained_on_once(found: dict[str, Any]) -> None:
-    first, end = cases.STEPS * cases.WORKERS * cases.ROWS, found["steps"] * cases.WORKERS * cases.ROWS
-    assert indexes(found["killed"]) == list(range(first, end))
-    taken_over = next(u for u in found["killed"] if u["first_sample"] == found["held"])
+def test_samples_of_a_killed_worker_go_to_others_and_the_run_has_each_once(found: dict[str, Any]) -> None:
+    run, all_of_it = found["run"], list(range(tiny_run.STEPS * tiny_run.BATCH))
+    assert run["samples"] == indexes(run["updates"]) == all_of_it
+    taken_over = next(u for u in run["updates"] if u["first_sample"] == run["held"])
     assert taken_over["worker"] != cases.KILLED
+
+
+def test_a_run_of_asynchronous_workers_has_the_records_of_every_run(found: dict[str, Any]) -> None:
+    run = found["run"]
+    assert [row["step"] for row in run["metrics"]] == list(range(1, tiny_run.STEPS + 1))
+    assert run["newest"] == [tiny_run.STEPS, tiny_run.STEPS * tiny_run.BATCH]
+    assert all(row["workers"] == 2 and row["stale_steps"] <= cases.BOUND for row in run["metrics"])
+    heldout = [row["heldout_loss"] for row in run["metrics"] if "heldout_loss" in row]
+    assert len(heldout) == 3
+    assert heldout[-1] < heldout[0] < run["metrics"][0]["loss"], "it learns"
