@@ -5,6 +5,7 @@
 The shape is fixed (hidden 512, 8 layers, 8 heads, 4 key/value heads, feed-forward 1408, vocabulary 32000, 512 tokens,
 micro-batch 4, AdamW, clipping) so that figures of different engines compare. Tokens are random; the loop is the train
 engine's own. torchrun starts the workers, or Ray Train does (`--under ray`): what Ray costs is the difference.
+`--meshes dp2 pp2 tp2` holds ways to cut one model and batch against each other, step by step in turn.
 """
 
 import argparse
@@ -23,6 +24,10 @@ from raypt.training.config import TrainConfig
 from raypt.training.on_ray.environment import worker_environment
 
 LENGTH, MICRO_BATCH = 512, 4
+SHAPE = {
+    "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 1408, "num_layers": 8, "num_heads": 8,
+    "num_kv_heads": 4, "max_length": LENGTH, "tie_embeddings": False,
+}  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -34,6 +39,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--stage", type=int, choices=(0, 1, 2, 3), default=1)
     parser.add_argument("--pipeline", type=int, default=1, help="workers that the layers are cut over")
     parser.add_argument("--schedule", default="1f1b", help="of the pipeline; default: %(default)s")
+    parser.add_argument("--stages", type=int, nargs="+", help="layers of each part of the pipeline; default: balanced")
+    parser.add_argument(
+        "--meshes", nargs="+", metavar="MESH", help="as dp2, pp2, pp2:zero_bubble, tp2; --accumulation is a replica's"
+    )
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches a replica and step")
     parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="samples; default: %(default)s")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
@@ -49,6 +58,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rank-result", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
+    if args.meshes:
+        from raypt.bench.meshes import compare
+
+        return compare(args, threads)
     if args.rank_result is not None:
         _rank(args, threads)
         return 0
@@ -144,15 +157,14 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     quiet_libraries()
     device = comm.init_process_group(use_gpu=False)
     world, rank = dist.get_world_size(), dist.get_rank()
-    model = ModelConfig(
-        vocab_size=32000, hidden_size=512, intermediate_size=1408, num_layers=8, num_heads=8, num_kv_heads=4,
-        max_length=LENGTH, tie_embeddings=False,
-    )  # fmt: skip
+    model = ModelConfig.model_validate(SHAPE)
     train = TrainConfig(
         workers=world,
         micro_batch_size=args.micro_batch,
         global_batch_tokens=LENGTH * args.micro_batch * args.accumulation * (world // args.pipeline),
-        parallel=ParallelConfig.model_validate({"pipeline": args.pipeline, "schedule": args.schedule}),
+        parallel=ParallelConfig.model_validate(
+            {"pipeline": args.pipeline, "schedule": args.schedule, "stages": args.stages}
+        ),
         precision=args.precision,
         compile=args.compile,
         loss_chunk_tokens=args.loss_chunk,

@@ -44,9 +44,12 @@ def pipeline_section(step: int, record: StepRecord) -> str:
         f"{record.idle_share:.1%} of the step; {ideal.idle_share:.1%} as below, {record.idle_formula:.1%} by the "
         "formula, for which all parts cost the same."
     )
-    held = [(f"worker {i}", f"{peak / 1e6:,.2f}") for i, peak in enumerate(record.peak_bytes)]
+    workers = [
+        (f"worker {i}", " + ".join(map(str, layers)), f"{1000 * busy:,.0f}", f"{peak / 1e6:,.2f}")
+        for i, (layers, busy, peak) in enumerate(zip(record.layers, record.busy, record.peak_bytes, strict=True))
+    ]
     return f"<h3>The pipeline in step {step}</h3><p>{said}</p>{''.join(charts)}" + table(
-        ["", "most activations at one time, MB"], held, (1,)
+        ["", "layers", "busy, ms", "most activations at one time, MB"], workers, (1, 2, 3)
     )
 
 

@@ -29,6 +29,8 @@ class StepRecord:
     """What each did, in the order in which it was done."""
     peak_bytes: tuple[int, ...]
     """Activations that each held at most at one time."""
+    layers: tuple[tuple[int, ...], ...]
+    """Of the parts of each."""
 
     @property
     def micro_batches(self) -> int:
@@ -44,10 +46,14 @@ class StepRecord:
         return max(taken.end for device in self.devices for taken in device) - self.begin
 
     @property
+    def busy(self) -> tuple[float, ...]:
+        """Seconds that each device was at an action."""
+        return tuple(sum(taken.end - taken.begin for taken in device) for device in self.devices)
+
+    @property
     def idle_share(self) -> float:
         """Of all devices' time from the first action's begin to the last one's end."""
-        busy = sum(taken.end - taken.begin for device in self.devices for taken in device)
-        return 1 - busy / (len(self.devices) * self.span)
+        return 1 - sum(self.busy) / (len(self.devices) * self.span)
 
     @property
     def idle_formula(self) -> float:
@@ -71,6 +77,7 @@ class StepRecord:
             "schedule": self.schedule,
             "virtual": self.virtual,
             "peak_bytes": list(self.peak_bytes),
+            "layers": self.layers,
             "devices": [
                 [[*t.action, round(1e6 * (t.begin - first)), round(1e6 * (t.end - first))] for t in device]
                 for device in self.devices
@@ -83,7 +90,8 @@ class StepRecord:
             tuple(Taken(Action(kind, part, m), begin / 1e6, end / 1e6) for kind, part, m, begin, end in device)
             for device in value["devices"]
         )
-        return cls(value["schedule"], value["virtual"], devices, tuple(value["peak_bytes"]))
+        layers = tuple(tuple(each) for each in value["layers"])
+        return cls(value["schedule"], value["virtual"], devices, tuple(value["peak_bytes"]), layers)
 
 
 @dataclass(frozen=True)
@@ -92,3 +100,4 @@ class DeviceRecord:
 
     taken: Sequence[Taken]
     peak_bytes: int
+    layers: tuple[int, ...]
