@@ -75,6 +75,7 @@ def compare(args: argparse.Namespace, threads: int) -> int:
             "ratio_best": round(min(first) / min(seconds), 3),
             "communication": round(figures["communication"], 3),
             "idle": figures["idle"],
+            "idle_as_cut": figures["idle_as_cut"],
             "idle_formula": figures["idle_formula"],
             "layers": figures["layers"],
         }
@@ -105,6 +106,8 @@ class _Run:
     communication: list[float] = field(default_factory=list)
     """Share of each step."""
     idle: list[float] = field(default_factory=list)
+    as_cut: list[float] = field(default_factory=list)
+    """What would be idle by the order and the parts' costs alone."""
     formula: float | None = None
 
     def step(self) -> None:
@@ -120,6 +123,7 @@ class _Run:
         self.communication.append(self.engine.timing.communication / took)
         if record is not None:
             self.idle.append(record.idle_share)
+            self.as_cut.append(record.as_cut().idle_share)
             self.formula = record.idle_formula
 
 
@@ -152,6 +156,7 @@ def _rank(task: dict[str, Any], out: Path) -> None:
         found[name] = {
             "seconds": seconds, "communication": share, "layers": run.layers, "idle_formula": run.formula,
             "idle": round(statistics.median(run.idle), 4) if run.idle else None,
+            "idle_as_cut": round(statistics.median(run.as_cut), 4) if run.as_cut else None,
         }  # fmt: skip
     if dist.get_rank() == 0:
         out.write_text(json.dumps(found))

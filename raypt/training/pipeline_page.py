@@ -41,8 +41,9 @@ def pipeline_section(step: int, record: StepRecord) -> str:
     said = (
         f"{record.schedule}, {len(record.devices)} workers{parts}, {record.micro_batches} micro-batches (their numbers "
         f"in the picture{'; a worker&#39;s later parts are paler' if parts else ''}): idle for "
-        f"{record.idle_share:.1%} of the step; {ideal.idle_share:.1%} as below, {record.idle_formula:.1%} by the "
-        "formula, for which all parts cost the same."
+        f"{record.idle_share:.1%} of the step; {record.as_cut().idle_share:.1%} if each part's actions took their mean "
+        f"length and sending nothing, {ideal.idle_share:.1%} with equal parts, as below, {record.idle_formula:.1%} by "
+        "the formula."
     )
     workers = [
         (f"worker {i}", " + ".join(map(str, layers)), f"{1000 * busy:,.0f}", f"{peak / 1e6:,.2f}")

@@ -1,11 +1,11 @@
 """When the devices of a pipeline took their actions: a step as it was, and as it would be without a wait in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from raypt.parallel.pipeline.schedule import Action, Kind, Name, Times, idle_formula, simulate
+from raypt.parallel.pipeline.schedule import Action, Name, Times, idle_formula, simulate
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,22 @@ class StepRecord:
 
     def ideal(self) -> Times:
         """The same actions if each took the mean time of its kind, and sending none."""
-        seconds: dict[Kind, list[float]] = {}
+        return self._simulated(lambda action: action.kind)
+
+    def as_cut(self) -> Times:
+        """The same actions if each took the mean time of its kind and part, and sending none: what is idle then comes
+        of the order and of how the layers are dealt out.
+        """
+        return self._simulated(lambda action: (action.kind, action.part))
+
+    def _simulated(self, group: Callable[[Action], object]) -> Times:
+        seconds: dict[object, list[float]] = {}
         for device in self.devices:
             for taken in device:
-                seconds.setdefault(taken.action.kind, []).append(taken.end - taken.begin)
-        mean = {kind: fmean(values) for kind, values in seconds.items()}
+                seconds.setdefault(group(taken.action), []).append(taken.end - taken.begin)
+        mean = {key: fmean(values) for key, values in seconds.items()}
         order = tuple(tuple(taken.action for taken in device) for device in self.devices)
-        return simulate(order, lambda action: mean[action.kind])
+        return simulate(order, lambda action: mean[group(action)])
 
     def to_json(self) -> dict[str, Any]:
         """Times in microseconds since the first begin."""

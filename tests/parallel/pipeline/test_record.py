@@ -46,6 +46,8 @@ def test_time_between_the_first_begin_and_the_last_end_in_which_a_device_does_no
     assert record.busy == (5.0, 3.5)
     assert record.idle_share == pytest.approx(1 - (5 + 3.5) / 20, abs=1e-12)
     assert record.ideal().end == pytest.approx(1.75 + 1.75 + 2.5 + 2.5, abs=1e-12)
+    assert record.as_cut().end == pytest.approx(2 + 1.5 + 2 + 3, abs=1e-12)
+    assert record.as_cut().busy == pytest.approx(record.busy, abs=1e-12)
 
 
 def test_a_record_comes_back_from_a_file_with_its_times_since_the_first_begin() -> None:
