@@ -35,8 +35,8 @@ def balanced(layers: int, devices: int, virtual: int, output: float) -> tuple[in
     costs `output` layers more. Every part has one layer at least but for the last, which may be the output layer alone.
 
     Of devices with equal loads an earlier one gets more, of a device's parts a later one: in simulations of every
-    schedule with 2 to 8 devices that idled for less than the other ways round, and for at most 4 % of a step more than the
-    best cut that moves of single layers lead to.
+    schedule with 2 to 8 devices that idled for less than the other ways round, and for at most 4 % of a step more than
+    the best cut that moves of single layers lead to.
     """
     parts = devices * virtual
     assert layers >= parts
