@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raypt.bench.measure import Timing, report_line
-from raypt.bench.training import LENGTH, SHAPE
+from raypt.bench.training import SHAPE
 from raypt.errors import UserError
 from raypt.training.config import TrainConfig
 from raypt.training.on_ray.environment import worker_environment
@@ -48,8 +48,9 @@ def compare(args: argparse.Namespace, threads: int) -> int:
     environment = worker_environment(TrainConfig(), threads) | {"DEEPSPEED_LOG_LEVEL": "error"}
     told = {
         "meshes": {mesh: parsed(mesh) for mesh in args.meshes}, "threads": threads, "steps": args.steps,
-        "warmup": args.warmup, "micro_batch": args.micro_batch, "accumulation": args.accumulation,
-        "stage": args.stage, "precision": args.precision, "loss_chunk": args.loss_chunk,
+        "warmup": args.warmup, "micro_batch": args.micro_batch, "length": args.length,
+        "accumulation": args.accumulation, "stage": args.stage, "precision": args.precision,
+        "loss_chunk": args.loss_chunk,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as directory:
         task, out = Path(directory) / "task.json", Path(directory) / "out.json"
@@ -63,7 +64,7 @@ def compare(args: argparse.Namespace, threads: int) -> int:
         if code:
             raise SystemExit(f"torchrun ended with {code}")
         found = json.loads(out.read_text())
-    tokens = LENGTH * args.micro_batch * args.accumulation
+    tokens = args.length * args.micro_batch * args.accumulation
     first = found[args.meshes[0]]["seconds"]
     rows = {}
     for mesh, figures in found.items():
@@ -88,6 +89,7 @@ def compare(args: argparse.Namespace, threads: int) -> int:
         stage=args.stage,
         micro_batches=args.accumulation,
         micro_batch=args.micro_batch,
+        length=args.length,
         precision=args.precision,
         timed_steps=len(first),
         meshes=rows,
@@ -179,23 +181,23 @@ def _run(parallel: dict[str, Any], task: dict[str, Any], device: Any) -> _Run:
     from raypt.training.engines import build_engine
     from raypt.training.sizes import check_mesh, topology
 
-    model, world = ModelConfig.model_validate(SHAPE), dist.get_world_size()
+    model, world, length = ModelConfig.model_validate(SHAPE), dist.get_world_size(), task["length"]
     train = TrainConfig(
         workers=world,
         micro_batch_size=task["micro_batch"],
-        global_batch_tokens=LENGTH * task["micro_batch"] * task["accumulation"],
+        global_batch_tokens=length * task["micro_batch"] * task["accumulation"],
         parallel=ParallelConfig.model_validate({**parallel, "record_every": RECORD_EVERY}),
         precision=task["precision"],
         loss_chunk_tokens=task["loss_chunk"],
         optimizer=OptimizerConfig(lr=3e-4),
         zero=ZeroConfig.model_validate({"stage": task["stage"]}),
     )
-    check_mesh(model, train, LENGTH)
+    check_mesh(model, train, length)
     mesh = Mesh(topology(train, dist.get_rank(), world))
     at = mesh.topology
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
-        sequence_length=LENGTH,
+        sequence_length=length,
         micro_batch_size=train.micro_batch_size,
         data_size=at.data_size,
     )
@@ -203,10 +205,10 @@ def _run(parallel: dict[str, Any], task: dict[str, Any], device: Any) -> _Run:
     engine.restore(InitialState(model, 0))
     random, batch = np.random.default_rng(1234 + at.data_rank), []
     for _ in range(plan.accumulation):
-        tokens = random.integers(0, model.vocab, (train.micro_batch_size, LENGTH + 1))
+        tokens = random.integers(0, model.vocab, (train.micro_batch_size, length + 1))
         rows = {"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(len(tokens))}
         batch.append(micro_batch(rows))
-    return _Run(engine, batch, layers_of_parts(model, train.parallel, LENGTH))
+    return _Run(engine, batch, layers_of_parts(model, train.parallel, length))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches a replica and step")
     parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="samples; default: %(default)s")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a sample; default: %(default)s")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--loss-chunk", type=int, default=TrainConfig().loss_chunk_tokens, help="default: %(default)s")
     parser.add_argument("--under", choices=("torchrun", "ray"), default="torchrun", help="what starts the workers")
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
             _under_torchrun(args.workers, [*argv, "--rank-result", str(args.rank_result)])
         peak_rss = memory.stop()
         figures = json.loads(args.rank_result.read_text())
-    tokens = LENGTH * args.micro_batch * args.accumulation * (args.workers // args.pipeline)
+    tokens = args.length * args.micro_batch * args.accumulation * (args.workers // args.pipeline)
     median = statistics.median(figures["seconds"])
     rate = tokens / median
     achieved = rate * figures["flops_per_token"] / args.workers
@@ -93,6 +94,7 @@ def main(argv: list[str]) -> int:
         schedule=args.schedule if args.pipeline > 1 else None,
         micro_batches=args.accumulation,
         micro_batch=args.micro_batch,
+        length=args.length,
         pipeline_idle=figures["idle"],
         precision=args.precision,
         compiled=args.compile,
@@ -161,7 +163,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     train = TrainConfig(
         workers=world,
         micro_batch_size=args.micro_batch,
-        global_batch_tokens=LENGTH * args.micro_batch * args.accumulation * (world // args.pipeline),
+        global_batch_tokens=args.length * args.micro_batch * args.accumulation * (world // args.pipeline),
         parallel=ParallelConfig.model_validate(
             {"pipeline": args.pipeline, "schedule": args.schedule, "stages": args.stages}
         ),
@@ -175,7 +177,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     )
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
-        sequence_length=LENGTH,
+        sequence_length=args.length,
         micro_batch_size=args.micro_batch,
         data_size=world // args.pipeline,
     )
@@ -190,7 +192,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     for step in range(args.warmup + args.steps):
         batch = []
         for _ in range(args.accumulation):
-            tokens = random.integers(0, model.vocab, (args.micro_batch, LENGTH + 1))
+            tokens = random.integers(0, model.vocab, (args.micro_batch, args.length + 1))
             rows = {"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(args.micro_batch)}
             batch.append(micro_batch(rows))
         comm.barrier()
@@ -207,7 +209,12 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
                 parts[name] += getattr(engine.timing, name) / args.steps
     if rank == 0:
         del engine
-        figures |= {"seconds": seconds, "cpu_s": cpu, "parts": parts, "flops_per_token": model.flops_per_token(LENGTH)}
+        figures |= {
+            "seconds": seconds,
+            "cpu_s": cpu,
+            "parts": parts,
+            "flops_per_token": model.flops_per_token(args.length),
+        }
         figures["peak_flops"] = matmul_flops(device, args.precision, size=2048, repeats=4)
         args.rank_result.write_text(json.dumps(figures))
     if args.under == "torchrun":

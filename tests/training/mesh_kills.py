@@ -1,8 +1,9 @@
 """SIGKILL of single workers of one model cut over four (tensor 2, pipeline 2), beside the run undisturbed:
 
-    python -m tests.training.mesh_kills [KILLS]
+    python -m tests.training.mesh_kills [KILLS] [DIRECTORY]
 
-Exits with 1 unless losses and samples are those of the undisturbed run to the bit, a hundred steps long.
+Exits with 1 unless losses and samples are those of the undisturbed run to the bit, a hundred steps long. With a
+directory, a call that was cut off is gone on with, and a run that is done is not made again.
 """
 
 import random
@@ -20,16 +21,20 @@ from tests.training.drivers import Driver, train_workers
 STEPS, EVERY, WORKERS = 100, 5, 4
 
 
-def disturbed(job: tiny_run.Job, kills: int) -> None:
+def run(job: tiny_run.Job, kills: int) -> None:
     """The job, while `kills` of its workers die at moments and in places drawn at random."""
-    random_moments = random.Random(15)
+    if len(read_metrics(job.out)) == STEPS:
+        return
+    moments = random.Random(15)
     driver = Driver(job)
     try:
-        for step in sorted(random_moments.sample(range(2, STEPS - 5), kills)):
+        for step in sorted(moments.sample(range(2, STEPS - 5), kills)):
+            wait_s, place = moments.uniform(0, 0.2), moments.randrange(WORKERS)
+            if driver.steps() > step + EVERY:
+                continue  # in the call before
             driver.wait_for_step(step)
             driver.wait_for(lambda: len(train_workers(driver.process.pid)) == WORKERS)
-            time.sleep(random_moments.uniform(0, 0.2))
-            place = random_moments.randrange(WORKERS)
+            time.sleep(wait_s)
             print(f"after step {driver.steps()}: SIGKILL of worker {place}", flush=True)
             train_workers(driver.process.pid)[place].kill()
         driver.finish()
@@ -37,26 +42,27 @@ def disturbed(job: tiny_run.Job, kills: int) -> None:
         driver.kill()
 
 
-def main(kills: int) -> int:
-    with tempfile.TemporaryDirectory() as tmp:
-        root = Path(tmp)
-        tiny_run.prepare(root / "data", STEPS)
-        job = tiny_run.Job(
-            str(root / "data"), str(root / "killed"), steps=STEPS, every=EVERY, workers=WORKERS, tensor=2, pipeline=2,
-            cpus_per_worker=0.25, max_failures=kills,
-        )  # fmt: skip
-        disturbed(job, kills)
-        whole = Driver(replace(job, out=str(root / "whole")))
-        whole.finish()
-        got, want = (read_metrics(str(root / name)) for name in ("killed", "whole"))
-        same = [(row["step"], row["loss"]) for row in got] == [(row["step"], row["loss"]) for row in want]
-        samples = [storage.read_parquet(str(root / name / "samples.parquet")) for name in ("killed", "whole")]
-        once = samples[0].column("sample_index").to_pylist() == list(range(STEPS * tiny_run.BATCH))
-        trail = samples[0].equals(samples[1])
+def main(kills: int, root: Path) -> int:
+    tiny_run.prepare(root / "data", STEPS)
+    job = tiny_run.Job(
+        str(root / "data"), str(root / "killed"), steps=STEPS, every=EVERY, workers=WORKERS, tensor=2, pipeline=2,
+        cpus_per_worker=0.25, max_failures=kills,
+    )  # fmt: skip
+    run(job, kills)
+    run(replace(job, out=str(root / "whole")), 0)
+    got, want = (read_metrics(str(root / name)) for name in ("killed", "whole"))
+    same = [(row["step"], row["loss"]) for row in got] == [(row["step"], row["loss"]) for row in want]
+    samples = [storage.read_parquet(str(root / name / "samples.parquet")) for name in ("killed", "whole")]
+    once = samples[0].column("sample_index").to_pylist() == list(range(STEPS * tiny_run.BATCH))
+    trail = samples[0].equals(samples[1])
     print(f"last losses {got[-1]['loss']!r} and {want[-1]['loss']!r}; all {len(got)} the same: {same}")
     print(f"every sample once, in order: {once}; the same trail: {trail}")
     return int(not (same and once and trail and len(got) == len(want) == STEPS))
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    if len(sys.argv) > 2:
+        sys.exit(main(count, Path(sys.argv[2])))
+    with tempfile.TemporaryDirectory() as tmp:
+        sys.exit(main(count, Path(tmp)))
