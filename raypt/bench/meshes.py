@@ -34,12 +34,17 @@ def parsed(mesh: str) -> dict[str, Any]:
     Raises:
         UserError: it is none.
     """
-    sizes, *more = mesh.split(":")
-    if not re.fullmatch(r"((dp|pp|tp)\d+)+", sizes):
-        raise UserError(f"--meshes {mesh}: a mesh is written as dp2, pp2, tp2, pp2tp2, pp2:zero_bubble or pp2:1f1b:6-2")
-    found: dict[str, Any] = {AXES[axis]: int(n) for axis, n in re.findall(r"(\D+)(\d+)", sizes) if axis in AXES}
-    for name, value in zip(("schedule", "stages"), more, strict=False):
-        found[name] = [int(n) for n in value.split("-")] if name == "stages" else value
+    named = re.fullmatch(r"((?:(?:dp|pp|tp)\d+)+)(?::(\w+)(?::(\d+(?:-\d+)*))?)?", mesh)
+    if named is None:
+        raise UserError(
+            f"--meshes: {mesh!r} is no mesh; one is written as dp2, pp2, tp2, pp2tp2, pp2:zero_bubble or pp2:1f1b:6-2"
+        )
+    sizes, schedule, stages = named.groups()
+    found: dict[str, Any] = {AXES[axis]: int(n) for axis, n in re.findall(r"([a-z]+)(\d+)", sizes) if axis in AXES}
+    if schedule is not None:
+        found["schedule"] = schedule
+    if stages is not None:
+        found["stages"] = [int(n) for n in stages.split("-")]
     return found
 
 
@@ -74,6 +79,7 @@ def compare(args: argparse.Namespace, threads: int) -> int:
             "tokens_per_s_best": round(tokens / min(seconds), 1),
             "ratio": round(statistics.median(a / b for a, b in zip(first, seconds, strict=True)), 3),
             "ratio_best": round(min(first) / min(seconds), 3),
+            "cpu_s_by_rank": figures["cpu_s"],
             "communication": round(figures["communication"], 3),
             "idle": figures["idle"],
             "idle_as_cut": figures["idle_as_cut"],
@@ -105,6 +111,8 @@ class _Run:
     batch: list[Any]
     layers: tuple[int, ...]
     seconds: list[float] = field(default_factory=list)
+    cpu_s: list[list[float]] = field(default_factory=list)
+    """Of each step, by rank: what other processes on the machine do not change."""
     communication: list[float] = field(default_factory=list)
     """Share of each step."""
     idle: list[float] = field(default_factory=list)
@@ -116,11 +124,12 @@ class _Run:
         from raypt.parallel import comm
 
         comm.barrier()
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         self.engine.forward_backward(self.batch)
         self.engine.step(1.0)
         comm.barrier()
         took, record = time.perf_counter() - started, self.engine.timing.pipeline
+        self.cpu_s.append(comm.gather_objects(time.process_time() - cpu_started))
         self.seconds.append(took)
         self.communication.append(self.engine.timing.communication / took)
         if record is not None:
@@ -147,7 +156,10 @@ def _rank(task: dict[str, Any], out: Path) -> None:
         for run in runs.values():
             run.step()
         if dist.get_rank() == 0:
-            took = ", ".join(f"{name} {run.seconds[-1]:.2f} s" for name, run in runs.items())
+            took = ", ".join(
+                f"{name} {run.seconds[-1]:.2f} s (CPU {' + '.join(f'{s:.2f}' for s in run.cpu_s[-1])})"
+                for name, run in runs.items()
+            )
             print(f"step {step}: {took}", file=sys.stderr, flush=True)
         if step > task["warmup"] and step % RECORD_EVERY != 2:
             timed.append(step - 1)
@@ -157,6 +169,7 @@ def _rank(task: dict[str, Any], out: Path) -> None:
         share = statistics.mean(comm.gather_objects(statistics.mean(run.communication[i] for i in timed)))
         found[name] = {
             "seconds": seconds, "communication": share, "layers": run.layers, "idle_formula": run.formula,
+            "cpu_s": [round(statistics.median(rank), 3) for rank in zip(*(run.cpu_s[i] for i in timed), strict=True)],
             "idle": round(statistics.median(run.idle), 4) if run.idle else None,
             "idle_as_cut": round(statistics.median(run.as_cut), 4) if run.as_cut else None,
         }  # fmt: skip
