@@ -5,6 +5,7 @@
 The shape is fixed (hidden 512, 8 layers, 8 heads, 4 key/value heads, feed-forward 1408, vocabulary 32000, 512 tokens,
 micro-batch 4, AdamW, clipping) so that figures of different engines compare. Tokens are random; the loop is the train
 engine's own. torchrun starts the workers, or Ray Train does (`--under ray`): what Ray costs is the difference.
+`--meshes dp2 pp2 tp2` holds ways to cut one model and batch against each other, step by step in turn.
 """
 
 import argparse
@@ -23,6 +24,10 @@ from raypt.training.config import TrainConfig
 from raypt.training.on_ray.environment import worker_environment
 
 LENGTH, MICRO_BATCH = 512, 4
+SHAPE = {
+    "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 1408, "num_layers": 8, "num_heads": 8,
+    "num_kv_heads": 4, "max_length": LENGTH, "tie_embeddings": False,
+}  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -34,8 +39,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--stage", type=int, choices=(0, 1, 2, 3), default=1)
     parser.add_argument("--pipeline", type=int, default=1, help="workers that the layers are cut over")
     parser.add_argument("--schedule", default="1f1b", help="of the pipeline; default: %(default)s")
+    parser.add_argument("--stages", type=int, nargs="+", help="layers of each part of the pipeline; default: balanced")
+    parser.add_argument(
+        "--meshes", nargs="+", metavar="MESH", help="as dp2, pp2, pp2:zero_bubble, tp2; --accumulation is a replica's"
+    )
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches a replica and step")
     parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="samples; default: %(default)s")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a sample; default: %(default)s")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--loss-chunk", type=int, default=TrainConfig().loss_chunk_tokens, help="default: %(default)s")
     parser.add_argument("--under", choices=("torchrun", "ray"), default="torchrun", help="what starts the workers")
@@ -49,6 +59,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rank-result", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.workers)
+    if args.meshes:
+        from raypt.bench.meshes import compare
+
+        return compare(args, threads)
     if args.rank_result is not None:
         _rank(args, threads)
         return 0
@@ -65,7 +79,7 @@ def main(argv: list[str]) -> int:
             _under_torchrun(args.workers, [*argv, "--rank-result", str(args.rank_result)])
         peak_rss = memory.stop()
         figures = json.loads(args.rank_result.read_text())
-    tokens = LENGTH * args.micro_batch * args.accumulation * (args.workers // args.pipeline)
+    tokens = args.length * args.micro_batch * args.accumulation * (args.workers // args.pipeline)
     median = statistics.median(figures["seconds"])
     rate = tokens / median
     achieved = rate * figures["flops_per_token"] / args.workers
@@ -80,6 +94,7 @@ def main(argv: list[str]) -> int:
         schedule=args.schedule if args.pipeline > 1 else None,
         micro_batches=args.accumulation,
         micro_batch=args.micro_batch,
+        length=args.length,
         pipeline_idle=figures["idle"],
         precision=args.precision,
         compiled=args.compile,
@@ -144,15 +159,14 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     quiet_libraries()
     device = comm.init_process_group(use_gpu=False)
     world, rank = dist.get_world_size(), dist.get_rank()
-    model = ModelConfig(
-        vocab_size=32000, hidden_size=512, intermediate_size=1408, num_layers=8, num_heads=8, num_kv_heads=4,
-        max_length=LENGTH, tie_embeddings=False,
-    )  # fmt: skip
+    model = ModelConfig.model_validate(SHAPE)
     train = TrainConfig(
         workers=world,
         micro_batch_size=args.micro_batch,
-        global_batch_tokens=LENGTH * args.micro_batch * args.accumulation * (world // args.pipeline),
-        parallel=ParallelConfig.model_validate({"pipeline": args.pipeline, "schedule": args.schedule}),
+        global_batch_tokens=args.length * args.micro_batch * args.accumulation * (world // args.pipeline),
+        parallel=ParallelConfig.model_validate(
+            {"pipeline": args.pipeline, "schedule": args.schedule, "stages": args.stages}
+        ),
         precision=args.precision,
         compile=args.compile,
         loss_chunk_tokens=args.loss_chunk,
@@ -163,7 +177,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     )
     plan = plan_batches(
         global_batch_tokens=train.global_batch_tokens,
-        sequence_length=LENGTH,
+        sequence_length=args.length,
         micro_batch_size=args.micro_batch,
         data_size=world // args.pipeline,
     )
@@ -178,7 +192,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
     for step in range(args.warmup + args.steps):
         batch = []
         for _ in range(args.accumulation):
-            tokens = random.integers(0, model.vocab, (args.micro_batch, LENGTH + 1))
+            tokens = random.integers(0, model.vocab, (args.micro_batch, args.length + 1))
             rows = {"tokens": tokens, "segments": np.ones_like(tokens), "sample_index": np.arange(args.micro_batch)}
             batch.append(micro_batch(rows))
         comm.barrier()
@@ -195,7 +209,12 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
                 parts[name] += getattr(engine.timing, name) / args.steps
     if rank == 0:
         del engine
-        figures |= {"seconds": seconds, "cpu_s": cpu, "parts": parts, "flops_per_token": model.flops_per_token(LENGTH)}
+        figures |= {
+            "seconds": seconds,
+            "cpu_s": cpu,
+            "parts": parts,
+            "flops_per_token": model.flops_per_token(args.length),
+        }
         figures["peak_flops"] = matmul_flops(device, args.precision, size=2048, repeats=4)
         args.rank_result.write_text(json.dumps(figures))
     if args.under == "torchrun":

@@ -163,6 +163,9 @@ def _llama(hidden: int, ffn: int, layers: int, heads: int, kv: int, vocab: int, 
 
 _LLAMA2: dict[str, Any] = {"max_length": 4096}
 _LLAMA3: dict[str, Any] = {"max_length": 8192, "rope_theta": 500000.0}
+_LLAMA31: dict[str, Any] = {
+    "max_length": 131072, "rope_theta": 500000.0, "rope_scaling": {"kind": "llama3", "factor": 8.0}
+}  # fmt: skip
 _LLAMA32: dict[str, Any] = {
     "max_length": 131072, "rope_theta": 500000.0, "tie_embeddings": True,
     "rope_scaling": {"kind": "llama3", "factor": 32.0},
@@ -179,6 +182,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-2-70b": _llama(8192, 28672, 80, 64, 8, 32000, **_LLAMA2),
     "llama-3-8b": _llama(4096, 14336, 32, 32, 8, 128256, **_LLAMA3),
     "llama-3-70b": _llama(8192, 28672, 80, 64, 8, 128256, **_LLAMA3),
+    "llama-3.1-405b": _llama(16384, 53248, 126, 128, 8, 128256, **_LLAMA31),
     "llama-3.2-1b": _llama(2048, 8192, 16, 32, 8, 128256, **_LLAMA32),
 }
 """Published shapes (parameter counts as published, tested) and small ones without a vocabulary of their own."""

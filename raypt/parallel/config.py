@@ -19,8 +19,12 @@ class ParallelConfig(Settings):
     """Where tensor > 1: between the cut layers, each of those workers holds a share of the positions (Korthikanti et
     al. 2022), which divides the memory of norms and residuals; the bytes exchanged are the same."""
     pipeline: int = Field(default=1, ge=1)
-    """Workers that the layers are cut over, at most one layer apart in number. They exchange one activation a
-    micro-batch and boundary, so they may lie on different nodes. With ZeRO 0 and 1, and untied embeddings."""
+    """Workers that the layers are cut over. They exchange one activation a micro-batch and boundary, so they may lie on
+    different nodes. With ZeRO 0 and 1, and untied embeddings."""
+    stages: tuple[int, ...] | None = None
+    """Layers of each part of a pipeline, first to last, `pipeline` x `virtual_stages` numbers, where worker k of p has
+    the parts k, p + k, ...; None = as even as it can be in FLOPs, the output layer counted. The last may be 0: the
+    output layer alone. Checkpoints do not depend on it."""
     schedule: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
     """Where pipeline > 1. gpipe (Huang et al. 2019): all forward passes, then all backward. 1f1b (Narayanan et al.
     2019): backward as early as it can be, so that a worker holds the activations of at most `pipeline` micro-batches.

@@ -50,14 +50,19 @@ def engine_factory(strategy: str) -> EngineFactory:
 def _collective(
     model: ModelConfig, train: TrainConfig, plan: BatchPlan, mesh: Mesh, device: torch.device
 ) -> TrainEngine:
+    from raypt.parallel.pipeline.cut import layers_of_parts
     from raypt.parallel.zero.engine import ZeroEngine  # DeepSpeed is loaded for the strategy that needs it
 
     varlen = use_varlen(model, train, device)
+    layers = layers_of_parts(model, train.parallel, plan.sequence_length)
+    if len(layers) > 1 and mesh.topology.rank == 0:
+        log.info("layers of the pipeline's parts: %s", ", ".join(map(str, layers)))
     return ZeroEngine(
         lambda: Llama(model, train.activation_checkpointing, varlen=varlen),
         mesh=mesh,
         sequence_parallel=train.parallel.sequence_parallel,
         pipeline=train.parallel,
+        layers=layers,
         compile_blocks=train.compile,
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,

@@ -41,12 +41,16 @@ def pipeline_section(step: int, record: StepRecord) -> str:
     said = (
         f"{record.schedule}, {len(record.devices)} workers{parts}, {record.micro_batches} micro-batches (their numbers "
         f"in the picture{'; a worker&#39;s later parts are paler' if parts else ''}): idle for "
-        f"{record.idle_share:.1%} of the step; {ideal.idle_share:.1%} as below, {record.idle_formula:.1%} by the "
-        "formula, for which all parts cost the same."
+        f"{record.idle_share:.1%} of the step; {record.as_cut().idle_share:.1%} if each part's actions took their mean "
+        f"length and sending nothing, {ideal.idle_share:.1%} with equal parts, as below, {record.idle_formula:.1%} by "
+        "the formula."
     )
-    held = [(f"worker {i}", f"{peak / 1e6:,.2f}") for i, peak in enumerate(record.peak_bytes)]
+    workers = [
+        (f"worker {i}", " + ".join(map(str, layers)), f"{1000 * busy:,.0f}", f"{peak / 1e6:,.2f}")
+        for i, (layers, busy, peak) in enumerate(zip(record.layers, record.busy, record.peak_bytes, strict=True))
+    ]
     return f"<h3>The pipeline in step {step}</h3><p>{said}</p>{''.join(charts)}" + table(
-        ["", "most activations at one time, MB"], held, (1,)
+        ["", "layers", "busy, ms", "most activations at one time, MB"], workers, (1, 2, 3)
     )
 
 

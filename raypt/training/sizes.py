@@ -47,6 +47,7 @@ def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> 
     _check_context(model, parallel, sequence_length)
     _check_pipeline(model, train)
     _check_virtual_stages(model, train, sequence_length)
+    _check_stages(model, parallel)
 
 
 def _check_tensor(model: ModelConfig, parallel: ParallelConfig, sequence_length: int) -> None:
@@ -129,6 +130,23 @@ def _check_virtual_stages(model: ModelConfig, train: TrainConfig, sequence_lengt
                 f"multiple of {KEY}.pipeline={stages}; raise train.global_batch_tokens or lower "
                 "train.micro_batch_size, or take 1f1b or zero_bubble with one part a worker"
             )
+
+
+def _check_stages(model: ModelConfig, parallel: ParallelConfig) -> None:
+    stages, parts = parallel.stages, parallel.pipeline * parallel.parts
+    if stages is None:
+        return
+    at = f"{KEY}.stages={list(stages)}"
+    if parallel.pipeline == 1:
+        raise UserError(f"{at} is for {KEY}.pipeline > 1; leave it out")
+    if len(stages) != parts:
+        raise UserError(
+            f"{at}: {parallel.pipeline} workers with {parallel.parts} each have {parts} parts; name the layers of each"
+        )
+    if sum(stages) != model.num_layers:
+        raise UserError(f"{at} is {sum(stages)} layers, and the model has {model.num_layers}")
+    if min(stages[:-1]) < 1 or stages[-1] < 0:
+        raise UserError(f"{at}: every part needs a layer, but for the last, which may be the output layer alone")
 
 
 def topology(train: TrainConfig, rank: int, world: int) -> Topology:

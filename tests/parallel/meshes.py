@@ -2,7 +2,8 @@
 
     python -m tests.parallel.meshes
 
-runs the whole grid of cells, some minutes long; the tests run some of them.
+runs the whole grid of cells, some minutes long, and with `--resume` lets each begin from what the one before it has
+saved; the tests run some of them.
 """
 
 import argparse
@@ -34,6 +35,8 @@ from tests.parallel import cases
 from tests.parallel.ranks import run_ranks
 
 STEPS = 10
+BEFORE = 2
+"""Steps before a checkpoint that another cell goes on from."""
 MICRO_BATCH = 2
 MODELS: dict[str, ModelConfig] = {
     # Neither the vocabulary nor the feed-forward width divides by 2; 2 key/value heads are fewer than 4 ranks.
@@ -74,6 +77,8 @@ class Cell:
     checkpointing: str = "none"
     schedule: str = "1f1b"
     virtual: int | None = None
+    stages: tuple[int, ...] | None = None
+    """Layers of each part of a pipeline; None = balanced."""
     zero: dict[str, Any] = field(default_factory=dict)
     """Further keys of `train.zero`."""
 
@@ -87,6 +92,7 @@ class Cell:
         parts += ["alike"] if self.tensor > 1 and not self.sequence_parallel else []
         parts += [self.schedule] if self.pipeline > 1 else []
         parts += [f"v{self.virtual}"] if self.virtual else []
+        parts += ["-".join(map(str, self.stages))] if self.stages else []
         parts += [x for x in (self.optimizer, self.precision, self.checkpointing) if x not in ("adamw", "fp32", "none")]
         return " ".join([*parts, *(f"{k}={v}" for k, v in self.zero.items())])
 
@@ -111,6 +117,7 @@ def engine_for(cell: Cell, device: torch.device) -> Any:
     from raypt.parallel.config import ParallelConfig, ZeroConfig
     from raypt.parallel.initial_state import InitialState
     from raypt.parallel.mesh import Mesh
+    from raypt.parallel.pipeline.cut import layers_of_parts
     from raypt.parallel.topology import Topology
     from raypt.parallel.zero.engine import ZeroEngine
 
@@ -119,13 +126,16 @@ def engine_for(cell: Cell, device: torch.device) -> Any:
         tensor_size=cell.tensor,
     )  # fmt: skip
     plan = plan_for(cell.data)
+    parallel = ParallelConfig.model_validate({
+        "pipeline": cell.pipeline, "schedule": cell.schedule, "virtual_stages": cell.virtual, "record_every": 2,
+        "stages": cell.stages,
+    })  # fmt: skip
     engine = ZeroEngine(
         lambda: Llama(MODELS[cell.model], cell.checkpointing),
         mesh=Mesh(topology),
         sequence_parallel=cell.sequence_parallel,
-        pipeline=ParallelConfig.model_validate(
-            {"schedule": cell.schedule, "virtual_stages": cell.virtual, "record_every": 2}
-        ),
+        pipeline=parallel,
+        layers=layers_of_parts(MODELS[cell.model], parallel, cases.LENGTH),
         optimizer=lambda model: build_optimizer(model, OPTIMIZERS[cell.optimizer]),
         zero=ZeroConfig.model_validate({"stage": cell.stage, **cell.zero}),
         precision=cell.precision,
@@ -187,9 +197,9 @@ def apart(engine: Any, model: str, optimizer: str, steps: int) -> float:
 
 
 def run(cells: list[dict[str, Any]], steps: int, path: str) -> list[dict[str, Any]]:
-    """On each rank, for each cell: what it trained, its distance from the reference, its evaluation of a batch and,
-    which all ranks together must have once, the elements it would write to a checkpoint. The first weights are saved
-    under `path` and the cell's name.
+    """On each rank, for each cell: what it trained, with a step that is not finite before the last one; its distance
+    from the reference, its evaluation of a batch and, which all ranks together must have once, the elements it would
+    write to a checkpoint. The first weights are saved under `path` and the cell's name.
     """
     from raypt.parallel import comm
 
@@ -199,13 +209,17 @@ def run(cells: list[dict[str, Any]], steps: int, path: str) -> list[dict[str, An
     for cell in (Cell(**c) for c in cells):
         engine = engine_for(cell, device)
         saved(engine, str(Path(path) / str(cell)), 0)
-        rows = train(engine, cell, 0, steps)
+        rows = train(engine, cell, 0, steps - 1)
+        skipped = not_finite(engine, cell, steps - 1)
+        record = engine.timing.pipeline
+        rows += train(engine, cell, steps - 1, steps)
         held = engine.shard().tensors
         out.append({
             "rows": rows,
             "apart": apart(engine, cell.model, cell.optimizer, steps),
             "written": sum(t.numel() for key, t in held.items() if key.state == MASTER),
-            "peaks": list(engine.timing.pipeline.peak_bytes) if engine.timing.pipeline is not None else [],
+            "peaks": list(record.peak_bytes) if record is not None else [],
+            "not_finite": skipped,
             "losses": engine.evaluate(batches(plan_for(1), 0, STEPS)),
         })  # fmt: skip
     return out
@@ -228,6 +242,24 @@ def chain(cells: list[dict[str, Any]], path: str) -> list[list[float]]:
     return out
 
 
+def resumed(pairs: list[list[dict[str, Any]]], path: str) -> list[list[list[float]]]:
+    """For each pair of cells: the steps that the second makes from a checkpoint of the first's second step."""
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    out = []
+    for i, pair in enumerate(pairs):
+        first, second = (Cell(**cell) for cell in pair)
+        engine = engine_for(first, device)
+        train(engine, first, 0, BEFORE)
+        source = saved(engine, str(Path(path) / str(i)), BEFORE)
+        engine = engine_for(second, device)
+        engine.restore(source)
+        out.append(train(engine, second, BEFORE, BEFORE + STEPS))
+    return out
+
+
 def saved(engine: Any, uri: str, step: int) -> CheckpointReader:
     """A checkpoint by all ranks."""
     from raypt.parallel import comm
@@ -241,31 +273,21 @@ def saved(engine: Any, uri: str, step: int) -> CheckpointReader:
     return CheckpointReader(info)
 
 
-def not_finite(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each cell: a step in which the last rank's activations turn NaN, and one after it."""
-    from raypt.parallel import comm
-
-    torch.set_num_threads(1)
-    device = comm.init_process_group(use_gpu=False)
-    out = []
-    for cell in (Cell(**c) for c in cells):
-        engine, plan = engine_for(cell, device), plan_for(cell.data)
-        train(engine, cell, 0, 1)
-        before = {k: v.clone() for k, v in engine.shard().tensors.items()}
-        hook = None
-        if dist.get_rank() == cell.world - 1:
-            layer = [m for m in engine.module.modules() if isinstance(m, MLP)][-1]
-            hook = layer.down_proj.register_forward_hook(lambda m, i, o: o * float("nan"), prepend=True)
-        loss = engine.forward_backward(batches(plan, engine.topology.data_rank, 1))
-        result = engine.step(1.0)
-        if hook is not None:
-            hook.remove()
-        same = all(torch.equal(v, before[k]) for k, v in engine.shard().tensors.items())
-        after = train(engine, cell, 1, 2)
-        out.append(
-            {"finite": bool(np.isfinite(loss.loss_sum)), "skipped": result.skipped, "same": same, "after": after}
-        )
-    return out
+def not_finite(engine: Any, cell: Cell, step: int) -> dict[str, bool]:
+    """A step in which the last rank's activations turn NaN: whether the loss is finite, whether the step was skipped,
+    and whether this rank's state is what it was.
+    """
+    before = {k: v.clone() for k, v in engine.shard().tensors.items()}
+    hook = None
+    if dist.get_rank() == cell.world - 1:
+        layer = [m for m in engine.module.modules() if isinstance(m, MLP)][-1]
+        hook = layer.down_proj.register_forward_hook(lambda m, i, o: o * float("nan"), prepend=True)
+    loss = engine.forward_backward(batches(plan_for(cell.data), engine.topology.data_rank, step))
+    result = engine.step(1.0)
+    if hook is not None:
+        hook.remove()
+    same = all(torch.equal(v, before[k]) for k, v in engine.shard().tensors.items())
+    return {"finite": bool(np.isfinite(loss.loss_sum)), "skipped": result.skipped, "same": same}
 
 
 def launch(cells: Sequence[Cell], tmp: Path, steps: int = STEPS) -> list[list[dict[str, Any]]]:
@@ -287,6 +309,8 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
     loss, norm, z = (np.abs(got / want - 1).max(axis=0)).tolist()
     weights = max(rank["apart"] for rank in ranks)
     assert loss < 1e-6 and z < 1e-6 and norm < 1e-5 and weights < 1e-5, (str(cell), loss, norm, z, weights)
+    for rank in ranks:
+        assert rank["not_finite"] == {"finite": False, "skipped": True, "same": True}, str(cell)
     assert sum(rank["written"] for rank in ranks) == MODELS[cell.model].parameters(), "each element is written once"
     module = Llama(MODELS[cell.model])
     module.load_state_dict(weights_then, strict=False)
@@ -343,15 +367,40 @@ GRID = (
 )
 
 
+def _resumed_on_another(cells: Sequence[Cell]) -> int:
+    """Each cell goes on from a checkpoint of one before it that trains the same model; how many went elsewhere."""
+    pairs = []
+    for model in MODELS:
+        some = [cell for cell in cells if cell.model == model]
+        pairs += [(some[i - 7 if len(some) > 7 else i - 1], cell) for i, cell in enumerate(some) if len(some) > 1]
+    if not pairs:
+        return 0
+    with tempfile.TemporaryDirectory() as tmp:
+        arguments = {"pairs": [[asdict(cell) for cell in pair] for pair in pairs], "path": tmp}
+        (got, *_) = run_ranks(cells[0].world, "tests.parallel.meshes", "resumed", Path(tmp), **arguments)
+    failed = 0
+    for (first, second), rows in zip(pairs, got, strict=True):
+        true, _ = reference(second.model, second.optimizer, BEFORE + STEPS)
+        loss, norm, _ = np.abs(np.array(rows) / np.array(true[BEFORE:]) - 1).max(axis=0).tolist()
+        wrong = not (loss < 1e-6 and norm < 1e-5)
+        failed += wrong
+        print(f"{first} -> {second}: loss {loss:.1e}, norm {norm:.1e}{' WRONG' if wrong else ''}", flush=True)
+    return failed
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="cells whose name has this in it")
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8], help="numbers of ranks; default: all")
+    parser.add_argument("--resume", action="store_true", help="each cell goes on from a checkpoint of another")
     args = parser.parse_args(argv)
     failed = 0
     chosen = [cell for cell in GRID if args.only in str(cell) and cell.world in args.ranks]
     for world in sorted({cell.world for cell in chosen}):
         some = [cell for cell in chosen if cell.world == world]
+        if args.resume:
+            failed += _resumed_on_another(some)
+            continue
         with tempfile.TemporaryDirectory() as tmp:
             by_rank = launch(some, Path(tmp))
         for i, cell in enumerate(some):

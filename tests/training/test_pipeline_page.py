@@ -28,6 +28,7 @@ def test_every_action_is_in_both_pictures_with_its_micro_batch_on_idle_grey(name
         labels = [t.text for t in chart.findall("{*}text")]
         assert labels.count("worker 3") == 1
         assert labels.count("7") >= 4
+    assert f"<td class=n>{' + '.join(['6'] * virtual)}</td>" in page
     assert f"idle for {record.idle_share:.1%} of the step" in page
     assert f"{record.idle_formula:.1%} by the formula" in page
 

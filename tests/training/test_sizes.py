@@ -14,7 +14,7 @@ TRAIN = tiny_run.train_config().model_copy(update={"workers": (1, 7)})
 MODEL = ModelConfig(vocab_size=64, hidden_size=96, num_heads=12, num_kv_heads=4)
 
 
-def cut(**parallel: int | bool | str) -> dict[str, ParallelConfig]:
+def cut(**parallel: int | bool | str | list[int] | None) -> dict[str, ParallelConfig]:
     return {"parallel": ParallelConfig.model_validate(parallel)}
 
 
@@ -102,6 +102,23 @@ def test_several_parts_a_worker_need_as_many_layers_and_whole_groups_of_micro_ba
     for schedule, parts in (("1f1b", 2), ("gpipe", 2), ("interleaved", 1)):
         with pytest.raises(ValueError, match=f"virtual_stages={parts}"):
             cut(schedule=schedule, virtual_stages=parts)
+
+
+def test_a_cut_into_stages_that_does_not_fit_the_model_is_refused() -> None:
+    untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 4})
+    for stages in ([1, 3], [4, 0], None):
+        check_mesh(untied, TRAIN.model_copy(update=cut(pipeline=2, stages=stages)), 24)
+    for stages, message in (
+        ([4], "2 workers with 1 each have 2 parts"),
+        ([1, 2, 1], "2 workers with 1 each have 2 parts"),
+        ([2, 3], "is 5 layers, and the model has 4"),
+        ([0, 4], "every part needs a layer"),
+        ([5, -1], "every part needs a layer"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_mesh(untied, TRAIN.model_copy(update=cut(pipeline=2, stages=stages)), 24)
+    with pytest.raises(UserError, match="leave it out"):
+        check_mesh(untied, TRAIN.model_copy(update=cut(stages=[4])), 24)
 
 
 def test_a_mesh_that_would_be_compiled_is_refused() -> None:

@@ -92,6 +92,8 @@ class Job:
     workers: int | tuple[int, int] = 2
     tensor: int = 1
     """Workers that each matrix is cut over."""
+    pipeline: int = 1
+    """Workers that the layers are cut over; with more than one, embeddings are not tied."""
     cpus_per_worker: float = 0.5
     max_failures: int = 3
     resize_check_s: float = 60.0
@@ -148,11 +150,17 @@ def train_config(steps: int = STEPS) -> TrainConfig:
 def run(job: Job) -> TrainResult:
     """Needs a running Ray and `prepare(data, steps)` done."""
     plan, stream, tokenizer_uri, model = prepare(Path(job.data), job.steps)
-    model = model.model_copy(update={"hidden_size": job.hidden, "intermediate_size": 2 * job.hidden})
+    model = model.model_copy(
+        update={
+            "hidden_size": job.hidden,
+            "intermediate_size": 2 * job.hidden,
+            "tie_embeddings": job.pipeline == 1,
+        }
+    )
     train = train_config(job.steps).model_copy(
         update={
             "workers": job.workers,
-            "parallel": ParallelConfig(tensor=job.tensor),
+            "parallel": ParallelConfig(tensor=job.tensor, pipeline=job.pipeline),
             "strategy": job.strategy,
             "zero": ZeroConfig.model_validate({"stage": job.zero_stage}),
             "parameter_server": ParameterServerConfig(servers=2, cpus_per_server=0.1, staleness=job.staleness),

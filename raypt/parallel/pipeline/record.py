@@ -1,11 +1,11 @@
 """When the devices of a pipeline took their actions: a step as it was, and as it would be without a wait in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from raypt.parallel.pipeline.schedule import Action, Kind, Name, Times, idle_formula, simulate
+from raypt.parallel.pipeline.schedule import Action, Name, Times, idle_formula, simulate
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class StepRecord:
     """What each did, in the order in which it was done."""
     peak_bytes: tuple[int, ...]
     """Activations that each held at most at one time."""
+    layers: tuple[tuple[int, ...], ...]
+    """Of the parts of each."""
 
     @property
     def micro_batches(self) -> int:
@@ -44,10 +46,14 @@ class StepRecord:
         return max(taken.end for device in self.devices for taken in device) - self.begin
 
     @property
+    def busy(self) -> tuple[float, ...]:
+        """Seconds that each device was at an action."""
+        return tuple(sum(taken.end - taken.begin for taken in device) for device in self.devices)
+
+    @property
     def idle_share(self) -> float:
         """Of all devices' time from the first action's begin to the last one's end."""
-        busy = sum(taken.end - taken.begin for device in self.devices for taken in device)
-        return 1 - busy / (len(self.devices) * self.span)
+        return 1 - sum(self.busy) / (len(self.devices) * self.span)
 
     @property
     def idle_formula(self) -> float:
@@ -56,13 +62,22 @@ class StepRecord:
 
     def ideal(self) -> Times:
         """The same actions if each took the mean time of its kind, and sending none."""
-        seconds: dict[Kind, list[float]] = {}
+        return self._simulated(lambda action: action.kind)
+
+    def as_cut(self) -> Times:
+        """The same actions if each took the mean time of its kind and part, and sending none: what is idle then comes
+        of the order and of how the layers are dealt out.
+        """
+        return self._simulated(lambda action: (action.kind, action.part))
+
+    def _simulated(self, group: Callable[[Action], object]) -> Times:
+        seconds: dict[object, list[float]] = {}
         for device in self.devices:
             for taken in device:
-                seconds.setdefault(taken.action.kind, []).append(taken.end - taken.begin)
-        mean = {kind: fmean(values) for kind, values in seconds.items()}
+                seconds.setdefault(group(taken.action), []).append(taken.end - taken.begin)
+        mean = {key: fmean(values) for key, values in seconds.items()}
         order = tuple(tuple(taken.action for taken in device) for device in self.devices)
-        return simulate(order, lambda action: mean[action.kind])
+        return simulate(order, lambda action: mean[group(action)])
 
     def to_json(self) -> dict[str, Any]:
         """Times in microseconds since the first begin."""
@@ -71,6 +86,7 @@ class StepRecord:
             "schedule": self.schedule,
             "virtual": self.virtual,
             "peak_bytes": list(self.peak_bytes),
+            "layers": self.layers,
             "devices": [
                 [[*t.action, round(1e6 * (t.begin - first)), round(1e6 * (t.end - first))] for t in device]
                 for device in self.devices
@@ -83,7 +99,8 @@ class StepRecord:
             tuple(Taken(Action(kind, part, m), begin / 1e6, end / 1e6) for kind, part, m, begin, end in device)
             for device in value["devices"]
         )
-        return cls(value["schedule"], value["virtual"], devices, tuple(value["peak_bytes"]))
+        layers = tuple(tuple(each) for each in value["layers"])
+        return cls(value["schedule"], value["virtual"], devices, tuple(value["peak_bytes"]), layers)
 
 
 @dataclass(frozen=True)
@@ -92,3 +109,4 @@ class DeviceRecord:
 
     taken: Sequence[Taken]
     peak_bytes: int
+    layers: tuple[int, ...]

@@ -83,10 +83,15 @@ class Runner:
         with meter.watching(block for stage in self.parts.values() for block in stage.blocks):
             step.take_all()
         self.put_off.watch = lambda tensor: None
-        every = comm.gather_objects(DeviceRecord(step.taken, meter.peak), self.group)
-        devices = tuple(tuple(device.taken) for device in every)
-        peaks = tuple(device.peak_bytes for device in every)
-        return step.sums, StepRecord(self.plan.schedule, self.plan.virtual, devices, peaks)
+        layers = tuple(len(stage.blocks) for stage in self.parts.values())
+        every = comm.gather_objects(DeviceRecord(step.taken, meter.peak, layers), self.group)
+        return step.sums, StepRecord(
+            self.plan.schedule,
+            self.plan.virtual,
+            devices=tuple(tuple(device.taken) for device in every),
+            peak_bytes=tuple(device.peak_bytes for device in every),
+            layers=tuple(device.layers for device in every),
+        )
 
     @torch.no_grad()
     def losses(self, micro_batches: Sequence[MicroBatch], targets: Callable[[MicroBatch], Targets]) -> Tensor:

@@ -1,11 +1,12 @@
 """What a rank of a pipeline holds of a model, under the whole model's names."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
 from raypt.model.llama import Block, Targets
-from raypt.parallel.tensor.layout import share
 
 
 class Stage:
@@ -27,19 +28,19 @@ class Stage:
         return loss, z
 
 
-def take_stages(model: Llama, rank: int, size: int, virtual: int) -> list[Stage]:
-    """The parts `rank`, `rank + size`, ... of `size` x `virtual` that a model is cut into; they differ by one layer at
-    most.
+def take_stages(model: Llama, rank: int, size: int, layers: Sequence[int]) -> list[Stage]:
+    """The parts `rank`, `rank + size`, ... of those that a model is cut into; `layers`: of each part.
 
     Taken out of the model in place, before it holds values. An embedding that is the output layer too would be on two
     ranks: such models have no stages.
     """
     assert not model.config.tie_embeddings
-    parts = size * virtual
+    parts = len(layers)
     every: list[Block] = list(model.model.layers)  # type: ignore[arg-type]
+    assert parts % size == 0 and sum(layers) == len(every)
     kept, stages = nn.ModuleDict(), []
     for part in range(rank, parts, size):
-        at, count = share(len(every), parts, part)
+        at, count = sum(layers[:part]), layers[part]
         kept.update({str(at + i): block for i, block in enumerate(every[at : at + count])})
         stages.append(Stage(model, part, parts, every[at : at + count]))
     model.model.layers = kept  # type: ignore[assignment]  # the same names, some of them

@@ -40,7 +40,8 @@ class ZeroEngine:
 
     Gradients are of (global loss sum) / (global valid tokens): each rank's sum is divided by the tokens of all and the
     ranks' gradients are added up, so uneven valid tokens weigh as they should. The process group must exist.
-    A new engine holds no values: `restore` it from a checkpoint or from `InitialState`.
+    A new engine holds no values: `restore` it from a checkpoint or from `InitialState`. `layers`: of each part of a
+    pipeline.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ZeroEngine:
         mesh: Mesh,
         sequence_parallel: bool = True,
         pipeline: ParallelConfig | None = None,
+        layers: Sequence[int] = (),
         optimizer: Callable[[Llama], torch.optim.Optimizer],
         zero: ZeroConfig,
         precision: str,
@@ -87,7 +89,7 @@ class ZeroEngine:
         stages = []
         if mesh.pipeline.size > 1:
             assert zero.stage <= 1, "ZeRO 2 would cut gradients that the next micro-batch adds to"
-            stages = take_stages(model, mesh.pipeline.rank, mesh.pipeline.size, pipeline.parts)
+            stages = take_stages(model, mesh.pipeline.rank, mesh.pipeline.size, layers)
         mpu = ModelParallelUnit.of(mesh)
         _allocate(model, config, device, torch.bfloat16 if precision == "bf16" else torch.float32, mpu)
         if compile_blocks:
