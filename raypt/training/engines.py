@@ -57,6 +57,7 @@ def _collective(
         sequence_parallel=train.parallel.sequence_parallel,
         pipeline=train.parallel,
         compile_blocks=train.compile,
+        exact=train.reduction == "exact",
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,
         precision=train.precision,
