@@ -30,8 +30,9 @@ from raypt.parallel.zero.exact.tree import split, turns
 from raypt.parallel.zero.exact.updates import ExactParameterUpdates
 from raypt.parallel.zero.load import load_deepspeed
 from raypt.parallel.zero.model_parallel import ModelParallelUnit, count_in_norm, counts_in_norm
+from raypt.parallel.zero.stages import FlatUpdates, ParameterUpdates, ReplicatedUpdates
 from raypt.parallel.zero.state import PARTITIONS, Partition
-from raypt.parallel.zero.updates import FlatUpdates, ParameterUpdates, ReplicatedUpdates, Updates
+from raypt.parallel.zero.updates import Updates
 
 SKIPPED = StepResult(grad_norm=None, skipped=True)
 TRAVEL = {"fp32": torch.float32, "bf16": torch.bfloat16}

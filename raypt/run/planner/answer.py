@@ -108,6 +108,7 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
         communication_bytes=4 if train.zero.communication_dtype == "fp32" else 2,
         optimizer=train.optimizer.kind,
         bucket=train.zero.reduce_bucket_elements or (50_000_000 if gpu else 8_000_000),
+        exact=train.reduction == "exact",
         offload_optimizer=train.zero.offload_optimizer is not None,
     )
 

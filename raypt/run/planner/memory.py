@@ -8,6 +8,7 @@ autograd keeps of each operation; `gpt_activation_bytes` is table 2 of Korthikan
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from raypt.parallel.zero.exact.tree import levels
 from raypt.run.planner.shape import Layout, Shape
 
 BLOCK = 64
@@ -235,7 +236,9 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     }
     every = local.parameters
     gathered = 0
-    if layout.zero < 2:
+    if layout.exact:
+        part["gradients"] += 4 * every * max(1, len(levels(layout.accumulation)))
+    elif layout.zero < 2:
         part["gradients"] += 4 * every
     elif layout.zero == 2:
         part["gradients"] += 4 * -(-every // layout.gradient_ranks)
@@ -246,7 +249,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         if buckets and filled <= 2 * layout.bucket:  # nothing comes back before the last backward pass is done
             part["gradients"] = 0
         part["buffers"] += layout.communication_bytes * bucket * buckets
-    else:
+    if layout.zero == 3:
         gathered = _gathered(local, layout)
     if layout.offload_optimizer:
         part["optimizer"] = 0

@@ -132,6 +132,8 @@ class Layout:
     optimizer: Literal["adamw", "lion", "muon"] = "adamw"
     bucket: int = 50_000_000
     """Gradient elements that are sent at once."""
+    exact: bool = False
+    """Gradients are added up in one tree (`train.reduction`), so that a rank keeps whole ones, of several levels."""
     offload_optimizer: bool = False
     """Optimizer state, and the gradients that it takes, are in host memory."""
 

@@ -9,8 +9,10 @@ the same order for every such n.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def levels(micro_batches: int) -> list[int]:
@@ -73,7 +75,7 @@ class Counter:
         return merges
 
 
-def fold(parts: list[Tensor], together: Sequence[int]) -> Tensor:
+def fold(parts: "list[Tensor]", together: Sequence[int]) -> "Tensor":
     """The sum of the ranks' parts, into the first of them."""
     for factor in reversed(together):
         stride = len(parts) // factor

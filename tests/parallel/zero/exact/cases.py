@@ -20,6 +20,8 @@ from raypt.training.optim.optimizer import build_optimizer
 from tests.parallel import cases, meshes
 from tests.parallel.ranks import run_ranks
 
+HERE = "tests.parallel.zero.exact.cases"
+"""What the ranks import."""
 STEPS = 6
 STAGES = (0, 1, 2, 3)
 
@@ -123,7 +125,7 @@ def main() -> int:
         for precision in ("fp32", "bf16"):
             for model in ("gqa", "untied"):
                 arguments = {"stages": list(STAGES), "precision": precision, "model": model}
-                found = {w: run_ranks(w, __name__, "train", Path(tmp), **arguments) for w in (1, 2, 4)}
+                found = {w: run_ranks(w, HERE, "train", Path(tmp), **arguments) for w in (1, 2, 4)}
                 want = found[1][0][0]
                 for world, ranks in found.items():
                     for i, stage in enumerate(STAGES):
@@ -133,8 +135,8 @@ def main() -> int:
                         print(f"{what}: {'the same bits' if same else 'OTHER BITS'}, loss {want['rows'][-1][0]:.6f}")
         for at, (world, stage) in enumerate([(4, 1), (2, 3), (1, 0), (4, 2)]):
             last = [2, 3, 4, STEPS][at]
-            got = run_ranks(world, __name__, "part", Path(tmp), stage=stage, path=str(Path(tmp) / "elastic"), last=last)
-        found = run_ranks(2, __name__, "train", Path(tmp), stages=[1], precision="fp32", model="gqa")
+            got = run_ranks(world, HERE, "part", Path(tmp), stage=stage, path=str(Path(tmp) / "elastic"), last=last)
+        found = run_ranks(2, HERE, "train", Path(tmp), stages=[1], precision="fp32", model="gqa")
         same = got[0]["state"] == found[0][0]["state"]
         failed += not same
         print(f"elastic 4, 2, 1, 4 ranks under ZeRO 1, 3, 0, 2: {'the same bits' if same else 'OTHER BITS'}")
@@ -142,5 +144,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    __name__ = "tests.parallel.zero.exact.cases"  # what the ranks import
     sys.exit(main())
