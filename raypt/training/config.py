@@ -252,6 +252,12 @@ class TrainConfig(Settings):
     """How one model is cut over several workers."""
     zero: ZeroConfig = ZeroConfig()
     """What is partitioned over the workers."""
+    reduction: Literal["fast", "exact"] = "fast"
+    """exact: gradients are summed over the micro-batches of a step in one order and norms in none, so that the weights
+    are the same to the bit on any number of workers and at any ZeRO stage, and an elastic run's are those of one that
+    kept its workers (one kind of machine, `threads_per_worker`, `micro_batch_size`). Each worker holds whole gradients,
+    one more copy for each doubling of its micro-batches beyond 2; docs/training.md has the cost. Numbers of workers
+    are products of the first prime factors of the micro-batches of a step."""
     parameter_server: ParameterServerConfig = ParameterServerConfig()
     """Where weights and optimizer states lie with that strategy."""
     local_sgd: LocalSgdConfig = LocalSgdConfig()

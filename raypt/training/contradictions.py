@@ -19,6 +19,7 @@ def contradictions(train: "TrainConfig") -> Iterator[str]:
             "GPUs, gloo and mpi are of CPUs; leave train.backend unset"
         )
     yield from _whole_models(train)
+    yield from _exact(train)
     if train.asynchronous:
         yield from _asynchronous(train)
     if train.varlen_attention and not (train.use_gpu and train.precision == "bf16"):
@@ -131,3 +132,29 @@ def _asynchronous(train: "TrainConfig") -> Iterator[str]:
         yield f"{at} needs Ray; leave train.backend unset, or take staleness=0"
     if train.spike is not None:
         yield f"{at}: an update is made before the loss of its step is known; leave train.spike unset"
+
+
+def _exact(train: "TrainConfig") -> Iterator[str]:
+    """What sums in an order of its own."""
+    if train.reduction != "exact":
+        return
+    at = "train.reduction=exact"
+    if train.strategy != "collective":
+        yield f"{at}: train.strategy={train.strategy} adds up in an order of its own; take collective"
+    if train.parallel.replica > 1:
+        yield (
+            f"{at}: a model that is cut over workers adds up terms that depend on the cut; leave "
+            "train.parallel.tensor, pipeline and context at 1"
+        )
+    if train.optimizer.kind != "adamw":
+        yield f"{at} is built for train.optimizer.kind=adamw, not {train.optimizer.kind}"
+    if train.zero.communication_dtype != "fp32":
+        yield f"{at} adds up in float32; leave train.zero.communication_dtype at fp32"
+    if train.zero.offload_optimizer is not None or train.zero.offload_params is not None:
+        yield f"{at} is not built for what DeepSpeed offloads; leave train.zero.offload_* unset"
+    if train.use_gpu and not train.deterministic:
+        yield f"{at}: kernels of GPUs sum in no fixed order unless train.deterministic=true; set it"
+    if train.compile:
+        yield f"{at} with train.compile=true is untried; leave it false"
+    if "memory_efficient_linear" in train.zero.deepspeed.get("zero_optimization", {}):
+        yield f"{at}: memory_efficient_linear makes other products at stage 3; leave it out of train.zero.deepspeed"

@@ -64,6 +64,7 @@ def _collective(
         pipeline=train.parallel,
         layers=layers,
         compile_blocks=train.compile,
+        exact=train.reduction == "exact",
         optimizer=lambda m: build_optimizer(m, train.optimizer),
         zero=train.zero,
         precision=train.precision,

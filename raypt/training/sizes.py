@@ -6,6 +6,7 @@ from raypt.parallel.config import ParallelConfig
 from raypt.parallel.context import layout as context_layout
 from raypt.parallel.tensor.sizes import valid_sizes
 from raypt.parallel.topology import Topology
+from raypt.parallel.zero.exact import tree
 from raypt.training.batch_plan import valid_data_sizes
 from raypt.training.config import TrainConfig
 
@@ -17,18 +18,22 @@ def check_workers(train: TrainConfig, sequence_length: int) -> list[int]:
     low, high = train.worker_range
     replica = train.parallel.replica
     replicas = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+    evenly = "evenly"
+    blocks = replicas[-1]
+    if train.reduction == "exact":
+        replicas, evenly = tree.valid_sizes(blocks), "evenly and add up in one order (train.reduction=exact)"
     sizes = [n * replica for n in replicas]
     fitting = [n for n in sizes if low <= n <= high]
     if not fitting:
         each = f", and {KEY} cuts a model over {replica} workers" if replica > 1 else ""
         raise UserError(
-            f"train.workers={train.workers}: the global batch is {replicas[-1]} micro-batches{each}, which only "
-            f"{_listed(sizes)} workers share evenly"
+            f"train.workers={train.workers}: the global batch is {blocks} micro-batches{each}, which only "
+            f"{_listed(sizes)} workers share {evenly}"
         )
     if low < high and len(fitting) == 1:
         raise UserError(
             f"train.workers={[low, high]}: of these numbers of workers only {fitting[0]} shares the global batch of "
-            f"{replicas[-1]} micro-batches evenly, so the run could never change it; {_listed(sizes)} do"
+            f"{blocks} micro-batches {evenly}, so the run could never change it; {_listed(sizes)} do"
         )
     return fitting
 

@@ -26,6 +26,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"strategy": "local_sgd"},
     {"strategy": "parameter_server", "parameter_server": {"staleness": 0}, "spike": {"sigma": 6}},
     {"strategy": "parameter_server", "parameter_server": {"staleness": None, "staleness_rate": True}},
+    {"reduction": "exact", "zero": {"stage": 3}, "precision": "bf16"},
+    {"reduction": "exact", "use_gpu": True, "deterministic": True},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": [3, 2]}, "train.workers"),
@@ -58,6 +60,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"strategy": "local_sgd", "optimizer": {"kind": "muon"}}, "strategy=local_sgd: train.optimizer.kind=muon"),
     ({"strategy": "local_sgd", "checkpoint": {"every_steps": 120}}, "every_steps=120 is not a multiple"),
     ({"strategy": "local_sgd", "local_sgd": {"every_steps": 4, "fragments": 5}}, "fragments=5 is more than"),
+    ({"reduction": "exact", "parallel": {"tensor": 2}}, "exact: a model that is cut over workers"),
+    ({"reduction": "exact", "parallel": {"context": 2}}, "exact: a model that is cut over workers"),
+    ({"reduction": "exact", "strategy": "local_sgd"}, "exact: train.strategy=local_sgd"),
+    ({"reduction": "exact", "strategy": "parameter_server"}, "exact: train.strategy=parameter_server"),
+    ({"reduction": "exact", "optimizer": {"kind": "muon"}}, "exact is built for train.optimizer.kind=adamw"),
+    ({"reduction": "exact", "zero": {"communication_dtype": "bf16"}}, "exact adds up in float32"),
+    ({"reduction": "exact", "zero": {"offload_optimizer": "cpu"}}, "exact is not built for what"),
+    ({"reduction": "exact", "use_gpu": True}, "unless train.deterministic=true"),
+    ({"reduction": "exact", "compile": True}, "train.compile=true is untried"),
+    (
+        {
+            "reduction": "exact",
+            "zero": {"stage": 3, "deepspeed": {"zero_optimization": {"memory_efficient_linear": True}}},
+        },
+        "memory_efficient_linear makes other products",
+    ),
 ]
 
 

@@ -34,6 +34,13 @@ def test_an_impossible_number_of_workers_is_refused_with_the_possible_ones() -> 
         check_workers(TRAIN.model_copy(update={"workers": 4, **cut(tensor=3)}), tiny_run.LENGTH)
 
 
+def test_an_exact_run_has_numbers_of_workers_that_add_up_in_one_tree() -> None:
+    twelve = {"global_batch_tokens": 12 * 2 * tiny_run.LENGTH, "reduction": "exact"}
+    assert check_workers(TRAIN.model_copy(update={**twelve, "workers": (1, 12)}), tiny_run.LENGTH) == [1, 2, 4, 12]
+    with pytest.raises(UserError, match="1, 2, 4, 12 workers share evenly and add up in one order"):
+        check_workers(TRAIN.model_copy(update={**twelve, "workers": 3}), tiny_run.LENGTH)
+
+
 def test_a_global_batch_that_is_no_multiple_is_refused_with_the_nearest_ones() -> None:
     with pytest.raises(UserError, match="128 and 256"):
         check_workers(TRAIN.model_copy(update={"global_batch_tokens": 250}), tiny_run.LENGTH)

@@ -95,8 +95,9 @@ def deepspeed_config(
     accumulation: int,
     world: int,
     use_gpu: bool = False,
+    exact: bool = False,
 ) -> dict[str, Any]:
-    """DeepSpeed's JSON, with the user's extra keys merged in.
+    """DeepSpeed's JSON, with the user's extra keys merged in. `exact`: each stage computes with the same kernels.
 
     Raises:
         UserError: an extra key that raypt sets itself, that does nothing here, that DeepSpeed does not know, or whose
@@ -106,6 +107,8 @@ def deepspeed_config(
     section: dict[str, Any] = {"stage": zero.stage, "reduce_bucket_size": bucket_elements(zero, use_gpu=use_gpu)}
     if zero.overlap_comm is not None:
         section["overlap_comm"] = zero.overlap_comm
+    if exact and zero.stage == 3:
+        section["memory_efficient_linear"] = False  # else gradients of weights are products of another order
     for name, where in (("offload_optimizer", zero.offload_optimizer), ("offload_param", zero.offload_params)):
         if where is not None:
             section[name] = {"device": where} | ({"nvme_path": zero.nvme_path} if where == "nvme" else {})

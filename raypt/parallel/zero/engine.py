@@ -25,10 +25,14 @@ from raypt.parallel.state import ShardSource, StateShard
 from raypt.parallel.tensor.cut import cut
 from raypt.parallel.tensor.layout import layout
 from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
+from raypt.parallel.zero.exact.terms import group_terms
+from raypt.parallel.zero.exact.tree import split, turns
+from raypt.parallel.zero.exact.updates import ExactParameterUpdates
 from raypt.parallel.zero.load import load_deepspeed
 from raypt.parallel.zero.model_parallel import ModelParallelUnit, count_in_norm, counts_in_norm
+from raypt.parallel.zero.stages import FlatUpdates, ParameterUpdates, ReplicatedUpdates
 from raypt.parallel.zero.state import PARTITIONS, Partition
-from raypt.parallel.zero.updates import FlatUpdates, ParameterUpdates, ReplicatedUpdates, Updates
+from raypt.parallel.zero.updates import Updates
 
 SKIPPED = StepResult(grad_norm=None, skipped=True)
 TRAVEL = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -41,7 +45,8 @@ class ZeroEngine:
     Gradients are of (global loss sum) / (global valid tokens): each rank's sum is divided by the tokens of all and the
     ranks' gradients are added up, so uneven valid tokens weigh as they should. The process group must exist.
     A new engine holds no values: `restore` it from a checkpoint or from `InitialState`. `layers`: of each part of a
-    pipeline.
+    pipeline. With `exact`, a step's bits depend neither on the number of ranks nor on the stage
+    (`raypt.parallel.zero.exact`); replicas alone, nothing offloaded, AdamW.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ZeroEngine:
         z_loss: float = 0.0,
         loss_chunk_tokens: int = 2048,
         compile_blocks: bool = False,
+        exact: bool = False,
     ) -> None:
         deepspeed = load_deepspeed(use_gpu=device.type != "cpu")
         self.device, self.stage, self.clip_norm = device, zero.stage, clip_norm
@@ -76,6 +82,7 @@ class ZeroEngine:
             accumulation=accumulation,
             world=mesh.gradient.size,
             use_gpu=device.type != "cpu",
+            exact=exact,
         )
         with torch.device("meta"):
             model = build()
@@ -92,6 +99,8 @@ class ZeroEngine:
             stages = take_stages(model, mesh.pipeline.rank, mesh.pipeline.size, layers)
         mpu = ModelParallelUnit.of(mesh)
         _allocate(model, config, device, torch.bfloat16 if precision == "bf16" else torch.float32, mpu)
+        if exact:
+            group_terms(model)
         if compile_blocks:
             for layer in model.model.layers:
                 layer.compile()
@@ -102,6 +111,10 @@ class ZeroEngine:
         self.module = model
         self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config, mpu=mpu)
         self.partition: Partition = PARTITIONS[zero.stage](self.engine, mesh, self.layout)
+        assert not exact or mesh.topology.replica_size == 1, "a cut model's gradients are sums of another order"
+        self._exact = accumulation * mesh.gradient.size if exact else None
+        self._turns = None if self._exact is None else turns(split(self._exact, mesh.gradient.size)[1])
+        """In which micro-batches are taken; None = as they come."""
         self.updates = self._make_updates(zero, mesh, use_gpu=device.type != "cpu")
         at = mesh.topology
         self._context = mesh.context
@@ -114,16 +127,18 @@ class ZeroEngine:
             plan = Plan(pipeline.schedule, pipeline.parts, accumulation)
             self._runner = Runner(stages, plan, mesh.pipeline, positions, device)
         # DeepSpeed averages what it adds up over the ranks itself.
-        self._scale = mesh.gradient.size if zero.stage == 3 else 1
+        self._scale = mesh.gradient.size if zero.stage == 3 and not exact else 1
 
     def _make_updates(self, zero: ZeroConfig, mesh: Mesh, *, use_gpu: bool) -> Updates:
         travel = TRAVEL[zero.communication_dtype]
+        if zero.stage == 3 and self._exact is not None:
+            return ExactParameterUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, self._exact)
         if zero.stage == 3:
             return ParameterUpdates(self.engine)
         if zero.stage == 0:
-            return ReplicatedUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, travel)
+            return ReplicatedUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, travel, self._exact)
         bucket = bucket_elements(zero, use_gpu=use_gpu)
-        return FlatUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, travel, bucket=bucket)
+        return FlatUpdates(self.engine, mesh, self.clip_norm, counts_in_norm, travel, self._exact, bucket=bucket)
 
     def agree(self, offer: Offer) -> Agreed:
         """See TrainEngine."""
@@ -154,14 +169,15 @@ class ZeroEngine:
                 self.updates.finish()
             return sums
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for i, micro in enumerate(micro_batches):
-            micro = micro.to(self.device)
+        for i, turn in enumerate(self._turns or range(len(micro_batches))):
+            micro = micro_batches[turn].to(self.device)
             last = i == len(micro_batches) - 1
             self.engine.set_gradient_accumulation_boundary(last)
             with self._timed("forward"):
                 loss, z = self.engine(micro.tokens_BS, micro.segments_BS, targets=self._targets(micro))
             with self._timed("backward"):
                 self.engine.backward(loss * scale, scale_wrt_gas=False)
+                self.updates.end_micro_batch()
                 sums += torch.stack((loss.detach(), z.detach())).double()
                 if not last:
                     self.engine.step()  # counts the micro-batch; there is no update before the boundary

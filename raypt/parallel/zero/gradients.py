@@ -57,6 +57,10 @@ class Gradients(ABC):
         """Add a gradient to the elements from `at` on of a flat buffer."""
 
     @abstractmethod
+    def end_micro_batch(self) -> None:
+        """All gradients of a micro-batch have come."""
+
+    @abstractmethod
     def finish(self) -> list[Tensor]:
         """After the last micro-batch, collective: the sum over all ranks, float32, for each flat buffer."""
 
@@ -89,6 +93,9 @@ class WholeGradients(Gradients):
         else:
             into.copy_(grad)
             self._begun.add((flat, at))
+
+    def end_micro_batch(self) -> None:
+        """See Gradients."""
 
     def finish(self) -> list[Tensor]:
         """See Gradients."""
@@ -165,6 +172,9 @@ class PartGradients(Gradients):
         if self._filling.filled and self._filling.filled + grad.numel() > self.bucket:
             self._send()
         self._filling.put(flat, at, grad, self.travel, self.bucket)
+
+    def end_micro_batch(self) -> None:
+        """See Gradients."""
 
     def finish(self) -> list[Tensor]:
         """See Gradients."""

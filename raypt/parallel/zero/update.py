@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 2**18
@@ -59,22 +60,34 @@ def adamw_state(optimizer: torch.optim.Optimizer, master: Tensor) -> dict[str, A
     return state
 
 
+LANES = 64
+"""Elements that any CPU's vectors divide."""
+
+
 @torch.no_grad()
-def adamw(group: dict[str, Any], step: Tensor, cuts: Iterable[Cut], grad_divisor: float) -> None:
-    """Update the cuts with the rates of an optimizer's group; `step` counts this update already."""
+def adamw(
+    group: dict[str, Any], step: Tensor, cuts: Iterable[Cut], grad_divisor: float, *, alike: bool = False
+) -> None:
+    """Update the cuts with the rates of an optimizer's group; `step` counts this update already. The kernel rounds the
+    elements that fill no vector, at the end of what it is given, otherwise than those before: with `alike`, the result
+    does not depend on where a cut ends.
+    """
     beta1, beta2 = group["betas"]
     scale = torch.tensor(grad_divisor) if grad_divisor != 1.0 else None
     buffer = torch.empty(BLOCK)
     for cut in cuts:
         for at in range(0, cut.master.numel(), BLOCK):
             part = slice(at, at + BLOCK)
-            master, grad = cut.master[part], cut.grad[part]
-            grad = buffer[: grad.numel()].copy_(grad)
+            grad = buffer[: cut.grad[part].numel()].copy_(cut.grad[part])
+            block = [cut.master[part], grad, cut.exp_avg[part], cut.exp_avg_sq[part]]
+            padded = alike and grad.numel() % LANES > 0
+            arguments = [F.pad(x, (0, -x.numel() % LANES)) for x in block] if padded else block
+            masters, grads, exp_avgs, exp_avg_sqs = ([x] for x in arguments)
             torch._fused_adamw_(
-                [master],
-                [grad],
-                [cut.exp_avg[part]],
-                [cut.exp_avg_sq[part]],
+                masters,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
                 [],
                 [step],
                 lr=group["lr"],
@@ -86,5 +99,8 @@ def adamw(group: dict[str, Any], step: Tensor, cuts: Iterable[Cut], grad_divisor
                 maximize=False,
                 grad_scale=scale,
             )
+            if padded:
+                for held, updated in zip(block, arguments, strict=True):
+                    held.copy_(updated[: held.numel()])
             if cut.low is not None:
-                cut.low[part].copy_(master)
+                cut.low[part].copy_(block[0])

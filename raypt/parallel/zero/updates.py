@@ -1,7 +1,7 @@
 """From the gradients of a step to new weights, at each ZeRO stage.
 
 At stages 0 to 2 the gradients are summed, measured, clipped and applied here; DeepSpeed lays out the partitions and the
-buffers. At stage 3 all of it is DeepSpeed's.
+buffers. At stage 3 all of it is DeepSpeed's, but where sums have one order (`exact`).
 """
 
 import math
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raypt.parallel import comm
-from raypt.parallel.mesh import Mesh
-from raypt.parallel.zero.gradients import Flat, Gradients, PartGradients, WholeGradients
+from raypt.parallel.mesh import Group, Mesh
+from raypt.parallel.zero.exact import norm
+from raypt.parallel.zero.gradients import Gradients
 from raypt.parallel.zero.update import Cut, adamw, adamw_state, divisor, square_sum
 
 Counts = Callable[[nn.Parameter], bool]
@@ -23,6 +23,10 @@ Counts = Callable[[nn.Parameter], bool]
 
 class Updates(ABC):
     """What one stage does at the end of a step. Every method is collective."""
+
+    @abstractmethod
+    def end_micro_batch(self) -> None:
+        """A backward pass is done."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -40,9 +44,12 @@ class Updates(ABC):
 
 
 class SummedHere(Updates):
-    """Stages 0 to 2."""
+    """Stages 0 to 2, and 3 too where the sums have one order: `exact` is then the number of micro-batches of a step."""
 
-    def __init__(self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts) -> None:
+    def __init__(
+        self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts, exact: int | None = None
+    ) -> None:
+        self.exact = exact
         self.engine, self.mesh, self.clip_norm, self.counts = engine, mesh, clip_norm, counts
         self.optimizer, self.inner = engine.optimizer, engine.basic_optimizer
         self._update: Callable[[], Any] = self.inner.step
@@ -66,6 +73,11 @@ class SummedHere(Updates):
     def masters(self) -> list[Tensor]:
         """The float32 weights that this rank updates."""
 
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizer's group that each of `masters` is of."""
+        group_of = {id(p): group for group in self.inner.param_groups for p in group["params"]}
+        return [group_of[id(master)] for master in self.masters()]
+
     @abstractmethod
     def gradients_of(self, sums: Sequence[Tensor]) -> list[Tensor]:
         """The gradient of each of `masters`."""
@@ -84,8 +96,23 @@ class SummedHere(Updates):
     def over_ranks(self, square: Tensor) -> None:
         """Add the squares of the ranks that count different elements, in place."""
 
+    @abstractmethod
+    def held(self, sums: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
+        """What this rank has of each parameter's gradient, maybe nothing, and how many elements the whole one has; the
+        parameters of all ranks in one order. For `exact`.
+        """
+
+    @property
+    def holders(self) -> Group | None:
+        """The ranks between which `held` is cut; None where each holds everything."""
+        return self.mesh.gradient
+
     def gather(self) -> None:
         """Bring the updated weights to the ranks that need them."""
+
+    def end_micro_batch(self) -> None:
+        """See Updates."""
+        self.gradients.end_micro_batch()
 
     def finish(self) -> None:
         """See Updates."""
@@ -105,13 +132,11 @@ class SummedHere(Updates):
     @torch.no_grad()
     def _apply(self) -> None:
         sums, self._sums = self._sums, []
-        square = torch.tensor(square_sum(self.counted(sums)), dtype=torch.float64, device=self.engine.device)
-        self.over_ranks(square)
-        norm = float(square) ** 0.5
-        self._norm = norm if math.isfinite(norm) else None
-        if self._norm is None or (self._max_norm is not None and norm > self._max_norm):
+        found = self._square(sums) ** 0.5
+        self._norm = found if math.isfinite(found) else None
+        if self._norm is None or (self._max_norm is not None and found > self._max_norm):
             return
-        scale = divisor(norm, self.clip_norm)
+        scale = divisor(found, self.clip_norm)
         grads = self.gradients_of(sums)
         if self.in_blocks:
             self._adamw(grads, scale)
@@ -120,15 +145,24 @@ class SummedHere(Updates):
         del grads, sums
         self.gather()
 
+    def _square(self, sums: Sequence[Tensor]) -> float:
+        """Of the norm."""
+        device = self.engine.device
+        if self.exact is not None:
+            pieces, counts = zip(*self.held(sums), strict=True)
+            return norm.square_sum(pieces, counts, self.holders, device)
+        square = torch.tensor(square_sum(self.counted(sums)), dtype=torch.float64, device=device)
+        self.over_ranks(square)
+        return float(square)
+
     def _adamw(self, grads: Sequence[Tensor], scale: float) -> None:
-        group_of = {id(p): group for group in self.inner.param_groups for p in group["params"]}
-        for master, grad, low in zip(self.masters(), grads, self.lows(), strict=True):
+        for master, group, grad, low in zip(self.masters(), self.groups(), grads, self.lows(), strict=True):
             state = adamw_state(self.inner, master)
             step = state["step"].add_(1)
             moments = (state[name].view(-1) for name in ("exp_avg", "exp_avg_sq"))
             flat = None if low is None else low.view(-1)
             cut = Cut(master.detach().view(-1), grad.reshape(-1), flat, *moments)
-            adamw(group_of[id(master)], step, [cut], scale)
+            adamw(group, step, [cut], scale, alike=self.exact is not None)
 
     def _whole(self, grads: Sequence[Tensor], scale: float) -> None:
         masters, lows = self.masters(), self.lows()
@@ -139,150 +173,3 @@ class SummedHere(Updates):
             master.grad = None
             if low is not None:
                 low.data.copy_(master)
-
-
-class ReplicatedUpdates(SummedHere):
-    """Stage 0: every rank makes the same update of everything."""
-
-    def __init__(self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts, travel: torch.dtype) -> None:
-        self._travel = travel
-        self._mixed = engine.optimizer is not engine.basic_optimizer
-        super().__init__(engine, mesh, clip_norm, counts)
-
-    def make_gradients(self) -> Gradients:
-        """See SummedHere."""
-        at, places = 0, []
-        for p in self._computed():
-            places.append((p, at))
-            at += p.numel()
-        return WholeGradients([Flat(at, tuple(places))], self.mesh.gradient, self._travel, scatter=False)
-
-    def _computed(self) -> list[nn.Parameter]:
-        """What the model computes with, in the order of `masters`."""
-        groups = self.optimizer.fp16_groups if self._mixed else [g["params"] for g in self.inner.param_groups]
-        return [p for group in groups for p in group]
-
-    def masters(self) -> list[Tensor]:
-        """See SummedHere."""
-        return [p for group in self.inner.param_groups for p in group["params"]]
-
-    def lows(self) -> list[Tensor | None]:
-        """See SummedHere."""
-        return [p if self._mixed else None for p in self._computed()]
-
-    def gradients_of(self, sums: Sequence[Tensor]) -> list[Tensor]:
-        """See SummedHere."""
-        return [sums[0][at : at + p.numel()] for p, at in self.gradients.flats[0].parameters]
-
-    def counted(self, sums: Sequence[Tensor]) -> Iterable[Tensor]:
-        """See SummedHere."""
-        places = self.gradients.flats[0].parameters
-        if all(self.counts(p) for p, _ in places):
-            return sums
-        return [sums[0][at : at + p.numel()] for p, at in places if self.counts(p)]
-
-    def over_ranks(self, square: Tensor) -> None:
-        """See SummedHere."""
-        if self.mesh.model.size > 1:
-            comm.all_reduce(square, self.mesh.model)
-
-
-class FlatUpdates(SummedHere):
-    """Stages 1 and 2: each rank updates its part of the flat buffers, and the parts are gathered."""
-
-    def __init__(
-        self, engine: Any, mesh: Mesh, clip_norm: float | None, counts: Counts, travel: torch.dtype, *, bucket: int
-    ) -> None:
-        self._travel, self._bucket = travel, bucket
-        super().__init__(engine, mesh, clip_norm, counts)
-
-    def make_gradients(self) -> Gradients:
-        """See SummedHere."""
-        outer = self.optimizer
-        flats = [
-            Flat(whole.numel(), tuple(zip(parameters, offsets, strict=True)))
-            for whole, parameters, offsets in zip(
-                outer.bit16_groups_flat, outer.round_robin_bit16_groups, outer.round_robin_bit16_offsets, strict=True
-            )
-        ]
-        if not outer.partition_gradients:
-            return WholeGradients(flats, self.mesh.gradient, self._travel, scatter=True)
-        devices = [master.device for master in self.masters()]
-        return PartGradients(flats, self.mesh.gradient, self._travel, bucket=self._bucket, devices=devices)
-
-    def masters(self) -> list[Tensor]:
-        """See SummedHere."""
-        return list(self.optimizer.single_partition_of_fp32_groups)
-
-    def lows(self) -> list[Tensor | None]:
-        """See SummedHere."""
-        return [parts[self.mesh.gradient.rank] for parts in self.optimizer.parallel_partitioned_bit16_groups]
-
-    def gradients_of(self, sums: Sequence[Tensor]) -> list[Tensor]:
-        """See SummedHere."""
-        return list(sums)
-
-    def counted(self, sums: Sequence[Tensor]) -> Iterable[Tensor]:
-        """See SummedHere."""
-        for flat, part in zip(self.gradients.flats, sums, strict=True):
-            first = self.mesh.gradient.rank * part.numel()
-            places = flat.overlaps(first, first + part.numel())
-            if all(self.counts(p) for p, _, _ in places):
-                yield part
-            else:
-                yield from (part[low - first : high - first] for p, low, high in places if self.counts(p))
-
-    def over_ranks(self, square: Tensor) -> None:
-        """See SummedHere."""
-        comm.all_reduce(square)
-
-    def gather(self) -> None:
-        """See SummedHere."""
-        from deepspeed.runtime.utils import all_gather_dp_groups
-
-        outer = self.optimizer
-        all_gather_dp_groups(
-            groups_flat=outer.bit16_groups_flat,
-            partitioned_param_groups=outer.parallel_partitioned_bit16_groups,
-            dp_process_group=outer.real_dp_process_group,
-            start_alignment_factor=outer.nccl_start_alignment_factor,
-            allgather_bucket_size=outer.allgather_bucket_size,
-        )
-
-
-class ParameterUpdates(Updates):
-    """Stage 3: DeepSpeed sums in the type and sends in the type that its configuration says."""
-
-    def __init__(self, engine: Any) -> None:
-        self.engine, self.optimizer = engine, engine.optimizer
-        self._max_norm: float | None = None
-        self._refused: float | None = None
-        self._norm_groups = self.optimizer._get_norm_groups
-        self.optimizer._get_norm_groups = self._bounded
-
-    def _bounded(self) -> list[Any]:
-        """The norm of each group, as DeepSpeed asks for them just before it clips and updates. -1 is its mark for a
-        norm that is not finite, on which it leaves all as it was.
-        """
-        groups = self._norm_groups()
-        norm = math.sqrt(math.fsum(float(g) ** 2 for g in groups)) / self.optimizer.loss_scale
-        above = self._max_norm is not None and norm > self._max_norm and all(float(g) >= 0 for g in groups)
-        self._refused = norm if above else None
-        return [torch.tensor(-1.0, device=self.engine.device) for _ in groups] if above else groups
-
-    def finish(self) -> None:
-        """See Updates."""
-
-    def step(self, max_norm: float | None = None) -> float | None:
-        """See Updates."""
-        self._max_norm, self._refused = max_norm, None
-        self.engine.step()
-        if self._refused is not None:
-            return self._refused
-        return None if self.optimizer.overflow else float(self.engine.get_global_grad_norm())
-
-    def discard(self) -> None:
-        """See Updates."""
-        self.optimizer._pre_step()
-        self.optimizer._partition_all_parameters()
-        self.optimizer._overflow_clean_up(self.optimizer.loss_scale)

@@ -144,6 +144,7 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
         optimizer=train.optimizer.kind,
         schedule=train.parallel.schedule,
         virtual=train.parallel.parts,
+        exact=train.reduction == "exact",
     )
     return with_zero(base, train.zero, gpu=gpu)
 

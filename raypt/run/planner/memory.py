@@ -8,6 +8,7 @@ are counted by what autograd keeps of each operation; `gpt_activation_bytes` is 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from raypt.parallel.zero.exact.tree import levels
 from raypt.run.planner.shape import Layout, Shape
 from raypt.run.planner.states import buckets, gathered, groups, states, stays_whole, updated_together
 
@@ -169,8 +170,10 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
     }
     # Of stage 3, gathered parameters; of stage 2, whether sums are there before the last backward pass, and buckets.
-    whole, before, beside = 0, True, (0, 0)
-    if layout.zero < 2:
+    whole, before, beside = gathered(local, layout) if layout.zero == 3 else 0, True, (0, 0)
+    if layout.exact:
+        part["gradients"] += 4 * local.parameters * max(1, len(levels(layout.accumulation)))
+    elif layout.zero < 2:
         part["gradients"] += 4 * local.parameters
     elif layout.zero == 2:
         part["gradients"] += 4 * -(-local.parameters // layout.gradient_ranks)
@@ -178,8 +181,6 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
             travel = buckets(local, layout.bucket, layout.accumulation)
             before = travel.received
             beside = (layout.communication_bytes * travel.before, layout.communication_bytes * travel.most)
-    else:
-        whole = gathered(local, layout)
     if layout.offload_params:
         part["weights"] = 0
     if layout.offload == "other":

@@ -147,6 +147,8 @@ class Layout:
     anyway (a CPU's), or out of it."""
     offload_params: bool = False
     """ZeRO 3: nor are the rank's parts of the parameters."""
+    exact: bool = False
+    """Gradients are added up in one tree (`train.reduction`), so that a rank keeps whole ones, of several levels."""
 
     @property
     def devices(self) -> int:

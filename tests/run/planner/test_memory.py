@@ -38,6 +38,14 @@ def test_table_2_of_korthikanti(tensor: int, sequence_parallel: bool, checkpoint
     assert found / (2048 * 12288) == pytest.approx(expected)
 
 
+def test_an_exact_sum_holds_whole_gradients_for_each_level_of_its_tree() -> None:
+    shape = Shape.of(ModelConfig(vocab_size=1000, hidden_size=256, num_heads=4, num_kv_heads=4))
+    for accumulation, copies in ((1, 1), (2, 1), (8, 3), (12, 3)):
+        for zero in (0, 1, 2):
+            layout = Layout(data=2, zero=zero, accumulation=accumulation, exact=True)
+            assert memory(shape, layout).gradients == 4 * shape.parameters * copies
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_parameters_are_those_of_the_model(preset: str, qk_norm: bool) -> None:
