@@ -1,5 +1,6 @@
 """From a configuration to the whole answer: machines, ranking, the run's own layout, data side, faults, sense."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +15,7 @@ from raypt.parallel.zero.deepspeed_config import bucket_elements
 from raypt.run.config import RunConfig
 from raypt.run.planner.calibrate import calibrated
 from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
-from raypt.run.planner.config import ClusterConfig
+from raypt.run.planner.config import ClusterConfig, PlanConfig
 from raypt.run.planner.data_side import DataSide, Speeds, data_side
 from raypt.run.planner.goodput import StayingUp, staying_up
 from raypt.run.planner.search import Job, Plan, judge, search
@@ -137,6 +138,7 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
     base = Layout(
         length=config.tokens.packing.sequence_length,
         precision=train.precision,
+        compiled=train.compile,
         attention="blocked" if not gpu else "flash" if flash else "masked",
         chunk=train.loss_chunk_tokens,
         fused_norms=gpu,
@@ -197,9 +199,19 @@ def job_of(config: RunConfig, *, gpu: bool) -> Job:
             f"train.global_batch_tokens={train.global_batch_tokens} is not a multiple of "
             f"tokens.packing.sequence_length={config.tokens.packing.sequence_length}"
         )
-    shape = Shape.of(model_of(config))
+    shape, plan = Shape.of(model_of(config)), config.plan
     base = base_layout(config, gpu=gpu)
-    return Job(shape, base, train.global_batch_tokens, train.steps, config.plan.price_per_hour)
+    made = 0.0
+    if plan.data_cpus is not None:
+        share = min(1.0, (unique_tokens(plan) or math.inf) / (train.global_batch_tokens * train.steps))
+        speed = plan.data_cpus * Speeds.of(plan.bench).tokenize
+        made = share * train.global_batch_tokens * plan.bytes_per_token / speed
+    return Job(shape, base, train.global_batch_tokens, train.steps, plan.price_per_hour, made)
+
+
+def unique_tokens(plan: PlanConfig) -> float | None:
+    """Tokens of the data, once; None where it is not said how much there is."""
+    return None if plan.data_bytes is None else plan.data_bytes * plan.kept / plan.bytes_per_token
 
 
 def answer(config: RunConfig) -> Answer:
@@ -262,10 +274,9 @@ def answer(config: RunConfig) -> Answer:
         bytes_per_token=asked.bytes_per_token,
         checkpoints=config.train.checkpoint.keep_last + KEPT_CHECKPOINTS_BESIDE,
     )
-    unique = None if asked.data_bytes is None else asked.data_bytes * asked.kept / asked.bytes_per_token
     inner = job.shape.parameters - job.shape.embedding * (1 if job.shape.tied else 2)
     flops = job.tokens * job.shape.flops_per_token(job.base.length)
-    found = findings(inner, job.tokens, unique, flops, config.train.optimizer.lr, job.batch_tokens)
+    found = findings(inner, job.tokens, unique_tokens(asked), flops, config.train.optimizer.lr, job.batch_tokens)
     return Answer(config, job, machines, plans, own, data, up, found)
 
 

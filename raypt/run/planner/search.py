@@ -23,6 +23,8 @@ class Job:
     batch_tokens: int
     steps: int
     price_per_hour: float | None = None
+    data_s: float = 0.0
+    """In which the CPUs make the tokens of a step, on average over the run."""
 
     @property
     def tokens(self) -> int:
@@ -48,8 +50,13 @@ class Plan:
         return not self.capacity or self.memory.total <= self.capacity
 
     @property
+    def data_wait_s(self) -> float:
+        """Of a step: its tokens are made while the one before trains."""
+        return max(0.0, self.job.data_s - float(self.seconds.step))
+
+    @property
     def step_s(self) -> float:
-        return float(self.seconds.step)
+        return float(self.seconds.step) + self.data_wait_s
 
     @property
     def tokens_per_s_per_device(self) -> float:
@@ -94,6 +101,7 @@ class Plan:
             "runs": self.runs,
             "memory_bytes": self.memory.to_json(),
             "step_s": self.step_s,
+            "data_wait_s": self.data_wait_s,
             "tokens_per_s_per_device": self.tokens_per_s_per_device,
             "mfu": self.mfu,
             "bubble": self.bubble,

@@ -59,7 +59,7 @@ def text(found: Answer) -> str:
             f"{name} {float(getattr(best.seconds, name)):.3g} s"
             for name in ("products", "attention", "traffic", "tensor", "exposed", "bubble", "overhead")
             if float(getattr(best.seconds, name))
-        ),
+        ) + (f", waiting for data {best.data_wait_s:.3g} s" if best.data_wait_s else ""),
     ]  # fmt: skip
     if found.own is not None:
         fits = "fits" if found.own.fits else f"does not fit: {found.own.too_big}"

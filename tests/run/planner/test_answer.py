@@ -74,6 +74,20 @@ def test_the_best_is_judged_the_same_when_it_is_the_configuration() -> None:
     assert own.to_json() == found.best.to_json()
 
 
+def test_too_few_cores_that_tokenize_make_every_step_wait(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text('{"tokenize": 1e7}')
+    plan = {"bench": str(tmp_path / "bench.json"), "bytes_per_token": 4.0}
+    free, starved = answer(config(plan=plan)), answer(config(plan={**plan, "data_cpus": 0.1}))
+    assert free.best is not None and starved.best is not None and free.data is not None
+    assert free.best.data_wait_s == 0
+    # 4,194,304 tokens of 4 bytes at 1 MB/s.
+    assert starved.best.step_s == pytest.approx(16.777216)
+    assert starved.best.data_wait_s + float(starved.best.seconds.step) == starved.best.step_s
+    assert "waiting for data" in text(starved)
+    enough = answer(config(plan={**plan, "data_cpus": free.data.cores_beside})).best
+    assert enough is not None and enough.step_s == free.best.step_s
+
+
 LARGE = {"model": {"preset": "llama-3-70b"}}
 
 
