@@ -164,15 +164,16 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     part = {
         name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
     }
-    # Of stage 3, gathered parameters; of stage 2, whether sums are there before the last backward pass, and buckets.
-    whole, before, beside = 0, True, (0, 0)
+    # Of stage 3, gathered parameters; of stage 2, whether sums are there before and in the last backward pass, and
+    # buckets.
+    whole, there, beside = 0, (True, True), (0, 0)
     if layout.zero < 2:
         part["gradients"] += 4 * local.parameters
     elif layout.zero == 2:
         part["gradients"] += 4 * -(-local.parameters // layout.gradient_ranks)
         if layout.gradient_ranks > 1:
             travel = buckets(local, layout.bucket, layout.accumulation)
-            before = travel.received
+            there = travel.received_before, travel.received
             beside = (layout.communication_bytes * travel.before, layout.communication_bytes * travel.most)
     else:
         whole = gathered(local, layout)
@@ -187,16 +188,19 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     matrix = shape.embedding // t
     chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
     summed = part["gradients"]
-    earlier = summed if layout.zero == 3 or (layout.accumulation > 1 and before) else 0
+    earlier = summed if layout.zero == 3 or (layout.accumulation > 1 and there[0]) else 0
+    later = summed if there[1] else 0
     shared = matrix * e if local.tied and layout.pipeline == 1 else 0  # waits for the embedding's own gradient
     moments = [
         # (beside states: gradients, activations, logits, gathered parameters and buckets):
         # the loss, where gradients are those of earlier micro-batches,
         (earlier, saved + last, chunk, whole + beside[0]),
         # the output layer's backward,
-        (summed, saved + last, matrix * e, whole + beside[1]),
-        # a block's.
-        (summed, saved + m * e * shape.hidden + working, shared, whole + beside[1]),
+        (later, saved + last, matrix * e, whole + beside[1]),
+        # a block's,
+        (later, saved + m * e * shape.hidden + working, shared, whole + beside[1]),
+        # the end of the step.
+        (summed, 0, 0, beside[1]),
     ]
     if layout.zero == 3 and layout.offload != "other":
         # DeepSpeed's update: a flat copy of what is updated at once of the gradients; then the parameters that stay

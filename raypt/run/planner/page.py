@@ -61,10 +61,10 @@ def roofline(found: Answer, best: Plan) -> str:
     return line_chart(
         [
             Series("roof", [math.log2(v) for v in x], roof),
-            Series("products of a block", xs, ys, marks=True),
+            Series("products", xs, ys, marks=True),
         ],
         title=f"Roofline of {device.name}",
-        x_label="log2 of FLOPs a byte",
+        x_label="log2 of FLOP a byte",
         y_label="TFLOP/s",
         log_y=True,
         levels=[("reached", best.mfu * best.flops / 1e12)],
@@ -98,9 +98,12 @@ def page(found: Answer) -> str:
         ("cores to tokenize as fast as it trains", f"{data.cores_beside:,.1f}"),
     ]
     sense = [
-        (f.name, "-" if f.value is None else f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", f.source, f.remark)
+        (f.name, "-" if f.value is None else f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", f.remark)
         for f in found.findings
     ]
+    papers = "".join(
+        f"<p class=muted>{escaped(f.name)}: {escaped(f.source)}; {escaped(f.uncertainty)}</p>" for f in found.findings
+    )
     sources = f"{escaped(machines.device.source)}; {escaped(machines.device.measured)}"
     head = f"<h1>Plan</h1><p class=muted>{sources}</p>" + cards(top)
     body = [
@@ -111,7 +114,7 @@ def page(found: Answer) -> str:
         heading("Data side"), table(("what", "how much"), rows, numeric=(1,)),
         heading("Faults"), table(("what", "value"), _faults(found.up), numeric=(1,)),
         heading("Is the run sensible"),
-        table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,)),
+        table(("figure", "this run", "expected", "remark"), sense, numeric=(1,)), papers,
         heading("The best, for raypt pretrain"), f"<pre>{escaped(best_yaml(found))}</pre>",
     ]  # fmt: skip
     joined = "".join(body)

@@ -112,11 +112,13 @@ class Buckets:
     """Stage 2: elements of the buffers in which gradients travel (`raypt.parallel.zero.gradients`)."""
 
     before: int
-    """While a micro-batch but the first runs forward."""
+    """While the last micro-batch runs forward."""
     most: int
     """At most, in a backward pass."""
+    received_before: bool
+    """Whether anything has come back by then, so that a rank has its sum."""
     received: bool
-    """Whether anything has come back while a micro-batch but the first runs forward, so that a rank has its sum."""
+    """Whether anything comes back in the last backward pass, or before."""
 
 
 PASSES = 3
@@ -143,4 +145,4 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
                 spare = 0
             filled += n
             most = max(most, filling + sent + spare)
-    return Buckets(before, most, had)
+    return Buckets(before, most, had, received)

@@ -1,5 +1,6 @@
 """The memory model beside tables in papers, and beside what raypt's engine really allocates."""
 
+import json
 from typing import Any
 
 import pytest
@@ -91,10 +92,14 @@ def test_states_are_those_that_the_engine_allocates_tensor_by_tensor(
 def test_the_peak_of_live_bytes_is_predicted_within_10_percent(
     measured: list[tuple[dict[str, Any], int, int, dict[str, Any]]],
 ) -> None:
-    for case, world, rank, value in measured:
-        shape, layout = cases.terms(case, world)
-        if rank == 0:
-            assert memory(shape, layout, gpu=False).total == pytest.approx(value["peak"], rel=0.1), case
+    """Of the rank that holds most."""
+    most: dict[tuple[str, int], int] = {}
+    for case, world, _, value in measured:
+        at = json.dumps(case), world
+        most[at] = max(most.get(at, 0), value["peak"])
+    for (case, world), peak in most.items():
+        told = memory(*cases.terms(json.loads(case), world), gpu=False).total
+        assert told == pytest.approx(peak, rel=0.1), case
 
 
 def test_the_bytes_that_ranks_send_are_those_counted_in_their_collectives(
