@@ -38,12 +38,13 @@ AXES = frozenset({"tensor", "pipeline"})
 """Axes of a mesh, besides data, that `raypt pretrain` may be given."""
 
 
-def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
-    """Whether `raypt pretrain` takes a layout of this configuration: its own check of meshes, asked once of each."""
+def refused_by(config: RunConfig) -> Callable[[Layout], str | None]:
+    """Why `raypt pretrain` does not take a layout of this configuration, None if it does: its own check of meshes,
+    asked once of each."""
     model, length = model_of(config), config.tokens.packing.sequence_length
 
     @cache
-    def asked(devices: int, tensor: int, pipeline: int, stage: int, micro: int) -> bool:
+    def asked(devices: int, tensor: int, pipeline: int, stage: int, micro: int) -> str | None:
         train = config.train
         parallel = train.parallel.model_copy(
             update={"tensor": tensor, "pipeline": pipeline, "sequence_parallel": tensor > 1}
@@ -52,16 +53,18 @@ def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
         changed = {"workers": devices, "micro_batch_size": micro, "parallel": parallel, "zero": zero}
         try:
             check_mesh(model, train.model_copy(update=changed), length)
-        except UserError:
-            return False
-        return True
+        except UserError as e:
+            return str(e)
+        return None
 
-    def taken(layout: Layout) -> bool:
-        whole = layout.tensor == layout.pipeline == layout.context == 1
-        mesh = layout.devices, layout.tensor, layout.pipeline
-        return whole or (layout.context == 1 and asked(*mesh, layout.zero, layout.micro_batch))
+    def refused(layout: Layout) -> str | None:
+        if layout.context > 1:
+            return "a sequence cannot be cut over ranks"
+        if layout.tensor == layout.pipeline == 1:
+            return None
+        return asked(layout.devices, layout.tensor, layout.pipeline, layout.zero, layout.micro_batch)
 
-    return taken
+    return refused
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,11 @@ def answer(config: RunConfig) -> Answer:
 
     Raises UserError for what is missing, impossible, or too small, saying by how much.
     """
-    asked, runs = config.plan, taken_by(config)
+    asked, refused = config.plan, refused_by(config)
+
+    def runs(layout: Layout) -> bool:
+        return refused(layout) is None
+
     sizing = asked.cluster is None and (asked.days is not None or asked.budget is not None)
     gpu = config.train.use_gpu or sizing
     if isinstance(asked.cluster, ClusterConfig):
@@ -249,6 +256,11 @@ def answer(config: RunConfig) -> Answer:
                 f"{machines.devices * job.base.length}"
             )
     best = next((p for p in plans if p.fits and p.runs), None)
+    if best is None and not any(p.runs for p in plans):
+        raise UserError(
+            f"{machines.devices} x {machines.device.name} ({machines.how}): of the layouts that deal the global batch "
+            f"out evenly none can be run; {describe(plans[0].layout)}: {refused(plans[0].layout)}"
+        )
     if best is None:
         raise UserError(impossible(job, machines, plans, runs))
     up = staying_up(

@@ -133,7 +133,8 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
     """All that divide the global batch evenly. `axes`: those of tensor, pipeline and context that may be used."""
     shape, base = job.shape, job.base
     sequences = job.batch_tokens // base.length
-    tensors = [t for t in divisors(min(per_node, devices)) if shape.kv_heads % t == 0 and shape.intermediate % t == 0]
+    heads, kv = shape.heads, shape.kv_heads
+    tensors = [t for t in divisors(min(per_node, devices)) if heads % t == 0 and (kv % t == 0 or t % kv == 0)]
     for t in tensors if "tensor" in axes else [1]:
         for p in stages_of(shape, devices) if "pipeline" in axes else [1]:
             for c in (1, 2, 4, 8) if "context" in axes else [1]:

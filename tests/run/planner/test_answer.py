@@ -162,6 +162,20 @@ def test_a_cluster_is_sized_for_days_and_for_a_budget() -> None:
         ),
         ({"train": {**BIG["train"], "global_batch_tokens": 8192 * 3}}, "make it a multiple of"),
         (
+            {
+                "model": {
+                    "hidden_size": 96,
+                    "num_layers": 4,
+                    "num_heads": 3,
+                    "num_kv_heads": 3,
+                    "tie_embeddings": True,
+                },
+                "train": {**BIG["train"], "global_batch_tokens": 8192 * 3},
+                "plan": {"cluster": {"accelerator": "h100", "per_node": 2}},
+            },
+            r"2 x h100 \(plan.cluster\): of the layouts .* none can be run; 2 pipeline, .*set model.tie_embeddings=false",
+        ),
+        (
             {"model": {"preset": "125m"}, "tokens": {**BIG["tokens"], "tokenizer": {"path": "hub/tokenizer"}}},
             r"plan.vocab_size: the tokenizer of tokens.tokenizer.path=hub/tokenizer is not read",
         ),
@@ -207,6 +221,12 @@ def test_pretraining_refuses_what_cannot_fit_its_gpus_in_the_planners_words() ->
         refuse_what_cannot_fit(config(train={"zero": {"stage": 0}, "micro_batch_size": 1}), 64, GPU_NODES)
     full = {"zero": {"stage": 3}, "micro_batch_size": 1, "activation_checkpointing": "full"}
     refuse_what_cannot_fit(config(train=full), 64, GPU_NODES)
+    # 8 B parameters over 4 devices: 14 bytes each of them at stage 3, of which only what is gathered stays.
+    few = {**full, "workers": 4, "global_batch_tokens": 32_768}
+    with pytest.raises(UserError, match=r"4 data, ZeRO 3"):
+        refuse_what_cannot_fit(config(train=few), 4, GPU_NODES[:1])
+    away = {"stage": 3, "offload_optimizer": "cpu", "offload_params": "cpu"}
+    refuse_what_cannot_fit(config(train={**few, "zero": away}), 4, GPU_NODES[:1])
     unknown = [node(**{"GPU": 8.0, "accelerator_type:X9": 1.0})]
     refuse_what_cannot_fit(config(train={"zero": {"stage": 0}, "micro_batch_size": 1}), 64, unknown)
 
