@@ -73,10 +73,10 @@ def works(cases: Sequence[StepCase], workers: int, precision: str) -> Work:
 
 
 def fitted(cases: Sequence[StepCase], measured: Measured, workers: int, precision: str) -> Constants:
-    """The constants that explain measured steps. Where their CPU seconds were fitted (`computing`), what remains of the
-    seconds that went by, in the case where that is least, is waiting of every step."""
+    """The constants that explain measured steps. Where their CPU seconds were fitted (`computing`), what several ranks
+    took beside that and what they sent, in the case where it is least, is waiting of every step."""
     k = computing(cases, measured, workers, precision)
-    if not measured.alone:
+    if not measured.alone or workers == 1:
         return k
     found = seconds(works(cases, workers, precision), k, measured.flops, measured.bandwidth).step
     waited = float(np.min(np.array(measured.wall_s) - found))
