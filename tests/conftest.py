@@ -31,6 +31,7 @@ PLACES = {
     "ray": (
         "jobs/",
         "parallel/server/test_training.py",
+        "run/planner/test_live.py",
         "tokens/stream/test_dataset_cluster.py",
         "training/on_ray/",
     ),
