@@ -119,8 +119,8 @@ def _saved(shape: Shape, layout: Layout) -> float:
     return 3 * outside + (e * products + core) / t
 
 
-def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
-    """(bytes kept through the forward pass, bytes of working a block backward)."""
+def activations(shape: Shape, layout: Layout) -> tuple[float, float, float]:
+    """(bytes kept through the forward pass, bytes of a block that come back for its backward pass, of working it)."""
     stage = layout.pipeline
     blocks = -(-shape.layers // stage)
     # 1F1B: the first stage holds as many micro-batches as there are stages; interleaving adds (p - 1) / (p v).
@@ -140,7 +140,7 @@ def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     working = m * e * (3 * shape.intermediate / t + shape.hidden)
     if layout.attention == "masked":
         saved += layout.micro_batch * layout.length**2
-    return saved, max(again, 0.0) + working
+    return saved, max(again, 0.0), working
 
 
 def _logits(layout: Layout, words: int, matrix: int, *, gpu: bool) -> int:
@@ -183,7 +183,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         part["optimizer"] = 0
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
-    saved, working = activations(shape, layout)
+    saved, again, working = activations(shape, layout)
     last = m * (e * shape.hidden + _norm(shape, layout) + e * shape.hidden)  # the last norm, and the gradient of hidden
     matrix = shape.embedding // t
     chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
@@ -198,7 +198,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         # the output layer's backward,
         (later, saved + last, matrix * e, whole + beside[1]),
         # a block's,
-        (later, saved + m * e * shape.hidden + working, shared, whole + beside[1]),
+        (later, saved + m * e * shape.hidden + again + working, shared, whole + beside[1]),
         # the end of the step.
         (summed, 0, 0, beside[1]),
     ]
@@ -209,6 +209,15 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         moments.append((summed + 4 * copied, 0, 0, 0))
         if layout.gradient_ranks > 1:
             moments.append((summed, 0, 0, whole + e * stays_whole(local, layout)))
+    if layout.zero == 3 and layout.gradient_ranks > 1:
+        # DeepSpeed sends a bucket, or a larger tensor, from a copy cut up by ranks, of which gloo makes another.
+        copy = layout.communication_bytes * (1 if gpu else 2)
+        travel = buckets(local, layout.bucket, 1)
+        if travel.fullest:
+            moments.append((summed, saved + m * e * shape.hidden + again, shared, whole + copy * travel.fullest))
+        moments.append((summed, m * e * shape.hidden, matrix * e + shared, whole + copy * travel.last))
+        if matrix > layout.bucket:
+            moments.append((summed, saved + last, matrix * e, whole + copy * matrix))
     part["gradients"], activations_bytes, logits, travelling = max(moments, key=sum)
     part["buffers"] += travelling
     total = sum(part.values()) + activations_bytes + logits

@@ -87,8 +87,8 @@ def states(shape: Shape, layout: Layout) -> list[State]:
         out += [State("weights", low * share), State("gradients", 4 * share)]
         flag = 8 if layout.offload == "none" else 4
         out += [State("buffers", 4 * layout.bucket), State("buffers", flag), State("buffers", 1)]
-        if d > 1:
-            out += [State("buffers", low * n) for n in every if n <= layout.persistent]
+        if d > 1:  # gathered of equal parts
+            out += [State("buffers", low * d * -(-n // d)) for n in every if n <= layout.persistent]
     return out
 
 
@@ -109,7 +109,7 @@ def gathered(shape: Shape, layout: Layout) -> int:
 
 @dataclass(frozen=True)
 class Buckets:
-    """Stage 2: elements of the buffers in which gradients travel (`raypt.parallel.zero.gradients`)."""
+    """Elements of the buffers in which gradients travel: those of stage 2 (`raypt.parallel.zero.gradients`)."""
 
     before: int
     """While the last micro-batch runs forward."""
@@ -119,6 +119,10 @@ class Buckets:
     """Whether anything has come back by then, so that a rank has its sum."""
     received: bool
     """Whether anything comes back in the last backward pass, or before."""
+    fullest: int
+    """Most that a bucket holds when it is sent before the end of the backward pass, tensors larger than it aside."""
+    last: int
+    """What the last one holds."""
 
 
 PASSES = 3
@@ -131,13 +135,14 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
     under way, in the memory of the one that came back, if that is large enough."""
     block = [*reversed(shape.matrices.values()), *shape.block_vectors]
     order = [*([] if shape.tied else [shape.embedding]), shape.hidden, *block * shape.layers, shape.embedding]
-    filled = filling = sent = spare = most = before = 0
+    filled = filling = sent = spare = most = before = fullest = 0
     received = had = False
     for _ in range(min(accumulation, PASSES)):
         before, had = filling + sent + spare, received
         for n in order:
             if filled and filled + n > bucket:
                 received |= sent > 0
+                fullest = max(fullest, filled if filled <= bucket else 0)
                 spare, sent = sent or spare, filling
                 filled = filling = 0
             if not filling:
@@ -145,4 +150,4 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
                 spare = 0
             filled += n
             most = max(most, filling + sent + spare)
-    return Buckets(before, most, had, received)
+    return Buckets(before, most, had, received, fullest, filled)

@@ -50,7 +50,8 @@ def test_parameters_are_those_of_the_model(preset: str, qk_norm: bool) -> None:
 
 def test_every_published_run_fits_its_device() -> None:
     """llm-foundry's runs, in raypt's terms: states cut over all ranks. None ran out of memory, so none may be called
-    too big; micro-batches were raised until they did, so some must be close. All of the device's memory counts.
+    too big; micro-batches were raised until they did, so some must be close. All of the device's memory counts. Their
+    loss (fused_crossentropy, in place) holds 2 bytes of every logit, ours 6 of a chunk's: a chunk of a third is theirs.
     """
     whole = {"h100_80gb": 81_559 << 20, "a100_80gb": 81_920 << 20, "a100_40gb": 40_960 << 20}
     shares = []
@@ -62,7 +63,7 @@ def test_every_published_run_fits_its_device() -> None:
             accumulation=row.accumulation,
             length=row.length,
             checkpointing="full" if row.checkpointed else "none",
-            chunk=row.length * row.micro_batch,
+            chunk=row.length * row.micro_batch // 3,
             bucket=0,
         )
         shares.append(memory(row.shape, layout).total / whole[row.accelerator])
