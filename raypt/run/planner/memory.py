@@ -166,7 +166,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     }
     # Of stage 3, gathered parameters; of stage 2, whether sums are there before and in the last backward pass, and
     # buckets.
-    whole, there, beside = 0, (True, True), (0, 0)
+    whole, kept_whole, there, beside = 0, 0, (True, True), (0, 0)
     if layout.zero < 2:
         part["gradients"] += 4 * local.parameters
     elif layout.zero == 2:
@@ -176,7 +176,8 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
             there = travel.received_before, travel.received
             beside = (layout.communication_bytes * travel.before, layout.communication_bytes * travel.most)
     else:
-        whole = gathered(local, layout)
+        kept_whole, arriving = gathered(local, layout)
+        whole = kept_whole + arriving
     if layout.offload_params:
         part["weights"] = 0
     if layout.offload == "other":
@@ -212,12 +213,14 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     if layout.zero == 3 and layout.gradient_ranks > 1:
         # DeepSpeed sends a bucket, or a larger tensor, from a copy cut up by ranks, of which gloo makes another.
         copy = layout.communication_bytes * (1 if gpu else 2)
+        # No gathering is under way then, unless not all of the parameters may be whole at a time.
+        there_then = kept_whole + (arriving if kept_whole == e * layout.live else 0)
         travel = buckets(local, layout.bucket, 1)
         if travel.fullest:
-            moments.append((summed, saved + m * e * shape.hidden + again, shared, whole + copy * travel.fullest))
-        moments.append((summed, m * e * shape.hidden, matrix * e + shared, whole + copy * travel.last))
+            moments.append((summed, saved + m * e * shape.hidden + again, shared, there_then + copy * travel.fullest))
+        moments.append((summed, m * e * shape.hidden, matrix * e + shared, there_then + copy * travel.last))
         if matrix > layout.bucket:
-            moments.append((summed, saved + last, matrix * e, whole + copy * matrix))
+            moments.append((summed, saved + last, matrix * e, there_then + copy * matrix))
     part["gradients"], activations_bytes, logits, travelling = max(moments, key=sum)
     part["buffers"] += travelling
     total = sum(part.values()) + activations_bytes + logits

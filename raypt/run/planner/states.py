@@ -97,14 +97,14 @@ def stays_whole(shape: Shape, layout: Layout) -> int:
     return sum(n for n in sizes(shape, layout) if n <= layout.persistent)
 
 
-def gathered(shape: Shape, layout: Layout) -> int:
-    """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
-    several matrices of a block are copied; embedding and output layer come alone, and are not."""
+def gathered(shape: Shape, layout: Layout) -> tuple[int, int]:
+    """Stage 3: bytes of parameters that are whole for a while, and of the buffer of the gathering under way, out of
+    which several matrices of a block are copied; embedding and output layer come alone, and are not."""
     if layout.gradient_ranks == 1:
-        return 0
+        return 0, 0
     n = sum(size for size in sizes(shape, layout) if size > layout.persistent)
     together = shape.layers * sum(size for size in shape.matrices.values() if size > layout.persistent)
-    return layout.element * (min(n, layout.live) + min(together, layout.prefetched))
+    return layout.element * min(n, layout.live), layout.element * min(together, layout.prefetched)
 
 
 @dataclass(frozen=True)

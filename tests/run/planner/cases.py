@@ -17,7 +17,7 @@ from raypt.run.planner.states import states
 
 MODULE = "tests.run.planner.measured"
 BUCKET, CHUNK, ACCUMULATION = 200_000, 64, 2
-A_LAUNCH = 24
+A_LAUNCH = 8
 
 
 def _shape(
