@@ -216,8 +216,9 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         # No gathering is under way then, unless not all of the parameters may be whole at a time.
         there_then = kept_whole + (arriving if kept_whole == e * layout.live else 0)
         travel = buckets(local, layout.bucket, 1)
-        if travel.fullest:
-            moments.append((summed, saved + m * e * shape.hidden + again, shared, there_then + copy * travel.fullest))
+        for filled, share in travel.sent:  # activations go as gradients come
+            left = saved + m * e * shape.hidden + again * (1 - share)
+            moments.append((summed, left, shared, there_then + copy * filled))
         moments.append((summed, m * e * shape.hidden, matrix * e + shared, there_then + copy * travel.last))
         if matrix > layout.bucket:
             moments.append((summed, saved + last, matrix * e, there_then + copy * matrix))

@@ -119,8 +119,9 @@ class Buckets:
     """Whether anything has come back by then, so that a rank has its sum."""
     received: bool
     """Whether anything comes back in the last backward pass, or before."""
-    fullest: int
-    """Most that a bucket holds when it is sent before the end of the backward pass, tensors larger than it aside."""
+    sent: tuple[tuple[int, float], ...]
+    """Of each bucket that is sent inside a block's backward pass, tensors larger than it aside: what it holds, and the
+    share of the block's gradients that are there by then."""
     last: int
     """What the last one holds."""
 
@@ -135,14 +136,18 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
     under way, in the memory of the one that came back, if that is large enough."""
     block = [*reversed(shape.matrices.values()), *shape.block_vectors]
     order = [*([] if shape.tied else [shape.embedding]), shape.hidden, *block * shape.layers, shape.embedding]
-    filled = filling = sent = spare = most = before = fullest = 0
+    filled = filling = sent = spare = most = before = 0
+    sends: list[tuple[int, float]] = []
+    first = 1 if shape.tied else 2
     received = had = False
     for _ in range(min(accumulation, PASSES)):
         before, had = filling + sent + spare, received
-        for n in order:
+        for i, n in enumerate(order):
             if filled and filled + n > bucket:
                 received |= sent > 0
-                fullest = max(fullest, filled if filled <= bucket else 0)
+                if filled <= bucket and first <= i < len(order) - 1:
+                    arrived = block[: (i - first) % len(block) + 1]
+                    sends.append((filled, sum(arrived) / sum(block)))
                 spare, sent = sent or spare, filling
                 filled = filling = 0
             if not filling:
@@ -150,4 +155,4 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
                 spare = 0
             filled += n
             most = max(most, filling + sent + spare)
-    return Buckets(before, most, had, received, fullest, filled)
+    return Buckets(before, most, had, received, tuple(sends), filled)
