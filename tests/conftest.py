@@ -32,6 +32,7 @@ PLACES = {
         "jobs/",
         "parallel/server/test_asynchronous.py",
         "parallel/server/test_training.py",
+        "run/planner/test_live.py",
         "tokens/stream/test_dataset_cluster.py",
         "training/on_ray/",
     ),

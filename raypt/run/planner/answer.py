@@ -1,5 +1,6 @@
 """From a configuration to the whole answer: machines, ranking, the run's own layout, data side, faults, sense."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +15,7 @@ from raypt.parallel.zero.deepspeed_config import bucket_elements
 from raypt.run.config import RunConfig
 from raypt.run.planner.calibrate import calibrated
 from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
-from raypt.run.planner.config import ClusterConfig
+from raypt.run.planner.config import ClusterConfig, PlanConfig
 from raypt.run.planner.data_side import DataSide, Speeds, data_side
 from raypt.run.planner.goodput import StayingUp, staying_up
 from raypt.run.planner.search import Job, Plan, judge, search
@@ -37,12 +38,13 @@ AXES = frozenset({"tensor", "pipeline", "context"})
 """Axes of a mesh, besides data, that `raypt pretrain` may be given."""
 
 
-def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
-    """Whether `raypt pretrain` takes a layout of this configuration: its own check of meshes, asked once of each."""
+def refused_by(config: RunConfig) -> Callable[[Layout], str | None]:
+    """Why `raypt pretrain` does not take a layout of this configuration, None if it does: its own check of meshes,
+    asked once of each."""
     model, length = model_of(config), config.tokens.packing.sequence_length
 
     @cache
-    def asked(devices: int, tensor: int, pipeline: int, context: int, stage: int, micro: int) -> bool:
+    def asked(devices: int, tensor: int, pipeline: int, context: int, stage: int, micro: int) -> str | None:
         train = config.train
         parallel = train.parallel.model_copy(
             update={"tensor": tensor, "pipeline": pipeline, "context": context, "sequence_parallel": tensor > 1}
@@ -51,16 +53,17 @@ def taken_by(config: RunConfig) -> Callable[[Layout], bool]:
         changed = {"workers": devices, "micro_batch_size": micro, "parallel": parallel, "zero": zero}
         try:
             check_mesh(model, train.model_copy(update=changed), length)
-        except UserError:
-            return False
-        return True
+        except UserError as e:
+            return str(e)
+        return None
 
-    def taken(layout: Layout) -> bool:
-        whole = layout.tensor == layout.pipeline == layout.context == 1
+    def refused(layout: Layout) -> str | None:
+        if layout.tensor == layout.pipeline == layout.context == 1:
+            return None
         mesh = layout.devices, layout.tensor, layout.pipeline, layout.context
-        return whole or asked(*mesh, layout.zero, layout.micro_batch)
+        return asked(*mesh, layout.zero, layout.micro_batch)
 
-    return taken
+    return refused
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def base_layout(config: RunConfig, *, gpu: bool) -> Layout:
     base = Layout(
         length=config.tokens.packing.sequence_length,
         precision=train.precision,
+        compiled=train.compile,
         attention="blocked" if not gpu else "flash" if flash else "masked",
         chunk=train.loss_chunk_tokens,
         fused_norms=gpu,
@@ -199,9 +203,19 @@ def job_of(config: RunConfig, *, gpu: bool) -> Job:
             f"train.global_batch_tokens={train.global_batch_tokens} is not a multiple of "
             f"tokens.packing.sequence_length={config.tokens.packing.sequence_length}"
         )
-    shape = Shape.of(model_of(config))
+    shape, plan = Shape.of(model_of(config)), config.plan
     base = base_layout(config, gpu=gpu)
-    return Job(shape, base, train.global_batch_tokens, train.steps, config.plan.price_per_hour)
+    made = 0.0
+    if plan.data_cpus is not None:
+        share = min(1.0, (unique_tokens(plan) or math.inf) / (train.global_batch_tokens * train.steps))
+        speed = plan.data_cpus * Speeds.of(plan.bench).tokenize
+        made = share * train.global_batch_tokens * plan.bytes_per_token / speed
+    return Job(shape, base, train.global_batch_tokens, train.steps, plan.price_per_hour, made)
+
+
+def unique_tokens(plan: PlanConfig) -> float | None:
+    """Tokens of the data, once; None where it is not said how much there is."""
+    return None if plan.data_bytes is None else plan.data_bytes * plan.kept / plan.bytes_per_token
 
 
 def answer(config: RunConfig) -> Answer:
@@ -209,7 +223,11 @@ def answer(config: RunConfig) -> Answer:
 
     Raises UserError for what is missing, impossible, or too small, saying by how much.
     """
-    asked, runs = config.plan, taken_by(config)
+    asked, refused = config.plan, refused_by(config)
+
+    def runs(layout: Layout) -> bool:
+        return refused(layout) is None
+
     sizing = asked.cluster is None and (asked.days is not None or asked.budget is not None)
     gpu = config.train.use_gpu or sizing
     if isinstance(asked.cluster, ClusterConfig):
@@ -238,6 +256,11 @@ def answer(config: RunConfig) -> Answer:
                 f"{machines.devices * job.base.length}"
             )
     best = next((p for p in plans if p.fits and p.runs), None)
+    if best is None and not any(p.runs for p in plans):
+        raise UserError(
+            f"{machines.devices} x {machines.device.name} ({machines.how}): of the layouts that deal the global batch "
+            f"out evenly none can be run; {describe(plans[0].layout)}: {refused(plans[0].layout)}"
+        )
     if best is None:
         raise UserError(impossible(job, machines, plans, runs))
     up = staying_up(
@@ -263,10 +286,9 @@ def answer(config: RunConfig) -> Answer:
         bytes_per_token=asked.bytes_per_token,
         checkpoints=config.train.checkpoint.keep_last + KEPT_CHECKPOINTS_BESIDE,
     )
-    unique = None if asked.data_bytes is None else asked.data_bytes * asked.kept / asked.bytes_per_token
     inner = job.shape.parameters - job.shape.embedding * (1 if job.shape.tied else 2)
     flops = job.tokens * job.shape.flops_per_token(job.base.length)
-    found = findings(inner, job.tokens, unique, flops, config.train.optimizer.lr, job.batch_tokens)
+    found = findings(inner, job.tokens, unique_tokens(asked), flops, config.train.optimizer.lr, job.batch_tokens)
     return Answer(config, job, machines, plans, own, data, up, found)
 
 

@@ -21,7 +21,7 @@ from raypt import storage
 from raypt.bench.steps import Measured, StepCase, measure_steps
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig
-from raypt.run.planner.catalogue import Accelerator
+from raypt.run.planner.catalogue import ACCELERATORS, Accelerator
 from raypt.run.planner.shape import Layout, Shape
 from raypt.run.planner.step_time import Constants, Work, seconds, stacked, work_of
 
@@ -73,10 +73,10 @@ def works(cases: Sequence[StepCase], workers: int, precision: str) -> Work:
 
 
 def fitted(cases: Sequence[StepCase], measured: Measured, workers: int, precision: str) -> Constants:
-    """The constants that explain measured steps. Where their CPU seconds were fitted (`computing`), what remains of the
-    seconds that went by, in the case where that is least, is waiting of every step."""
+    """The constants that explain measured steps. Where their CPU seconds were fitted (`computing`), what several ranks
+    took beside that and what they sent, in the case where it is least, is waiting of every step."""
     k = computing(cases, measured, workers, precision)
-    if not measured.alone:
+    if not measured.alone or workers == 1:
         return k
     found = seconds(works(cases, workers, precision), k, measured.flops, measured.bandwidth).step
     waited = float(np.min(np.array(measured.wall_s) - found))
@@ -92,7 +92,8 @@ def computing(cases: Sequence[StepCase], measured: Measured, workers: int, preci
     work, took = works(cases, workers, precision), np.array(measured.compute_s)
     none = Constants(
         efficiency=np.inf, half_width=0.0, half_tokens=0.0, attention=np.inf, recompute=1.0, overlap=1.0, pressure=0.0,
-        overhead_s=0.0, **({"intra": measured.link, "tensor": measured.link} if measured.link else {}),
+        overhead_s=0.0, compiled=ACCELERATORS["cpu"].constants.compiled,
+        **({"intra": measured.link, "tensor": measured.link} if measured.link else {}),
     )  # fmt: skip
 
     def step(k: Constants) -> Any:

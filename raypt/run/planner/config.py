@@ -48,6 +48,9 @@ class PlanConfig(Settings):
     bench: str | None = None
     """File of the lines that `raypt bench curate`, `dedup` and `tokens --stage store` printed on the machines in
     question: their speeds replace the shipped ones. Of `raypt bench plan`: the speed of its CPUs in training."""
+    data_cpus: float | None = Field(default=None, gt=0)
+    """CPU cores that tokenize while training reads the store for the first time; None = as many as it takes, so that no
+    step waits for data."""
     failures_per_device_day: float = Field(default=4.7e-4, ge=0)
     """Faults that end a run (Llama 3, 2024, table 5: 419 in 54 days on 16,384 GPUs)."""
     restart_s: float = Field(default=600.0, ge=0)

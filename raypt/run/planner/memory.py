@@ -124,8 +124,8 @@ def _saved(shape: Shape, layout: Layout) -> float:
     return 3 * outside + (e * products + core) / t
 
 
-def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
-    """(bytes kept through the forward pass, bytes of working a block backward)."""
+def activations(shape: Shape, layout: Layout) -> tuple[float, float, float]:
+    """(bytes kept through the forward pass, bytes of a block that come back for its backward pass, of working it)."""
     stage = layout.pipeline
     blocks = -(-shape.layers // stage)
     # 1F1B: the first stage holds as many micro-batches as there are stages; interleaving adds (p - 1) / (p v).
@@ -145,7 +145,7 @@ def activations(shape: Shape, layout: Layout) -> tuple[float, float]:
     working = m * e * (3 * shape.intermediate / t + shape.hidden)
     if layout.attention == "masked":
         saved += layout.micro_batch * layout.length**2
-    return saved, max(again, 0.0) + working
+    return saved, max(again, 0.0), working
 
 
 def _logits(layout: Layout, words: int, matrix: int, *, gpu: bool) -> int:
@@ -169,8 +169,9 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     part = {
         name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
     }
-    # Of stage 3, gathered parameters; of stage 2, whether sums are there before the last backward pass, and buckets.
-    whole, before, beside = gathered(local, layout) if layout.zero == 3 else 0, True, (0, 0)
+    # Of stage 3, gathered parameters; of stage 2, whether sums are there before and in the last backward pass, and
+    # buckets.
+    whole, kept_whole, there, beside = 0, 0, (True, True), (0, 0)
     if layout.exact:
         part["gradients"] += 4 * local.parameters * max(1, len(levels(layout.accumulation)))
     elif layout.zero < 2:
@@ -179,29 +180,35 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         part["gradients"] += 4 * -(-local.parameters // layout.gradient_ranks)
         if layout.gradient_ranks > 1:
             travel = buckets(local, layout.bucket, layout.accumulation)
-            before = travel.received
+            there = travel.received_before, travel.received
             beside = (layout.communication_bytes * travel.before, layout.communication_bytes * travel.most)
+    if layout.zero == 3:
+        kept_whole, arriving = gathered(local, layout)
+        whole = kept_whole + arriving
     if layout.offload_params:
         part["weights"] = 0
     if layout.offload == "other":
         part["optimizer"] = 0
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
-    saved, working = activations(shape, layout)
+    saved, again, working = activations(shape, layout)
     last = m * (e * shape.hidden + _norm(shape, layout) + e * shape.hidden)  # the last norm, and the gradient of hidden
     matrix = shape.embedding // t
     chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
     summed = part["gradients"]
-    earlier = summed if layout.zero == 3 or (layout.accumulation > 1 and before) else 0
+    earlier = summed if layout.zero == 3 or (layout.accumulation > 1 and there[0]) else 0
+    later = summed if there[1] else 0
     shared = matrix * e if local.tied and layout.pipeline == 1 else 0  # waits for the embedding's own gradient
     moments = [
         # (beside states: gradients, activations, logits, gathered parameters and buckets):
         # the loss, where gradients are those of earlier micro-batches,
         (earlier, saved + last, chunk, whole + beside[0]),
         # the output layer's backward,
-        (summed, saved + last, matrix * e, whole + beside[1]),
-        # a block's.
-        (summed, saved + m * e * shape.hidden + working, shared, whole + beside[1]),
+        (later, saved + last, matrix * e, whole + beside[1]),
+        # a block's,
+        (later, saved + m * e * shape.hidden + again + working, shared, whole + beside[1]),
+        # the end of the step.
+        (summed, 0, 0, beside[1]),
     ]
     if layout.zero == 3 and layout.offload != "other":
         # DeepSpeed's update: a flat copy of what is updated at once of the gradients; then the parameters that stay
@@ -210,6 +217,18 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         moments.append((summed + 4 * copied, 0, 0, 0))
         if layout.gradient_ranks > 1:
             moments.append((summed, 0, 0, whole + e * stays_whole(local, layout)))
+    if layout.zero == 3 and layout.gradient_ranks > 1:
+        # DeepSpeed sends a bucket, or a larger tensor, from a copy cut up by ranks, of which gloo makes another.
+        copy = layout.communication_bytes * (1 if gpu else 2)
+        # No gathering is under way then, unless not all of the parameters may be whole at a time.
+        there_then = kept_whole + (arriving if kept_whole == e * layout.live else 0)
+        travel = buckets(local, layout.bucket, 1)
+        for filled, share in travel.sent:  # activations go as gradients come
+            left = saved + m * e * shape.hidden + again * (1 - share)
+            moments.append((summed, left, shared, there_then + copy * filled))
+        moments.append((summed, m * e * shape.hidden, matrix * e + shared, there_then + copy * travel.last))
+        if matrix > layout.bucket:
+            moments.append((summed, saved + last, matrix * e, there_then + copy * matrix))
     part["gradients"], activations_bytes, logits, travelling = max(moments, key=sum)
     part["buffers"] += travelling
     total = sum(part.values()) + activations_bytes + logits

@@ -7,8 +7,9 @@ from raypt.html import cards, contents, heading, table
 from raypt.html import page as html_page
 from raypt.html import text as escaped
 from raypt.run.planner.answer import Answer, best_yaml, describe
+from raypt.run.planner.goodput import StayingUp
 from raypt.run.planner.search import Plan
-from raypt.run.planner.table import HEAD, _row
+from raypt.run.planner.table import HEAD, cells, mesh
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "margin")
 
@@ -20,8 +21,28 @@ def _memory(plan: Plan, title: str) -> str:
     rows.append(("total", plan.memory.total / 1e9, f"{plan.memory.total / 1e9:.2f} GB"))
     if plan.capacity:
         rows.append(("the device", plan.capacity / 1e9, f"{plan.capacity / 1e9:.2f} GB"))
-    colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(PARTS))), "#24292f", "#d8dee4"]
-    return bar_chart(rows, title=title, colours=colours[: len(rows)])
+    colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(PARTS))), "#6e7781", "#afb8c1"]
+    return f"<p>{escaped(title)}: {escaped(describe(plan.layout))}</p>" + bar_chart(
+        rows, title="Memory of a device", colours=colours[: len(rows)]
+    )
+
+
+def _short(plan: Plan) -> str:
+    """A layout in the words of the ranking's table."""
+    layout = plan.layout
+    return f"{mesh(layout)}, ZeRO {layout.zero}, {layout.micro_batch} x {layout.accumulation}, {layout.checkpointing}"
+
+
+def _faults(up: StayingUp) -> list[tuple[str, str]]:
+    between = up.between_faults_s
+    return [
+        ("a checkpoint", f"{up.checkpoint_bytes / 1e9:,.1f} GB"),
+        ("interrupts training for", f"{up.interrupts_s:.2g} s"),
+        ("is whole in storage after", f"{up.written_s:,.0f} s"),
+        ("a fault every", "never" if math.isinf(between) else f"{between / 3600:,.1f} h"),
+        ("best every", f"{up.interval_steps:,} steps, {up.interval_s:,.0f} s"),
+        ("goodput", f"{up.goodput:.2%}"),
+    ]
 
 
 def roofline(found: Answer, best: Plan) -> str:
@@ -40,10 +61,10 @@ def roofline(found: Answer, best: Plan) -> str:
     return line_chart(
         [
             Series("roof", [math.log2(v) for v in x], roof),
-            Series("products of a block", xs, ys, marks=True),
+            Series("products", xs, ys, marks=True),
         ],
         title=f"Roofline of {device.name}",
-        x_label="log2 of FLOPs a byte",
+        x_label="log2 of FLOP a byte",
         y_label="TFLOP/s",
         log_y=True,
         levels=[("reached", best.mfu * best.flops / 1e12)],
@@ -56,21 +77,19 @@ def page(found: Answer) -> str:
     assert best is not None and found.up is not None and found.data is not None
     shown = found.plans[: found.config.plan.top]
     top = [
-        ("parameters", f"{found.job.shape.parameters:,}"),
-        ("tokens", f"{found.job.tokens:,}"),
-        ("machines", f"{machines.nodes} x {machines.per_node} {machines.device.name}"),
-        ("days", f"{best.days:.3g}"),
-        ("MFU", f"{best.mfu:.1%}"),
-        ("goodput", f"{found.up.goodput:.1%}"),
-        *([("cost", f"{best.cost:,.0f}")] if best.cost is not None else []),
+        (f"{found.job.shape.parameters:,}", "parameters"),
+        (f"{found.job.tokens:,}", "tokens"),
+        (f"{machines.nodes} x {machines.per_node} {machines.device.name}", "machines"),
+        (f"{best.days:.3g}", "days"),
+        (f"{best.mfu:.1%}", "MFU"),
+        (f"{found.up.goodput:.1%}", "goodput"),
+        *([(f"{best.cost:,.0f}", "cost")] if best.cost is not None else []),
     ]
-    ranking = [
-        (describe(p.layout), p.tokens_per_s_per_device, f"{p.tokens_per_s_per_device:,.0f}") for p in shown if p.fits
-    ]
+    ranking = [(_short(p), p.tokens_per_s_per_device, f"{p.tokens_per_s_per_device:,.0f}") for p in shown if p.fits]
     smallest_misfit = next((p for p in found.plans if not p.fits), None)
-    pictures = _memory(best, f"Memory of a device: {describe(best.layout)}")
+    pictures = _memory(best, "The best")
     if smallest_misfit is not None:
-        pictures += _memory(smallest_misfit, f"Does not fit: {describe(smallest_misfit.layout)}")
+        pictures += _memory(smallest_misfit, "The smallest that does not fit")
     data = found.data
     rows = [(name, f"{hours:,.1f} core hours") for name, hours in data.cpu_hours.items()]
     rows += [(name, f"{size / 1e9:,.1f} GB stored") for name, size in data.storage_bytes.items()]
@@ -79,21 +98,24 @@ def page(found: Answer) -> str:
         ("cores to tokenize as fast as it trains", f"{data.cores_beside:,.1f}"),
     ]
     sense = [
-        (f.name, "-" if f.value is None else f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", f.source, f.remark)
+        (f.name, "-" if f.value is None else f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", f.remark)
         for f in found.findings
     ]
+    papers = "".join(
+        f"<p class=muted>{escaped(f.name)}: {escaped(f.source)}; {escaped(f.uncertainty)}</p>" for f in found.findings
+    )
     sources = f"{escaped(machines.device.source)}; {escaped(machines.device.measured)}"
     head = f"<h1>Plan</h1><p class=muted>{sources}</p>" + cards(top)
     body = [
-        heading("Ranking"), bar_chart(ranking, title="Tokens a second and device"),
-        table(HEAD, [_row(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12)),
+        heading("Ranking"), bar_chart(ranking, title="Tokens a second and device, by d x t x p x c"),
+        table(HEAD, [cells(p) for p in shown], numeric=(1, 2, 3, 5, 7, 8, 9, 10, 11, 12)),
         heading("Memory"), pictures,
         heading("Speed"), roofline(found, best),
         heading("Data side"), table(("what", "how much"), rows, numeric=(1,)),
-        heading("Faults"), table(("what", "value"), [(k, v) for k, v in found.up.to_json().items()], numeric=(1,)),
+        heading("Faults"), table(("what", "value"), _faults(found.up), numeric=(1,)),
         heading("Is the run sensible"),
-        table(("figure", "this run", "expected", "source", "remark"), sense, numeric=(1,)),
-        heading("The best, for jobs/pretrain.py"), f"<pre>{escaped(best_yaml(found))}</pre>",
+        table(("figure", "this run", "expected", "remark"), sense, numeric=(1,)), papers,
+        heading("The best, for raypt pretrain"), f"<pre>{escaped(best_yaml(found))}</pre>",
     ]  # fmt: skip
     joined = "".join(body)
     return html_page("Plan", head + contents(joined) + joined)

@@ -29,11 +29,10 @@ def capacity(nodes: list[dict[str, Any]], *, gpu: bool) -> dict[str, float]:
 def refuse_what_cannot_fit(config: RunConfig, workers: int, nodes: list[dict[str, Any]]) -> None:
     """Raises UserError, with the parts of its memory, if the layout of the configuration needs more than there is.
 
-    Margins are left out: what is refused surely does not fit. Parameters in host memory, and devices of an unknown
-    kind, are not judged.
+    Margins are left out: what is refused surely does not fit. Devices of an unknown kind are not judged.
     """
-    gpu, zero = config.train.use_gpu, config.train.zero
-    if zero.offload_params or config.ray.autoscaling:
+    gpu = config.train.use_gpu
+    if config.ray.autoscaling:
         return
     if config.train.strategy != "collective":
         log.info("memory: the planner knows train.strategy=collective, so nothing is said of %s", config.train.strategy)

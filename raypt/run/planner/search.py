@@ -23,6 +23,8 @@ class Job:
     batch_tokens: int
     steps: int
     price_per_hour: float | None = None
+    data_s: float = 0.0
+    """In which the CPUs make the tokens of a step, on average over the run."""
 
     @property
     def tokens(self) -> int:
@@ -48,8 +50,13 @@ class Plan:
         return not self.capacity or self.memory.total <= self.capacity
 
     @property
+    def data_wait_s(self) -> float:
+        """Of a step: its tokens are made while the one before trains."""
+        return max(0.0, self.job.data_s - float(self.seconds.step))
+
+    @property
     def step_s(self) -> float:
-        return float(self.seconds.step)
+        return float(self.seconds.step) + self.data_wait_s
 
     @property
     def tokens_per_s_per_device(self) -> float:
@@ -94,6 +101,7 @@ class Plan:
             "runs": self.runs,
             "memory_bytes": self.memory.to_json(),
             "step_s": self.step_s,
+            "data_wait_s": self.data_wait_s,
             "tokens_per_s_per_device": self.tokens_per_s_per_device,
             "mfu": self.mfu,
             "bubble": self.bubble,
@@ -113,7 +121,7 @@ def stages_of(shape: Shape, devices: int) -> list[int]:
 
 def exchanges(shape: Shape, tensor: int, context: int) -> bool:
     """Whether a tensor rank's heads can be exchanged between so many context ranks (`raypt.parallel.context`)."""
-    heads, kv = shape.heads // tensor, shape.kv_heads // tensor
+    heads, kv = shape.heads // tensor, max(1, shape.kv_heads // tensor)
     return heads % context == 0 and (kv % context == 0 or context % kv == 0)
 
 
@@ -131,7 +139,8 @@ def layouts(job: Job, devices: int, per_node: int, axes: frozenset[str], stages:
     """All that divide the global batch evenly. `axes`: those of tensor, pipeline and context that may be used."""
     shape, base = job.shape, job.base
     sequences = job.batch_tokens // base.length
-    tensors = [t for t in divisors(min(per_node, devices)) if shape.kv_heads % t == 0 and shape.intermediate % t == 0]
+    heads, kv = shape.heads, shape.kv_heads
+    tensors = [t for t in divisors(min(per_node, devices)) if heads % t == 0 and (kv % t == 0 or t % kv == 0)]
     for t in tensors if "tensor" in axes else [1]:
         for p in stages_of(shape, devices) if "pipeline" in axes else [1]:
             for c in (1, 2, 4, 8) if "context" in axes else [1]:

@@ -124,6 +124,8 @@ class Layout:
     sequence_parallel: bool = False
     """Norms and residuals are cut over the tensor ranks too (Korthikanti et al. 2022)."""
     precision: Precision = "bf16"
+    compiled: bool = False
+    """Blocks by torch.compile."""
     attention: Attention = "flash"
     chunk: int = 512
     """Positions whose logits exist at one time."""

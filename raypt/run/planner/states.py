@@ -87,8 +87,8 @@ def states(shape: Shape, layout: Layout) -> list[State]:
         out += [State("weights", low * share), State("gradients", 4 * share)]
         flag = 8 if layout.offload == "none" else 4
         out += [State("buffers", 4 * layout.bucket), State("buffers", flag), State("buffers", 1)]
-        if d > 1:
-            out += [State("buffers", low * n) for n in every if n <= layout.persistent]
+        if d > 1:  # gathered of equal parts
+            out += [State("buffers", low * d * -(-n // d)) for n in every if n <= layout.persistent]
     return out
 
 
@@ -97,26 +97,33 @@ def stays_whole(shape: Shape, layout: Layout) -> int:
     return sum(n for n in sizes(shape, layout) if n <= layout.persistent)
 
 
-def gathered(shape: Shape, layout: Layout) -> int:
-    """Stage 3: bytes of parameters that are whole for a while, with the buffer of the gathering under way, out of which
-    several matrices of a block are copied; embedding and output layer come alone, and are not."""
+def gathered(shape: Shape, layout: Layout) -> tuple[int, int]:
+    """Stage 3: bytes of parameters that are whole for a while, and of the buffer of the gathering under way, out of
+    which several matrices of a block are copied; embedding and output layer come alone, and are not."""
     if layout.gradient_ranks == 1:
-        return 0
+        return 0, 0
     n = sum(size for size in sizes(shape, layout) if size > layout.persistent)
     together = shape.layers * sum(size for size in shape.matrices.values() if size > layout.persistent)
-    return layout.element * (min(n, layout.live) + min(together, layout.prefetched))
+    return layout.element * min(n, layout.live), layout.element * min(together, layout.prefetched)
 
 
 @dataclass(frozen=True)
 class Buckets:
-    """Stage 2: elements of the buffers in which gradients travel (`raypt.parallel.zero.gradients`)."""
+    """Elements of the buffers in which gradients travel: those of stage 2 (`raypt.parallel.zero.gradients`)."""
 
     before: int
-    """While a micro-batch but the first runs forward."""
+    """While the last micro-batch runs forward."""
     most: int
     """At most, in a backward pass."""
+    received_before: bool
+    """Whether anything has come back by then, so that a rank has its sum."""
     received: bool
-    """Whether anything has come back while a micro-batch but the first runs forward, so that a rank has its sum."""
+    """Whether anything comes back in the last backward pass, or before."""
+    sent: tuple[tuple[int, float], ...]
+    """Of each bucket that is sent inside a block's backward pass, tensors larger than it aside: what it holds, and the
+    share of the block's gradients that are there by then."""
+    last: int
+    """What the last one holds."""
 
 
 PASSES = 3
@@ -130,12 +137,17 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
     block = [*reversed(shape.matrices.values()), *shape.block_vectors]
     order = [*([] if shape.tied else [shape.embedding]), shape.hidden, *block * shape.layers, shape.embedding]
     filled = filling = sent = spare = most = before = 0
+    sends: list[tuple[int, float]] = []
+    first = 1 if shape.tied else 2
     received = had = False
     for _ in range(min(accumulation, PASSES)):
         before, had = filling + sent + spare, received
-        for n in order:
+        for i, n in enumerate(order):
             if filled and filled + n > bucket:
                 received |= sent > 0
+                if filled <= bucket and first <= i < len(order) - 1:
+                    arrived = block[: (i - first) % len(block) + 1]
+                    sends.append((filled, sum(arrived) / sum(block)))
                 spare, sent = sent or spare, filling
                 filled = filling = 0
             if not filling:
@@ -143,4 +155,4 @@ def buckets(shape: Shape, bucket: int, accumulation: int) -> Buckets:
                 spare = 0
             filled += n
             most = max(most, filling + sent + spare)
-    return Buckets(before, most, had)
+    return Buckets(before, most, had, received, tuple(sends), filled)

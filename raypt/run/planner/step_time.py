@@ -43,7 +43,12 @@ class Constants:
     tensor: float = 1.4e11
     """Bytes a second and device of tensor parallelism's collectives, inside a node."""
     fp8: float = 1.3
-    """Speed of matrix products in fp8 over those in bf16 (both by what is reached, not by the peak)."""
+    """Speed of matrix products in fp8 over those in bf16 (both by what is reached, not by the peak): fitted to
+    llm-foundry's runs of H100s in both. torchtitan's whole steps (`compiled`): 1.28 and 1.29."""
+    compiled: float = 1.16
+    """Speed of computation with blocks by torch.compile over that without: LLaMA 3.1 8B under FSDP2 on H100s, 6,667
+    over 5,762 tokens a second on 8 of them, 6,514 over 5,605 on 128 (pytorch/torchtitan,
+    benchmarks/llama3_h100_202412_torchtitan.md, tables 1 and 3). Not fitted."""
     traffic: float = 0.0
     """Bytes of memory-bound work a token, layer and unit of width, beyond what `efficiency` accounts for."""
     overhead_s: float = 0.02
@@ -87,6 +92,8 @@ class Work:
     nodes: Any
     state_share: Any
     """Of the device's memory."""
+    compiled: Any = 0
+    """1: blocks are compiled."""
     exchanged: Any = 0.0
     """Bytes that a context rank sends to the others around attention, a micro-batch."""
     context_between_nodes: Any = False
@@ -132,6 +139,8 @@ def seconds(work: Work, k: Constants, peak: Any, bandwidth: Any) -> Seconds:
     far = k.inter / (1 + work.nodes / k.spread)
     link = np.where(work.between_nodes, far, k.intra)
     tensor = tensor + work.exchanged / np.where(work.context_between_nodes, far, k.intra)
+    faster = np.where(work.compiled, k.compiled, 1.0)
+    products, attention, traffic = products / faster, attention / faster, traffic / faster
     compute = products + attention + traffic + tensor
     beside = (work.micro_bytes + work.handed) / link
     micro = np.maximum(compute, beside) + k.overlap * np.minimum(compute, beside)
@@ -184,6 +193,7 @@ def work_of(
         recomputed=layout.checkpointing == "full",
         attention_recomputed=layout.checkpointing == "full",
         fp8=layout.precision == "fp8",
+        compiled=layout.compiled,
         tensor=t,
         pipeline=p,
         virtual=cut_parts,

@@ -4,19 +4,25 @@ from collections.abc import Sequence
 
 from raypt.run.planner.answer import Answer, best_yaml, describe
 from raypt.run.planner.search import Plan
+from raypt.run.planner.shape import Layout
 
 HEAD = (
-    "mesh d x t x p x c", "ZeRO", "micro", "accum.", "checkpointing", "GB", "fits", "s a step", "tokens/s/dev", "MFU",
+    "mesh dxtxpxc", "ZeRO", "micro", "accum.", "checkpointing", "GB", "fits", "s a step", "tokens/s/dev", "MFU",
     "bubble", "days", "cost",
 )  # fmt: skip
 
 
-def _row(plan: Plan) -> tuple[str, ...]:
+def mesh(layout: Layout) -> str:
+    """Data x tensor x pipeline x context, in one word."""
+    return "x".join(str(n) for n in (layout.data, layout.tensor, layout.pipeline, layout.context))
+
+
+def cells(plan: Plan) -> tuple[str, ...]:
+    """A plan as a row below HEAD."""
     layout = plan.layout
-    mesh = " x ".join(str(n) for n in (layout.data, layout.tensor, layout.pipeline, layout.context))
     fits = ("yes" if plan.runs else "yes *") if plan.fits else f"no: {plan.memory.largest}"
     return (
-        mesh, str(layout.zero), str(layout.micro_batch), str(layout.accumulation), layout.checkpointing,
+        mesh(layout), str(layout.zero), str(layout.micro_batch), str(layout.accumulation), layout.checkpointing,
         f"{plan.memory.total / 1e9:.1f}", fits, f"{plan.step_s:.3g}", f"{plan.tokens_per_s_per_device:,.0f}",
         f"{plan.mfu:.1%}", f"{plan.bubble:.1%}" if plan.bubble else "-", f"{plan.days:.3g}",
         "-" if plan.cost is None else f"{plan.cost:,.0f}",
@@ -45,10 +51,10 @@ def text(found: Answer) -> str:
         f"{job.shape.parameters:,} parameters, {job.tokens:,} tokens in {job.steps:,} steps of {job.batch_tokens:,}",
         f"{machines.nodes} x {machines.per_node} {machines.device.name} ({machines.how}); {machines.device.measured}",
         "",
-        columns(HEAD, [_row(p) for p in found.plans[: found.config.plan.top]]),
+        columns(HEAD, [cells(p) for p in found.plans[: found.config.plan.top]]),
     ]
     if any(not p.runs for p in found.plans):
-        lines.append("* a mesh that jobs/pretrain.py cannot run")
+        lines.append("* a mesh that raypt pretrain cannot run")
     fitting = sum(p.fits for p in found.plans)
     lines.append(f"{fitting} of {len(found.plans)} layouts fit.")
     parts = {k: v for k, v in best.memory.to_json().items() if k != "total"}
@@ -59,7 +65,7 @@ def text(found: Answer) -> str:
             f"{name} {float(getattr(best.seconds, name)):.3g} s"
             for name in ("products", "attention", "traffic", "tensor", "exposed", "bubble", "overhead")
             if float(getattr(best.seconds, name))
-        ),
+        ) + (f", waiting for data {best.data_wait_s:.3g} s" if best.data_wait_s else ""),
     ]  # fmt: skip
     if found.own is not None:
         fits = "fits" if found.own.fits else f"does not fit: {found.own.too_big}"
@@ -88,4 +94,4 @@ def text(found: Answer) -> str:
         lines.append(
             f"{mark}{f.name}: {value} (expected {f.low:.3g} to {f.high:.3g}; {f.source}; {f.uncertainty}{remark})"
         )
-    return "\n".join([*lines, "", "the best, for jobs/pretrain.py:", best_yaml(found)])
+    return "\n".join([*lines, "", "the best, for raypt pretrain:", best_yaml(found)])

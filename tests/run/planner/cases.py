@@ -17,7 +17,7 @@ from raypt.run.planner.states import states
 
 MODULE = "tests.run.planner.measured"
 BUCKET, CHUNK, ACCUMULATION = 200_000, 64, 2
-A_LAUNCH = 24
+A_LAUNCH = 8
 
 
 def _shape(
@@ -63,9 +63,10 @@ def every() -> list[dict[str, Any]]:
 
 
 def quick() -> list[dict[str, Any]]:
-    """One of each stage, checkpointing and precision, over four shapes."""
+    """One of each stage, checkpointing and precision, over five shapes; an override and offloading."""
     chosen = [(0, 0, "none", "bf16"), (4, 1, "selective", "fp32"), (3, 2, "full", "bf16"), (7, 3, "none", "fp32")]
-    return [_case(*each) for each in [*chosen, (5, 3, "selective", "bf16"), (0, 2, "none", "fp32")]]
+    chosen += [(5, 3, "selective", "bf16"), (0, 2, "none", "fp32"), (6, 2, "full", "bf16")]
+    return [*(_case(*each) for each in chosen), overridden()[1], overridden()[-3]]
 
 
 OVERRIDES: list[dict[str, Any]] = [

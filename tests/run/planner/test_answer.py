@@ -74,6 +74,20 @@ def test_the_best_is_judged_the_same_when_it_is_the_configuration() -> None:
     assert own.to_json() == found.best.to_json()
 
 
+def test_too_few_cores_that_tokenize_make_every_step_wait(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text('{"tokenize": 1e7}')
+    plan = {"bench": str(tmp_path / "bench.json"), "bytes_per_token": 4.0}
+    free, starved = answer(config(plan=plan)), answer(config(plan={**plan, "data_cpus": 0.1}))
+    assert free.best is not None and starved.best is not None and free.data is not None
+    assert free.best.data_wait_s == 0
+    # 4,194,304 tokens of 4 bytes at 1 MB/s.
+    assert starved.best.step_s == pytest.approx(16.777216)
+    assert starved.best.data_wait_s + float(starved.best.seconds.step) == starved.best.step_s
+    assert "waiting for data" in text(starved)
+    enough = answer(config(plan={**plan, "data_cpus": free.data.cores_beside})).best
+    assert enough is not None and enough.step_s == free.best.step_s
+
+
 LARGE = {"model": {"preset": "llama-3-70b"}}
 
 
@@ -154,6 +168,20 @@ def test_a_cluster_is_sized_for_days_and_for_a_budget() -> None:
             "make it a multiple of",
         ),
         (
+            {
+                "model": {
+                    "hidden_size": 96,
+                    "num_layers": 4,
+                    "num_heads": 3,
+                    "num_kv_heads": 3,
+                    "tie_embeddings": True,
+                },
+                "train": {**BIG["train"], "global_batch_tokens": 8192 * 3},
+                "plan": {"cluster": {"accelerator": "h100", "per_node": 2}},
+            },
+            r"2 x h100 .*: of the layouts .* none can be run; 2 pipeline.*set model.tie_embeddings=false",
+        ),
+        (
             {"model": {"preset": "125m"}, "tokens": {**BIG["tokens"], "tokenizer": {"path": "hub/tokenizer"}}},
             r"plan.vocab_size: the tokenizer of tokens.tokenizer.path=hub/tokenizer is not read",
         ),
@@ -199,6 +227,12 @@ def test_pretraining_refuses_what_cannot_fit_its_gpus_in_the_planners_words() ->
         refuse_what_cannot_fit(config(train={"zero": {"stage": 0}, "micro_batch_size": 1}), 64, GPU_NODES)
     full = {"zero": {"stage": 3}, "micro_batch_size": 1, "activation_checkpointing": "full"}
     refuse_what_cannot_fit(config(train=full), 64, GPU_NODES)
+    # 8 B parameters over 4 devices: 14 bytes each of them at stage 3, of which only what is gathered stays.
+    few = {**full, "workers": 4, "global_batch_tokens": 32_768}
+    with pytest.raises(UserError, match=r"4 data, ZeRO 3"):
+        refuse_what_cannot_fit(config(train=few), 4, GPU_NODES[:1])
+    away = {"stage": 3, "offload_optimizer": "cpu", "offload_params": "cpu"}
+    refuse_what_cannot_fit(config(train={**few, "zero": away}), 4, GPU_NODES[:1])
     unknown = [node(**{"GPU": 8.0, "accelerator_type:X9": 1.0})]
     refuse_what_cannot_fit(config(train={"zero": {"stage": 0}, "micro_batch_size": 1}), 64, unknown)
 

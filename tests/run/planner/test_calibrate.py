@@ -34,6 +34,30 @@ def test_steps_of_other_shapes_follow_from_steps_that_a_known_machine_took(worke
 
 
 @pytest.mark.fast
+def test_what_other_processes_take_is_not_in_the_calibration_of_one_rank() -> None:
+    """Steps take five times as long as they compute, and a second more, on a machine that others use."""
+    took = seconds(works(CASES, 1, "fp32"), TRUE, 5e10, 1e10).step
+    busy = Measured([[5 * t + 1] for t in took], [[float(t)] for t in took], 5e10, 1e10, 0.0, threads=1)
+    assert busy.had < 0.2
+    new = works(SHAPES, 1, "fp32")
+    k = fitted(CASES, busy, 1, "fp32")
+    assert np.allclose(seconds(new, k, 5e10, 1e10).step, seconds(new, TRUE, 5e10, 1e10).step, rtol=1e-6)
+
+
+@pytest.mark.fast
+def test_waiting_for_other_ranks_is_part_of_every_step() -> None:
+    """CPU seconds have neither what is sent nor 3 ms of waiting in them; both are in the steps of two ranks."""
+    link, work = replace(TRUE, intra=1e9), works(CASES, 2, "fp32")
+    whole = seconds(work, replace(link, overhead_s=link.overhead_s + 3e-3), 5e10, 1e10).step
+    alone = seconds(work, replace(link, intra=np.inf), 5e10, 1e10).step
+    two = Measured([[float(t)] for t in whole], [[float(t)] for t in alone], 5e10, 1e10, 1e9, threads=1)
+    new = works(SHAPES, 2, "fp32")
+    expected = seconds(new, replace(link, overhead_s=link.overhead_s + 3e-3), 5e10, 1e10).step
+    k = fitted(CASES, two, 2, "fp32")
+    assert np.allclose(seconds(new, k, 5e10, 1e10).step, expected, rtol=1e-6)
+
+
+@pytest.mark.fast
 def test_a_plan_takes_the_calibration_of_its_precision(tmp_path: Path) -> None:
     line = {"workload": "plan", "workers": 2, "threads": 1, "precision": "bf16", "flops": 7e10, "bandwidth": 2e10}
     file = tmp_path / "bench.jsonl"

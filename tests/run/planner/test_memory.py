@@ -1,5 +1,6 @@
 """The memory model beside tables in papers, and beside what raypt's engine really allocates."""
 
+import json
 from typing import Any
 
 import pytest
@@ -57,7 +58,8 @@ def test_parameters_are_those_of_the_model(preset: str, qk_norm: bool) -> None:
 
 def test_every_published_run_fits_its_device() -> None:
     """llm-foundry's runs, in raypt's terms: states cut over all ranks. None ran out of memory, so none may be called
-    too big; micro-batches were raised until they did, so some must be close. All of the device's memory counts.
+    too big; micro-batches were raised until they did, so some must be close. All of the device's memory counts. Their
+    loss (fused_crossentropy, in place) holds 2 bytes of every logit, ours 6 of a chunk's: a chunk of a third is theirs.
     """
     whole = {"h100_80gb": 81_559 << 20, "a100_80gb": 81_920 << 20, "a100_40gb": 40_960 << 20}
     shares = []
@@ -69,7 +71,7 @@ def test_every_published_run_fits_its_device() -> None:
             accumulation=row.accumulation,
             length=row.length,
             checkpointing="full" if row.checkpointed else "none",
-            chunk=row.length * row.micro_batch,
+            chunk=row.length * row.micro_batch // 3,
             bucket=0,
         )
         shares.append(memory(row.shape, layout).total / whole[row.accelerator])
@@ -99,10 +101,14 @@ def test_states_are_those_that_the_engine_allocates_tensor_by_tensor(
 def test_the_peak_of_live_bytes_is_predicted_within_10_percent(
     measured: list[tuple[dict[str, Any], int, int, dict[str, Any]]],
 ) -> None:
-    for case, world, rank, value in measured:
-        shape, layout = cases.terms(case, world)
-        if rank == 0:
-            assert memory(shape, layout, gpu=False).total == pytest.approx(value["peak"], rel=0.1), case
+    """Of the rank that holds most."""
+    most: dict[tuple[str, int], int] = {}
+    for case, world, _, value in measured:
+        at = json.dumps(case), world
+        most[at] = max(most.get(at, 0), value["peak"])
+    for (case, world), peak in most.items():
+        told = memory(*cases.terms(json.loads(case), world), gpu=False).total
+        assert told == pytest.approx(peak, rel=0.1), case
 
 
 def test_the_bytes_that_ranks_send_are_those_counted_in_their_collectives(

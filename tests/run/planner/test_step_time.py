@@ -1,6 +1,7 @@
 """The time model beside published runs, which it was not fitted to wherever that is said."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,32 @@ def test_a_table_that_was_kept_aside_is_predicted_within_8_percent(
     work = work_of(shape, layout, per_node=8, memory_bytes=80e9, state_bytes=states)
     step = seconds(work, catalogue.A100_80, 312e12, 2.039e12).step
     assert 8192 / float(step) == pytest.approx(measured, rel=0.08)
+
+
+COMPILED = {8: (5762, 6667, 8532), 128: (5605, 6514, 8380)}
+"""GPUs -> tokens a second and device of LLaMA 3.1 8B under FSDP2 on H100s, two sequences of 8192 each, selective
+checkpointing: as it is, compiled, compiled and in Float8 (pytorch/torchtitan, tables 1 and 3 of
+benchmarks/llama3_h100_202412_torchtitan.md). Those H100s have 500 W and slower memory, so ratios are compared."""
+
+
+@pytest.mark.parametrize("devices", COMPILED)
+def test_compiling_and_fp8_speed_a_step_up_as_published(devices: int) -> None:
+    """Compiling within 3 %: the published ratios of 8 and of 128 devices differ by half a percent. FP8 within 10 %:
+    its factor is fitted to other models and another library (llm-foundry's, Transformer Engine), and is below."""
+    base = Layout(data=devices, zero=3, length=8192, micro_batch=2, checkpointing="selective")
+    shape = TORCHTITAN[0][1]
+
+    def step(**changed: Any) -> float:
+        layout = replace(base, **changed)
+        work = work_of(
+            shape, layout, per_node=8, memory_bytes=96e9, state_bytes=zero_bytes(shape.parameters, devices, 3)
+        )
+        return float(seconds(work, catalogue.H100, 989e12, 2.4e12).step)
+
+    plain, compiled, fp8 = COMPILED[devices]
+    assert step() / step(compiled=True) == pytest.approx(compiled / plain, rel=0.03)
+    told = step(compiled=True) / step(compiled=True, precision="fp8")
+    assert 0.9 * fp8 / compiled <= told <= fp8 / compiled
 
 
 def test_the_bubble_is_that_of_the_schedule() -> None:
