@@ -99,16 +99,24 @@ def _side(table: pa.Table, config: QualityConfig, seed: int) -> _Side:
 def _split(sides: Sequence[_Side], config: QualityConfig, seed: int) -> list[_Side]:
     """The sides with what is held out of them: whole groups of near copies, whichever sides they are on.
 
-    A group is chosen by the least hash of its texts. One that is more than half of what is to be held out is trained
-    on: chosen, it would be all that is measured.
+    A group is chosen by the least hash of its texts. One that is more than half of what is to be held out (pages of one
+    template) is split text by text, with a warning: chosen or not as a whole, it would decide what is measured.
     """
     group = groups_of(pa.concat_arrays([side.text for side in sides]))
     hashes = np.concatenate([side.hash for side in sides])
     least = np.full(len(group), np.uint64(2**64 - 1))
     np.minimum.at(least, group, hashes)
     size = np.bincount(group, minlength=len(group))[group]
-    heldout = _mix(least[group], seed, _HELDOUT_SALT) < np.uint64(config.heldout_fraction * 2.0**64)
-    heldout &= (size <= 2) | (size <= config.heldout_fraction * len(group) / 2)
+    big = (size > 2) & (size > config.heldout_fraction * len(group) / 2)
+    if big.any():
+        log.warning(
+            "quality classifier: %d of %d texts are near copies of each other in groups too big to be held out "
+            "together; the held-out figures are too good by what they share",
+            big.sum(),
+            len(group),
+        )
+    chooses = np.where(big, hashes, least[group])
+    heldout = _mix(chooses, seed, _HELDOUT_SALT) < np.uint64(config.heldout_fraction * 2.0**64)
     bounds = np.cumsum([0, *(len(side.hash) for side in sides)])
     return [replace(side, heldout=heldout[a:b]) for side, a, b in zip(sides, bounds, bounds[1:], strict=False)]
 
