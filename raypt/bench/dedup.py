@@ -2,8 +2,10 @@
 
 python jobs/bench.py dedup --corpus DIR [--workers N] [--scales 1,2,4,8] [--exact] [--documents 1e9,1e10 --cores 256]
 python jobs/bench.py dedup --corpus DIR --substring token|byte
+python jobs/bench.py dedup --corpus DIR --bloom document|paragraph|band [--rate 1e-5]
 
-With `--substring token|byte` it measures the removal of repeated passages instead (50 tokens, 200 bytes).
+With `--substring token|byte` it measures the removal of repeated passages instead (50 tokens, 200 bytes), with
+`--bloom` the Bloom filters, and beside them what the exact pass of the same unit finds.
 
 DIR holds *.jsonl.gz with a "text" a row. The timed section begins with Parquet shards of documents and ends with the
 written lists of removed documents (112 permutations as 14 x 8, 5 words). Before it the kernels are compiled.
@@ -27,7 +29,7 @@ from raypt import storage
 from raypt.bench.measure import PeakMemory, Timing, report_line
 from raypt.dedup.clusters import BAND_ROW_BYTES, SORT_FACTOR
 from raypt.dedup.components import star_edges
-from raypt.dedup.config import DedupConfig, ExactConfig, FuzzyConfig, SubstringConfig
+from raypt.dedup.config import BloomConfig, DedupConfig, ExactConfig, FuzzyConfig, SentenceConfig, SubstringConfig
 from raypt.dedup.pipeline import DedupResult, deduplicate
 from raypt.dedup.plan import DedupShard
 from raypt.dedup.scale import Costs, needs, table
@@ -150,6 +152,49 @@ def substring_line(texts: list[str], unit: Literal["token", "byte"], memory_mb: 
     )
 
 
+BloomUnit = Literal["document", "paragraph", "band"]
+EXACT_PASS: dict[BloomUnit, dict[str, Any]] = {
+    "document": {"exact": ExactConfig()},
+    "paragraph": {"sentences": SentenceConfig(enabled=True, unit="paragraph", length=1)},
+    "band": {"fuzzy": FuzzyConfig()},
+}
+"""The pass that compares what the filters only remember, by their unit."""
+
+
+def bloom_line(texts: list[str], unit: BloomUnit, rate: float, memory_mb: int, workers: int) -> None:
+    """Measure the Bloom filters, and the exact pass of the same unit beside them; print the line."""
+    chosen = BloomConfig(enabled=True, unit=unit, false_positive_rate=rate)
+    found: dict[str, tuple[Timing, DedupResult, dict[str, float], int]] = {}
+    for name, passes in (("bloom", {"bloom": chosen}), ("exact", EXACT_PASS[unit])):
+        off = {"exact": ExactConfig(enabled=False), "fuzzy": FuzzyConfig(enabled=False), "measure_s_curve": False}
+        config = DedupConfig(**(off | {"memory_mb": memory_mb, "max_removed_fraction": None} | passes))
+        with tempfile.TemporaryDirectory(prefix="raypt-bench-") as directory:
+            root = Path(directory)
+            warm = write_shards(texts[:50] * SHARDS, root / "warm-docs")
+            deduplicate(warm, config, str(root / "warm" / "work"), str(root / "warm" / "out"))
+            found[name] = measure(write_shards(texts, root / "docs"), config, root / "measured")
+    section, result, stages, peak = found["bloom"]
+    gone, wanted = (_bytes(r.account.edited) + _bytes(r.account.removed) for r in (result, found["exact"][1]))
+    nbytes = sum(len(text.encode()) for text in texts)
+    removed, removed_exact = (sum(r.removed.values()) for r in (result, found["exact"][1]))
+    more = {
+        "removed": removed,
+        "removed_exact": removed_exact,
+        "bytes_gone": gone,
+        "bytes_gone_exact": wanted,
+        "exact_cpu_s": round(found["exact"][0].cpu_s, 2),
+        "filter_mb": round(result.report["bloom"]["filter_bytes"] / 1e6, 3),
+        "expected_false": result.report["bloom"]["expected_false"],
+        "peak_rss_mb": round(peak / 1e6),
+    }
+    rounded = {k: round(v, 4) for k, v in stages.items()}
+    report_line(f"dedup/bloom/{unit}", section, docs=len(texts), nbytes=nbytes, workers=workers, stages=rounded, **more)
+
+
+def _bytes(amounts: dict[str, Amount]) -> int:
+    return sum(amount.bytes for amount in amounts.values())
+
+
 def parser() -> argparse.ArgumentParser:
     ap = argparse.ArgumentParser(prog="bench dedup", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     ap.add_argument("--corpus", type=Path, required=True, help="directory of *.jsonl.gz")
@@ -157,6 +202,8 @@ def parser() -> argparse.ArgumentParser:
     ap.add_argument("--limit", type=int, default=0, help="only the first N documents (0: all)")
     ap.add_argument("--exact", action="store_true", help="also find exact duplicates first")
     ap.add_argument("--substring", choices=list(SUBSTRING_LENGTH), help="measure the removal of repeated passages")
+    ap.add_argument("--bloom", choices=list(EXACT_PASS), help="measure Bloom filters of this unit")
+    ap.add_argument("--rate", type=float, default=1e-5, help="their false-positive rate")
     ap.add_argument("--memory-mb", type=int, default=1024, help="memory budget of a task")
     ap.add_argument("--scales", default="1", help="multiples of the corpus to measure, such as 1,2,4,8")
     ap.add_argument("--documents", default="1e9,1e10", help="numbers of documents to work out the needs for")
@@ -172,6 +219,9 @@ def main(argv: list[str]) -> int:
         ray.init(address="local", num_cpus=args.workers, include_dashboard=False)
     if args.substring:
         substring_line(texts, args.substring, args.memory_mb, args.workers)
+        return 0
+    if args.bloom:
+        bloom_line(texts, args.bloom, args.rate, args.memory_mb, args.workers)
         return 0
     config = DedupConfig(
         exact=ExactConfig(enabled=args.exact),

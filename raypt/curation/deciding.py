@@ -17,7 +17,7 @@ from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same attributes and thresholds lead to another decision."""
 SCORE_BINS = 40
 
@@ -39,7 +39,8 @@ def collection(run: RunDir) -> Collection:
 
 
 def decide_shard(task: DecideTask) -> Card:
-    """Keep or drop each document of a tagged shard: writes (doc_key, reason); account {ledger, quality_scores}."""
+    """Keep or drop each document of a tagged shard: writes (doc_key, reason); account {ledger, quality_scores,
+    quality_not_measured}."""
     run = RunDir(task.run_uri)
 
     def maker(output: Output) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def decide_shard(task: DecideTask) -> Card:
         decided = pa.table({"doc_key": tagged["doc_key"], "reason": reason})
         output.write_parquet(run.relative(run.decided(task.shard)), decided)
         ledger = curation_ledger(tagged, reason, task.config)
-        return {"ledger": ledger.to_json(), "quality_scores": _score_histogram(tagged)}
+        scores = {"quality_scores": _score_histogram(tagged), "quality_not_measured": _not_measured(tagged)}
+        return {"ledger": ledger.to_json(), **scores}
 
     return collection(run).build(task.shard, task.identity, maker)
 
@@ -61,6 +63,11 @@ def _score_histogram(tagged: pa.Table) -> list[int]:
     scores = np.clip(tagged["quality_score"].to_numpy(), 0.0, 1.0)
     counts: list[int] = np.histogram(scores[np.isfinite(scores)], bins=SCORE_BINS, range=(0.0, 1.0))[0].tolist()
     return counts
+
+
+def _not_measured(tagged: pa.Table) -> int:
+    """Documents without a quality score, though there is a classifier."""
+    return int(tagged["quality_score"].null_count) if "quality_score" in tagged.column_names else 0
 
 
 def identities(tagged: Sequence[Card], config: CurationConfig, settled: dict[str, Any]) -> list[Identity]:
@@ -92,7 +99,10 @@ def decide_all(
         ledger.merge(Ledger.from_json(card.account["ledger"]))
         scores += np.array(card.account["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
+    unmeasured = sum(card.account["quality_not_measured"] for card in done)
     threshold: QualityThreshold | None = settled.get("quality")
     minimum = None if threshold is None else threshold.minimum
-    storage.write_json(run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum})
+    storage.write_json(
+        run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum, "not_measured": unmeasured}
+    )
     return done, ledger

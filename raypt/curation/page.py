@@ -45,14 +45,21 @@ def _reason_row(verb: str, reason: str, amount: Amount) -> str:
     )
 
 
-def quality_section(card: dict[str, Any], histogram_counts: Sequence[int], threshold: float | None) -> str:
-    """The classifier: held-out figures, the distribution of scores, calibration."""
+def quality_section(
+    card: dict[str, Any], histogram_counts: Sequence[int], threshold: float | None, not_measured: int = 0
+) -> str:
+    """The classifier: held-out figures, the distribution of scores, calibration, and what it could not measure."""
     found = card.get("metrics", {})
     heldout = found.get("heldout", {})
     keys = ("documents", "accuracy", "balanced_accuracy", "precision", "recall")
     parts = [
         cards([(number(heldout[k]), f"held-out {k.replace('_', ' ')}") for k in keys if heldout.get(k) is not None])
     ]
+    if not_measured:
+        parts.append(
+            f"<p>Not measured: {not_measured:,} documents have no score, for the classifier knows none of their words "
+            "or they were not put to it. They passed.</p>"
+        )
     figures = []
     if sum(histogram_counts):
         edges = [i / len(histogram_counts) for i in range(len(histogram_counts) + 1)]

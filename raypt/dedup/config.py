@@ -160,6 +160,27 @@ class SubstringConfig(Settings):
     (Rae et al., 2021)."""
 
 
+class BloomConfig(Settings):
+    """What was seen before, by a Bloom filter instead of a comparison: approximate, in one pass and bounded memory (as
+    DCLM's BFF, Li et al. 2024, and LSHBloom, Khan et al. 2024). The first in doc_key order stays, whatever its source's
+    priority or its quality."""
+
+    enabled: bool = False
+    """Remove or cut what the filter has seen. Meant in place of `exact` and `fuzzy`; beside them it runs on what they
+    leave."""
+    unit: Literal["document", "paragraph", "band"] = "document"
+    """What is looked for: the whole text (normalised as `dedup.exact.normalise` says); paragraphs (of the same words;
+    they end at a blank line), which are cut; or the bands of `dedup.fuzzy`'s signature (its parameters, whether it is
+    enabled or not): a document goes if any band was seen."""
+    false_positive_rate: float = Field(1e-5, ge=1e-9, lt=1.0)
+    """Chance that a document (`paragraph`: a paragraph) that is new is taken for one seen before, when the filter is
+    full; over the pass it is a small part of that. `band`: over all bands of the document. Memory grows with its
+    logarithm: 24 bits a key at 1e-5, 29 at 1e-6. LSHBloom uses 1e-5, BFF 1e-2."""
+    min_words: int | None = Field(50, ge=1)
+    """`paragraph`: remove a document that was cut and has fewer words left (a Chinese character is a word). 50:
+    Gopher's lower bound (Rae et al., 2021)."""
+
+
 class ContaminationConfig(Settings):
     """Documents that contain samples of evaluation sets are removed."""
 
@@ -187,6 +208,7 @@ class DedupConfig(Settings):
     url: UrlConfig = UrlConfig()
     exact: ExactConfig = ExactConfig()
     fuzzy: FuzzyConfig = FuzzyConfig()
+    bloom: BloomConfig = BloomConfig()
     sentences: SentenceConfig = SentenceConfig()
     substring: SubstringConfig = SubstringConfig()
     contamination: ContaminationConfig = ContaminationConfig()

@@ -169,7 +169,8 @@ def _damaged(uri: str, what: str) -> UserError:
     return UserError(f"{uri}: {what}; the file was damaged after it was written. Delete its directory and run again")
 
 
-def _read_one(uri: str, partition: int, layout: Layout) -> pa.Table:
+def _read_entry(uri: str, partition: int, layout: Layout) -> tuple[int, int, int]:
+    """(first byte, bytes, hash) of the rows of a partition."""
     packed = storage.read_range(uri, partition * ENTRY.size, ENTRY.size)
     if len(packed) < ENTRY.size:
         raise _damaged(uri, f"it ends at byte {partition * ENTRY.size + len(packed)}, within its table of partitions")
@@ -178,6 +179,11 @@ def _read_one(uri: str, partition: int, layout: Layout) -> pa.Table:
         raise _damaged(uri, f"the entry of partition {partition} has another checksum than was written")
     if identity != layout.identity:
         raise ValueError(f"{uri} was written with other parameters, columns or partitions than {layout.fingerprint!r}")
+    return start, size, digest
+
+
+def _read_one(uri: str, partition: int, layout: Layout) -> pa.Table:
+    start, size, digest = _read_entry(uri, partition, layout)
     if size == 0:
         return layout.schema.empty_table()
     data = storage.read_range(uri, start, size)
@@ -198,6 +204,17 @@ def read_each(uris: Sequence[str], partition: int, layout: Layout) -> Iterator[p
         yield from (_read_one(uri, partition, layout) for uri in uris)
         return
     yield from storage.in_order(lambda uri: _read_one(uri, partition, layout), uris)
+
+
+def stored_bytes(uris: Sequence[str], partition: int, layout: Layout) -> int:
+    """Bytes of the rows of one partition over many files, from their tables of entries. Raises as `read_each`."""
+
+    def size(uri: str) -> int:
+        return _read_entry(uri, partition, layout)[1]
+
+    if len(uris) < 2 or storage.is_local(uris[0]):
+        return sum(map(size, uris))
+    return sum(storage.in_order(size, uris))
 
 
 def read_partition(uris: Sequence[str], partition: int, layout: Layout) -> pa.Table:

@@ -48,6 +48,17 @@ def _passages(found: dict[str, Any]) -> str:
     )
 
 
+def _bloom(found: dict[str, Any]) -> str:
+    """What the Bloom filters knew, at what price."""
+    return (
+        "<h3>Seen before, by Bloom filters</h3>"
+        f"<p>{found['known']:,} of {found['keys']:,} keys ({text(found['unit'])}s) were known. At a false-positive "
+        f"rate of {found['false_positive_rate']:g} when full, {found['expected_false']:.2g} of them are expected to be "
+        f"mistakes. {found['filters']:,} filters, {found['filter_bytes'] / 1e6:,.1f} MB together, at most "
+        f"{found['fill']:.0%} full. The first document in the corpus's order stays.</p>"
+    )
+
+
 def dedup_section(report: dict[str, Any]) -> str:
     """Cluster sizes, the S-curve, removals by source, the biggest clusters with their text."""
     parts = [
@@ -74,6 +85,8 @@ def dedup_section(report: dict[str, Any]) -> str:
         )
         examples = [(e["sample"], f"{e['coverage']:.0%}", e["ngram"]) for e in file["examples"]]
         parts.append(table(["sample", "coverage", "shared words"], examples, numeric=(1,)) if examples else "")
+    if "bloom" in report:
+        parts.append(_bloom(report["bloom"]))
     if "substring" in report:
         parts.append(_passages(report["substring"]))
     for cluster in report["biggest_clusters"]:

@@ -3,6 +3,7 @@
 import math
 
 from raypt.dedup.base import Pass
+from raypt.dedup.bloom import Bloom
 from raypt.dedup.clusters import Clusters
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.contamination import Contamination
@@ -10,7 +11,7 @@ from raypt.dedup.spans import Sentences
 from raypt.dedup.substring import Substring
 from raypt.dedup.versions import Url
 
-PASSES: tuple[Pass, ...] = (Contamination(), Url(), Clusters(), Sentences(), Substring())
+PASSES: tuple[Pass, ...] = (Contamination(), Url(), Clusters(), Bloom(), Sentences(), Substring())
 MAX_PARTITIONS = 65536
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.exchange import Layout, PartitionWriter, read_each, read_partition
+from raypt.dedup.exchange import Layout, PartitionWriter, read_each, read_partition, stored_bytes
 from raypt.errors import UserError
 from raypt.settings import Settings
 from raypt.text.unicode import UNICODE_VERSION
@@ -198,6 +198,10 @@ class Plan(Settings):
     def read_each(self, kind: Kind, number: int) -> Iterator[pa.Table]:
         """As `read`, file by file."""
         return read_each(self._files(kind), number, self.layout(kind))
+
+    def stored_bytes(self, kind: Kind, number: int) -> int:
+        """Bytes of the rows of a partition (or group) over all files of an exchange; the rows are not read."""
+        return stored_bytes(self._files(kind), number, self.layout(kind))
 
     @property
     def verifies(self) -> bool:

@@ -202,7 +202,7 @@ def finish(
             )
     figures = summary(curated, result, ledgers, unigram) | {
         "vocabulary": tokens_by_source(ledgers),
-        "samples": [asdict(account) for account in samples],
+        "samples": [asdict(a) | {"tokens": (a.trained + a.repeats) * (spec.width - 1)} for a in samples],
     }
     storage.write_json(run.path("summary.json"), figures)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss

@@ -72,7 +72,8 @@ def build_report(run: RunDir, name: str) -> str:
     if card:
         scores = _optional_json(run.quality_scores) or {}
         parts.append(heading("Quality classifier"))
-        parts.append(quality_section(card, scores.get("histogram", []), scores.get("threshold")))
+        found = (scores.get("histogram", []), scores.get("threshold"), scores.get("not_measured", 0))
+        parts.append(quality_section(card, *found))
     dedup = _optional_json(run.path("dedup", "report.json"))
     if dedup:
         parts.append(heading("Duplicates") + dedup_section(dedup))

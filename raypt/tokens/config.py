@@ -1,5 +1,6 @@
 """The `tokens` section of the run configuration."""
 
+import itertools
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -96,6 +97,43 @@ class SourceLimit(Settings):
     """Tokens drawn from the source (rounded down to whole samples)."""
 
 
+class Upsampling(Settings):
+    """How much oftener documents are drawn by the value, or the bucket of values, of one column."""
+
+    edges: tuple[float, ...] = ()
+    """Of a column of numbers: where its buckets meet, ascending. `[0.2, 0.8]` makes the groups `<0.2`, `0.2-0.8` and
+    `>=0.8`; without edges each value is a group."""
+    weights: dict[str, float] | None = None
+    """Value or bucket -> factor; one left out has 1."""
+    steps: tuple[float, ...] | None = None
+    """A factor a bucket, from the lowest on, rising or falling throughout."""
+    power: float | None = None
+    """The factor is the bucket's percentile (its middle, by bytes of text, in (0, 1)) to this power: 0 leaves all as it
+    is, 2 draws the best text four times as often as the median."""
+    missing: float | None = Field(None, ge=0)
+    """Factor of documents without a value. None = the smallest of the others (with `weights`: that of `""`, else 1)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Upsampling":
+        if any(a >= b for a, b in itertools.pairwise(self.edges)):
+            raise ValueError("edges must ascend")
+        rules = [name for name in ("weights", "steps", "power") if getattr(self, name) is not None]
+        if len(rules) > 1:
+            raise ValueError(f"{' and '.join(rules)} exclude each other")
+        if rules and rules != ["weights"] and not self.edges:
+            raise ValueError(f"{rules[0]} needs edges")
+        if self.weights is not None and any(w < 0 for w in self.weights.values()):
+            raise ValueError("weights must be >= 0")
+        if self.steps is not None:
+            if len(self.steps) != len(self.edges) + 1:
+                raise ValueError(
+                    f"steps: {len(self.edges)} edges make {len(self.edges) + 1} buckets, not {len(self.steps)}"
+                )
+            if min(self.steps) < 0 or list(self.steps) not in (sorted(self.steps), sorted(self.steps, reverse=True)):
+                raise ValueError("steps must be >= 0, and rise or fall throughout")
+        return self
+
+
 class MixtureConfig(Settings):
     """How samples of the groups (sources, if not said otherwise) interleave. Realised shares follow the target within
     one sample at every prefix."""
@@ -108,11 +146,23 @@ class MixtureConfig(Settings):
     """Group -> relative share of the samples. None = by size of the curated text (by source: by its `weight`)."""
     temperature: float = Field(1.0, gt=0)
     """Shares are raised to 1/temperature and renormalised: above 1 flattens them (mT5 uses 1/0.3)."""
+    upsample: dict[str, Upsampling] = Field(default_factory=dict)
+    """Column of `by` -> how much oftener its values or buckets are drawn than their size says; with several columns the
+    factors multiply. E.g. `by: [quality_score]` with `upsample: {quality_score: {edges: [0.2, 0.5, 0.8], power: 2}}`
+    (Dolma 3, FineWeb-2 and Nemotron-CC repeat good text so)."""
+    max_repeats: float | None = Field(None, gt=0)
+    """Most passes over a group, whatever its weight; then it leaves, and the others share its place. Four are nearly as
+    good as new text (Muennighoff et al., 2023)."""
     limits: dict[str, SourceLimit] = Field(default_factory=dict)
     """Source name -> where it ends. With every source limited the stream is finite; with weights unset, a limit also
     sets the source's share (epochs * size, or its token budget), so that all end together."""
     curriculum: tuple[CurriculumStep, ...] = ()
     """Weights that change during the run."""
+
+    @property
+    def edges(self) -> dict[str, tuple[float, ...]]:
+        """Column -> where its buckets meet, of those that have buckets."""
+        return {name: u.edges for name, u in self.upsample.items() if u.edges}
 
     @field_validator("by", mode="before")
     @classmethod
@@ -131,6 +181,11 @@ class MixtureConfig(Settings):
         at = [step.at_tokens for step in self.curriculum]
         if at != sorted(set(at)):
             raise ValueError("curriculum: at_tokens must increase from step to step")
+        if self.upsample and self.weights is not None:
+            raise ValueError("upsample multiplies shares by size; with weights given there are none")
+        foreign = sorted(set(self.upsample) - set(self.by))
+        if foreign:
+            raise ValueError(f"upsample.{foreign[0]}: not a column of by, which names {', '.join(self.by)}")
         for where, weights in [("weights", self.weights or {}), *(("curriculum", s.weights) for s in self.curriculum)]:
             if any(w < 0 for w in weights.values()) or (weights and not any(weights.values())):
                 raise ValueError(f"{where}: weights must be >= 0 and not all 0")

@@ -17,13 +17,16 @@ def vocabulary_section(by_source: dict[str, dict[str, int]]) -> str:
 
 
 def samples_section(accounts: list[dict[str, Any]]) -> str:
-    """By source: samples in the token store, trained on, met again, and left out by which rule."""
+    """By source or group of the mixture: samples in the token store, trained on, met again, tokens seen, passes over
+    the group, and what was left out by which rule."""
     rows = [
         (
             a["source"],
-            *(f"{a[key]:,}" for key in ("stored", "trained", "repeats")),
+            *(f"{a[key]:,}" for key in ("stored", "trained", "repeats", "tokens")),
+            f"{(a['trained'] + a['repeats']) / max(a['stored'], 1):.2f}",
             ", ".join(f"{n:,} {rule.replace('_', ' ')}" for rule, n in a["left_out"].items()),
         )
         for a in accounts
     ]
-    return table(["source", "samples stored", "trained on", "met again", "left out"], rows, numeric=(1, 2, 3))
+    heads = ["source", "samples stored", "trained on", "met again", "tokens seen", "passes", "left out"]
+    return table(heads, rows, numeric=(1, 2, 3, 4, 5))

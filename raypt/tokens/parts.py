@@ -15,6 +15,7 @@ from raypt.errors import UserError
 from raypt.text.buffers import string_buffers
 from raypt.tokens.config import HeldoutConfig
 from raypt.tokens.order import hash_array, key_of
+from raypt.tokens.upsampling import Edges, buckets_of
 
 BATCH_ROWS = 1024
 
@@ -89,8 +90,11 @@ def column(batch: pa.RecordBatch, name: str) -> pa.Array:
 BY_SOURCE = ("source",)
 
 
-def group_names(batch: pa.RecordBatch, by: Sequence[str], uri: str) -> pa.Array:
-    """string[n]: the group of the mixture that each document is drawn with.
+NO_EDGES: Edges = {}
+
+
+def group_names(batch: pa.RecordBatch, by: Sequence[str], uri: str, edges: Edges = NO_EDGES) -> pa.Array:
+    """string[n]: the group of the mixture that each document is drawn with; columns with `edges` by their buckets.
 
     Raises:
         UserError: a column of `tokens.mixture.by` is not there.
@@ -101,14 +105,24 @@ def group_names(batch: pa.RecordBatch, by: Sequence[str], uri: str) -> pa.Array:
             f"tokens.mixture.by: {uri} has no column {missing[0]!r}; it has {', '.join(batch.schema.names)}. "
             "corpus.sources[].columns carries columns of the input along"
         )
-    columns = [column(batch, name) for name in by]
+    columns = [
+        buckets_of(batch.column(name), edges[name], f"tokens.mixture.upsample.{name}")
+        if name in edges
+        else column(batch, name)
+        for name in by
+    ]
     return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "/")
 
 
 def summarize_part(
-    uri: str, heldout: HeldoutConfig | None = None, seed: int = 0, by: Sequence[str] = BY_SOURCE
+    uri: str,
+    heldout: HeldoutConfig | None = None,
+    seed: int = 0,
+    by: Sequence[str] = BY_SOURCE,
+    edges: Edges = NO_EDGES,
 ) -> PartSummary:
-    """Read a part once and sum it up; `by`: the columns that name a document's group."""
+    """Read a part once and sum it up; `by`: the columns that name a document's group, by buckets where they have
+    `edges`."""
     fraction = heldout.fraction if heldout else 0.0
     documents: dict[str, int] = {}
     training: dict[str, int] = {}
@@ -117,7 +131,7 @@ def summarize_part(
     content = xxhash.xxh3_64()
     for batch in read_batches(uri, wanted_columns(by)):
         source, lang, text = (column(batch, c) for c in ("source", "lang", "text"))
-        group = group_names(batch, by, uri)
+        group = group_names(batch, by, uri, edges)
         lengths = pc.binary_length(text)
         by_group = pa.table({"group": group, "bytes": lengths}).group_by("group")
         for row in by_group.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():

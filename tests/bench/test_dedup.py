@@ -36,6 +36,18 @@ def test_passages_are_measured_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "compare" in last["stages"]
 
 
+def test_bloom_filters_are_measured_beside_the_exact_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [t for i, t in enumerate(mutated_corpus(60)) for _ in range(1 + i % 2)]
+    with gzip.open(tmp_path / "part-000.jsonl.gz", "wt") as f:
+        f.writelines(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts))
+    assert main(["--corpus", str(tmp_path), "--bloom", "document"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["workload"], last["docs"]) == ("dedup/bloom/document", 90)
+    assert last["removed"] == last["removed_exact"] > 0
+    assert last["bytes_gone"] > 0 < last["bytes_gone_exact"]
+    assert last["filter_mb"] > 0 and "bloom filters" in last["stages"]
+
+
 def test_other_words_have_the_shape_of_the_texts_but_nothing_in_common() -> None:
     texts = ["The quick brown fox jumps over the lazy dog again and again"]
     both = tokenise(pa.array(texts + other_words(texts, 3)))

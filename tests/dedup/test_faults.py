@@ -10,33 +10,48 @@ from typing import Any
 import pytest
 import ray
 
-from raypt.dedup import DedupConfig, DedupShard, deduplicate
-from raypt.dedup.config import SentenceConfig, SubstringConfig
+from raypt import storage
+from raypt.dedup import DedupConfig, DedupResult, DedupShard, deduplicate
+from raypt.dedup.config import BloomConfig, SentenceConfig, SubstringConfig
 from raypt.tasks import run_tasks
 from tests.dedup.reference import documents, split, write_shards
 from tests.dedup.test_pipeline import NOTICE, mutated_corpus
 
 CONFIG = DedupConfig(
+    bloom=BloomConfig(enabled=True, unit="paragraph", min_words=5),
     sentences=SentenceConfig(enabled=True),
     substring=SubstringConfig(enabled=True, length=12),
     partitions=4,
     keep_intermediate=True,
 )
 FILES = ["shards", "plan.json", "exact", "bands", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
-FILES += ["clusters", "clusters-removed", "spans", "repeats", "sentences-cuts", "sentences-removed"]
+FILES += ["clusters", "clusters-removed", "bloom-keys", "bloom-known", "bloom-filters", "bloom-cuts", "bloom-removed"]
+FILES += ["spans", "repeats", "sentences-cuts", "sentences-removed"]
 FILES += ["anchors", "candidates", "own-copies", "contexts", "frequent", "copies", "longest", "substring-cuts"]
 FILES += ["substring-removed", "edits", "removed"]
 FILES += ["clusters.parquet", "index.json", "report.json"]
 """What a run writes, in this order; the directory's name where there is a file a task."""
-LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "clusters-removed", "spans"]
-LAST_OF_A_TASK += ["repeats", "sentences-removed", "anchors", "candidates", "contexts", "copies", "substring-removed"]
+LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "clusters-removed"]
+LAST_OF_A_TASK += [
+    "bloom-keys",
+    "bloom-filters",
+    "bloom-removed",
+    "spans",
+    "repeats",
+    "sentences-removed",
+    "anchors",
+    "candidates",
+    "contexts",
+    "copies",
+    "substring-removed",
+]
 LAST_OF_A_TASK += ["removed"]
 """The files with which a task is done: it never runs again."""
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> list[DedupShard]:
-    texts = [f"{text}. {NOTICE} {text[:40]}" for text in mutated_corpus(400, seed=4)]
+    texts = [f"{text}. {NOTICE} {text[:40]}\n\n{NOTICE}" for text in mutated_corpus(400, seed=4)]
     return write_shards(tmp_path_factory.mktemp("documents"), split(documents(texts), 4))
 
 
@@ -56,6 +71,11 @@ def outputs(directory: Path) -> dict[str, bytes]:
 def expected(shards: list[DedupShard], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     directory = tmp_path_factory.mktemp("expected")
     run(shards, directory)
+    assert (
+        DedupResult.of(storage.read_json(str(directory / "out/report.json")), "")
+        .account.edited["dedup.bloom"]
+        .documents
+    )
     found = outputs(directory)
     assert len(found) == 10 + 1 + 1 + 4 + 2 * 4  # with the card
     return found
@@ -120,7 +140,8 @@ def test_output_survives_a_worker_killed_in_each_pass(
 
     run(shards, tmp_path, killing)
     killed = {path.name for path in marks.iterdir()}
-    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "settle", "spans", "repeats", "cut"]
+    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "settle"]
+    passes += ["bloom keys", "bloom filters", "bloom", "spans", "repeats", "cut"]
     passes += [
         "anchors",
         "match",

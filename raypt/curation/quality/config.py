@@ -43,7 +43,8 @@ class ThresholdConfig(Settings):
 
 class QualityConfig(StageSettings):
     """A fastText classifier of reference text against raw pages, as in GPT-3, DCLM and FineWeb-edu. Attribute:
-    `quality_score` float32, the probability of reference text."""
+    `quality_score` float32, the probability of reference text; null where the model knows none of the words: such a
+    document is not measured, passes every threshold, and is counted in the report."""
 
     stage: ClassVar[str] = "quality"
     repeatable: ClassVar[bool] = False
@@ -74,15 +75,16 @@ class QualityConfig(StageSettings):
     max_windows: int = Field(4, gt=0)
     """Windows taken from one document, evenly spread, so that a book does not outweigh a thousand articles."""
     heldout_fraction: float = Field(0.1, gt=0, lt=0.5)
-    """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on."""
+    """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on. Near
+    copies, whichever side they are on, are held out together or not at all."""
     dimension: int = Field(16, gt=0)
     """Size of fastText's word vectors; two classes need no more."""
     epochs: int | None = Field(None, gt=0)
     """Passes over the training windows; null: 5 to 25, so that training sees about 60 million words."""
     learning_rate: float = Field(0.3, gt=0)
     """fastText's initial rate. Halved and tried again, up to five times, when training meets a NaN."""
-    word_ngrams: int = Field(2, ge=2)
-    """Longest word n-gram used as a feature."""
+    word_ngrams: int = Field(2, ge=1)
+    """Longest word n-gram used as a feature; 1: words alone, as in DCLM's published model."""
     buckets: int = Field(600_000, gt=0)
     """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes."""
     min_count: int = Field(3, ge=1)
@@ -110,7 +112,8 @@ class QualityConfig(StageSettings):
         """Scores; nothing without a classifier."""
         if resources is None:
             return Measured()
-        return Measured(columns={"quality_score": pa.array(resources.score(view.text.to_arrow()))})
+        scores = pa.array(resources.score(view.text.to_arrow()), from_pandas=True)  # NaN: null
+        return Measured(columns={"quality_score": scores})
 
     def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
         """`score`: what the settled `QualityThreshold` does not keep; nothing without one."""

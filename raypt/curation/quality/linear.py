@@ -83,7 +83,7 @@ def _find(data, start, stop, h, words, offsets, slots):  # type: ignore[no-untyp
 
 
 @kernel
-def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams, buckets, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams, buckets, out, known):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Probability of the label for each text; `weights` are the other labels' logits less its own."""
     n_words, n_labels = len(word_offsets) - 1, weights.shape[1]
     sums = np.empty(n_labels, np.float64)
@@ -94,7 +94,7 @@ def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams,
         i, end = offsets[doc], offsets[doc + 1]
         for c in range(n_labels):
             sums[c] = 0.0
-        count, tokens = 0, 0
+        count, tokens, known[doc] = 0, 0, False
         last = False
         while not last:
             while i < end and (data[i] == 0x20 or 0x09 <= data[i] <= 0x0D or data[i] == 0):
@@ -114,6 +114,7 @@ def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams,
                 for c in range(n_labels):
                     sums[c] += weights[word, c]
                 count += 1
+                known[doc] |= word != eos
             signed = np.uint64(np.int64(np.int32(h)))
             for k in range(min(tokens, ngrams - 1)):
                 running[k] = running[k] * np.uint64(116049371) + signed
@@ -162,12 +163,13 @@ class LinearScorer:
             return False
         return True
 
-    def score(self, lines: pa.Array) -> np.ndarray:
-        """float32[n] of a large_string array without nulls."""
-        out = np.zeros(len(lines), np.float32)
+    def score(self, lines: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """(float32[n], bool[n]) of a large_string array without nulls: the score, and whether a word is known. Without
+        one the score is what the end of a line and untrained n-grams come to."""
+        out, known = np.zeros(len(lines), np.float32), np.zeros(len(lines), bool)
         if len(lines) == 0:
-            return out
+            return out, known
         data, offsets = string_buffers(lines)
         table = (self._words, self._offsets, self._slots)
-        _score(data, offsets, *table, _CONTROLS, self._weights, self._ngrams, float(self._buckets), out)
-        return out
+        _score(data, offsets, *table, _CONTROLS, self._weights, self._ngrams, float(self._buckets), out, known)
+        return out, known

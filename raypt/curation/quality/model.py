@@ -76,6 +76,7 @@ class QualityModel:
                 f"{', '.join(sorted(labels)[:20])}"
             )
         self._label = _PREFIX + card.label.removeprefix(_PREFIX)
+        self._subwords = model.f.getArgs().maxn > 0
         self._linear = LinearScorer(model, self._label) if LinearScorer.supports(model) else None
 
     @classmethod
@@ -129,14 +130,17 @@ class QualityModel:
         return (QualityModel.load, (self.uri,))
 
     def score(self, text: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """float32[n] in [0, 1]: the probability of the label; linear in the length of the text."""
+        """float32[n] in [0, 1]: the probability of the label; linear in the length of the text. NaN: not measured, for
+        the model knows none of its words (and has no subwords)."""
         return self.score_normalised(normalise(text, self.card.normalisation, self.card.max_bytes))
 
     def score_normalised(self, lines: pa.Array) -> np.ndarray:
         """`score` of text that went through this model's normalisation already."""
         if self._linear is not None:
-            scores: np.ndarray = self._linear.score(lines)
-            return scores.clip(0.0, 1.0)
+            scores, known = self._linear.score(lines)
+            clipped: np.ndarray = scores.clip(0.0, 1.0)
+            clipped[~known] = np.nan
+            return clipped
         predict, label = self.fasttext.f.predict, self._label
         out = np.zeros(len(lines), np.float32)
         for i, line in enumerate(lines.to_pylist()):
@@ -144,6 +148,8 @@ class QualityModel:
                 if name == label:
                     out[i] = probability
                     break
+            if not self._subwords and not any(self.fasttext.get_word_id(word) >= 0 for word in line.split()):
+                out[i] = np.nan
         return np.clip(out, 0.0, 1.0)  # fastText's own sums can exceed 1 by rounding
 
     def threshold(self, config: ThresholdConfig, seed: int | None = None) -> QualityThreshold:

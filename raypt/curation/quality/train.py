@@ -10,7 +10,8 @@ import itertools
 import logging
 import tempfile
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import xxhash
 from raypt import storage
 from raypt.curation.quality import fit, metrics
 from raypt.curation.quality.config import Normalisation, QualityConfig
+from raypt.curation.quality.copies import groups_of
 from raypt.curation.quality.model import CARD_FILE, MODEL_FILE, QualityCard, QualityModel
 from raypt.curation.quality.normalise import normalise
 from raypt.errors import UserError
@@ -33,6 +35,8 @@ log = logging.getLogger("raypt")
 
 NORMALISATION: Normalisation = "words-v1"
 LABELS = {True: "ref", False: "raw"}
+SPLIT = "near copies together"
+"""How held-out text is chosen; part of the identity of a model."""
 MIN_TRAINING_DOCUMENTS = 20
 MAX_ATTEMPTS = 6
 TARGET_WORDS = 60_000_000
@@ -82,15 +86,39 @@ def _side(table: pa.Table, config: QualityConfig, seed: int) -> _Side:
     _, first = np.unique(hashes, return_index=True)
     first = first[pc.binary_length(lines).to_numpy()[first] > 0]
     order = first[np.argsort(_mix(hashes[first], seed, _PICK_SALT), kind="stable")][: config.max_documents]
-    heldout = _mix(hashes[order], seed, _HELDOUT_SALT) < np.uint64(config.heldout_fraction * 2.0**64)
     taken = pa.array(order)
     return _Side(
         lines.take(taken),
         hashes[order],
         _column(table, "lang").take(taken),
         _column(table, "source").take(taken),
-        heldout,
+        np.zeros(len(order), bool),
     )
+
+
+def _split(sides: Sequence[_Side], config: QualityConfig, seed: int) -> list[_Side]:
+    """The sides with what is held out of them: whole groups of near copies, whichever sides they are on.
+
+    A group is chosen by the least hash of its texts. One that is more than half of what is to be held out (pages of one
+    template) is split text by text, with a warning: chosen or not as a whole, it would decide what is measured.
+    """
+    group = groups_of(pa.concat_arrays([side.text for side in sides]))
+    hashes = np.concatenate([side.hash for side in sides])
+    least = np.full(len(group), np.uint64(2**64 - 1))
+    np.minimum.at(least, group, hashes)
+    size = np.bincount(group, minlength=len(group))[group]
+    big = (size > 2) & (size > config.heldout_fraction * len(group) / 2)
+    if big.any():
+        log.warning(
+            "quality classifier: %d of %d texts are near copies of each other in groups too big to be held out "
+            "together; the held-out figures are too good by what they share",
+            big.sum(),
+            len(group),
+        )
+    chooses = np.where(big, hashes, least[group])
+    heldout = _mix(chooses, seed, _HELDOUT_SALT) < np.uint64(config.heldout_fraction * 2.0**64)
+    bounds = np.cumsum([0, *(len(side.hash) for side in sides)])
+    return [replace(side, heldout=heldout[a:b]) for side, a, b in zip(sides, bounds, bounds[1:], strict=False)]
 
 
 def cut_windows(line: str, window_bytes: int, max_windows: int) -> list[str]:
@@ -170,7 +198,7 @@ def _inputs_fingerprint(reference: _Side, raw: _Side, config: QualityConfig, see
     settings = config.model_dump(
         mode="json", exclude={"model", "model_sha256", "label", "normalisation", "reference", "raw", "threshold"}
     )
-    h = hashlib.sha256(repr((sorted(settings.items()), seed, metadata.version("fasttext"))).encode())
+    h = hashlib.sha256(repr((SPLIT, sorted(settings.items()), seed, metadata.version("fasttext"))).encode())
     for side in (reference, raw):
         h.update(side.hash.tobytes())
         h.update(repr((side.lang.to_pylist(), side.source.to_pylist())).encode())
@@ -188,17 +216,23 @@ def _measure(model: QualityModel, reference: _Side, raw: _Side, raw_all: _Side) 
     scores = {id(side): model.score_normalised(side.text) for side in (reference, raw, raw_all)}
     score = np.concatenate([scores[id(reference)], scores[id(raw)]])
     is_reference = np.concatenate([np.ones(len(reference.hash), bool), np.zeros(len(raw.hash), bool)])
-    lang = pa.concat_arrays([reference.lang, raw.lang])
-    source = pa.concat_arrays([reference.source, raw.source])
+    measured = pa.array(~np.isnan(score))
+    lang = pa.concat_arrays([reference.lang, raw.lang]).filter(measured)
+    source = pa.concat_arrays([reference.source, raw.source]).filter(measured)
+    unmeasured = int(np.isnan(score).sum())
+    score, is_reference = score[~np.isnan(score)], is_reference[~np.isnan(score)]
     found = {
+        "not_measured": unmeasured,
         "heldout": metrics.confusion(score, is_reference),
         "heldout_by_language": metrics.confusion_by(score, is_reference, lang),
         "heldout_by_source": metrics.confusion_by(score, is_reference, source),
         "area_under_roc": metrics.area_under_roc(score, is_reference),
         "calibration": metrics.calibration(score, is_reference),
     }
-    groups = {"lang": raw_all.lang, "source": raw_all.source}
-    return found, metrics.score_percentiles(scores[id(raw_all)], groups)
+    all_scores = scores[id(raw_all)]
+    known = ~np.isnan(all_scores)
+    groups = {"lang": raw_all.lang.filter(pa.array(known)), "source": raw_all.source.filter(pa.array(known))}
+    return found, metrics.score_percentiles(all_scores[known], groups)
 
 
 def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out_uri: str, seed: int) -> QualityModel:
@@ -208,8 +242,7 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
     are on both sides count as reference in training and as raw in the percentiles. If `out_uri` holds the model of
     these very inputs, it is loaded instead. Raises UserError if either side has too few documents.
     """
-    raw_all = _side(raw, config, seed)
-    ref = _side(reference, config, seed)
+    ref, raw_all = _split([_side(reference, config, seed), _side(raw, config, seed)], config, seed)
     inputs = _inputs_fingerprint(ref, raw_all, config, seed)
     card_uri = storage.join(out_uri, CARD_FILE)
     if storage.exists(card_uri) and storage.read_json(card_uri).get("inputs") == inputs:

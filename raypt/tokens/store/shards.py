@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.artefact import Card, Identity, Output, make
 from raypt.tokens.config import HeldoutConfig, PackingConfig, TokensConfig
-from raypt.tokens.parts import BY_SOURCE, column, group_names, is_heldout, read_batches, wanted_columns
+from raypt.tokens.parts import BY_SOURCE, NO_EDGES, column, group_names, is_heldout, read_batches, wanted_columns
 from raypt.tokens.store import files as store
 from raypt.tokens.store.packing import Packed, pack
 from raypt.tokens.tokenizer.tokenizer import BYTE, UNKNOWN, Tokenizer
+from raypt.tokens.upsampling import Edges
 
 HELDOUT = "heldout"
 FORMAT = 1
@@ -82,13 +83,15 @@ def store_identity(tokenizer: Tokenizer, config: TokensConfig, seed: int) -> dic
         "tokenizer": tokenizer.fingerprint,
         "packing": packing_identity(config.packing),
         "heldout": heldout_identity(config.heldout, seed),
-        **groups_identity(config.mixture.by),
+        **groups_identity(config.mixture.by, config.mixture.edges),
     }
 
 
-def groups_identity(by: Sequence[str]) -> dict[str, str]:
+def groups_identity(by: Sequence[str], edges: Edges = NO_EDGES) -> dict[str, str]:
     """What names the groups of samples, where it is not the source alone."""
-    return {} if tuple(by) == BY_SOURCE else {"groups": "/".join(by)}
+    if tuple(by) == BY_SOURCE and not edges:
+        return {}
+    return {"groups": "/".join(f"{name}{list(edges[name])}" if name in edges else name for name in by)}
 
 
 def shard_identity(made_of: Mapping[str, str], content: str) -> Identity:
@@ -172,7 +175,7 @@ def _tokenize(
         if not batch.num_rows:
             continue
         lang, text = (column(batch, c) for c in ("lang", "text"))
-        group = column(batch, "source") if heldout else group_names(batch, by, uri)
+        group = column(batch, "source") if heldout else group_names(batch, by, uri, config.mixture.edges)
         ids, offsets = tokenizer.encode_batch(text, bos=packing.add_bos, eos=packing.add_eos)
         ids, lengths = ids.astype(tokenizer.dtype), np.diff(offsets)
         groups: dict[SectionKey, list[int]] = {}

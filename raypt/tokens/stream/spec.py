@@ -25,6 +25,7 @@ from raypt.tokens.stream.blocks import BlockPlan, plan_blocks
 from raypt.tokens.stream.clock import ClockSource, RowsOf, SampleClock
 from raypt.tokens.stream.mixture import Phase
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.upsampling import factors
 
 log = logging.getLogger("raypt")
 
@@ -63,7 +64,8 @@ MEASURE_FORMAT = 1
 
 def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -> list[PartSummary]:
     """One pass over the curated text, as Ray tasks where Ray runs."""
-    task = functools.partial(summarize_part, heldout=config.heldout, seed=seed, by=config.mixture.by)
+    mixture = config.mixture
+    task = functools.partial(summarize_part, heldout=config.heldout, seed=seed, by=mixture.by, edges=mixture.edges)
     return run_tasks(task, part_uris, name="measure curated text")
 
 
@@ -77,10 +79,11 @@ class _Measure:
     heldout: HeldoutConfig
     seed: int
     by: tuple[str, ...]
+    edges: dict[str, tuple[float, ...]]
 
     def __call__(self, part: int) -> Card:
         def maker(output: Output) -> dict[str, Any]:
-            return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed, self.by))
+            return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed, self.by, self.edges))
 
         return self.collection.build(part, self.identities[part], maker)
 
@@ -95,10 +98,12 @@ def measure_parts(
 ) -> list[PartSummary]:
     """The summaries of parts whose bytes are known by hash (`contents`): each is read once in the life of a run."""
     settings = {"heldout": config.heldout.model_dump(mode="json"), "seed": seed, "by": list(config.mixture.by)}
+    edges = config.mixture.edges
+    settings |= {"edges": {name: list(of) for name, of in edges.items()}} if edges else {}
     wanted = [Identity("measured", MEASURE_FORMAT, {"curated": content}, settings) for content in contents]
     cards = collection.survey(wanted, verify)
     todo = [i for i, card in enumerate(cards) if card is None]
-    task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed, config.mixture.by)
+    task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed, config.mixture.by, edges)
     for part, card in zip(todo, run_tasks(task, todo, name="measure curated text"), strict=True):
         cards[part] = card.holding(wanted[part])
     done = [card for card in cards if card is not None]
@@ -129,7 +134,7 @@ def prepare_store(
         "tokenizer": f"vocabulary={tokenizer.vocab_size} hash={tokenizer.fingerprint}",
         "packing": packing_identity(config.packing),
         "heldout": heldout_identity(config.heldout, seed),
-        **groups_identity(config.mixture.by),
+        **groups_identity(config.mixture.by, config.mixture.edges),
     }
     plan = StorePlan(store_uri, tuple(part_uris), parts, identity, tokenizer.dtype.name, seed)
     if not plan.bytes_by_source:
@@ -201,6 +206,9 @@ def mixture_of(
     shares = config.weights or weights
     if shares is None:
         shares = _natural_shares(sizes, config)
+    if config.upsample:
+        times = factors(sizes, config)
+        shares = {s: share * times[s] for s, share in shares.items()}
     left_out = [s for s in sizes if not shares.get(s) and not any(step.weights.get(s) for step in config.curriculum)]
     if left_out:
         log.warning("tokens.mixture: sources %s have no weight: none of their text is trained on", left_out)
@@ -219,11 +227,16 @@ def mixture_of(
             ClockSource(
                 name,
                 plan.shards_of(name),
-                limit.epochs if limit else None,
+                _least(limit.epochs if limit else None, config.max_repeats),
                 tokens // sequence_length if tokens is not None else None,
             )
         )
     return tuple(sources), tuple(phases)
+
+
+def _least(a: float | None, b: float | None) -> float | None:
+    """The smaller of two limits, of which None is none."""
+    return min((x for x in (a, b) if x is not None), default=None)
 
 
 def _natural_shares(sizes: Mapping[str, int], config: MixtureConfig) -> dict[str, float]:

@@ -52,15 +52,15 @@ def test_probabilities_are_fasttexts_for_any_text(
     model: Any, scorers: dict[str, LinearScorer], values: list[str]
 ) -> None:
     for label, scorer in scorers.items():
-        scores = scorer.score(pa.array(values, pa.large_string()))
+        scores, _ = scorer.score(pa.array(values, pa.large_string()))
         np.testing.assert_allclose(scores, [expected(model, v, label) for v in values], atol=2e-5)
 
 
 def test_a_slice_is_scored_where_it_lies(scorers: dict[str, LinearScorer]) -> None:
     values = pa.array(["x1 é2", "中3", "", "x4"], pa.large_string())
     scorer = scorers["__label__b"]
-    np.testing.assert_array_equal(scorer.score(values.slice(1, 2)), scorer.score(values)[1:3])
-    assert len(scorer.score(values.slice(0, 0))) == 0
+    np.testing.assert_array_equal(scorer.score(values.slice(1, 2))[0], scorer.score(values)[0][1:3])
+    assert len(scorer.score(values.slice(0, 0))[0]) == 0
 
 
 def test_models_with_subwords_or_quantised_go_through_fasttext_itself(tmp_path: Path) -> None:

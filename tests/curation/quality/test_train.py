@@ -91,6 +91,35 @@ def test_text_on_both_sides_trains_as_reference_and_counts_in_the_raw_percentile
     assert scores[20] < 0.5 < scores[80]  # half of the raw sample is good
 
 
+def test_labels_at_random_with_near_copies_measure_as_worthless(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    texts: dict[bool, list[str]] = {True: [], False: []}
+    for _ in range(400):
+        words = rng.integers(0, 3000, 120)
+        side = bool(rng.integers(2))
+        for _ in range(4):  # a text and three near copies, all with its label
+            copy = words.copy()
+            copy[rng.integers(0, len(copy), 2)] = rng.integers(0, 3000, 2)
+            texts[side].append(" ".join(f"w{w}" for w in copy))
+    config = SMALL.model_copy(update={"epochs": 10, "heldout_fraction": 0.25})
+    tables = [pa.table({"text": texts[side]}) for side in (True, False)]
+    model = train.train_quality(*tables, config, str(tmp_path / "m"), 3)
+    assert model.card.metrics["heldout"]["documents"] > 300
+    # About 100 independent texts, 50 a side: the area's standard deviation is sqrt(101 / (12 * 50 * 50)) = 0.06.
+    assert model.card.metrics["area_under_roc"] == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_model_of_single_words_measures_what_it_knows_and_says_where_it_knows_nothing(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"word_ngrams": 1})
+    model = train.train_quality(prose(200), menus(200), config, str(tmp_path / "m"), 3)
+    scores = model.score(pa.array([prose(1)["text"][0].as_py(), "qqqq zzzz", ""]))
+    assert scores[0] > 0.5 and np.isnan(scores[1:]).all()
+    assert model.threshold(ThresholdConfig(minimum=0.9)).keep(pa.array(scores), pa.array([1, 2, 3])).tolist()[1:] == [
+        True,
+        True,
+    ]
+
+
 def test_languages_are_balanced_and_one_sided_languages_left_out(tmp_path: Path) -> None:
     reference = prose(300).append_column("lang", pa.array(["en"] * 100 + ["de"] * 100 + ["fr"] * 100))
     raw = menus(300).append_column("lang", pa.array(["en"] * 200 + ["de"] * 50 + ["it"] * 50))
