@@ -121,3 +121,11 @@ BY_LANGUAGE: dict[str, dict[str, Any]] = {
         top_2_gram_char_fraction_max=0.221, top_3_gram_char_fraction_max=0.197, top_4_gram_char_fraction_max=0.162,
     ),
 }  # fmt: skip
+
+
+def languages_of_preset(preset: str | None) -> frozenset[str]:
+    """Languages whose values come with raypt or with a preset, which need not occur in a run."""
+    values = PRESETS.get(preset or "", {})
+    sections = [values.get("by_language", {}), values.get("language", {}).get("score_min_by_language", {})]
+    sections += [values.get(stage, {}).get("stop_words", {}) for stage in ("gopher_quality", "dclm_quality")]
+    return frozenset(BY_LANGUAGE).union(*sections)
