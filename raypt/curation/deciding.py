@@ -16,7 +16,7 @@ from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same attributes and thresholds lead to another decision."""
 SCORE_BINS = 40
 
