@@ -46,8 +46,8 @@ _WORDS = make_words(
         ),
         (
             _COUNT,
-            "timestamp timestamps time ts epoch unix order orders id uid uuid isbn issn serial seed hash version 时间戳 "
-            "時間戳 订单 訂單 订单号 流水号 编号 編號 序号 單號 单号 批号 版本 タイムスタンプ",
+            "timestamp timestamps time ts epoch unix order orders id uid uuid isbn issn serial seed hash version "
+            "时间戳 時間戳 订单 訂單 订单号 流水号 编号 編號 序号 單號 单号 批号 版本 タイムスタンプ",
         ),
     ]
 )
