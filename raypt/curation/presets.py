@@ -129,9 +129,9 @@ _ZH = _fineweb2(
 )  # fmt: skip
 
 # Penedo et al. 2025 (FineWeb-2), configs/{cmn_Hani,jpn_Jpan,tha_Thai}.yml, where looser than the English value: 30
-# characters are no short line in Chinese, and n-grams of characters repeat more readily than n-grams of words. They were
-# made for words of jieba and the like; used for characters, as here, they are an approximation. The Japanese ones are of
-# the file's last version.
+# characters are no short line in Chinese, and n-grams of characters repeat more readily than n-grams of words. They
+# were made for words of jieba and the like; used for characters, as here, they are an approximation. The Japanese ones
+# are of the file's last version.
 BY_LANGUAGE: dict[str, dict[str, Any]] = {
     "zh": _ZH,
     "yue": _ZH,
