@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import fasttext
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,6 +11,7 @@ from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.language import LanguageConfig, identify, known_codes, rejections
 from raypt.curation.presets import BY_LANGUAGE
+from raypt.curation.quality.fit import fit
 from raypt.curation.stopwords import STOP_WORDS, StopWordTable, stop_words
 from raypt.curation.tagger import Tagger
 from raypt.text.buffers import TextBatch
@@ -113,9 +113,8 @@ def glotlid(folder: Path) -> str:
     ]
     train = folder / "train.txt"
     train.write_text("".join(f"__label__{label} {text}\n" for label, text in lines * 40))
-    model = fasttext.train_supervised(str(train), dim=8, minn=1, maxn=3, epoch=30, lr=0.5, thread=1, verbose=0)
     path = folder / "glot.bin"
-    model.save_model(str(path))
+    fit(str(train), str(path), dim=8, minn=1, maxn=3, epoch=30, lr=0.5)
     return str(path)
 
 
