@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from raypt import plugins
+from raypt.curation import languages
 from raypt.curation.base import StageSettings
 from raypt.curation.custom import FunctionStage, custom_stage, mistakes
 from raypt.curation.language import LanguageConfig
@@ -42,12 +43,24 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _respelled(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Both merged, with the languages of `over.by_language` named as `base` names them."""
+    given = over.get("by_language")
+    if not isinstance(given, dict):
+        return _merged(base, over)
+    if pair := languages.twice(map(str, given)):
+        raise ValueError(f"by_language: {pair[0]} and {pair[1]} are the same language; name it once")
+    names = {name: languages.same(str(name), base["by_language"]) or name for name in given}
+    return _merged(base, {**over, "by_language": {names[name]: value for name, value in given.items()}})
+
+
 class CurationConfig(Settings):
     """Decisions about one document at a time: which rules, in which order, with which thresholds."""
 
     preset: str | None = None
     """Start from the order and the values of a published recipe; any value given beside it wins. One of: gopher, c4,
-    fineweb, refinedweb, dclm, chinese, documentation (looser, for the reference pages of software)."""
+    fineweb, fineweb2 (thresholds of 29 languages), refinedweb, dclm, chinese, documentation (looser, for the reference
+    pages of software)."""
     stages: tuple[Entry, ...] = (
         "language",
         "gopher_repetition",
@@ -108,7 +121,7 @@ class CurationConfig(Settings):
     pii: PiiConfig = PiiConfig()
     """Masking of personal data."""
     by_language: dict[str, dict[str, dict[str, float | None]]] = Field(default_factory=lambda: dict(BY_LANGUAGE))
-    """Thresholds (`*_min`, `*_max`) that differ for a language, e.g.
+    """Thresholds (`*_min`, `*_max`) that differ for a language (any code or English name), e.g.
     `{de: {gopher_quality: {mean_word_length_max: 12}}}`. Chinese, Japanese and Thai come with FineWeb-2's values where
     these are looser than the English ones (presets.py); what is given here is added, and wins."""
 
@@ -120,8 +133,8 @@ class CurationConfig(Settings):
         name = values.get("preset")
         if name is not None and name not in PRESETS:
             raise ValueError(f"preset: there is no {name!r}; the presets are {', '.join(PRESETS)}")
-        beneath = _merged({"by_language": BY_LANGUAGE}, PRESETS[name] if name is not None else {})
-        return _merged(beneath, values)
+        beneath = _respelled({"by_language": BY_LANGUAGE}, PRESETS[name] if name is not None else {})
+        return _respelled(beneath, values)
 
     @model_validator(mode="after")
     def _overrides_exist(self) -> "CurationConfig":

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from raypt import storage
-from raypt.curation import fasttext_file
+from raypt.curation import fasttext_file, languages
 from raypt.curation.base import Attributes, StageSettings
 from raypt.curation.lid_text import question_lines
 from raypt.curation.view import Measured, View
@@ -37,12 +37,16 @@ class LanguageConfig(StageSettings):
     """sha256 (64 hex digits) that the file `model` must have; None: any file that fastText wrote. A flipped bit among
     its weights shows in no other way."""
     keep: tuple[str, ...] | None = None
-    """Languages kept; None keeps all."""
+    """Languages kept, by any code or English name (`zh`, `cmn_Hani`, `Chinese`), whatever the model's labels are; None
+    keeps all. One that the model has no label for is refused."""
     score_min: float | None = Field(0.5, ge=0, le=1)
     """Lowest probability of the best language (CCNet and CulturaX: 0.5; FineWeb and RefinedWeb: 0.65; mC4: 0.7).
     Mixed or garbled text scores low."""
     score_min_by_language: dict[str, float | None] = Field(default_factory=dict)
-    """The same for single languages, by code; null switches the rule off for a language."""
+    """The same for single languages, by any code; null switches the rule off for a language."""
+    trust_column: bool = False
+    """Documents that come with a language (column `lang`; `corpus.sources[].columns`) that the model knows keep it,
+    with a score of 1; the others are identified."""
     max_bytes: int | None = Field(None, gt=0)
     """UTF-8 bytes of a document that are looked at, from its start; None: all of it."""
     assume: str | None = None
@@ -58,7 +62,7 @@ class LanguageConfig(StageSettings):
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """Language and score of every document."""
-        lang, score = identify(view.text, self)
+        lang, score = identify(view.text, self, view.languages if self.trust_column else None)
         return Measured(columns={"lang": lang, "lang_score": pa.array(score)})
 
     def failures(self, attributes: Attributes, settled: Any = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -91,21 +95,40 @@ def known_codes(config: LanguageConfig) -> frozenset[str]:
         UserError: the file is not one that fastText wrote.
     """
     try:
-        labels = fasttext_file.check(storage.filesystem(config.model)[1] if config.model else str(BUILTIN_MODEL)).labels
+        return _labels(storage.filesystem(config.model)[1] if config.model else str(BUILTIN_MODEL))
     except fasttext_file.Malformed as e:
         raise UserError(f"curation.language.model: {config.model} is no fastText model: {e}") from None
-    return frozenset(label.removeprefix(_PREFIX) for label in labels)
 
 
-def identify(text: TextBatch, config: LanguageConfig) -> tuple[pa.Array, np.ndarray]:
+@functools.cache
+def _labels(path: str) -> frozenset[str]:
+    return frozenset(label.removeprefix(_PREFIX) for label in fasttext_file.check(path).labels)
+
+
+def said(given: pa.Array, config: LanguageConfig) -> list[str | None]:
+    """What the model calls the languages that documents came with; null for those that it does not know."""
+    path = storage.filesystem(config.model)[1] if config.model else str(BUILTIN_MODEL)
+    labels = sorted(_labels(path))
+    names = given.dictionary_encode()
+    known = [languages.match(name, labels) for name in names.dictionary.to_pylist()]
+    return [None if i is None else known[i] for i in names.indices.to_pylist()]
+
+
+def identify(text: TextBatch, config: LanguageConfig, given: pa.Array | None = None) -> tuple[pa.Array, np.ndarray]:
     """`(string[n] code of the most probable language, float32[n] its probability)`.
 
-    Null and 0 for a text without words. One call of fastText a document, which is where the time goes.
+    Null and 0 for a text without words. `given`: languages that are believed, with 1, where the model knows them. One
+    call of fastText a document, which is where the time goes.
     """
     predict = load_model(config).f.predict
     labels: list[str | None] = []
     scores = np.zeros(len(text), np.float32)
+    believed = [None] * len(text) if given is None else said(given, config)
     for i, line in enumerate(question_lines(text, config.max_bytes)):
+        if believed[i] is not None:
+            labels.append(believed[i])
+            scores[i] = 1.0
+            continue
         best = [] if line.isspace() else predict(line, 1, 0.0, "strict")
         labels.append(best[0][1].removeprefix(_PREFIX) if best else None)
         scores[i] = min(best[0][0], 1.0) if best else 0.0  # fastText's rounding can exceed 1
@@ -117,7 +140,8 @@ def rejections(lang: pa.Array, score: np.ndarray, config: LanguageConfig) -> dic
     codes = lang.dictionary_encode()
     names: list[str | None] = [*codes.dictionary.to_pylist(), None]
     index = codes.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
-    kept = np.array([config.keep is None or name in config.keep for name in names])
-    bounds = [config.score_min_by_language.get(name or "", config.score_min) for name in names]
+    kept = np.array([config.keep is None or languages.match(name, config.keep) is not None for name in names])
+    keys = [languages.match(name, config.score_min_by_language) for name in names]
+    bounds = [config.score_min if key is None else config.score_min_by_language[key] for key in keys]
     floor = np.array([np.nan if b is None else b for b in bounds])
     return {"keep": ~kept[index], "score_min": score.astype(np.float64) < floor[index]}

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Discriminator, Field, Tag, field_validator
 
+from raypt.curation import languages
 from raypt.curation.base import Attributes, Overrides, StageSettings, numbers
 from raypt.curation.view import View
 from raypt.errors import UserError
@@ -90,7 +91,12 @@ class Stage:
             return self._measure(view, resources)
         met = np.ones(len(view), bool)
         for name, condition in self.when.items():
-            met &= condition.holds(self._column(view.columns, name), f"curation.stages: {self.name}: when.{name}")
+            column = self._column(view.columns, name)
+            if name == "lang" and condition.among is not None:
+                codes = pc.unique(column.drop_null()).to_pylist()
+                named = tuple(code for code in codes if languages.match(code, condition.among) is not None)
+                condition = condition.model_copy(update={"among": named})
+            met &= condition.holds(column, f"curation.stages: {self.name}: when.{name}")
         rows = np.flatnonzero(met)
         chosen = view.rows(rows)
         columns, text = self._measure(chosen, resources)

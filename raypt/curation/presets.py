@@ -6,6 +6,8 @@ list; deduplication is configured in its own section. Every value can be overrid
 
 from typing import Any
 
+from raypt.curation.fineweb2 import fineweb2
+
 # Words that zhconv's table for zh-cn replaces by the Mainland's, written in Simplified characters.
 TAIWAN_WORDS = (
     "公尺", "公厘", "帛琉", "滑鼠", "硬碟", "列印", "伺服器", "雷射", "巨集", "象牙海岸", "辛巴威", "波札那",
@@ -34,6 +36,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "language": {"keep": ("en",), "score_min": 0.65},
         "fineweb": {"quote_after_stop": False},
         "pii": {"kinds": ("email", "ipv4")},
+    },
+    # Penedo et al. 2025 (arXiv:2506.20920), and its fineweb-2-pipeline.py. 29 languages have published thresholds
+    # (fineweb2.py); scores are GlotLID's, which is loaded with `language.model`.
+    "fineweb2": {
+        "stages": ("url", "language", "gopher_repetition", "fineweb", "gopher_quality", "pii"),
+        "language": {"score_min": None, **fineweb2()["language"]},
+        "gopher_repetition": {
+            "duplicate_paragraph_fraction_max": None,
+            "duplicate_paragraph_char_fraction_max": None,
+            "duplicate_line_char_fraction_max": None,
+        },
+        "fineweb": {
+            "quote_after_stop": False,
+            "short_line_fraction_max": None,
+            "duplicate_line_char_fraction_max": 0.1,
+        },
+        "gopher_quality": fineweb2()["gopher_quality"],
+        "pii": {"kinds": ("email", "ipv4")},
+        "by_language": fineweb2()["by_language"],
     },
     # Penedo et al. 2023 (arXiv:2306.01116), appendix G.
     "refinedweb": {
@@ -108,16 +129,27 @@ _ZH = _fineweb2(
 )  # fmt: skip
 
 # Penedo et al. 2025 (FineWeb-2), configs/{cmn_Hani,jpn_Jpan,tha_Thai}.yml, where looser than the English value: 30
-# characters are no short line in Chinese, and n-grams of characters repeat more readily than n-grams of words.
+# characters are no short line in Chinese, and n-grams of characters repeat more readily than n-grams of words. They
+# were made for words of jieba and the like; used for characters, as here, they are an approximation. The Japanese ones
+# are of the file's last version.
 BY_LANGUAGE: dict[str, dict[str, Any]] = {
     "zh": _ZH,
     "yue": _ZH,
     "wuu": _ZH,
     "ja": _fineweb2(
-        (0.307, 0.283, 0.264, 0.248, 0.234, 0.223), 0.759, 0.12, duplicate_line_fraction_max=0.375
+        (0.243, 0.225, 0.207, 0.19, 0.175, 0.159), 0.759, 0.096, duplicate_line_fraction_max=0.328,
+        top_2_gram_char_fraction_max=0.239, top_3_gram_char_fraction_max=0.196, top_4_gram_char_fraction_max=0.172,
     ),
     "th": _fineweb2(
         (0.185, 0.168, 0.152, 0.137, 0.124, 0.111), 0.8, 0.0, duplicate_line_fraction_max=0.349,
         top_2_gram_char_fraction_max=0.221, top_3_gram_char_fraction_max=0.197, top_4_gram_char_fraction_max=0.162,
     ),
 }  # fmt: skip
+
+
+def languages_of_preset(preset: str | None) -> frozenset[str]:
+    """Languages whose values come with raypt or with a preset, which need not occur in a run."""
+    values = PRESETS.get(preset or "", {})
+    sections = [values.get("by_language", {}), values.get("language", {}).get("score_min_by_language", {})]
+    sections += [values.get(stage, {}).get("stop_words", {}) for stage in ("gopher_quality", "dclm_quality")]
+    return frozenset(BY_LANGUAGE).union(*sections)

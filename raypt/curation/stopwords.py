@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raypt.curation import languages as tongues
 from raypt.text.hashing import hash_bytes
 
 STOP_WORDS: dict[str, tuple[str, ...]] = {
@@ -55,6 +56,11 @@ STOP_WORDS: dict[str, tuple[str, ...]] = {
         "eo": "la de kaj en al estas ne ke por kun pri el li tio",
     }.items()
 }
+
+
+def stop_words(given: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The built-in lists with those of a configuration, which win; an empty list switches the rule off."""
+    return tongues.over(STOP_WORDS, given)
 
 
 def _cases(word: str) -> set[str]:
@@ -116,5 +122,6 @@ class StopWordTable:
         )
 
     def index(self, languages: list[str | None]) -> np.ndarray:
-        """int64[n]: the table of each document's language, -1 if it has none."""
-        return np.array([-1 if x is None else self.languages.get(x, -1) for x in languages], np.int64)
+        """int64[n]: the table of each document's language, by any code, -1 if it has none."""
+        table = {label: tongues.match(label, self.languages) for label in set(languages)}
+        return np.array([-1 if (key := table[x]) is None else self.languages[key] for x in languages], np.int64)

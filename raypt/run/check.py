@@ -6,7 +6,6 @@ What a run froze already (its manifest is there) is not looked at again: it is c
 import difflib
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,8 +15,9 @@ from raypt.corpus.config import SourceConfig
 from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
+from raypt.curation import languages
 from raypt.curation.language import known_codes
-from raypt.curation.presets import BY_LANGUAGE
+from raypt.curation.presets import languages_of_preset
 from raypt.errors import UserError
 from raypt.outside import redact
 from raypt.retries import StorageError
@@ -185,27 +185,29 @@ def _files(config: RunConfig) -> Iterator[str]:
 
 
 def _languages(config: RunConfig) -> Iterator[str]:
-    """Codes that the language model gives to no document: what is asked for by them never comes."""
+    """Languages that the language model gives to no document: what is asked for by them never comes."""
     curation, model = config.curation, config.curation.language.model
     if "language" not in curation.stages or (model and not (storage.is_local(model) and storage.exists(model))):
         return
-    said = [
+    said: list[tuple[str, Iterable[str]]] = [
         ("language.keep", curation.language.keep or ()),
         ("language.score_min_by_language", curation.language.score_min_by_language),
-        ("by_language", [code for code in curation.by_language if code not in BY_LANGUAGE]),  # those come along
+        ("by_language", curation.by_language),
         ("bad_words.lists", curation.bad_words.lists),
         ("perplexity.models", curation.perplexity.models),
+        ("gopher_quality.stop_words", curation.gopher_quality.stop_words),
+        ("dclm_quality.stop_words", curation.dclm_quality.stop_words),
     ]
-    for stage in ("gopher_quality", "dclm_quality"):
-        said.append((f"{stage}.stop_words", getattr(curation, stage).stop_words))
-    codes = known_codes(curation.language)
+    labels = known_codes(curation.language)
+    along = languages_of_preset(curation.preset)  # lists for more languages than a model need know
     for key, named in said:
-        for code in named:
-            if code not in codes:
-                plain = re.split("[-_]", code.lower())[0]
-                near = [plain] if plain in codes else difflib.get_close_matches(code, codes, 1, 0.5)
-                hint = f"; did you mean {near[0]}?" if near else f". It knows {', '.join(sorted(codes))}"
-                yield f"curation.{key}: the language model has no {code!r}{hint}"
+        for name in named:
+            if name not in along and not any(languages.covers(name, label) for label in labels):
+                near = languages.nearest(name, labels)
+                hint = f"; did you mean {near}?" if near else f". It knows {', '.join(sorted(labels))}"
+                yield f"curation.{key}: the language model has no {name!r}{hint}"
+        if pair := languages.twice(named):
+            yield f"curation.{key}: {pair[0]} and {pair[1]} are the same language; name it once"
 
 
 def _tasks(config: RunConfig) -> Iterator[str]:

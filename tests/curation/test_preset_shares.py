@@ -15,7 +15,7 @@ from tests.curation.text_sets import CORPORA, documents
 NOVELS, SPEECHES = "reference/novels_en.dev.jsonl.zst", "reference/speeches_en.dev.jsonl.gz"
 WIKIPEDIA_ZH, LCTT = "reference/wikipedia_zh.dev.jsonl.gz", "reference/lctt_zh_ccbysa.dev.jsonl.zst"
 ENGLISH = {"gopher", "c4", "fineweb", "refinedweb", "dclm", "documentation"}
-CHINESE = {"gopher", "chinese", "documentation"}
+CHINESE = {"gopher", "chinese", "documentation", "fineweb2"}
 
 FLOORS = {
     # Excerpts of novels and whole speeches; what goes is dialogue with many punctuation marks (Gopher's letters).

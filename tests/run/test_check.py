@@ -141,6 +141,9 @@ def test_a_misspelt_field_of_an_evaluation_set_is_told_with_those_there_are(here
     [
         ("language.keep=[en, zh-CN]", "language.keep: .*'zh-CN'; did you mean zh?"),
         ("language.score_min_by_language={zh_Hant: 0.3}", "score_min_by_language: .*'zh_Hant'; did you mean zh?"),
+        ("language.keep=[englsh]", "language.keep: .*'englsh'; did you mean en?"),
+        ("language.keep=[hin_Latn]", "language.keep: .*'hin_Latn'; did you mean hi?"),
+        ("language.keep=[en, English]", "language.keep: en and English are the same language"),
         ("language.keep=[zzzzzz]", r"language.keep: .*'zzzzzz'\. It knows af, als, am, "),
         ("by_language={de-CH: {length: {chars_min: 9}}}", "by_language: .*'de-CH'; did you mean de?"),
     ],
@@ -154,5 +157,7 @@ def test_codes_of_a_model_of_ones_own_are_its_labels(here: Path) -> None:
     (here / "train.txt").write_text("".join(rows))
     fit(str(here / "train.txt"), str(here / "own.bin"), dim=6, epoch=2, minCount=1)
     own = ["curation.stages=[language]", "curation.language.model=own.bin"]
-    assert "'en'" in told(*own, "curation.language.keep=[en]")
-    check(load(RunConfig, None, [*SOURCES, *own, "curation.language.keep=[eng]"]))
+    assert "'fr'" in told(*own, "curation.language.keep=[fr]")
+    assert "'zh-TW'; did you mean cmn?" in told(*own, "curation.language.keep=[zh-TW]")
+    check(load(RunConfig, None, [*SOURCES, *own, "curation.language.keep=[eng, cmn]"]))
+    check(load(RunConfig, None, [*SOURCES, *own, "curation.language.keep=[en, Chinese]"]))  # other names of the same

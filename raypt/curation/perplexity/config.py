@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from raypt import storage
 from raypt.corpus.config import SourceConfig
+from raypt.curation import languages
 from raypt.curation.perplexity.arpa import MAX_ORDER, MalformedArpa
 from raypt.curation.perplexity.sentences import sentences
 from raypt.curation.quality.config import Normalisation
@@ -76,10 +77,12 @@ class Perplexity(RuleSettings):
     def measure(self, view: View, resources: "Models") -> Measured:
         """The metrics, language by language."""
         per_token, unknown = np.full(len(view), np.nan), np.full(len(view), np.nan)
-        languages = np.array(view.languages.to_pylist(), dtype=object)
+        found = view.languages.to_pylist()
+        keys = {label: languages.match(label, resources.uris) for label in set(found)}
+        of_doc = np.array([keys[label] for label in found], dtype=object)
         text = view.text.to_arrow()
         for name in resources.uris:
-            rows = np.flatnonzero(languages == name)
+            rows = np.flatnonzero(of_doc == name)
             if not len(rows):
                 continue
             cut = sentences(text.take(pa.array(rows)), self.normalisation, self.max_bytes)

@@ -5,7 +5,7 @@ without ('@', a digit, ':'), and only there looks around, never further back tha
 distance. So it is linear in the length of the text, whatever the text is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -149,5 +149,27 @@ def next_of(data, i, high, table):  # type: ignore[no-untyped-def]  # pragma: no
     """
     for j in range(i, high):
         if table[data[j]]:
+            return j
+    return high
+
+
+def class_table(members: Mapping[int, bytes]) -> np.ndarray:
+    """uint8[256]: the bits of the classes that a byte is in."""
+    table = np.zeros(256, np.uint8)
+    for bit, several in members.items():
+        table[list(several)] |= np.uint8(bit)
+    return table
+
+
+@kernel
+def next_three(data, i, high, first, second, third):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The first place at or after i whose byte and the two after it share a class of the three tables, or high. Near
+    the end only the bytes that are there are asked. One look-up more than `next_of`, and far fewer places to look at.
+    """
+    for j in range(i, high - 2):
+        if first[data[j]] & second[data[j + 1]] & third[data[j + 2]]:
+            return j
+    for j in range(max(i, high - 2), high):
+        if first[data[j]]:
             return j
     return high

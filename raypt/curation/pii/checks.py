@@ -167,3 +167,84 @@ def iban(chars, n):  # type: ignore[no-untyped-def]  # pragma: no cover
         c = chars[(k + 4) % n]
         remainder = (remainder * (100 if c > 9 else 10) + c) % 97
     return remainder == 1
+
+
+_CREDIT_CHARS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+_CREDIT_VALUES = np.full(256, -1, np.int64)
+for _value, _char in enumerate(_CREDIT_CHARS):
+    _CREDIT_VALUES[ord(_char)] = _value
+_CREDIT_WEIGHTS = np.array([pow(3, k, 31) for k in range(17)], np.int64)
+_TW_LETTERS = np.array(
+    [10, 11, 12, 13, 14, 15, 16, 17, 34, 18, 19, 20, 21, 22, 35, 23, 24, 25, 26, 27, 28, 29, 32, 30, 31, 33]
+)
+"""Numbers of the letters A to Z in Taiwan's identity numbers."""
+_KR_WEIGHTS = np.array([2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5], np.int64)
+
+
+@kernel
+def credit_code(data, a):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """GB 32100: the 18 characters at a: registering body, six digits of a place, check character modulo 31."""
+    first = data[a]
+    if not (first == 0x31 or first == 0x35 or first == 0x39 or first == 0x41 or first == 0x4E or first == 0x59):
+        return False
+    for k in range(2, 8):
+        if not 0x30 <= data[a + k] <= 0x39:
+            return False
+    place = (np.int64(data[a + 2]) - 0x30) * 10 + np.int64(data[a + 3]) - 0x30
+    if place != 10 and not _CN_PROVINCES[place]:  # 10: registered with the state
+        return False
+    total = np.int64(0)
+    for k in range(18):
+        value = _CREDIT_VALUES[data[a + k]]
+        if value < 0:
+            return False
+        if k < 17:
+            total += value * _CREDIT_WEIGHTS[k]
+    return _CREDIT_VALUES[data[a + 17]] == (31 - total % 31) % 31
+
+
+@kernel
+def hk_id(data, a, letters, check):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Hong Kong's identity card: one or two letters and six digits at a, and the check character (modulo 11)."""
+    total = np.int64(0 if letters == 2 else 36 * 9)
+    for k in range(letters):
+        total += (np.int64(data[a + k]) - 0x41 + 10) * (9 - k if letters == 2 else 8)
+    for k in range(6):
+        total += (np.int64(data[a + letters + k]) - 0x30) * (7 - k)
+    remainder = (11 - total % 11) % 11
+    return check == (0x41 if remainder == 10 else 0x30 + remainder)
+
+
+@kernel
+def tw_id(data, a):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Taiwan's identity number: the letter and nine digits at a; the second says the sex (8 and 9: residents)."""
+    sex = data[a + 1]
+    if not (sex == 0x31 or sex == 0x32 or sex == 0x38 or sex == 0x39):
+        return False
+    number = _TW_LETTERS[data[a] - 0x41]
+    total = number // 10 + number % 10 * 9
+    for k in range(8):
+        total += (np.int64(data[a + 1 + k]) - 0x30) * (8 - k)
+    return (total + np.int64(data[a + 9]) - 0x30) % 10 == 0
+
+
+@kernel
+def kr_id(data, a, b, said):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Korea's resident number: six digits (date of birth) at a, seven at b (sex and century first, check digit last).
+    Numbers given since October 2020 have no check digit: `said` lets them pass."""
+    month = (np.int64(data[a + 2]) - 0x30) * 10 + np.int64(data[a + 3]) - 0x30
+    day = (np.int64(data[a + 4]) - 0x30) * 10 + np.int64(data[a + 5]) - 0x30
+    if not (1 <= month <= 12 and 1 <= day <= 31 and 0x31 <= data[b] <= 0x38):
+        return False
+    total = np.int64(0)
+    for k in range(6):
+        total += (np.int64(data[a + k]) - 0x30) * _KR_WEIGHTS[k]
+        total += (np.int64(data[b + k]) - 0x30) * _KR_WEIGHTS[6 + k]
+    return said or (11 - total % 11) % 10 == np.int64(data[b + 6]) - 0x30
+
+
+@kernel
+def cn_id_15(digits):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The resident identity number of 15 digits given until 1999: province and date; it has no check digit."""
+    month, day = digits[8] * 10 + digits[9], digits[10] * 10 + digits[11]
+    return _CN_PROVINCES[digits[0] * 10 + digits[1]] and 1 <= month <= 12 and 1 <= day <= 31

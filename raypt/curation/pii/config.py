@@ -20,6 +20,14 @@ Kind = Literal[
     "iban",
     "cn_id",
     "us_ssn",
+    "cn_uscc",
+    "hk_id",
+    "tw_id",
+    "kr_rrn",
+    "passport",
+    "cn_plate",
+    "wechat",
+    "qq",
     "api_key",
     "private_key",
 ]
@@ -37,6 +45,14 @@ DEFAULT_MASKS: dict[Kind, str] = {
     "iban": "<IBAN>",
     "cn_id": "<ID_NUMBER>",
     "us_ssn": "<ID_NUMBER>",
+    "cn_uscc": "<ID_NUMBER>",
+    "hk_id": "<ID_NUMBER>",
+    "tw_id": "<ID_NUMBER>",
+    "kr_rrn": "<ID_NUMBER>",
+    "passport": "<ID_NUMBER>",
+    "cn_plate": "<PLATE>",
+    "wechat": "<ACCOUNT>",
+    "qq": "<ACCOUNT>",
     "api_key": "<API_KEY>",
     "private_key": "<PRIVATE_KEY>",
 }
@@ -54,10 +70,13 @@ class PiiConfig(StageSettings):
     """Kinds to mask; an empty list switches masking off. email; ipv4, ipv6 (public addresses only); phone (forms of
     many countries, Chinese mobiles); url_credentials (the `user:password@` of a URL); credit_card (issuer
     prefix and Luhn check digit); iban (length by country and ISO 7064 check digits); cn_id (resident identity card of
-    GB 11643, check digit); us_ssn; api_key (published prefixes of well-known services); private_key (PEM blocks)."""
+    GB 11643, check digit; 15 digits where a word announces them); us_ssn; cn_uscc (social credit code of companies, GB
+    32100), hk_id, tw_id, kr_rrn (check digits); passport (after the word); cn_plate (number plates); wechat, qq (after
+    the word); api_key (published prefixes of well-known services); private_key (PEM blocks). Full-width characters,
+    `&#64;` and `name [at] example [dot] com` are read as what they stand for."""
     masks: dict[Kind, str] = Field(default_factory=dict)
     """Replacement text by kind, where it should differ from the default `<EMAIL>`, `<IP>`, `<PHONE>`, `<CREDENTIALS>`,
-    `<CREDIT_CARD>`, `<IBAN>`, `<ID_NUMBER>`, `<API_KEY>`, `<PRIVATE_KEY>`."""
+    `<CREDIT_CARD>`, `<IBAN>`, `<ID_NUMBER>`, `<PLATE>`, `<ACCOUNT>`, `<API_KEY>`, `<PRIVATE_KEY>`."""
 
     @field_validator("kinds")
     @classmethod

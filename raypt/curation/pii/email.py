@@ -2,7 +2,7 @@
 
 Addresses are read as people write them rather than as RFC 5322 allows: a local part of letters (Latin, Greek,
 Cyrillic), digits and `._%+='~-`, a domain of labels whose last has letters only. A Chinese or Japanese character ends
-an address.
+an address, except in a domain: a label of such characters alone, before a full stop or in `_TOP_LEVEL`.
 """
 
 import numpy as np
@@ -40,6 +40,45 @@ _CLASSES = _classes()
 _IMAGES = np.array([int.from_bytes(e.encode(), "big") for e in ("png", "jpg", "jpeg", "gif", "svg", "webp")], np.int64)
 
 
+_TOP_LEVEL = (
+    "中国 中國 公司 网络 網絡 香港 台湾 台灣 澳門 新加坡 政务 公益 网址 中文网 网站 在线 商城 商标 手机 集团 みんな "
+    "コム 世界 ストア 한국 닷컴 닷넷 삼성"
+)
+"""Top-level domains of Chinese, Japanese and Korean characters (IANA root zone)."""
+
+
+def _top_level() -> tuple[np.ndarray, np.ndarray]:
+    names = sorted((name.encode() for name in _TOP_LEVEL.split()), key=len, reverse=True)
+    return np.frombuffer(b"".join(names), np.uint8), np.concatenate([[0], np.cumsum([len(n) for n in names])])
+
+
+_TOPS, _TOP_OFFSETS = _top_level()
+
+
+@kernel
+def _wide_label(data, i, bound, dotted, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """`(byte after the label of Chinese, Japanese or Korean characters that begins at i, whether it is the last)`; i if
+    there is none."""
+    if dotted:
+        for k in range(len(top_offsets) - 1):
+            n = top_offsets[k + 1] - top_offsets[k]
+            if i + n <= bound:
+                same = True
+                for m in range(n):
+                    same = same and data[i + m] == tops[top_offsets[k] + m]
+                if same and not (
+                    i + n < bound and data[i + n] == 0x2E and i + n + 1 < bound and data[i + n + 1] >= 0xE3
+                ):
+                    return i + n, True
+    j = i
+    while j + 2 < bound and j - i < 63 and 0xE3 <= data[j] <= 0xED:
+        if data[j] == 0xE3 and data[j + 1] < 0x81:  # marks and blanks before U+3040
+            break
+        j += 3
+    follows = j + 1 < bound and data[j] == 0x2E and (is_letter(data[j + 1]) or 0xE3 <= data[j + 1] <= 0xED)
+    return (j, False) if follows else (i, False)
+
+
 @kernel
 def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of the local part that ends before `at`; `at` if there is none."""
@@ -64,7 +103,7 @@ def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pra
 
 
 @kernel
-def _domain_end(data, at, high, classes, images):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _domain_end(data, at, high, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the domain that begins after `at`; `at` if there is none."""
     first = at + 1
     bound = min(high, first + MAX_DOMAIN)
@@ -77,6 +116,13 @@ def _domain_end(data, at, high, classes, images):  # type: ignore[no-untyped-def
             end += 1
         elif 0xC3 <= b <= 0xD4 and end + 1 < bound:
             end += 2
+        elif 0xE3 <= b <= 0xED and (end == first or data[end - 1] == 0x2E):
+            label, over = _wide_label(data, end, bound, end > first, tops, top_offsets)
+            if over:
+                return label
+            if label == end:
+                break
+            end = label
         else:
             break
     if end < high and end == bound:
@@ -138,7 +184,7 @@ def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped
 
 
 @kernel
-def _scan(data, offsets, email_code, url_code, classes, images):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _scan(data, offsets, email_code, url_code, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     spans = np.empty((64, 3), np.int64)
     n = 0
     for doc in range(len(offsets) - 1):
@@ -154,7 +200,7 @@ def _scan(data, offsets, email_code, url_code, classes, images):  # type: ignore
                 code = email_code
                 start = _local_start(data, low, i, classes)
                 if start < i:
-                    end = _domain_end(data, i, high, classes, images)
+                    end = _domain_end(data, i, high, classes, images, tops, top_offsets)
                     if end == i:
                         start = i
             if start < i:
@@ -169,4 +215,4 @@ def _scan(data, offsets, email_code, url_code, classes, images):  # type: ignore
 def scan_email(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int]) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (email, url_credentials)."""
     email, url = codes.get("email", -1), codes.get("url_credentials", -1)
-    return np.asarray(_scan(data, offsets, email, url, _CLASSES, _IMAGES))
+    return np.asarray(_scan(data, offsets, email, url, _CLASSES, _IMAGES, _TOPS, _TOP_OFFSETS))

@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from raypt.curation.pii.config import KINDS, Kind, PiiConfig
 from raypt.curation.pii.email import scan_email
+from raypt.curation.pii.fold import fold
+from raypt.curation.pii.identities import DOCUMENTS, scan_identities
 from raypt.curation.pii.ip import scan_ip
 from raypt.curation.pii.numbers import scan_numbers
 from raypt.curation.pii.secrets import scan_secrets
@@ -19,6 +21,7 @@ SCANNERS: tuple[tuple[Scanner, frozenset[str]], ...] = (
     (scan_email, frozenset({"email", "url_credentials"})),
     (scan_ip, frozenset({"ipv4", "ipv6"})),
     (scan_numbers, frozenset({"phone", "credit_card", "iban", "cn_id", "us_ssn"})),
+    (scan_identities, frozenset({"wechat", "qq", *DOCUMENTS})),
     (scan_secrets, frozenset({"api_key", "private_key"})),
 )
 """Each scanner with the kinds it finds; it is run if any of them is wanted."""
@@ -36,6 +39,9 @@ def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
     their union is one span of the longer one's kind.
     """
     data, offsets = string_buffers(text)
+    folded = fold(data, offsets)
+    if folded is not None:
+        data, offsets = folded.data, folded.offsets
     codes: dict[str, int] = {kind: KINDS.index(kind) for kind in kinds}
     found = [
         scan(data, offsets, {kind: codes[kind] for kind in known & codes.keys()})
@@ -43,6 +49,8 @@ def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
         if known & codes.keys()
     ]
     spans = np.concatenate(found) if found else np.zeros((0, 3), np.int64)
+    if folded is not None:
+        spans[:, 0], spans[:, 1] = folded.original(spans[:, 0]), folded.original(spans[:, 1])
     if len(found) < 2 or len(spans) < 2:
         return spans
     merged: np.ndarray = _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from raypt.curation.pii.buffers import Words, byte_table, grown, is_digit, is_letter, make_words, next_of, words_before
-from raypt.curation.pii.checks import card_table, cn_id, ean13, iban, iban_length_table, luhn
+from raypt.curation.pii.checks import card_table, cn_id, cn_id_15, ean13, iban, iban_length_table, luhn
 from raypt.curation.pii.phone import WORDS, extension_end, phone_announced, phone_strong
 from raypt.curation.pii.runs import (
     CLOSE,
@@ -22,8 +22,10 @@ from raypt.curation.pii.runs import (
 )
 from raypt.kernels import kernel
 
-_PHONE, _CARD = 1, 2
+_PHONE, _CARD, _ID, _COUNT = 1, 2, 4, 8
 _CONTEXT_BYTES = np.int64(40)
+_COUNT_BYTES = np.int64(16)
+"""How near a word must stand that says that eleven digits are no mobile."""
 _STARTS = byte_table(b"0123456789+(")
 _LOOK_AHEAD = 9
 """Groups that the longest form may need after its first."""
@@ -37,6 +39,15 @@ _WORDS = make_words(
             _CARD,
             "card cards visa mastercard amex maestro carte tarjeta cartão carta kreditkarte karte kartennummer kart "
             "карта карты карте 银行卡 信用卡 卡号 借记卡 カード 카드",
+        ),
+        (
+            _ID,
+            "身份证 身份證 身分证 身分證 证件号 證件號 identity_card id_card identity_number id_number",
+        ),
+        (
+            _COUNT,
+            "timestamp timestamps time ts epoch unix order orders id uid uuid isbn issn serial seed hash version "
+            "时间戳 時間戳 订单 訂單 订单号 流水号 编号 編號 序号 單號 单号 批号 版本 タイムスタンプ",
         ),
     ]
 )
@@ -138,6 +149,48 @@ def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-
 
 
 @kernel
+def _grouped_identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Byte after the Chinese resident identity number in groups of 6, 8 and 4 that begins at group g, or -1."""
+    if g + 3 > n or run[g + 1, END] - run[g + 1, START] != 8 or run[g + 1, SEP] != run[g + 2, SEP]:
+        return -1
+    if run[g + 1, SEP] != SPACE and run[g + 1, SEP] != DASH:
+        return -1
+    last = run[g + 2, END] - run[g + 2, START]
+    end = run[g + 2, END]
+    x = last == 3 and g + 3 == n and end < high and data[end] | 0x20 == 0x78
+    if x and end + 1 < high and (is_letter(data[end + 1]) or is_digit(data[end + 1]) or data[end + 1] == 0x5F):
+        return -1
+    if not x and (last != 4 or not (right if g + 3 == n else run[g + 3, SEP] == SPACE)):
+        return -1
+    m = 0
+    for k in range(g, g + 3):
+        for i in range(run[k, START], run[k, END]):
+            digits[m] = np.int64(data[i]) - 0x30
+            m += 1
+    return (end + 1 if x else end) if cn_id(digits, x) else -1
+
+
+@kernel
+def _old_identity(data, low, run, n, g, right, digits, words):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Whether group g is an announced identity number of 15 digits."""
+    if not (g + 1 < n or right):
+        return False
+    for k in range(15):
+        digits[k] = np.int64(data[run[g, START] + k]) - 0x30
+    return cn_id_15(digits) and words_before(data, low, run[g, START], _CONTEXT_BYTES, words) & 4 != 0
+
+
+@kernel
+def _counted(data, low, first, words):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Whether the eleven digits at `first` that could be a mobile are called something else: 第...号, a timestamp."""
+    if first - 3 >= low and data[first - 3] == 0xE7 and data[first - 2] == 0xAC and data[first - 1] == 0xAC:  # 第
+        return True
+    if words_before(data, low, first, _CONTEXT_BYTES, words) & 1:
+        return False
+    return words_before(data, low, first, _COUNT_BYTES, words) & 8 != 0
+
+
+@kernel
 def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ddd-dd-dddd with an area, group and serial number that the Social Security Administration may issue."""
     if g + 3 > n or run[g + 1, SEP] != DASH or run[g + 2, SEP] != DASH:
@@ -219,6 +272,12 @@ def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
                     end = _identity(data, run, n, g, high, right, digits)
                     if end >= 0:
                         h, code = g + 1, cn_code
+                elif length == 15 and cn_code >= 0 and _old_identity(data, low, run, n, g, right, digits, words):
+                    h, code, end = g + 1, cn_code, run[g, END]
+                elif length == 6 and cn_code >= 0:
+                    end = _grouped_identity(data, run, n, g, high, right, digits)
+                    if end >= 0:
+                        h, code = g + 3, cn_code
                 if h == g and length >= 4 and not run[g, PAREN]:
                     h, needs_word = _card(data, run, n, g, right, digits)
                     if h > g:
@@ -235,6 +294,11 @@ def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
                         extended = extension_end(data, run_end, high)
                         tail = extended > run_end
                     h = phone_strong(data, run, n, g, tail)
+                    lone = h == g + 1 and length == 11 and not run[g, PLUS]
+                    if lone and _counted(data, low, first, words):
+                        next_i = max(next_i, run[g, END])
+                        g += 1
+                        continue
                     if h == g:
                         if context < 0:
                             context = np.int64(words_before(data, low, first, _CONTEXT_BYTES, words))

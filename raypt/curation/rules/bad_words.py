@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from raypt.curation import languages as tongues
 from raypt.curation.phrases import count_matches, read_list
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
@@ -17,8 +18,8 @@ class BadWords(RuleSettings):
     metrics: ClassVar[tuple[str, ...]] = ("match_count", "distinct_per_line")
 
     lists: dict[str, str] = Field(default_factory=dict)
-    """Files or URIs by language code, one word or phrase a line, e.g. `{en: lists/en.txt}`. The rule does not apply to
-    documents in a language without a list."""
+    """Files or URIs by language (any code), one word or phrase a line, e.g. `{en: lists/en.txt}`. The rule does not
+    apply to documents in a language without a list."""
     allow: dict[str, tuple[str, ...]] = Field(default_factory=lambda: {"ja": ("sm", "グロ", "女の子"), "zh": ("性",)})
     """Words of the lists that do not count, by language (default: mC4's, common within other words)."""
     match_count_max: int | None = 0
@@ -36,11 +37,13 @@ class BadWords(RuleSettings):
         matches, distinct = np.full(len(view), np.nan), np.full(len(view), np.nan)
         languages = np.array(view.languages.to_pylist(), object)
         text = view.text.to_arrow()
+        listed = {label: tongues.match(label, self.lists) for label in set(languages.tolist())}
+        of_doc = np.array([listed[label] for label in languages], object)
         for language, uri in self.lists.items():
-            rows = np.flatnonzero(languages == language)
+            rows = np.flatnonzero(of_doc == language)
             if len(rows) == 0:
                 continue
-            allowed = {word.lower() for word in self.allow.get(language, ())}
+            allowed = {w.lower() for key, ws in self.allow.items() if tongues.covers(key, language) for w in ws}
             words = [w for w in read_list(uri, f"curation.bad_words.lists.{language}") if w.lower() not in allowed]
             matches[rows], distinct[rows] = count_matches(text.take(rows), words, whole_words=True).T
         lines = np.diff(view.features.line_offsets)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from raypt.curation import languages
 from raypt.curation.base import Attributes, StageSettings
 
 SIDES = ("_min", "_max")
@@ -72,9 +72,16 @@ class RuleSettings(StageSettings):
             if bound.threshold is None and not special:
                 continue
             thresholds = np.full(len(attributes), np.nan if bound.threshold is None else float(bound.threshold))
-            for language, value in special.items():
-                here = pc.fill_null(pc.equal(attributes.languages, language), False).to_numpy(zero_copy_only=False)
-                thresholds[here] = np.nan if value is None else value
+            if special:
+                codes = attributes.languages.dictionary_encode()
+                values = list(thresholds[:1]) * (len(codes.dictionary) + 1)
+                for i, label in enumerate(codes.dictionary.to_pylist()):
+                    key = languages.match(label, special)
+                    if key is not None:
+                        value = special[key]
+                        values[i] = np.nan if value is None else float(value)
+                index = codes.indices.fill_null(len(codes.dictionary)).to_numpy(zero_copy_only=False)
+                thresholds = np.array(values)[index] if len(attributes) else thresholds
             yield bound.key, bound.fails(attributes.metric(bound.metric), thresholds)
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.rules.words import begins_with_alnum, spelled, starts_with
-from raypt.curation.stopwords import STOP_WORDS, StopWordTable
+from raypt.curation.stopwords import StopWordTable, stop_words
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 from raypt.text import unicode as u
@@ -67,7 +67,7 @@ class DclmQuality(RuleSettings):
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
         f = view.features
-        table = StopWordTable.build({**STOP_WORDS, **self.stop_words}, any_case=True)
+        table = StopWordTable.build(stop_words(self.stop_words), any_case=True)
         of_doc = table.index(view.languages.to_pylist())
         m = np.zeros((len(view), 10), np.int64)
         _measure(
@@ -75,7 +75,7 @@ class DclmQuality(RuleSettings):
             f.line_offsets, f.line_bytes, f.line_flags, *u.tables(), of_doc, table.starts, table.masks, table.hashes,
             table.bits, spelled(self.bullets), m,
         )  # fmt: skip
-        counted, words, chars, alpha, stop_words, unspaced, lines, bullets, ellipsis_ends, spaced_dots = m.T
+        counted, words, chars, alpha, stops, unspaced, lines, bullets, ellipsis_ends, spaced_dots = m.T
         symbols = f.counts[:, s.HASHES] + f.counts[:, s.ELLIPSES] + spaced_dots
         columns = {
             "word_count": counted,
@@ -84,7 +84,7 @@ class DclmQuality(RuleSettings):
             "bullet_line_fraction": ratio(bullets, lines),
             "ellipsis_line_fraction": ratio(ellipsis_ends, lines),
             "alpha_word_fraction": ratio(alpha, words),
-            "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
+            "stop_word_count": np.where(of_doc < 0, np.nan, stops),
         }
         return Measured(struct(columns))
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from raypt.curation import features as s
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.rules.words import spelled, starts_with
-from raypt.curation.stopwords import STOP_WORDS, StopWordTable
+from raypt.curation.stopwords import StopWordTable, stop_words
 from raypt.curation.view import Measured, View
 from raypt.kernels import kernel
 
@@ -67,7 +67,7 @@ class GopherQuality(RuleSettings):
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
         features = view.features
-        table = StopWordTable.build({**STOP_WORDS, **self.stop_words})
+        table = StopWordTable.build(stop_words(self.stop_words))
         of_doc = table.index(view.languages.to_pylist())
         m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
         _measure(
@@ -78,7 +78,7 @@ class GopherQuality(RuleSettings):
         _count_lines(
             features.text.data, features.line_offsets, features.line_bytes, features.line_flags, bullets, marked
         )
-        words, chars, alpha, stop_words, unspaced = m.T
+        words, chars, alpha, stops, unspaced = m.T
         tokens = np.diff(features.token_offsets)
         lines = np.diff(features.line_offsets)
         columns = {
@@ -89,7 +89,7 @@ class GopherQuality(RuleSettings):
             "bullet_line_fraction": ratio(marked[:, 0], lines),
             "ellipsis_line_fraction": ratio(marked[:, 1], lines),
             "alpha_word_fraction": ratio(alpha, tokens),
-            "stop_word_count": np.where(of_doc < 0, np.nan, stop_words),
+            "stop_word_count": np.where(of_doc < 0, np.nan, stops),
         }
         return Measured(struct(columns))
 

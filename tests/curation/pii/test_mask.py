@@ -53,11 +53,19 @@ def test_every_kind_is_found_and_replaced_by_its_mask() -> None:
         "iban": "DE89 3704 0044 0532 0130 00",
         "cn_id": "11010519491231002X",
         "us_ssn": "536-90-4399",
+        "cn_uscc": "91350100M000100Y43",
+        "hk_id": "G123456(A)",
+        "tw_id": "A123456789",
+        "kr_rrn": "900101-1234568",
+        "passport": "E12345678",
+        "cn_plate": "京A12345",
+        "wechat": "zhang_san88",
+        "qq": "87654321",
         "api_key": "AKIAIOSFODNN7EXAMPLE",
         "private_key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nx8Zk==\n-----END RSA PRIVATE KEY-----",
     }
     assert set(samples) == set(KINDS)
-    before = {"url_credentials": "see https://"}
+    before = {"url_credentials": "see https://", "passport": "passport ", "wechat": "微信：", "qq": "QQ: "}
     for kind, value in samples.items():
         text = f"{before.get(kind, 'it is ')}{value}{'db.example.org/x' if kind == 'url_credentials' else ', yes'}"
         masked, spans, counts = mask_pii(pa.array([text]), PiiConfig())
@@ -103,5 +111,5 @@ def test_an_empty_batch_is_an_empty_batch() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValidationError, match="passport"):
-        PiiConfig(kinds=("passport",))  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="horoscope"):
+        PiiConfig(kinds=("horoscope",))  # type: ignore[arg-type]
