@@ -152,7 +152,10 @@ class Workshop:
         def maker(output: Output) -> dict[str, int]:
             task = functools.partial(_candidates, config=config, seed=self.seed, by=by)
             found = pa.concat_tables(run_tasks(task, side.parts, name="set aside"), promote_options="default")
-            chosen = np.argsort(_hashes(found, self.seed), kind="stable")[: config.max_documents]
+            chosen = np.argsort(_hashes(found, self.seed), kind="stable")
+            if config.balanced:
+                chosen = _of_each(chosen, _groups(found, by, root), config.max_documents)
+            chosen = chosen[: config.max_documents]
             table = found.take(np.sort(chosen))
             if table.num_rows < 2:
                 raise UserError(
@@ -258,12 +261,24 @@ def _candidates(uri: str, *, config: HeldoutSet, seed: int, by: tuple[str, ...])
     chosen = _hashes(table, seed) < np.uint64(int(config.fraction * (1 << 64)))
     chosen &= tokenise(table["text"]).counts >= config.min_words
     if config.groups is not None:
-        batches = [group_names(b, by, uri) for b in table.to_batches()]
-        groups = pa.chunked_array(batches, pa.string()) if batches else pa.chunked_array([], pa.string())
-        chosen &= np.asarray(pc.is_in(groups, pa.array(config.groups, pa.string())))
+        chosen &= np.asarray(pc.is_in(_groups(table, by, uri), pa.array(config.groups, pa.string())))
     table = table.filter(pa.array(chosen))
     cut = pc.utf8_slice_codeunits(table["text"], 0, config.max_chars)
     return table.set_column(table.column_names.index("text"), "text", cut)
+
+
+def _groups(table: pa.Table, by: tuple[str, ...], uri: str) -> pa.ChunkedArray:
+    return pa.chunked_array([group_names(b, by, uri) for b in table.to_batches()], pa.string())
+
+
+def _of_each(order: np.ndarray, groups: pa.ChunkedArray, most: int) -> np.ndarray:
+    """Of documents in `order`, the first of each group: equally many, `most` together."""
+    names = np.asarray(groups.combine_chunks().dictionary_encode().indices)[order]
+    each = max(1, most // (int(names.max()) + 1)) if names.size else 0
+    taken = np.zeros(names.size, bool)
+    for name in np.unique(names):
+        taken[np.flatnonzero(names == name)[:each]] = True
+    return order[taken]
 
 
 def _count_equal(uri: str, *, known: frozenset[int]) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from raypt import storage
 from raypt.config_io import Loaded
-from raypt.run.study.config import StudyConfig
+from raypt.run.study.config import HeldoutSet, StudyConfig
 
 log = logging.getLogger("raypt")
 
@@ -65,7 +65,7 @@ def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dic
     reference, variants = resolve(config, base)
     workshop = Workshop(config.uri, reference.run.seed)
     by = reference.tokens.mixture.by
-    heldout = workshop.heldout(workshop.side(reference), config.heldout, by)
+    heldout = workshop.heldout(workshop.side(reference), judges(config), by)
     base_side = workshop.side(reference, heldout)
     trials = []
     for variant in variants:
@@ -101,6 +101,13 @@ def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dic
     figures = {"sentence": answer.sentence, "interval": answer.interval, "cost": cost, **answer.figures}
     storage.write_json(storage.join(config.uri, "study.json"), fit_plain(figures))
     return figures
+
+
+def judges(config: StudyConfig) -> HeldoutSet:
+    """What is held out: of periods, as much of each."""
+    if config.periods is None:
+        return config.heldout
+    return config.heldout.model_copy(update={"balanced": True, "groups": config.periods.naming.ranges})
 
 
 def fit_plain(value: Any) -> Any:

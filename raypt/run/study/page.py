@@ -38,6 +38,7 @@ def page(
     ]
     body = [
         head,
+        answer.more,
         heading("In detail") + "<pre>" + text("\n".join(answer.lines)) + "</pre>" if answer.lines else "",
         heading("Held-out loss while training") + _curves(steps),
         heading("Trainings") + table(columns, rows, range(1, len(columns))),

@@ -51,3 +51,39 @@ def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better:
         return "".join(parts) + "</svg>"
 
     return in_widths(draw, WIDTH)
+
+
+def matrix(
+    names: Sequence[str], shown: Sequence[Sequence[float]], shade: Sequence[Sequence[float]], *, title: str
+) -> str:
+    """Cells with their figures: a row a training text, a column a test text. `shade`: 0 is white, the largest red, what
+    is below 0 green."""
+    most = max((abs(v) for row in shade for v in row), default=0.0) or 1.0
+
+    def draw(width: int) -> str:
+        label = min(7 * max(len(n) for n in names) + 16, width // 3)
+        cell, high, top = (width - label - 4) / len(names), 40, 72
+        height = top + high * len(names) + 6
+        parts = [
+            open_svg(width, height, title),
+            f"<text x='{label}' y='{top - 30}' fill='{MUTED}'>tested on</text>"
+            f"<text x='4' y='{top - 10}' fill='{MUTED}'>trained on</text>",
+        ]
+        for i, name in enumerate(names):
+            y = top + high * i
+            middle = label + cell * (i + 0.5)
+            parts.append(
+                f"<text x='{middle:.1f}' y='{top - 10}' text-anchor='middle' fill='{INK}'>{html.escape(name)}</text>"
+                f"<text x='4' y='{y + 25}' fill='{INK}'>{html.escape(name)}</text>"
+            )
+            for j in range(len(names)):
+                colour = COLOURS[1] if shade[i][j] > 0 else COLOURS[2]
+                parts.append(
+                    f"<rect x='{label + cell * j + 1:.1f}' y='{y + 1}' width='{cell - 2:.1f}' height='{high - 2}' "
+                    f"fill='{colour}' fill-opacity='{0.55 * abs(shade[i][j]) / most:.3f}' stroke='{GRID}'/>"
+                    f"<text x='{label + cell * (j + 0.5):.1f}' y='{y + 25}' text-anchor='middle' "
+                    f"fill='{INK}'>{shown[i][j]:.3f}</text>"
+                )
+        return "".join(parts) + "</svg>"
+
+    return in_widths(draw, min(WIDTH, 140 + 120 * len(names)))
