@@ -1,20 +1,16 @@
 """What a study says: a sentence with its interval, a picture, and the figures behind them."""
 
 import argparse
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from raypt.charts import Series, line_chart, number
 from raypt.errors import UserError
 from raypt.run.study import fit, fits
 from raypt.run.study.compare import Difference, difference
 from raypt.run.study.config import StudyConfig
-from raypt.run.study.freshness import freshness as of_periods
-from raypt.run.study.pictures import dots, matrix
+from raypt.run.study.pictures import dots
 from raypt.run.study.results import Judged, Trial
 
 RESAMPLES = 1000
@@ -53,7 +49,7 @@ def compare(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
         sentence = f"No variant differs from {reference} by more than the noise."
         shown = min(others, key=lambda n: abs(gaps[n].value))
         shown = max(others, key=lambda n: abs(gaps[n].value)) if len(others) > 1 else shown
-        interval = f"The largest difference is that of {shown}: {_said(gaps[shown])}."
+        interval = f"The largest difference is that of {shown}: {said(gaps[shown])}."
     else:
         sign = "lowers" if gaps[top].value < 0 else "raises"
         share = abs(gaps[top].value) / found.bits_per_byte(reference)
@@ -61,12 +57,12 @@ def compare(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
             f"{top} {sign} the held-out loss by {abs(gaps[top].value):.4f} bits per byte ({share:.1%}) against "
             f"{reference}."
         )
-        interval = f"{_said(gaps[top])}. {len(clear)} of {len(others)} variants differ by more than the noise."
+        interval = f"{said(gaps[top])}. {len(clear)} of {len(others)} variants differ by more than the noise."
     ordered = sorted(others, key=lambda n: gaps[n].value)
     rows = [(n, gaps[n].value, gaps[n].low, gaps[n].high) for n in ordered]
     documents = {t.variant.name: t.documents for t in trials}
     lines = [
-        f"{n}: {found.bits_per_byte(n):.4f} bits per byte, {_said(gaps[n])}"
+        f"{n}: {found.bits_per_byte(n):.4f} bits per byte, {said(gaps[n])}"
         f"{' (inside the noise)' if gaps[n].in_the_noise else ''}; {documents[n]:,} documents, "
         f"{documents[n] - documents[reference]:+,} against {reference}"
         for n in ordered
@@ -83,7 +79,7 @@ def compare(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
     return Answer(sentence, interval, picture, lines, figures)
 
 
-def _said(gap: Difference) -> str:
+def said(gap: Difference) -> str:
     return f"{gap.value:+.4f} bits per byte, 95 % interval [{gap.low:+.4f}, {gap.high:+.4f}]"
 
 
@@ -171,61 +167,3 @@ def mixture(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
     lines = ["Paste into base.tokens.mixture.weights:"]
     lines += [f"  {name.removeprefix('weight_')}: {share:.3f}" for name, share in best.items()]
     return Answer(sentence, interval, picture, [*lines, *report.text().splitlines()], report.to_json())
-
-
-def freshness(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
-    """Each period against each."""
-    periods = list(dict.fromkeys(t.variant.name for t in trials))
-    nats = np.stack([found.nats[p] for p in periods])
-    result = of_periods(nats, found.bytes_D, found.group_D, periods)
-    steps = [b - a for a, b in itertools.pairwise(result.times_P)]
-    unit = sum(steps) / len(steps)
-    slope = result.slope
-    doing = "costs" if slope.value >= 0 else "saves"
-    sentence = (
-        f"Text that is {number(unit)} older or newer than the test text {doing} {abs(slope.value) * unit:.4f} bits per "
-        f"byte{', which is inside the noise' if slope.in_the_noise else ''}."
-    )
-    interval = (
-        f"95 % interval [{slope.low * unit:+.4f}, {slope.high * unit:+.4f}], {number(unit)} apart; test text newer than "
-        f"the training text {_said(_times(result.toward_newer, unit))}, older {_said(_times(result.toward_older, unit))}."
-    )
-    lines = [
-        f"trained on {p}: " + ", ".join(f"{q} {v:.4f} ({g:+.4f})" for q, v, g in zip(periods, row, gap, strict=True))
-        for p, row, gap in zip(periods, result.loss_PP, result.gap_PP, strict=True)
-    ]
-    lines.append("In brackets: against the model of the test period itself. Held-out documents of each period:")
-    lines.append(", ".join(f"{p} {n}" for p, n in zip(periods, result.documents, strict=True)))
-    lines.append("Periods may differ in more than time (sources, authors, kinds of text): the matrix cannot tell.")
-    figures = {
-        "periods": periods,
-        "matrix": result.loss_PP,
-        "gaps": result.gap_PP,
-        "times": result.times_P,
-        "documents": list(result.documents),
-        "slopes": {
-            name: {"value": d.value, "interval": [d.low, d.high], "in_the_noise": d.in_the_noise}
-            for name, d in (("all", slope), ("newer", result.toward_newer), ("older", result.toward_older))
-        },
-    }
-    picture = matrix(periods, result.loss_PP.tolist(), result.gap_PP.tolist(), title="Held-out bits per byte by period")
-    by_gap: dict[float, list[float]] = {}
-    for i, j in itertools.product(range(len(periods)), repeat=2):
-        by_gap.setdefault(float(result.times_P[j] - result.times_P[i]), []).append(float(result.gap_PP[i, j]))
-    curve = [Series("gap", sorted(by_gap), [sum(by_gap[k]) / len(by_gap[k]) for k in sorted(by_gap)], marks=True)]
-    more = line_chart(curve, title="Loss by gap in time", x_label="test less training", y_label="bits per byte more")
-    return Answer(sentence, interval, picture, lines, figures, more)
-
-
-def _times(gap: Difference, unit: float) -> Difference:
-    return Difference(gap.value * unit, gap.low * unit, gap.high * unit)
-
-
-ANSWERS: dict[str, Callable[[StudyConfig, Sequence[Trial], Judged, str], Answer]] = {
-    "compare": compare,
-    "scale": scale,
-    "repetition": repetition,
-    "mixture": mixture,
-    "freshness": freshness,
-}
-"""By `study.kind`."""

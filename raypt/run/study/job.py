@@ -2,6 +2,7 @@
 
 raypt study --config STUDY.yaml [dotted.key=value ...]
 raypt study fit FILE... --law chinchilla|isoflop|envelope|repetition|mixture
+raypt study pairs pairs/en|pairs/zh|facts/en|facts/zh [--count N] [--seed S] > questions.jsonl
 
 A study is a base, variants of it (what differs, by dotted key), and seeds. What variants have in common is made once;
 trainings run side by side on the Ray cluster; all are judged on the same held-out documents, which no variant's text
@@ -12,8 +13,10 @@ a training, `study.json` the figures. The same command resumes. Ready ones are i
 `raypt study fit --help` says more.
 """
 
+import argparse
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -33,9 +36,24 @@ def start(argv: list[str]) -> int:
         from raypt.run.study import fit
 
         return fit.main(argv[1:])
+    if argv[:1] == ["pairs"]:
+        return pairs(argv[1:])
     from raypt.run.job import run_job
 
     return run_job("study", __name__, __doc__ or "", argv, StudyConfig)
+
+
+def pairs(argv: list[str]) -> int:
+    """`raypt study pairs`: the questions that `builtin:NAME` stands for, or more of them, as JSON Lines."""
+    from raypt.training import made
+
+    parser = argparse.ArgumentParser(prog="raypt study pairs", description=made.__doc__)
+    parser.add_argument("name", choices=made.names())
+    parser.add_argument("--count", type=int, default=made.COUNT, help="of minimal pairs (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    sys.stdout.writelines(made.lines(arguments.name, arguments.count, arguments.seed))
+    return 0
 
 
 def main(loaded: Loaded[StudyConfig]) -> None:
@@ -54,8 +72,8 @@ def main(loaded: Loaded[StudyConfig]) -> None:
 
 def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dict[str, Any]:
     """Make the data, train, judge, answer; Ray runs. Returns what study.json holds."""
-    from raypt.run.study.answer import ANSWERS
     from raypt.run.study.data import Workshop
+    from raypt.run.study.kinds import ANSWERS
     from raypt.run.study.page import costs, page
     from raypt.run.study.results import Trial, judged, runs_table, steps_table
     from raypt.run.study.train import plan_training, train

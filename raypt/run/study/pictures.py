@@ -8,9 +8,9 @@ from raypt.charts import COLOURS, GRID, INK, MUTED, NARROW, in_widths, number, o
 ROW, TOP, WIDTH = 26, 36, 720
 
 
-def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better: str) -> str:
+def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better: str, higher: bool = False) -> str:
     """A dot and its interval a row: (label, value, low, high); a line at 0. Green lies below it, red above, grey
-    across. `better`: what the direction means."""
+    across (the other way round where `higher` is better). `better`: what the direction means."""
     low, high = min(0.0, *(r[2] for r in rows)), max(0.0, *(r[3] for r in rows))
     pad = 0.04 * (high - low or 1.0)
     low, high = low - pad, high + pad
@@ -37,9 +37,8 @@ def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better:
         parts.append(f"<line x1='{x(0):.1f}' x2='{x(0):.1f}' y1='{top - 6}' y2='{height - 22}' stroke='{MUTED}'/>")
         for i, (label, value, least, most) in enumerate(rows):
             y = top + row_height * i + ROW / 2 + 14 * above
-            colour = (
-                COLOURS[2] if most < 0 else COLOURS[1] if least > 0 and better else COLOURS[0] if not better else MUTED
-            )
+            good, bad = (least > 0, most < 0) if higher else (most < 0, least > 0)
+            colour = COLOURS[0] if not better else COLOURS[2] if good else COLOURS[1] if bad else MUTED
             place = f"x='4' y='{y - 12:.1f}'" if above else f"x='{left - 10}' y='{y + 4:.1f}' text-anchor='end'"
             parts.append(
                 f"<text {place} fill='{INK}'>{html.escape(label)}</text>"

@@ -19,7 +19,7 @@ from raypt.tokens.parts import group_names
 from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 CARD = "card.json"
 METRICS, JUDGED = "metrics.parquet", "judged.parquet"
 BATCH = 16
@@ -132,10 +132,26 @@ def _train(training: Training, output: Output) -> dict[str, Any]:
     for name in groups:
         found = [row.get("heldout", {}).get(name, {}) for row in rows]
         columns[f"heldout/{name}"] = [entry.get("bits_per_byte") for entry in found]
+    columns |= _tasks(rows)
     output.write_parquet(METRICS, pa.table(columns))
     judged = judge(training, newest)
     output.write_parquet(JUDGED, judged)
     return {"steps": newest.step, "tokens": rows[-1]["tokens"], "seconds": sum(row["step_s"] for row in rows)}
+
+
+def _tasks(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """Accuracy by task and group of questions, where they were asked."""
+    out: dict[str, list[float | None]] = {}
+    for i, row in enumerate(rows):
+        for name, task in row.get("tasks", {}).items():
+            for group, accuracy in {"": task["accuracy"], **task.get("by_group", {})}.items():
+                out.setdefault(task_column(name, group), [None] * len(rows))[i] = accuracy
+    return dict(sorted(out.items()))
+
+
+def task_column(task: str, group: str = "") -> str:
+    """Of the study's table: accuracy of a task, or of a group of its questions."""
+    return f"tasks/{task}/{group}" if group else f"tasks/{task}"
 
 
 def _alone(training: Training) -> None:
