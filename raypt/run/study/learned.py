@@ -45,21 +45,6 @@ class Asked:
         return float(self.tokens_T[first]) if first < len(self.tokens_T) else None
 
 
-def interval_T2(self) -> Array:
-        """Low and high of the mean."""
-        return np.stack(interval(self.right_ST, self.questions), axis=1)
-
-    @property
-    def learned_at(self) -> float | None:
-        """Tokens from which on the interval lies above guessing; None if it does not at the end."""
-        return self._from(self.interval_T2[:, 0] > self.chance)
-
-    def _from(self, holds_T: Array) -> float | None:
-        fails = np.flatnonzero(~holds_T.astype(bool))
-        first = int(fails[-1]) + 1 if fails.size else 0
-        return float(self.tokens_T[first]) if first < len(self.tokens_T) else None
-
-
 def interval(accuracy_ST: Array, questions: int) -> tuple[Array, Array]:
     """Of the mean over seeds: Wilson's for the questions (1927; they are the same for all seeds, so that seeds do not
     narrow it), and Student's t for the seeds, which add up in squares.
