@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raypt.charts import Series, line_chart, number
@@ -12,6 +12,7 @@ from raypt.run.study.compare import Difference, difference
 from raypt.run.study.config import StudyConfig
 from raypt.run.study.pictures import dots
 from raypt.run.study.results import Judged, Trial
+from raypt.run.study.stability import SPIKE, WINDOW, stability
 
 RESAMPLES = 1000
 
@@ -33,50 +34,67 @@ class Answer:
 
 
 def compare(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
-    """Each variant against the reference."""
+    """Each variant against the reference, or the one that it is said to be held against."""
     names = list(dict.fromkeys(t.variant.name for t in trials))
     reference = config.study.reference or names[0]
-    others = [n for n in names if n != reference]
+    against = {n: reference for n in names if n != reference}
+    against |= {v.name: v.against for v in config.variants if v.against is not None}
+    others = [n for n in names if n in against]
     if not others:
         value = found.bits_per_byte(reference)
         return Answer(f"{reference} has {value:.4f} bits per byte.", "There is nothing to compare it with.", "")
-    gaps = {n: difference(found.nats[n], found.nats[reference], found.bytes_D) for n in others}
+    gaps = {n: difference(found.nats[n], found.nats[against[n]], found.bytes_D) for n in others}
     best = min(others, key=lambda n: gaps[n].value)
     worst = max(others, key=lambda n: gaps[n].value)
     clear = [n for n in others if not gaps[n].in_the_noise]
-    top = best if gaps[best].high < 0 else worst if gaps[worst].low > 0 else None
+    # What is furthest from 0 of those that differ; of two references, a loss from the one is a gain from the other.
+    top = max(clear, key=lambda n: abs(gaps[n].value), default=None)
     if top is None:
-        sentence = f"No variant differs from {reference} by more than the noise."
-        shown = min(others, key=lambda n: abs(gaps[n].value))
-        shown = max(others, key=lambda n: abs(gaps[n].value)) if len(others) > 1 else shown
+        several = "what it is held against" if len(set(against.values())) > 1 else reference
+        sentence = f"No variant differs from {several} by more than the noise."
+        shown = max((best, worst), key=lambda n: abs(gaps[n].value))
         interval = f"The largest difference is that of {shown}: {said(gaps[shown])}."
     else:
         sign = "lowers" if gaps[top].value < 0 else "raises"
-        share = abs(gaps[top].value) / found.bits_per_byte(reference)
+        share = abs(gaps[top].value) / found.bits_per_byte(against[top])
         sentence = (
             f"{top} {sign} the held-out loss by {abs(gaps[top].value):.4f} bits per byte ({share:.1%}) against "
-            f"{reference}."
+            f"{against[top]}."
         )
         interval = f"{said(gaps[top])}. {len(clear)} of {len(others)} variants differ by more than the noise."
-    ordered = sorted(others, key=lambda n: gaps[n].value)
-    rows = [(n, gaps[n].value, gaps[n].low, gaps[n].high) for n in ordered]
+    ordered = sorted(others, key=lambda n: (names.index(against[n]), gaps[n].value))
+    mixed = len(set(against.values())) > 1
+    rows = [(f"{n} (against {against[n]})" if mixed else n, gaps[n].value, gaps[n].low, gaps[n].high) for n in ordered]
     documents = {t.variant.name: t.documents for t in trials}
     lines = [
         f"{n}: {found.bits_per_byte(n):.4f} bits per byte, {said(gaps[n])}"
         f"{' (inside the noise)' if gaps[n].in_the_noise else ''}; {documents[n]:,} documents, "
-        f"{documents[n] - documents[reference]:+,} against {reference}"
+        f"{documents[n] - documents[against[n]]:+,} against {against[n]}"
         for n in ordered
     ]
+    calm = {n: stability([t for t in trials if t.variant.name == n]) for n in names}
+    lines.append(
+        f"Stability: gradient norms above {SPIKE:g} times the median of the {WINDOW} steps before them are spikes."
+    )
+    lines += [f"{n}: {s}" for n, s in calm.items()]
     figures = {
         "reference": reference,
         "bits_per_byte": {n: found.bits_per_byte(n) for n in names},
         "differences": {
-            n: {"value": g.value, "interval": [g.low, g.high], "in_the_noise": g.in_the_noise} for n, g in gaps.items()
+            n: {
+                "value": g.value,
+                "interval": [g.low, g.high],
+                "in_the_noise": g.in_the_noise,
+                "against": against[n],
+                "documents": documents[n] - documents[against[n]],
+            }
+            for n, g in gaps.items()
         },
         "documents": documents,
+        "stability": {n: asdict(s) for n, s in calm.items()},
     }
-    picture = dots(rows, title=f"Held-out bits per byte against {reference}", better="lower is better")
-    return Answer(sentence, interval, picture, lines, figures)
+    title = "Held-out bits per byte" + ("" if mixed else f" against {reference}")
+    return Answer(sentence, interval, dots(rows, title=title, better="lower is better"), lines, figures)
 
 
 def said(gap: Difference) -> str:

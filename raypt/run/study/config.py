@@ -38,6 +38,9 @@ class Variant(Settings):
     """Name in tables and pictures."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted key of a run -> value: `{dedup.fuzzy.enabled: false, train.steps: 2k}`."""
+    against: str | None = None
+    """compare: the variant that this one is held against, where it is not study.reference: of a rule that is added to
+    raw text, the raw text."""
 
 
 class RandomMixtures(Settings):
@@ -145,6 +148,10 @@ class StudyConfig(Settings):
             raise ValueError("variants: two have one name")
         if self.study.reference is not None and self.study.reference not in names:
             raise ValueError(f"study.reference={self.study.reference}: the variants are {', '.join(names)}")
+        for i, v in enumerate(self.variants):
+            if v.against is not None and (v.against not in names or v.against == v.name):
+                others = ", ".join(name for name in names if name != v.name)
+                raise ValueError(f"variants[{i}].against={v.against}: the other variants are {others}")
         if (self.periods is not None) != (self.study.kind == "freshness"):
             raise ValueError("study.kind=freshness and `periods` go together")
         if self.study.kind == "learned" and not self.base.train.evaluation.tasks:
