@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt import storage
 from raypt.charts import Series, line_chart, number
 from raypt.errors import UserError
 from raypt.run.study import fit, fits
@@ -108,9 +112,22 @@ def _fitted(law: str, runs_uri: str, *more: str) -> fits.FitReport:
 
 def scale(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
     """L(N, D)."""
-    columns = "N=parameters,D=tokens,loss=loss"
-    largest = max(t.tokens * t.flops_per_token for t in trials)
-    report = _fitted("chinchilla", runs_uri, "--columns", columns, "--predict", f"C={10 * largest:.4g}")
+    aside = {v.name for v in config.variants if v.held_out}
+    fitted = [t for t in trials if t.variant.name not in aside]
+    if not fitted:
+        raise UserError("variants: all have held_out: true, and none is left to fit the law to")
+    options = ["--columns", "N=parameters,D=tokens,loss=loss"]
+    largest = max(t.tokens * t.flops_per_token for t in fitted)
+    options += ["--predict", f"C={10 * largest:.4g}"]
+    table_uri = runs_uri
+    if aside:
+        runs = storage.read_parquet(runs_uri)
+        mask = pc.is_in(runs["variant"], pa.array(sorted(aside)))
+        table_uri, held_uri = (storage.join(config.uri, f"runs-{name}.parquet") for name in ("fitted", "held-out"))
+        storage.write_parquet(table_uri, runs.filter(pc.invert(mask)))
+        storage.write_parquet(held_uri, runs.filter(mask))
+        options += ["--held-out", held_uri]
+    report = _fitted("chinchilla", table_uri, *options)
     a, best = report.parameters["a"], report.details["optimum"][0]
     holds = "does" if a.low <= 0.5 <= a.high else "does not"
     sentence = (
@@ -127,6 +144,12 @@ def scale(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri:
             f"The law fits them without {' and '.join(missing)}: any exponent would do. Train more sizes on more "
             "tokens, further apart."
         )
+    if checked := report.details.get("held_out"):
+        pairs = zip(checked["predicted"], checked["intervals"], checked["loss"], strict=True)
+        shown = "; ".join(
+            f"{p:.3f} [{low:.3f}, {high:.3f}] predicted, {is_:.3f} found" for p, (low, high), is_ in pairs
+        )
+        interval += f" Kept out of the fit: {shown}."
     by_size: dict[int, dict[int, list[float]]] = {}
     seen: dict[str, int] = {}
     for t in trials:

@@ -38,6 +38,9 @@ class Variant(Settings):
     """Name in tables and pictures."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted key of a run -> value: `{dedup.fuzzy.enabled: false, train.steps: 2k}`."""
+    held_out: bool = False
+    """scale: keep its runs out of the fit, and say whether the law predicts them: a size or a number of tokens beyond
+    the others'."""
     against: str | None = None
     """compare: the variant that this one is held against, where it is not study.reference: of a rule that is added to
     raw text, the raw text."""
@@ -156,6 +159,9 @@ class StudyConfig(Settings):
             raise ValueError("study.kind=freshness and `periods` go together")
         if self.study.kind == "learned" and not self.base.train.evaluation.tasks:
             raise ValueError("study.kind=learned asks base.train.evaluation.tasks; name at least one")
+        kept = [v for v in self.variants if not v.held_out]
+        if self.study.kind != "scale" and len(kept) < len(self.variants):
+            raise ValueError("variants[].held_out: is for study.kind=scale")
         gpus = self.study.gpus_per_training
         if bool(gpus) != self.base.train.use_gpu:
             raise ValueError(

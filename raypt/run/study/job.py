@@ -14,6 +14,7 @@ a training, `study.json` the figures. The same command resumes. Ready ones are i
 """
 
 import argparse
+import itertools
 import logging
 import os
 import sys
@@ -72,11 +73,12 @@ def main(loaded: Loaded[StudyConfig]) -> None:
 
 def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dict[str, Any]:
     """Make the data, train, judge, answer; Ray runs. Returns what study.json holds."""
+    from raypt.run.study.branches import families, train_family
     from raypt.run.study.data import Workshop
     from raypt.run.study.kinds import ANSWERS
     from raypt.run.study.page import costs, page
     from raypt.run.study.results import Trial, judged, runs_table, steps_table
-    from raypt.run.study.train import plan_training, train
+    from raypt.run.study.train import plan_training
     from raypt.run.study.variants import flops_per_token, resolve
     from raypt.tasks import run_tasks
 
@@ -104,16 +106,25 @@ def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dic
             )
     distinct = {t.training.identity.key: t for t in trials}
     longest_first = sorted(distinct.values(), key=lambda t: -t.tokens * t.flops_per_token)
-    log.info("%d trainings of %d variants, %d distinct", len(trials), len(variants), len(distinct))
+    together = families([t.training for t in longest_first])
+    log.info(
+        "%d trainings of %d variants, %d distinct, in %d families",
+        len(trials),
+        len(variants),
+        len(distinct),
+        len(together),
+    )
     cpus, gpus = config.study.cpus_per_training, config.study.gpus_per_training
-    cards = run_tasks(train, [t.training for t in longest_first], name="train", num_cpus=cpus, num_gpus=gpus)
+    cards = list(
+        itertools.chain.from_iterable(run_tasks(train_family, together, name="train", num_cpus=cpus, num_gpus=gpus))
+    )
     found, steps = judged(trials), steps_table(trials)
     runs = runs_table(trials, found)
     runs_uri = storage.join(config.uri, "runs.parquet")
     storage.write_parquet(runs_uri, runs)
     storage.write_parquet(storage.join(config.uri, "study.parquet"), steps)
     answer = ANSWERS[config.study.kind](config, trials, found, runs_uri)
-    cost = costs(workshop, heldout, trials, sum(c.account["seconds"] for c in cards), time.time() - began)
+    cost = costs(workshop, heldout, trials, [c.account for c in cards], time.time() - began)
     html = page(config, answer, trials, steps, runs, cost)
     storage.write_bytes(storage.join(config.uri, "study.html"), html.encode())
     figures = {"sentence": answer.sentence, "interval": answer.interval, "cost": cost, **answer.figures}

@@ -3,9 +3,10 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,13 @@ from raypt.tokens.parts import group_names
 from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from raypt.training.checkpoint.manifest import CheckpointInfo
+
 FORMAT = 2
 CARD = "card.json"
 METRICS, JUDGED = "metrics.parquet", "judged.parquet"
+BRANCH = "branch.json"
 BATCH = 16
 """Sequences of one forward pass when documents are judged."""
 HOW_IT_RUNS = {
@@ -107,11 +112,20 @@ def train(training: Training) -> Card:
     return make(training.identity, training.uri, CARD, lambda output: _train(training, output))
 
 
-def _train(training: Training, output: Output) -> dict[str, Any]:
+def finished(training: Training) -> bool:
+    """Whether that was done before."""
+    return storage.exists(storage.join(training.uri, CARD))
+
+
+def advance(training: Training) -> "CheckpointInfo":
+    """Train from the newest checkpoint to the end; that of the end.
+
+    Raises:
+        UserError: the samples end before the last step.
+    """
     _alone(training)
     from raypt.training.checkpoint.directory import latest_checkpoint
     from raypt.training.loop import Hooks
-    from raypt.training.records import read_metrics
     from raypt.training.worker import quiet_libraries, run_worker
 
     logging.getLogger("raypt").setLevel(logging.WARNING)  # a dozen trainings' lines are no log
@@ -126,6 +140,14 @@ def _train(training: Training, output: Output) -> dict[str, Any]:
             f"the samples end after step {0 if newest is None else newest.step} of {training.steps}: the limits in "
             "tokens.mixture.limits hold fewer tokens than train.steps asks for"
         )
+    return newest
+
+
+def _train(training: Training, output: Output) -> dict[str, Any]:
+    began = time.perf_counter()
+    newest = advance(training)
+    from raypt.training.records import read_metrics
+
     rows = read_metrics(training.uri)
     columns = {key: [row.get(key) for row in rows] for key in KEPT}
     groups = sorted({name for row in rows for name in row.get("heldout", {})})
@@ -136,7 +158,20 @@ def _train(training: Training, output: Output) -> dict[str, Any]:
     output.write_parquet(METRICS, pa.table(columns))
     judged = judge(training, newest)
     output.write_parquet(JUDGED, judged)
-    return {"steps": newest.step, "tokens": rows[-1]["tokens"], "seconds": sum(row["step_s"] for row in rows)}
+    made = [row["step_s"] for row in rows if row["step"] > branched_at(training)]
+    return {
+        "steps": newest.step,
+        "made_steps": len(made),
+        "tokens": rows[-1]["tokens"],
+        "seconds": sum(made),
+        "task_seconds": time.perf_counter() - began,
+    }
+
+
+def branched_at(training: Training) -> int:
+    """The step up to which another training of its family was its own (`branches`); 0 = none."""
+    uri = storage.join(training.uri, BRANCH)
+    return int(storage.read_json(uri)["step"]) if storage.exists(uri) else 0
 
 
 def _tasks(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
