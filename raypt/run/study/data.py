@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 import xxhash
 
 from raypt import storage
@@ -77,6 +78,11 @@ class Heldout:
         """The same as an evaluation set, for decontamination."""
         return storage.join(self.uri, SAMPLES)
 
+    def groups(self, by: tuple[str, ...]) -> list[str]:
+        """Of the mixture, by document."""
+        names: list[str] = _groups(storage.read_parquet(self.part), by, self.part).to_pylist()
+        return names
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -128,7 +134,7 @@ class Workshop:
                 share_tagged(self.tagged[tagging], run)
             elif reading in self.read:
                 share_inputs(self.read[reading], run)
-            curated = curate(config, run)
+            curated = curate(config, run, in_process=not ray.is_initialized())
             self.read.setdefault(reading, run)
             self.tagged.setdefault(tagging, run)
             entered = next(iter(curated.ledger.stages.values())).kept.documents

@@ -43,6 +43,16 @@ def times(periods: Sequence[str]) -> Array:
     return np.array([(int(low) + int(high) - 1) / 2 for low, high in ends])
 
 
+def check(periods: Sequence[str], group_D: Sequence[str]) -> None:
+    """Raises UserError if a period has fewer than two of the documents to be judged on."""
+    for period in periods:
+        count = sum(g == period for g in group_D)
+        if count < 2:
+            raise UserError(
+                f"periods: {count} documents of {period} are held out; raise heldout.fraction or move periods.edges"
+            )
+
+
 def freshness(
     nats_PSD: Array, bytes_D: Array, group_D: Sequence[str], periods: Sequence[str], *, seed: int = 0
 ) -> Freshness:
@@ -55,11 +65,7 @@ def freshness(
     """
     when_P = times(periods)
     member_PD = np.array([[g == p for g in group_D] for p in periods], float)
-    for period, count in zip(periods, member_PD.sum(1), strict=True):
-        if count < 2:
-            raise UserError(
-                f"periods: {count:.0f} documents of {period} are held out; raise heldout.fraction or move periods.edges"
-            )
+    check(periods, group_D)
     nats_PSD, seeds = nats_PSD / math.log(2), nats_PSD.shape[1]
     rng = np.random.default_rng(seed)
     drawn_BD = np.zeros((RESAMPLES, len(group_D)))

@@ -72,7 +72,9 @@ def main(loaded: Loaded[StudyConfig]) -> None:
 
 
 def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dict[str, Any]:
-    """Make the data, train, judge, answer; Ray runs. Returns what study.json holds."""
+    """Make the data, train, judge, answer, on the Ray that runs, or in this process where none does. Returns what
+    study.json holds."""
+    from raypt.run.study import freshness
     from raypt.run.study.branches import families, train_family
     from raypt.run.study.data import Workshop
     from raypt.run.study.kinds import ANSWERS
@@ -86,6 +88,8 @@ def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dic
     workshop = Workshop(config.uri, reference.run.seed)
     by = reference.tokens.mixture.by
     heldout = workshop.heldout(workshop.side(reference), judges(config), by)
+    if config.periods is not None:
+        freshness.check(config.periods.naming.ranges, heldout.groups(by))
     base_side = workshop.side(reference, heldout)
     trials = []
     for variant in variants:

@@ -21,7 +21,7 @@ from raypt.tokens.stream.producer import tokenize_parts
 from raypt.tokens.stream.spec import prepare_store
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 
-WORDS = ["the", "old", "river", "carries", "a", "small", "boat", "past", "stone", "bridges", "and", "new", "fields", "where", "people", "work", "every", "day"]
+WORDS = ("the", "old", "river", "carries", "a", "small", "boat", "past", "stone", "bridges", "and", "new", "fields")
 
 
 def text(rng: np.random.Generator) -> str:
