@@ -1,7 +1,8 @@
 """The keys of a study are frozen, as those of a run are (`tests.run.test_config_keys`): renaming or dropping one breaks
 users' files. Those under `base.` are a run's, and frozen there.
 
-After a decision: `python -m tests.run.study.test_study_keys > tests/run/study/study_keys.txt`, and say in the commit why.
+After a decision: `python -m tests.run.study.test_study_keys > tests/run/study/study_keys.txt`, and say in the commit
+why.
 """
 
 from pathlib import Path
