@@ -24,14 +24,16 @@ def freshness(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_
     result = of_periods(nats, found.bytes_D, found.group_D, periods)
     steps = [b - a for a, b in itertools.pairwise(result.times_P)]
     unit = sum(steps) / len(steps)
+    assert config.periods is not None
+    apart = f"{number(unit)} {config.periods.unit}"
     slope = result.slope
     doing = "costs" if slope.value >= 0 else "saves"
     sentence = (
-        f"Text that is {number(unit)} older or newer than the test text {doing} {abs(slope.value) * unit:.4f} bits per "
+        f"Text that is {apart} older or newer than the test text {doing} {abs(slope.value) * unit:.4f} bits per "
         f"byte{', which is inside the noise' if slope.in_the_noise else ''}."
     )
     interval = (
-        f"95 % interval [{slope.low * unit:+.4f}, {slope.high * unit:+.4f}], {number(unit)} apart; test text newer "
+        f"95 % interval [{slope.low * unit:+.4f}, {slope.high * unit:+.4f}], {apart} apart; test text newer "
         f"than the training text {said(_times(result.toward_newer, unit))}, older "
         f"{said(_times(result.toward_older, unit))}."
     )
@@ -39,7 +41,8 @@ def freshness(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_
         f"trained on {p}: " + ", ".join(f"{q} {v:.4f} ({g:+.4f})" for q, v, g in zip(periods, row, gap, strict=True))
         for p, row, gap in zip(periods, result.loss_PP, result.gap_PP, strict=True)
     ]
-    lines.append("In brackets: against the model of the test period itself. Held-out documents of each period:")
+    lines.append("In brackets, and as the colour (green: better): against the model of the test period itself.")
+    lines.append("Held-out documents of each period:")
     lines.append(", ".join(f"{p} {n}" for p, n in zip(periods, result.documents, strict=True)))
     lines.append("Periods may differ in more than time (sources, authors, kinds of text): the matrix cannot tell.")
     figures = {
@@ -58,7 +61,12 @@ def freshness(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_
     for i, j in itertools.product(range(len(periods)), repeat=2):
         by_gap.setdefault(float(result.times_P[j] - result.times_P[i]), []).append(float(result.gap_PP[i, j]))
     curve = [Series("gap", sorted(by_gap), [sum(by_gap[k]) / len(by_gap[k]) for k in sorted(by_gap)], marks=True)]
-    more = line_chart(curve, title="Loss by gap in time", x_label="test less training", y_label="bits per byte more")
+    more = line_chart(
+        curve,
+        title="Loss by gap in time",
+        x_label=f"test less training text, {config.periods.unit}",
+        y_label="bits per byte more",
+    )
     return Answer(sentence, interval, picture, lines, figures, more)
 
 

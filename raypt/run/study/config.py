@@ -77,6 +77,8 @@ class Periods(Settings):
     which it finds nothing is neither trained on nor judged."""
     edges: tuple[int, ...] = Field(min_length=3)
     """Where the periods begin, and where the last one ends: 2010, 2015, 2020 are 2010 to 2014 and 2015 to 2019."""
+    unit: str = "years"
+    """What the number counts, in words."""
 
     @property
     def naming(self) -> Naming:
