@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 INK, GRID, MUTED = "var(--ink,#24292f)", "var(--grid,#d8dee4)", "var(--muted,#57606a)"
 NARROW = 344
 """Pixels: what a phone of 390 has between its margins."""
-COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989")
+COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7d8c", "#6e7781")
 FONT = "font-family='system-ui, sans-serif' font-size='12'"
 
 
@@ -116,6 +116,8 @@ def line_chart(
     def draw(width: int) -> str:
         left, right, top, bottom = 64, 16, 34, 46
         w, h = width - left - right, height - top - bottom
+        places, rows = _legend([s.name for s in series] if len(series) > 1 else [], w, x_label)
+        high_of_all = height + 18 * (rows - 1)
 
         def px(x: float) -> float:
             return left + w * (x - x0) / (x1 - x0)
@@ -123,7 +125,7 @@ def line_chart(
         def py(y: float) -> float:
             return top + h * (1 - (scale(y) - low) / (high - low))
 
-        parts = [open_svg(width, height, title)]
+        parts = [open_svg(width, high_of_all, title)]
         for t in ticks(low, high):
             y = 10**t if log_y else t
             parts.append(f"<line x1='{left}' x2='{left + w}' y1='{py(y):.1f}' y2='{py(y):.1f}' stroke='{GRID}'/>")
@@ -142,7 +144,6 @@ def line_chart(
                 f"stroke-dasharray='6 4'/><text x='{left + w}' y='{y_level - 5:.1f}' text-anchor='end' "
                 f"fill='{MUTED}'>{html.escape(name)} {number(value)}</text>"
             )
-        legend_x = left
         for i, s in enumerate(series):
             colour = COLOURS[i % len(COLOURS)]
             path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(s.x, s.y, strict=True))
@@ -151,25 +152,37 @@ def line_chart(
                 ends = [(x, e[1]) for x, e in zip(s.x, s.band, strict=True)]
                 ends += [(x, e[0]) for x, e in zip(s.x, s.band, strict=True)][::-1]
                 around = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in ends)
-                parts.append(f"<polygon points='{around}' fill='{colour}' fill-opacity='.13'/>")
+                parts.append(f"<polygon points='{around}' fill='{colour}' fill-opacity='.09'/>")
             parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
             if s.marks:
                 parts += [
                     f"<circle cx='{px(x):.1f}' cy='{py(y):.1f}' r='3' fill='{colour}'/>"
                     for x, y in zip(s.x, s.y, strict=True)
                 ]
-            if len(series) > 1:
-                parts.append(f"<rect x='{legend_x}' y='{height - 12}' width='10' height='3' fill='{colour}'/>")
-                parts.append(f"<text x='{legend_x + 14}' y='{height - 6}' fill='{INK}'>{html.escape(s.name)}</text>")
-                legend_x += 26 + 7 * len(s.name)
+            if places:
+                x, y = left + places[i][0], height + 18 * places[i][1]
+                parts.append(f"<rect x='{x}' y='{y - 12}' width='10' height='3' fill='{colour}'/>")
+                parts.append(f"<text x='{x + 14}' y='{y - 6}' fill='{INK}'>{html.escape(s.name)}</text>")
         parts.append(
-            f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
+            f"<text x='{left + w}' y='{high_of_all - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
             f"<text x='14' y='{top + h / 2:.0f}' text-anchor='middle' fill='{MUTED}' "
             f"transform='rotate(-90 14 {top + h / 2:.0f})'>{html.escape(y_label)}</text></svg>"
         )
         return "".join(parts)
 
     return in_widths(draw, width)
+
+
+def _legend(names: Sequence[str], width: int, x_label: str) -> tuple[list[tuple[int, int]], int]:
+    """(x, row) of each name, and how many rows they take with the label of the axis at the end of the last."""
+    places, x, row = [], 0, 0
+    for name in names:
+        needs = 26 + 7 * len(name)
+        if x and x + needs > width:
+            x, row = 0, row + 1
+        places.append((x, row))
+        x += needs
+    return places, row + 1 + (x > 0 and x + 7 * len(x_label) > width)
 
 
 def _some(marks: Sequence[tuple[float, str]], most: int) -> Sequence[tuple[float, str]]:

@@ -82,11 +82,13 @@ def learned(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
     wholes = families(kinds)
     known = sorted((k for k in wholes if k.learned_at is not None), key=lambda k: (k.learned_at, -k.right_T[-1]))
     seen = number(float(wholes[0].tokens_T[-1]))
+    verb = "is" if len(known) == 1 else "are"
     if known:
         first = known[0]
         when = "; ".join(f"{k.name} from {number(k.learned_at or 0)}" for k in known)
         sentence = (
-            f"Of {len(wholes)} kinds, {len(known)} are known better than by guessing within {seen} tokens: {when}."
+            f"{len(known)} of {len(wholes)} kinds of question {verb} answered better than "
+            f"by guessing within {seen} tokens: {when}."
         )
         interval = f"{first.name}: {_right(first)} at the end."
     else:
@@ -102,7 +104,7 @@ def learned(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
     ]
     at = [float(t) for t in wholes[0].tokens_T]
     marks = [(math.log10(t), number(t)) for t in _doubling(at)]
-    levels = [(f"guessing ({name})", value) for value, name in {k.chance: k.name for k in wholes}.items()]
+    levels = [("guessing", value) for value in sorted({k.chance for k in wholes})]
     picture = line_chart(
         series, title="Right answers", x_label="tokens seen", y_label="share", levels=levels, x_ticks=marks
     )
