@@ -7,24 +7,25 @@ fits, so that text is never smaller than it was drawn. Colours are the page's ow
 import html
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INK, GRID, MUTED = "var(--ink,#24292f)", "var(--grid,#d8dee4)", "var(--muted,#57606a)"
 NARROW = 344
 """Pixels: what a phone of 390 has between its margins."""
-COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989")
+COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7d8c", "#6e7781")
 FONT = "font-family='system-ui, sans-serif' font-size='12'"
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: points with a name; `marks` draws the points themselves too."""
+    """One line: points with a name; `marks` draws the points themselves too, `band` an interval (low, high) a point."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     marks: bool = False
     dashed: bool = False
+    band: Sequence[tuple[float, float]] = ()
 
 
 def number(value: float) -> str:
@@ -63,9 +64,10 @@ def smoothed(values: Sequence[float], span: int = 20) -> list[float]:
 def _finite(series: Sequence[Series]) -> list[Series]:
     out = []
     for s in series:
-        points = [(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
-        if points:
-            out.append(Series(s.name, [p[0] for p in points], [p[1] for p in points], s.marks, s.dashed))
+        kept = [i for i, (x, y) in enumerate(zip(s.x, s.y, strict=True)) if math.isfinite(x) and math.isfinite(y)]
+        if kept:
+            band = [s.band[i] for i in kept] if s.band else ()
+            out.append(replace(s, x=[s.x[i] for i in kept], y=[s.y[i] for i in kept], band=band))
     return out
 
 
@@ -95,12 +97,13 @@ def line_chart(
     figures.
     """
     if log_y:
-        series = [Series(s.name, s.x, [y if y > 0 else math.nan for y in s.y], s.marks, s.dashed) for s in series]
+        series = [replace(s, y=[y if y > 0 else math.nan for y in s.y]) for s in series]
     series = _finite(series)
     if not series:
         return f"<p>{html.escape(title)}: no data</p>"
     scale = math.log10 if log_y else float
     values = [scale(y) for s in series for y in s.y] + [scale(v) for _, v in levels]
+    values += [scale(v) for s in series for ends in s.band for v in ends if not log_y or v > 0]
     low = min(values) if y_from is None else scale(y_from)
     high = max(values) if y_to is None else scale(y_to)
     if high == low:
@@ -145,6 +148,11 @@ def line_chart(
             colour = COLOURS[i % len(COLOURS)]
             path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(s.x, s.y, strict=True))
             dash = " stroke-dasharray='5 4'" if s.dashed else ""
+            if s.band and all(lower > 0 for lower, _ in s.band if log_y):
+                ends = [(x, e[1]) for x, e in zip(s.x, s.band, strict=True)]
+                ends += [(x, e[0]) for x, e in zip(s.x, s.band, strict=True)][::-1]
+                around = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in ends)
+                parts.append(f"<polygon points='{around}' fill='{colour}' fill-opacity='.09'/>")
             parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
             if s.marks:
                 parts += [

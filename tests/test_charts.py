@@ -102,3 +102,24 @@ def test_the_text_behind_the_longest_bar_has_room() -> None:
         assert (
             float(re.search(rf"<text x='([\d.]+)' y='\d+' fill='[^']*'>{behind}", svg)[1]) + 6.5 * len(behind) < width
         )
+
+
+def test_a_long_legend_takes_rows_and_does_not_run_out_of_the_picture() -> None:
+    lines = [Series(f"a kind of question {i}", [0, 1], [0, i]) for i in range(8)]
+    svg = line_chart(lines, title="t", x_label="tokens seen", y_label="y", width=344)
+    found = re.findall(r"<text x='(\d+)' y='(\d+)' fill='[^']+'>a kind of question (\d)</text>", svg)
+    assert len(found) == 8
+    assert max(int(x) + 7 * len("a kind of question 0") for x, _, _ in found) <= 344
+    assert len({(x, y) for x, y, _ in found}) == 8
+    height = int(re.search(r"viewBox='0 0 344 (\d+)'", svg)[1])  # type: ignore[index]
+    assert max(int(y) for _, y, _ in found) < height
+
+
+def test_a_band_is_drawn_around_its_line_and_counts_for_the_scale() -> None:
+    svg = line_chart(
+        [Series("a", [0, 1], [1, 1], band=[(-3, 2), (0, 9)])], title="t", x_label="x", y_label="y", width=300
+    )
+    (points,) = re.findall(r"<polygon points='([^']+)'", svg)
+    heights = [float(p.split(",")[1]) for p in points.split()]
+    assert len(heights) == 4
+    assert all(34 <= y <= 254 for y in heights)

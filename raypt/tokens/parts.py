@@ -14,6 +14,8 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.text.buffers import string_buffers
 from raypt.tokens.config import HeldoutConfig
+from raypt.tokens.groups import columns as columns_of
+from raypt.tokens.groups import naming
 from raypt.tokens.order import hash_array, key_of
 from raypt.tokens.upsampling import Edges, buckets_of
 
@@ -74,7 +76,7 @@ def read_batches(uri: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 def wanted_columns(by: Sequence[str]) -> list[str]:
     """Of a curated part, what measuring and tokenizing read."""
-    return list(dict.fromkeys(["doc_key", "source", "lang", "text", *by]))
+    return list(dict.fromkeys(["doc_key", "source", "lang", "text", *columns_of(by)]))
 
 
 def column(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -99,17 +101,17 @@ def group_names(batch: pa.RecordBatch, by: Sequence[str], uri: str, edges: Edges
     Raises:
         UserError: a column of `tokens.mixture.by` is not there.
     """
-    missing = [name for name in by if name not in batch.schema.names]
+    missing = [name for name in columns_of(by) if name not in batch.schema.names]
     if missing:
         raise UserError(
             f"tokens.mixture.by: {uri} has no column {missing[0]!r}; it has {', '.join(batch.schema.names)}. "
             "corpus.sources[].columns carries columns of the input along"
         )
     columns = [
-        buckets_of(batch.column(name), edges[name], f"tokens.mixture.upsample.{name}")
+        buckets_of(batch.column(n.column), edges[name], f"tokens.mixture.upsample.{name}")
         if name in edges
-        else column(batch, name)
-        for name in by
+        else n.names(column(batch, n.column))
+        for name, n in zip(by, map(naming, by), strict=True)
     ]
     return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "/")
 

@@ -101,7 +101,8 @@ class TaskConfig(Settings):
     """Under which the metrics have it."""
     path: str
     """JSON Lines: `prompt`, `choices`, `answer` (index), or `good` and `bad`; `phenomenon` groups them. BLiMP's files
-    work as they are. A path or URI that the first worker reaches."""
+    work as they are. A path or URI that the first worker reaches, or `builtin:pairs/en`, `builtin:pairs/zh` (minimal
+    pairs of agreement, order and negation), `builtin:facts/en`, `builtin:facts/zh` (facts to complete)."""
     max_questions: int | None = Field(default=500, gt=0)
     """Asked each time, spread evenly over the file; None = all."""
     choose_by: Literal["sum", "byte"] = "sum"

@@ -5,8 +5,9 @@ and `bad`, or BLiMP's `sentence_good` and `sentence_bad` (Warstadt et al. 2020).
 group that is counted apart.
 """
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import fsspec
 from raypt.errors import UserError
 from raypt.outside import redact, shown
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training import made
 
 PAIRS = (("good", "bad"), ("sentence_good", "sentence_bad"))
 GROUPS = ("phenomenon", "UID")
@@ -41,13 +43,14 @@ class Choice:
 
 
 def read_questions(uri: str, most: int | None, key: str) -> list[Question]:
-    """The questions of a file; `most` of them, spread evenly over it. `key` names it in messages.
+    """The questions of a file, or of `builtin:NAME` (`raypt.training.made`); `most` of them, spread evenly over it.
+    `key` names it in messages.
 
     Raises:
         UserError: it is not there, has no question, or a line is none: file and line.
     """
     try:
-        with fsspec.open(uri, "rt", encoding="utf-8") as f:
+        with _lines(uri, key) as f:
             found = [question(line, f"{key}: {redact(uri)} line {n + 1}") for n, line in enumerate(f) if line.strip()]
     except FileNotFoundError:
         raise UserError(f"{key}: there is no file {redact(uri)}") from None
@@ -58,6 +61,16 @@ def read_questions(uri: str, most: int | None, key: str) -> list[Question]:
     if most is None or len(found) <= most:
         return found
     return [found[i * len(found) // most] for i in range(most)]
+
+
+def _lines(uri: str, key: str) -> contextlib.AbstractContextManager[Iterable[str]]:
+    if not uri.startswith(made.SCHEME):
+        opened: contextlib.AbstractContextManager[Iterable[str]] = fsspec.open(uri, "rt", encoding="utf-8")
+        return opened
+    try:
+        return contextlib.nullcontext(list(made.lines(uri.removeprefix(made.SCHEME))))
+    except UserError as e:
+        raise UserError(f"{key}: {e}") from None
 
 
 def question(line: str, where: str) -> Question:

@@ -1,10 +1,14 @@
 """What a study says: a sentence with its interval, a picture, and the figures behind them."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypt import storage
 from raypt.charts import Series, line_chart, number
 from raypt.errors import UserError
 from raypt.run.study import fit, fits
@@ -12,6 +16,7 @@ from raypt.run.study.compare import Difference, difference
 from raypt.run.study.config import StudyConfig
 from raypt.run.study.pictures import dots
 from raypt.run.study.results import Judged, Trial
+from raypt.run.study.stability import SPIKE, WINDOW, stability
 
 RESAMPLES = 1000
 
@@ -28,56 +33,75 @@ class Answer:
     lines: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     """The same for programs."""
+    more: str = ""
+    """A second picture, below the first screen."""
 
 
 def compare(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
-    """Each variant against the reference."""
+    """Each variant against the reference, or the one that it is said to be held against."""
     names = list(dict.fromkeys(t.variant.name for t in trials))
     reference = config.study.reference or names[0]
-    others = [n for n in names if n != reference]
+    against = {n: reference for n in names if n != reference}
+    against |= {v.name: v.against for v in config.variants if v.against is not None}
+    others = [n for n in names if n in against]
     if not others:
         value = found.bits_per_byte(reference)
         return Answer(f"{reference} has {value:.4f} bits per byte.", "There is nothing to compare it with.", "")
-    gaps = {n: difference(found.nats[n], found.nats[reference], found.bytes_D) for n in others}
+    gaps = {n: difference(found.nats[n], found.nats[against[n]], found.bytes_D) for n in others}
     best = min(others, key=lambda n: gaps[n].value)
     worst = max(others, key=lambda n: gaps[n].value)
     clear = [n for n in others if not gaps[n].in_the_noise]
-    top = best if gaps[best].high < 0 else worst if gaps[worst].low > 0 else None
+    # What is furthest from 0 of those that differ; of two references, a loss from the one is a gain from the other.
+    top = max(clear, key=lambda n: abs(gaps[n].value), default=None)
     if top is None:
-        sentence = f"No variant differs from {reference} by more than the noise."
-        shown = min(others, key=lambda n: abs(gaps[n].value))
-        shown = max(others, key=lambda n: abs(gaps[n].value)) if len(others) > 1 else shown
-        interval = f"The largest difference is that of {shown}: {_said(gaps[shown])}."
+        several = "what it is held against" if len(set(against.values())) > 1 else reference
+        sentence = f"No variant differs from {several} by more than the noise."
+        shown = max((best, worst), key=lambda n: abs(gaps[n].value))
+        interval = f"The largest difference is that of {shown}: {said(gaps[shown])}."
     else:
         sign = "lowers" if gaps[top].value < 0 else "raises"
-        share = abs(gaps[top].value) / found.bits_per_byte(reference)
+        share = abs(gaps[top].value) / found.bits_per_byte(against[top])
         sentence = (
             f"{top} {sign} the held-out loss by {abs(gaps[top].value):.4f} bits per byte ({share:.1%}) against "
-            f"{reference}."
+            f"{against[top]}."
         )
-        interval = f"{_said(gaps[top])}. {len(clear)} of {len(others)} variants differ by more than the noise."
-    ordered = sorted(others, key=lambda n: gaps[n].value)
-    rows = [(n, gaps[n].value, gaps[n].low, gaps[n].high) for n in ordered]
+        interval = f"{said(gaps[top])}. {len(clear)} of {len(others)} variants differ by more than the noise."
+    ordered = sorted(others, key=lambda n: (names.index(against[n]), gaps[n].value))
+    mixed = len(set(against.values())) > 1
+    rows = [(f"{n} (against {against[n]})" if mixed else n, gaps[n].value, gaps[n].low, gaps[n].high) for n in ordered]
     documents = {t.variant.name: t.documents for t in trials}
     lines = [
-        f"{n}: {found.bits_per_byte(n):.4f} bits per byte, {_said(gaps[n])}"
+        f"{n}: {found.bits_per_byte(n):.4f} bits per byte, {said(gaps[n])}"
         f"{' (inside the noise)' if gaps[n].in_the_noise else ''}; {documents[n]:,} documents, "
-        f"{documents[n] - documents[reference]:+,} against {reference}"
+        f"{documents[n] - documents[against[n]]:+,} against {against[n]}"
         for n in ordered
     ]
+    calm = {n: stability([t for t in trials if t.variant.name == n]) for n in names}
+    lines.append(
+        f"Stability: gradient norms above {SPIKE:g} times the median of the {WINDOW} steps before them are spikes."
+    )
+    lines += [f"{n}: {s}" for n, s in calm.items()]
     figures = {
         "reference": reference,
         "bits_per_byte": {n: found.bits_per_byte(n) for n in names},
         "differences": {
-            n: {"value": g.value, "interval": [g.low, g.high], "in_the_noise": g.in_the_noise} for n, g in gaps.items()
+            n: {
+                "value": g.value,
+                "interval": [g.low, g.high],
+                "in_the_noise": g.in_the_noise,
+                "against": against[n],
+                "documents": documents[n] - documents[against[n]],
+            }
+            for n, g in gaps.items()
         },
         "documents": documents,
+        "stability": {n: asdict(s) for n, s in calm.items()},
     }
-    picture = dots(rows, title=f"Held-out bits per byte against {reference}", better="lower is better")
-    return Answer(sentence, interval, picture, lines, figures)
+    title = "Held-out bits per byte" + ("" if mixed else f" against {reference}")
+    return Answer(sentence, interval, dots(rows, title=title, better="lower is better"), lines, figures)
 
 
-def _said(gap: Difference) -> str:
+def said(gap: Difference) -> str:
     return f"{gap.value:+.4f} bits per byte, 95 % interval [{gap.low:+.4f}, {gap.high:+.4f}]"
 
 
@@ -88,9 +112,22 @@ def _fitted(law: str, runs_uri: str, *more: str) -> fits.FitReport:
 
 def scale(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri: str) -> Answer:
     """L(N, D)."""
-    columns = "N=parameters,D=tokens,loss=loss"
-    largest = max(t.tokens * t.flops_per_token for t in trials)
-    report = _fitted("chinchilla", runs_uri, "--columns", columns, "--predict", f"C={10 * largest:.4g}")
+    aside = {v.name for v in config.variants if v.held_out}
+    fitted = [t for t in trials if t.variant.name not in aside]
+    if not fitted:
+        raise UserError("variants: all have held_out: true, and none is left to fit the law to")
+    options = ["--columns", "N=parameters,D=tokens,loss=loss"]
+    largest = max(t.tokens * t.flops_per_token for t in fitted)
+    options += ["--predict", f"C={10 * largest:.4g}"]
+    table_uri = runs_uri
+    if aside:
+        runs = storage.read_parquet(runs_uri)
+        mask = pc.is_in(runs["variant"], pa.array(sorted(aside)))
+        table_uri, held_uri = (storage.join(config.uri, f"runs-{name}.parquet") for name in ("fitted", "held-out"))
+        storage.write_parquet(table_uri, runs.filter(pc.invert(mask)))
+        storage.write_parquet(held_uri, runs.filter(mask))
+        options += ["--held-out", held_uri]
+    report = _fitted("chinchilla", table_uri, *options)
     a, best = report.parameters["a"], report.details["optimum"][0]
     holds = "does" if a.low <= 0.5 <= a.high else "does not"
     sentence = (
@@ -107,6 +144,12 @@ def scale(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_uri:
             f"The law fits them without {' and '.join(missing)}: any exponent would do. Train more sizes on more "
             "tokens, further apart."
         )
+    if checked := report.details.get("held_out"):
+        pairs = zip(checked["predicted"], checked["intervals"], checked["loss"], strict=True)
+        shown = "; ".join(
+            f"{p:.3f} [{low:.3f}, {high:.3f}] predicted, {is_:.3f} found" for p, (low, high), is_ in pairs
+        )
+        interval += f" Kept out of the fit: {shown}."
     by_size: dict[int, dict[int, list[float]]] = {}
     seen: dict[str, int] = {}
     for t in trials:
@@ -165,12 +208,3 @@ def mixture(config: StudyConfig, trials: Sequence[Trial], found: Judged, runs_ur
     lines = ["Paste into base.tokens.mixture.weights:"]
     lines += [f"  {name.removeprefix('weight_')}: {share:.3f}" for name, share in best.items()]
     return Answer(sentence, interval, picture, [*lines, *report.text().splitlines()], report.to_json())
-
-
-ANSWERS: dict[str, Callable[[StudyConfig, Sequence[Trial], Judged, str], Answer]] = {
-    "compare": compare,
-    "scale": scale,
-    "repetition": repetition,
-    "mixture": mixture,
-}
-"""By `study.kind`."""

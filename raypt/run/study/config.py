@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from raypt import storage
 from raypt.run.config import RunConfig
 from raypt.settings import Settings
+from raypt.tokens.groups import Naming, naming
 
 
 class HeldoutSet(Settings):
@@ -24,6 +25,8 @@ class HeldoutSet(Settings):
     """Shorter documents are not taken: decontamination does not look for texts of fewer than 16 words."""
     max_chars: int = Field(4000, ge=100)
     """A document is judged by its first so many characters, so that no single one decides."""
+    balanced: bool = False
+    """Of each group of the mixture, take at most its share of `max_documents`. (kind: freshness does.)"""
     groups: tuple[str, ...] | None = None
     """Take only documents of these groups of the mixture (`base.tokens.mixture.by`); None = all."""
 
@@ -35,6 +38,12 @@ class Variant(Settings):
     """Name in tables and pictures."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted key of a run -> value: `{dedup.fuzzy.enabled: false, train.steps: 2k}`."""
+    held_out: bool = False
+    """scale: keep its runs out of the fit, and say whether the law predicts them: a size or a number of tokens beyond
+    the others'."""
+    against: str | None = None
+    """compare: the variant that this one is held against, where it is not study.reference: of a rule that is added to
+    raw text, the raw text."""
 
 
 class RandomMixtures(Settings):
@@ -58,6 +67,30 @@ class RandomMixtures(Settings):
         return self
 
 
+class Periods(Settings):
+    """Variants that each train on the text of one period, and are judged on that of all."""
+
+    column: str = Field("date", min_length=1)
+    """Column of the curated text that has the time: `url`, or one that corpus.sources[].columns carries along."""
+    pattern: str = Field(r"\d{4}", min_length=1)
+    """RE2 expression that finds a whole number in it, such as a year; of `(?P<time>...)` what that group holds. Text in
+    which it finds nothing is neither trained on nor judged."""
+    edges: tuple[int, ...] = Field(min_length=3)
+    """Where the periods begin, and where the last one ends: 2010, 2015, 2020 are 2010 to 2014 and 2015 to 2019."""
+    unit: str = "years"
+    """What the number counts, in words."""
+
+    @property
+    def naming(self) -> Naming:
+        """What puts a document in its period."""
+        return Naming(self.column, self.pattern, self.edges)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Periods":
+        naming(str(self.naming))
+        return self
+
+
 class StudySection(Settings):
     """What is asked, of how many seeds, and where the answer goes."""
 
@@ -68,9 +101,10 @@ class StudySection(Settings):
     The same command resumes, and with other variants takes over what was made before."""
     question: str = ""
     """Title of the page."""
-    kind: Literal["compare", "scale", "repetition", "mixture"] = "compare"
+    kind: Literal["compare", "scale", "repetition", "mixture", "freshness", "learned"] = "compare"
     """What is made of the runs. compare: each variant against `reference`. scale: L(N, D) and the best size of a
-    budget. repetition: what repeated text is worth. mixture: the best weights."""
+    budget. repetition: what repeated text is worth. mixture: the best weights. freshness: each of `periods` against
+    each. learned: when `base.train.evaluation.tasks` are answered better than by guessing."""
     reference: str | None = None
     """compare: the variant that the others are held against; None = the first."""
     seeds: tuple[int, ...] = (0,)
@@ -108,6 +142,8 @@ class StudyConfig(Settings):
     """What is compared; empty with `mixtures`."""
     mixtures: RandomMixtures | None = None
     """Random mixtures as variants, after those of `variants`."""
+    periods: Periods | None = None
+    """kind: freshness. Periods as variants, after those of `variants`."""
     heldout: HeldoutSet = HeldoutSet()
 
     @model_validator(mode="after")
@@ -117,6 +153,17 @@ class StudyConfig(Settings):
             raise ValueError("variants: two have one name")
         if self.study.reference is not None and self.study.reference not in names:
             raise ValueError(f"study.reference={self.study.reference}: the variants are {', '.join(names)}")
+        for i, v in enumerate(self.variants):
+            if v.against is not None and (v.against not in names or v.against == v.name):
+                others = ", ".join(name for name in names if name != v.name)
+                raise ValueError(f"variants[{i}].against={v.against}: the other variants are {others}")
+        if (self.periods is not None) != (self.study.kind == "freshness"):
+            raise ValueError("study.kind=freshness and `periods` go together")
+        if self.study.kind == "learned" and not self.base.train.evaluation.tasks:
+            raise ValueError("study.kind=learned asks base.train.evaluation.tasks; name at least one")
+        kept = [v for v in self.variants if not v.held_out]
+        if self.study.kind != "scale" and len(kept) < len(self.variants):
+            raise ValueError("variants[].held_out: is for study.kind=scale")
         gpus = self.study.gpus_per_training
         if bool(gpus) != self.base.train.use_gpu:
             raise ValueError(

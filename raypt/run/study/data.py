@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 import xxhash
 
 from raypt import storage
@@ -77,6 +78,11 @@ class Heldout:
         """The same as an evaluation set, for decontamination."""
         return storage.join(self.uri, SAMPLES)
 
+    def groups(self, by: tuple[str, ...]) -> list[str]:
+        """Of the mixture, by document."""
+        names: list[str] = _groups(storage.read_parquet(self.part), by, self.part).to_pylist()
+        return names
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -128,7 +134,7 @@ class Workshop:
                 share_tagged(self.tagged[tagging], run)
             elif reading in self.read:
                 share_inputs(self.read[reading], run)
-            curated = curate(config, run)
+            curated = curate(config, run, in_process=not ray.is_initialized())
             self.read.setdefault(reading, run)
             self.tagged.setdefault(tagging, run)
             entered = next(iter(curated.ledger.stages.values())).kept.documents
@@ -152,7 +158,10 @@ class Workshop:
         def maker(output: Output) -> dict[str, int]:
             task = functools.partial(_candidates, config=config, seed=self.seed, by=by)
             found = pa.concat_tables(run_tasks(task, side.parts, name="set aside"), promote_options="default")
-            chosen = np.argsort(_hashes(found, self.seed), kind="stable")[: config.max_documents]
+            chosen = np.argsort(_hashes(found, self.seed), kind="stable")
+            if config.balanced:
+                chosen = _of_each(chosen, _groups(found, by, root), config.max_documents)
+            chosen = chosen[: config.max_documents]
             table = found.take(np.sort(chosen))
             if table.num_rows < 2:
                 raise UserError(
@@ -258,12 +267,24 @@ def _candidates(uri: str, *, config: HeldoutSet, seed: int, by: tuple[str, ...])
     chosen = _hashes(table, seed) < np.uint64(int(config.fraction * (1 << 64)))
     chosen &= tokenise(table["text"]).counts >= config.min_words
     if config.groups is not None:
-        batches = [group_names(b, by, uri) for b in table.to_batches()]
-        groups = pa.chunked_array(batches, pa.string()) if batches else pa.chunked_array([], pa.string())
-        chosen &= np.asarray(pc.is_in(groups, pa.array(config.groups, pa.string())))
+        chosen &= np.asarray(pc.is_in(_groups(table, by, uri), pa.array(config.groups, pa.string())))
     table = table.filter(pa.array(chosen))
     cut = pc.utf8_slice_codeunits(table["text"], 0, config.max_chars)
     return table.set_column(table.column_names.index("text"), "text", cut)
+
+
+def _groups(table: pa.Table, by: tuple[str, ...], uri: str) -> pa.ChunkedArray:
+    return pa.chunked_array([group_names(b, by, uri) for b in table.to_batches()], pa.string())
+
+
+def _of_each(order: np.ndarray, groups: pa.ChunkedArray, most: int) -> np.ndarray:
+    """Of documents in `order`, the first of each group: equally many, `most` together."""
+    names = np.asarray(groups.combine_chunks().dictionary_encode().indices)[order]
+    each = max(1, most // (int(names.max()) + 1)) if names.size else 0
+    taken = np.zeros(names.size, bool)
+    for name in np.unique(names):
+        taken[np.flatnonzero(names == name)[:each]] = True
+    return order[taken]
 
 
 def _count_equal(uri: str, *, known: frozenset[int]) -> int:

@@ -1,6 +1,7 @@
 """study.html: the answer first, then what it rests on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -38,6 +39,7 @@ def page(
     ]
     body = [
         head,
+        answer.more,
         heading("In detail") + "<pre>" + text("\n".join(answer.lines)) + "</pre>" if answer.lines else "",
         heading("Held-out loss while training") + _curves(steps),
         heading("Trainings") + table(columns, rows, range(1, len(columns))),
@@ -68,9 +70,12 @@ def _curves(steps: pa.Table) -> str:
     return line_chart(series, title="Held-out bits per byte", x_label="tokens", y_label="bits per byte") + more
 
 
-def costs(workshop: Workshop, heldout: Heldout, trials: Sequence[Trial], seconds: float, wall: float) -> dict[str, str]:
+def costs(
+    workshop: Workshop, heldout: Heldout, trials: Sequence[Trial], accounts: Sequence[dict[str, Any]], wall: float
+) -> dict[str, str]:
     """What a study took, and what sharing saved."""
     distinct = len({t.training.identity.key for t in trials})
+    made, steps = sum(a["made_steps"] for a in accounts), sum(a["steps"] for a in accounts)
     contaminated = sum(side.contaminated for side in workshop.sides.values())
     return {
         "trainings, each made once": f"{distinct} of {len(trials)}",
@@ -78,6 +83,8 @@ def costs(workshop: Workshop, heldout: Heldout, trials: Sequence[Trial], seconds
         "curated texts": str(len(workshop.sides)),
         "held-out documents": f"{heldout.card.account['documents']:,}",
         "documents removed as they hold one": f"{contaminated:,}",
-        "seconds of training": f"{seconds:,.0f}",
-        "seconds of this start": f"{wall:,.0f}",
+        "steps made, of those that the trainings have": f"{made:,} of {steps:,}",
+        "seconds of steps": f"{sum(a['seconds'] for a in accounts):,.1f}",
+        "seconds of trainings, evaluated and judged": f"{sum(a['task_seconds'] for a in accounts):,.1f}",
+        "seconds of this start": f"{wall:,.1f}",
     }

@@ -8,9 +8,9 @@ from raypt.charts import COLOURS, GRID, INK, MUTED, NARROW, in_widths, number, o
 ROW, TOP, WIDTH = 26, 36, 720
 
 
-def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better: str) -> str:
+def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better: str, higher: bool = False) -> str:
     """A dot and its interval a row: (label, value, low, high); a line at 0. Green lies below it, red above, grey
-    across. `better`: what the direction means."""
+    across (the other way round where `higher` is better). `better`: what the direction means."""
     low, high = min(0.0, *(r[2] for r in rows)), max(0.0, *(r[3] for r in rows))
     pad = 0.04 * (high - low or 1.0)
     low, high = low - pad, high + pad
@@ -37,9 +37,8 @@ def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better:
         parts.append(f"<line x1='{x(0):.1f}' x2='{x(0):.1f}' y1='{top - 6}' y2='{height - 22}' stroke='{MUTED}'/>")
         for i, (label, value, least, most) in enumerate(rows):
             y = top + row_height * i + ROW / 2 + 14 * above
-            colour = (
-                COLOURS[2] if most < 0 else COLOURS[1] if least > 0 and better else COLOURS[0] if not better else MUTED
-            )
+            good, bad = (least > 0, most < 0) if higher else (most < 0, least > 0)
+            colour = COLOURS[0] if not better else COLOURS[2] if good else COLOURS[1] if bad else MUTED
             place = f"x='4' y='{y - 12:.1f}'" if above else f"x='{left - 10}' y='{y + 4:.1f}' text-anchor='end'"
             parts.append(
                 f"<text {place} fill='{INK}'>{html.escape(label)}</text>"
@@ -51,3 +50,39 @@ def dots(rows: Sequence[tuple[str, float, float, float]], *, title: str, better:
         return "".join(parts) + "</svg>"
 
     return in_widths(draw, WIDTH)
+
+
+def matrix(
+    names: Sequence[str], shown: Sequence[Sequence[float]], shade: Sequence[Sequence[float]], *, title: str
+) -> str:
+    """Cells with their figures: a row a training text, a column a test text. `shade`: 0 is white, the largest red, what
+    is below 0 green."""
+    most = max((abs(v) for row in shade for v in row), default=0.0) or 1.0
+
+    def draw(width: int) -> str:
+        label = min(7 * max(len(n) for n in names) + 16, width // 3)
+        cell, high, top = (width - label - 4) / len(names), 40, 72
+        height = top + high * len(names) + 6
+        parts = [
+            open_svg(width, height, title),
+            f"<text x='{label}' y='{top - 30}' fill='{MUTED}'>tested on</text>"
+            f"<text x='4' y='{top - 10}' fill='{MUTED}'>trained on</text>",
+        ]
+        for i, name in enumerate(names):
+            y = top + high * i
+            middle = label + cell * (i + 0.5)
+            parts.append(
+                f"<text x='{middle:.1f}' y='{top - 10}' text-anchor='middle' fill='{INK}'>{html.escape(name)}</text>"
+                f"<text x='4' y='{y + 25}' fill='{INK}'>{html.escape(name)}</text>"
+            )
+            for j in range(len(names)):
+                colour = COLOURS[1] if shade[i][j] > 0 else COLOURS[2]
+                parts.append(
+                    f"<rect x='{label + cell * j + 1:.1f}' y='{y + 1}' width='{cell - 2:.1f}' height='{high - 2}' "
+                    f"fill='{colour}' fill-opacity='{0.55 * abs(shade[i][j]) / most:.3f}' stroke='{GRID}'/>"
+                    f"<text x='{label + cell * (j + 0.5):.1f}' y='{y + 25}' text-anchor='middle' "
+                    f"fill='{INK}'>{shown[i][j]:.3f}</text>"
+                )
+        return "".join(parts) + "</svg>"
+
+    return in_widths(draw, min(WIDTH, 140 + 120 * len(names)))

@@ -28,6 +28,13 @@ def share_tagged(source: RunDir, target: RunDir) -> None:
     _link(source.path(INDEX), target.path(INDEX))
 
 
+def share_directory(source: str, target: str, last: str) -> None:
+    """All files of a directory; `last` of them that which says that all are there."""
+    names = list(_files(source, ""))
+    for name in sorted(names, key=lambda name: name == last):
+        _link(storage.join(source, name), storage.join(target, name))
+
+
 def _share(source: RunDir, target: RunDir, directories: tuple[str, ...]) -> None:
     names = [name for d in directories for name in _files(source.uri, d) if name != INDEX]
     storage.in_parallel(lambda name: _link(source.path(name), target.path(name)), names)

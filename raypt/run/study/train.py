@@ -1,11 +1,13 @@
 """A training of a study: one worker, in a Ray task among others, with the loop and the checkpoints of any run."""
 
+import functools
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +21,13 @@ from raypt.tokens.parts import group_names
 from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from raypt.training.checkpoint.manifest import CheckpointInfo
+
+FORMAT = 2
 CARD = "card.json"
 METRICS, JUDGED = "metrics.parquet", "judged.parquet"
+BRANCH = "branch.json"
 BATCH = 16
 """Sequences of one forward pass when documents are judged."""
 HOW_IT_RUNS = {
@@ -107,11 +113,20 @@ def train(training: Training) -> Card:
     return make(training.identity, training.uri, CARD, lambda output: _train(training, output))
 
 
-def _train(training: Training, output: Output) -> dict[str, Any]:
+def finished(training: Training) -> bool:
+    """Whether that was done before."""
+    return storage.exists(storage.join(training.uri, CARD))
+
+
+def advance(training: Training) -> "CheckpointInfo":
+    """Train from the newest checkpoint to the end; that of the end.
+
+    Raises:
+        UserError: the samples end before the last step.
+    """
     _alone(training)
     from raypt.training.checkpoint.directory import latest_checkpoint
     from raypt.training.loop import Hooks
-    from raypt.training.records import read_metrics
     from raypt.training.worker import quiet_libraries, run_worker
 
     logging.getLogger("raypt").setLevel(logging.WARNING)  # a dozen trainings' lines are no log
@@ -119,23 +134,77 @@ def _train(training: Training, output: Output) -> dict[str, Any]:
     newest = latest_checkpoint(storage.join(training.uri, "checkpoints"))
     at = 0 if newest is None else newest.cursor.next_sample
     if newest is None or newest.step < training.steps:
-        run_worker(training.worker, _micro_batches(training, at), Hooks())
+        run_worker(_with_peak(training.worker), _micro_batches(training, at), Hooks())
         newest = latest_checkpoint(storage.join(training.uri, "checkpoints"))
     if newest is None or newest.step < training.steps:
         raise UserError(
             f"the samples end after step {0 if newest is None else newest.step} of {training.steps}: the limits in "
             "tokens.mixture.limits hold fewer tokens than train.steps asks for"
         )
+    return newest
+
+
+def _with_peak(worker: Any) -> Any:
+    """With the peak that MFU is taken of, measured once a process: it takes as long as many steps of a small model."""
+    if worker.train.peak_tflops is not None or worker.train.use_gpu:
+        return worker
+    peak = _peak_tflops(worker.train.precision, worker.train.threads_per_worker)
+    return replace(worker, train=worker.train.model_copy(update={"peak_tflops": peak}))
+
+
+@functools.lru_cache
+def _peak_tflops(precision: str, threads: int | None) -> float:
+    import torch
+
+    from raypt.training.peak import matmul_flops
+
+    return matmul_flops(torch.device("cpu"), precision) / 1e12
+
+
+def _train(training: Training, output: Output) -> dict[str, Any]:
+    began = time.perf_counter()
+    newest = advance(training)
+    from raypt.training.records import read_metrics
+
     rows = read_metrics(training.uri)
     columns = {key: [row.get(key) for row in rows] for key in KEPT}
     groups = sorted({name for row in rows for name in row.get("heldout", {})})
     for name in groups:
         found = [row.get("heldout", {}).get(name, {}) for row in rows]
         columns[f"heldout/{name}"] = [entry.get("bits_per_byte") for entry in found]
+    columns |= _tasks(rows)
     output.write_parquet(METRICS, pa.table(columns))
     judged = judge(training, newest)
     output.write_parquet(JUDGED, judged)
-    return {"steps": newest.step, "tokens": rows[-1]["tokens"], "seconds": sum(row["step_s"] for row in rows)}
+    made = [row["step_s"] for row in rows if row["step"] > branched_at(training)]
+    return {
+        "steps": newest.step,
+        "made_steps": len(made),
+        "tokens": rows[-1]["tokens"],
+        "seconds": sum(made),
+        "task_seconds": time.perf_counter() - began,
+    }
+
+
+def branched_at(training: Training) -> int:
+    """The step up to which another training of its family was its own (`branches`); 0 = none."""
+    uri = storage.join(training.uri, BRANCH)
+    return int(storage.read_json(uri)["step"]) if storage.exists(uri) else 0
+
+
+def _tasks(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """Accuracy by task and group of questions, where they were asked."""
+    out: dict[str, list[float | None]] = {}
+    for i, row in enumerate(rows):
+        for name, task in row.get("tasks", {}).items():
+            for group, accuracy in {"": task["accuracy"], **task.get("by_group", {})}.items():
+                out.setdefault(task_column(name, group), [None] * len(rows))[i] = accuracy
+    return dict(sorted(out.items()))
+
+
+def task_column(task: str, group: str = "") -> str:
+    """Of the study's table: accuracy of a task, or of a group of its questions."""
+    return f"tasks/{task}/{group}" if group else f"tasks/{task}"
 
 
 def _alone(training: Training) -> None:

@@ -12,7 +12,7 @@ from raypt.config_io import apply_override, validate
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run.curate import resolve_builtin
-from raypt.run.study.config import RandomMixtures, StudyConfig, Variant
+from raypt.run.study.config import Periods, RandomMixtures, StudyConfig, Variant
 
 ELSEWHERE = ("run.name", "run.dir", "ray", "export", "evaluate", "plan")
 """Keys of a run that a variant cannot set: the study has one place and one cluster."""
@@ -40,6 +40,21 @@ def random_mixtures(config: RandomMixtures) -> list[tuple[Variant, dict[str, flo
     return out
 
 
+def of_periods(config: Periods) -> list[tuple[Variant, dict[str, float] | None]]:
+    """A variant a period, which trains on nothing else."""
+    return [(Variant(name=p, set={"tokens.mixture.weights": {p: 1.0}}), None) for p in config.naming.ranges]
+
+
+def _grouped(base: Mapping[str, Any], periods: Periods) -> dict[str, Any]:
+    """The base with its text in groups by period."""
+    tree = copy.deepcopy(dict(base))
+    mixture = tree.setdefault("tokens", {}).setdefault("mixture", {})
+    if mixture.get("by") is not None:
+        raise UserError("base.tokens.mixture.by: is that of `periods`; leave it out")
+    mixture["by"] = [str(periods.naming)]
+    return tree
+
+
 def resolve(config: StudyConfig, base: Mapping[str, Any]) -> tuple[RunConfig, list[Resolved]]:
     """The base and the variants as runs of one worker. `base`: what was said of it, without defaults.
 
@@ -48,6 +63,12 @@ def resolve(config: StudyConfig, base: Mapping[str, Any]) -> tuple[RunConfig, li
     """
     drawn = random_mixtures(config.mixtures) if config.mixtures else []
     listed = [*((v, None) for v in config.variants), *drawn]
+    if config.periods is not None:
+        if config.variants or config.mixtures:
+            raise UserError("study.kind=freshness: takes its variants from `periods`; leave the others empty")
+        listed, base = of_periods(config.periods), _grouped(base, config.periods)
+    if not listed and config.study.kind == "learned":
+        listed = [(Variant(name="base"), None)]
     if not listed:
         raise UserError("variants: name one at least, with what it sets, or ask for random `mixtures`")
     out = []

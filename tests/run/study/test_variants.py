@@ -25,7 +25,8 @@ def resolved(tmp_path: Path, **study: Any) -> list[Resolved]:
 def test_ready_studies_resolve(path: Path) -> None:
     loaded = read(StudyConfig, str(path), [])
     _, variants = resolve(loaded.config, loaded.tree["base"])
-    assert len({v.name for v in variants}) == len(variants) > 1
+    assert len({v.name for v in variants}) == len(variants)
+    assert (len(variants) > 1) == (loaded.config.study.kind != "learned")
     assert loaded.config.study.question
     assert all(v.config.train.workers == 1 for v in variants)
 
@@ -65,6 +66,13 @@ def test_a_preset_fills_in_for_what_nobody_said(tmp_path: Path) -> None:
         ({"variants": [{"name": "a"}], "study": {"reference": "z"}}, "study.reference=z: the variants are a"),
         ({"variants": [{"name": "a"}], "study": {"gpus_per_training": 0.5}}, "go together"),
         ({"variants": [{"name": "a"}], "study": {"seeds": [1, 1]}}, "each once"),
+        (
+            {"variants": [{"name": "a"}, {"name": "b", "against": "c"}]},
+            "variants[1].against=c: the other variants are a",
+        ),
+        ({"variants": [{"name": "a", "against": "a"}]}, "variants[0].against=a: the other variants are "),
+        ({"variants": [{"name": "a", "held_out": True}]}, "variants[].held_out: is for study.kind=scale"),
+        ({"study": {"kind": "freshness"}}, "study.kind=freshness and `periods` go together"),
         ({"variants": [{"name": "a"}], "heldout": {"fractoin": 0.1}}, "did you mean heldout.fraction?"),
     ],
 )

@@ -1,0 +1,206 @@
+"""What takes minutes of studies: `python -m tests.jobs.study_commands twelve|killed|junk [--dir DIR] [--steps N]`.
+
+twelve   12 variants on two cores: documents are curated once for each way of curating, and what it costs is held
+         against the sum of its trainings
+killed   the driver and all its processes are killed in the middle of training; the same command gives the same table
+junk     junk planted in the shared web pages: the rules that remove it are the ones named as gains
+The same command goes on where it was stopped.
+"""
+
+import argparse
+import contextlib
+import copy
+import gzip
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from tests.jobs.helpers import run_job, start_job
+from tests.jobs.study_corpus import STUDY, write, write_corpus
+
+PAGES = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "web" / "pages_text.dev.jsonl.gz"
+RATES = (1e-3, 2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)
+
+
+def run(directory: Path, config: dict[str, Any], *more: str) -> dict[str, Any]:
+    (directory / "study.yaml").write_text(yaml.safe_dump(config))
+    done = run_job("study.py", "--config", "study.yaml", *more, cwd=directory, timeout=3600)
+    if done.returncode:
+        sys.exit(done.stderr[-4000:])
+    print(done.stdout)
+    return dict(json.loads((directory / config["study"]["dir"] / "study.json").read_text()))
+
+
+def twelve(directory: Path, steps: int) -> bool:
+    """Six rates of learning on two ways of curating: 12 variants, two curations."""
+    write_corpus(directory)
+    config = copy.deepcopy(STUDY)
+    config["base"]["train"] |= {"steps": steps, "evaluation": {"every_steps": None, "max_samples": 16}}
+    # A model whose steps take as long as its trainings should be measured by.
+    config["base"]["model"] |= {"hidden_size": 128, "intermediate_size": 256, "num_layers": 2}
+    config["variants"] = [
+        {"name": f"{name} {rate:g}", "set": {"train.optimizer.lr": rate, **sets}}
+        for name, sets in (("clean", {}), ("raw", {"curation.stages": ["length"]}))
+        for rate in RATES
+    ]
+    config["study"]["reference"] = "clean 0.003"
+    began = time.time()
+    cost = run(directory, config)["cost"]
+    wall = time.time() - began
+    steps_s, whole_s = (
+        float(cost[k].replace(",", "")) for k in ("seconds of steps", "seconds of trainings, evaluated and judged")
+    )
+    cores = min(2, psutil.cpu_count() or 1)
+    print(json.dumps(cost, indent=1))
+    print(
+        f"wall x {cores} cores {wall * cores:.1f} s; steps {steps_s:.1f} s; trainings {whole_s:.1f} s; the study is "
+        f"{wall * cores / whole_s:.3f} of its trainings, and a training {whole_s / steps_s:.3f} of its steps"
+    )
+    return cost["documents read and tagged"] == "2,000" and cost["trainings, each made once"] == "12 of 12"
+
+
+def tables(study: Path) -> tuple[pa.Table, pa.Table]:
+    return pq.read_table(study / "study.parquet").drop_columns(["step_s"]), pq.read_table(study / "runs.parquet")
+
+
+def killed(directory: Path, steps: int) -> bool:
+    """SIGKILL of the driver, Ray and the workers at each third of the trainings."""
+    write_corpus(directory)
+    config = copy.deepcopy(STUDY)
+    config["base"]["train"]["steps"] = steps
+    run(directory, config)
+    for _ in range(2):
+        process = start_job("study.py", "--config", "study.yaml", "study.dir=again", cwd=directory)
+        had = len(list((directory / "again").glob("trainings/*/checkpoints/step-*/manifest.json")))
+        deadline = time.time() + 600
+        while len(list((directory / "again").glob("trainings/*/checkpoints/step-*/manifest.json"))) <= had:
+            if process.poll() is not None or time.time() > deadline:
+                sys.exit((directory / "killed.log").read_text()[-4000:])
+            time.sleep(0.05)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        for one in family:  # Ray's own too: nothing of it outlives the driver by more than a moment
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+        assert not (directory / "again" / "study.html").exists()
+        print(
+            "killed after", sorted(p.parent.name for p in (directory / "again").glob("trainings/*/checkpoints/step-*"))
+        )
+    again = config | {"study": config["study"] | {"dir": "again"}}
+    run(directory, again)
+    return all(a.equals(b) for a, b in zip(tables(directory / "study"), tables(directory / "again"), strict=True))
+
+
+def numbers(rng: random.Random) -> str:
+    """What Gopher's rules of quality remove: hardly a word, no stop word."""
+    return "\n".join(f"#{rng.getrandbits(64):x} {rng.getrandbits(40)} | {rng.random():.9f}" for _ in range(60))
+
+
+def repeated(rng: random.Random, lines: list[str]) -> str:
+    """What Gopher's rules of repetition remove: a line of a page, many times, between others."""
+    again = rng.choice(lines)
+    return "\n".join(line for _ in range(30) for line in (again, rng.choice(lines), again))
+
+
+def junk(directory: Path, steps: int) -> bool:
+    """English pages of the shared web corpus, with as much junk of each of three kinds."""
+    rng = random.Random(3)
+    with gzip.open(PAGES, "rt", encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    pages = [r["text"] for r in rows if r["lang"] == "en"]
+    lines = [x for t in pages for x in t.splitlines() if 60 < len(x) < 200]
+    share = sum(map(len, pages)) // 2
+    copies = [p for p in pages if 2_000 < len(p) < 6_000][:4]
+
+    def filled(make: Any) -> list[str]:
+        out, size = [], 0
+        while size < share:
+            out.append(make())
+            size += len(out[-1])
+        return out
+
+    for name, texts in (
+        ("pages", pages),
+        ("numbers", filled(lambda: numbers(rng))),
+        ("repeated", filled(lambda: repeated(rng, lines))),
+        ("copies", filled(lambda: rng.choice(copies))),
+    ):
+        for part in range(2):
+            write(directory / name / f"{part}.jsonl", texts[part::2])
+    names = ["pages", "numbers", "repeated", "copies"]
+    rules = {"repetition": "gopher_repetition", "quality": "gopher_quality"}
+    off = {"dedup.enabled": False}
+    config = {
+        "study": {"dir": "junk", "question": "Which rule removes the junk?", "reference": "all rules"},
+        "base": {
+            "ray": {"dashboard": False},
+            "corpus": {"sources": [{"name": n, "paths": f"{n}/*.jsonl"} for n in names]},
+            "curation": {"stages": ["length", *rules.values()], "language": {"assume": "en"}},
+            "dedup": {"fuzzy": {"enabled": False}},
+            "tokens": {"tokenizer": {"vocab_size": 1024}, "packing": {"sequence_length": 128}},
+            "model": {"hidden_size": 64, "intermediate_size": 192, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2},
+            "train": {
+                "steps": steps,
+                "global_batch_tokens": 4096,
+                "micro_batch_size": 32,
+                "checkpoint": {"every_steps": 50},
+                "evaluation": {"every_steps": None, "max_samples": 16},
+            },
+        },
+        "heldout": {"fraction": 0.2, "max_documents": 80, "groups": ["pages"]},
+        "variants": [
+            {"name": "all rules"},
+            {"name": "raw", "set": {"curation.stages": ["length"], **off}},
+            *(
+                {"name": f"raw + {name}", "against": "raw", "set": {"curation.stages": ["length", stage], **off}}
+                for name, stage in rules.items()
+            ),
+            {"name": "raw + duplicates", "against": "raw", "set": {"curation.stages": ["length"]}},
+            # Rules for which no junk was planted.
+            {"name": "raw + c4", "against": "raw", "set": {"curation.stages": ["length", "c4"], **off}},
+            {"name": "without quality", "set": {"curation.stages": ["length", "gopher_repetition"]}},
+            {"name": "without repetition", "set": {"curation.stages": ["length", "gopher_quality"]}},
+            {"name": "without duplicates", "set": off},
+        ],
+    }
+    found = run(directory, config)
+    fine = True
+    for name, gap in found["differences"].items():
+        gain = gap["interval"][1] < 0 if gap["against"] == "raw" else gap["interval"][0] > 0
+        planted = name.removeprefix("raw + ").removeprefix("without ") in ("quality", "repetition", "duplicates")
+        low, high = gap["interval"]
+        print(
+            f"{name:22} {gap['value']:+.4f} [{low:+.4f}, {high:+.4f}] against {gap['against']}, {gap['documents']:+,} "
+            f"documents: {'removes junk' if gain else 'no clear gain'}{'' if planted else ' (no junk planted for it)'}"
+        )
+        fine &= gain or not planted
+    print(json.dumps(found["stability"], indent=1))
+    return fine
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("twelve", "killed", "junk"))
+    parser.add_argument("--dir", type=Path)
+    parser.add_argument("--steps", type=int, default=120)
+    arguments = parser.parse_args()
+    directory = arguments.dir or Path(tempfile.mkdtemp(prefix="study-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    fine = {"twelve": twelve, "killed": killed, "junk": junk}[arguments.what](directory, arguments.steps)
+    print("holds" if fine else "DOES NOT HOLD")
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
