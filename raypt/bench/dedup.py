@@ -183,7 +183,7 @@ def bloom_line(texts: list[str], unit: BloomUnit, rate: float, memory_mb: int, w
         "bytes_gone": gone,
         "bytes_gone_exact": wanted,
         "exact_cpu_s": round(found["exact"][0].cpu_s, 2),
-        "filter_mb": round(result.report["bloom"]["filter_bytes"] / 1e6, 3),
+        "filter_mb": round(result.report["bloom"]["filter_bytes"] / 1e6, 6),
         "expected_false": result.report["bloom"]["expected_false"],
         "peak_rss_mb": round(peak / 1e6),
     }
