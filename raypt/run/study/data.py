@@ -33,7 +33,7 @@ from raypt.run.study.config import HeldoutSet
 from raypt.run.study.sharing import share_inputs, share_tagged
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
-from raypt.tokens.config import HeldoutConfig, TokenizerConfig, TokensConfig
+from raypt.tokens.config import HeldoutConfig, MixtureConfig, TokenizerConfig, TokensConfig
 from raypt.tokens.order import hash_array, key_of
 from raypt.tokens.parts import PartSummary, group_names
 from raypt.tokens.stream.producer import tokenize_parts
@@ -78,9 +78,9 @@ class Heldout:
         """The same as an evaluation set, for decontamination."""
         return storage.join(self.uri, SAMPLES)
 
-    def groups(self, by: tuple[str, ...]) -> list[str]:
+    def groups(self, mixture: MixtureConfig) -> list[str]:
         """Of the mixture, by document."""
-        names: list[str] = _groups(storage.read_parquet(self.part), by, self.part).to_pylist()
+        names: list[str] = _groups(storage.read_parquet(self.part), mixture, self.part).to_pylist()
         return names
 
 
@@ -148,19 +148,19 @@ class Workshop:
                 self._check_disjoint(self.sides[key], heldout)
         return self.sides[key]
 
-    def heldout(self, side: DataSide, config: HeldoutSet, by: tuple[str, ...]) -> Heldout:
+    def heldout(self, side: DataSide, config: HeldoutSet, mixture: MixtureConfig) -> Heldout:
         """The documents that are set aside of a curated text. Raises UserError if there are fewer than two."""
         inputs = {"curated": hash_of([card.content for card in side.curated.cards])}
-        settings = config.model_dump(mode="json") | {"seed": self.seed, "by": list(by)}
+        settings = config.model_dump(mode="json") | {"seed": self.seed} | _named(mixture)
         identity = Identity("heldout", HELDOUT_FORMAT, inputs, settings)
         root = identity.place(self.uri)
 
         def maker(output: Output) -> dict[str, int]:
-            task = functools.partial(_candidates, config=config, seed=self.seed, by=by)
+            task = functools.partial(_candidates, config=config, seed=self.seed, mixture=mixture)
             found = pa.concat_tables(run_tasks(task, side.parts, name="set aside"), promote_options="default")
             chosen = np.argsort(_hashes(found, self.seed), kind="stable")
             if config.balanced:
-                chosen = _of_each(chosen, _groups(found, by, root), config.max_documents)
+                chosen = _of_each(chosen, _groups(found, mixture, root), config.max_documents)
             chosen = chosen[: config.max_documents]
             table = found.take(np.sort(chosen))
             if table.num_rows < 2:
@@ -188,8 +188,8 @@ class Workshop:
         settings = {
             "packing": tokens.packing.model_dump(mode="json"),
             "heldout": bounded.model_dump(mode="json"),
-            "by": list(tokens.mixture.by),
             "seed": self.seed,
+            **_named(tokens.mixture),
         }
         inputs = {"data": side.key, "tokenizer": tokenizer.fingerprint}
         identity = Identity("stores", 1, inputs, settings)
@@ -208,12 +208,12 @@ class Workshop:
         return prepare_tokenizer(base.parts, config, uri, self.seed, summaries, "sizes", replace=True)
 
     def _measure(self, parts: list[str], contents: list[str], tokens: TokensConfig, root: str) -> list[PartSummary]:
-        what = hash_of([tokens.heldout.model_dump(mode="json"), list(tokens.mixture.by)])
+        what = hash_of([tokens.heldout.model_dump(mode="json"), _named(tokens.mixture)])
         return measure_parts(parts, contents, tokens, self.seed, Collection(root, f"work/measured-{what}"), "sizes")
 
     def _heldout_store(self, heldout: Heldout, tokens: TokensConfig, tokenizer: Tokenizer, tokenizer_uri: str) -> str:
         tokens = tokens.model_copy(update={"heldout": NONE})
-        settings = {"packing": tokens.packing.model_dump(mode="json"), "by": list(tokens.mixture.by)}
+        settings = {"packing": tokens.packing.model_dump(mode="json"), **_named(tokens.mixture)}
         inputs = {"heldout": heldout.card.content, "tokenizer": tokenizer.fingerprint}
         uri = Identity("heldout-stores", 1, inputs, settings).place(self.uri)
         plan = prepare_store([heldout.part], tokenizer, tokens, uri, self.seed)
@@ -261,20 +261,27 @@ def _texts(table: pa.Table) -> list[tuple[int, str]]:
     return list(zip(table["doc_key"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
-def _candidates(uri: str, *, config: HeldoutSet, seed: int, by: tuple[str, ...]) -> pa.Table:
+def _candidates(uri: str, *, config: HeldoutSet, seed: int, mixture: MixtureConfig) -> pa.Table:
     """The documents of a curated part that may be held out, cut to `max_chars`."""
     table = storage.read_parquet(uri)
     chosen = _hashes(table, seed) < np.uint64(int(config.fraction * (1 << 64)))
     chosen &= tokenise(table["text"]).counts >= config.min_words
     if config.groups is not None:
-        chosen &= np.asarray(pc.is_in(_groups(table, by, uri), pa.array(config.groups, pa.string())))
+        chosen &= np.asarray(pc.is_in(_groups(table, mixture, uri), pa.array(config.groups, pa.string())))
     table = table.filter(pa.array(chosen))
     cut = pc.utf8_slice_codeunits(table["text"], 0, config.max_chars)
     return table.set_column(table.column_names.index("text"), "text", cut)
 
 
-def _groups(table: pa.Table, by: tuple[str, ...], uri: str) -> pa.ChunkedArray:
-    return pa.chunked_array([group_names(b, by, uri) for b in table.to_batches()], pa.string())
+def _groups(table: pa.Table, mixture: MixtureConfig, uri: str) -> pa.ChunkedArray:
+    names = [group_names(batch, mixture.by, uri, mixture.edges) for batch in table.to_batches()]
+    return pa.chunked_array(names, pa.string())
+
+
+def _named(mixture: MixtureConfig) -> dict[str, Any]:
+    """What decides the names of groups."""
+    edges = {name: list(of) for name, of in mixture.edges.items()}
+    return {"by": list(mixture.by)} | ({"edges": edges} if edges else {})
 
 
 def _of_each(order: np.ndarray, groups: pa.ChunkedArray, most: int) -> np.ndarray:

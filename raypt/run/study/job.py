@@ -86,10 +86,10 @@ def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dic
 
     reference, variants = resolve(config, base)
     workshop = Workshop(config.uri, reference.run.seed)
-    by = reference.tokens.mixture.by
-    heldout = workshop.heldout(workshop.side(reference), judges(config), by)
+    mixture = reference.tokens.mixture
+    heldout = workshop.heldout(workshop.side(reference), judges(config), mixture)
     if config.periods is not None:
-        freshness.check(config.periods.naming.ranges, heldout.groups(by))
+        freshness.check(config.periods.naming.ranges, heldout.groups(mixture))
     base_side = workshop.side(reference, heldout)
     trials = []
     for variant in variants:

@@ -17,6 +17,7 @@ from raypt.artefact import Card, Identity, Output, make
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run.study.data import Heldout, Tokens
+from raypt.tokens.config import MixtureConfig
 from raypt.tokens.parts import group_names
 from raypt.tokens.stream.spec import StreamSpec, plan_stream
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
@@ -51,8 +52,8 @@ class Training:
     """WorkerSpec; not imported here, since torch comes with it."""
     stream: StreamSpec
     heldout: Heldout
-    by: tuple[str, ...]
-    """Columns that name a held-out document's group."""
+    mixture: MixtureConfig
+    """Whose entries name a held-out document's group."""
 
     @property
     def steps(self) -> int:
@@ -101,7 +102,7 @@ def plan_training(config: RunConfig, tokens: Tokens, heldout: Heldout, seed: int
         record_samples=False,
         add_bos=tokens.config.packing.add_bos,
     )
-    return Training(uri, identity, worker, stream, heldout, tuple(config.tokens.mixture.by))
+    return Training(uri, identity, worker, stream, heldout, config.tokens.mixture)
 
 
 def train(training: Training) -> Card:
@@ -263,7 +264,10 @@ def judge(training: Training, checkpoint: Any) -> pa.Table:
         size.append(max(0, len(text.encode()) - len(unscored.encode())))
     found = score(model, pairs, max_length=length, batch_size=BATCH)
     nats = -np.bincount(owner, [s.log_probability for s in found], documents.num_rows)
-    groups = [group_names(b, training.by, training.heldout.part) for b in documents.combine_chunks().to_batches()]
+    groups = [
+        group_names(b, training.mixture.by, training.heldout.part, training.mixture.edges)
+        for b in documents.combine_chunks().to_batches()
+    ]
     return pa.table(
         {
             "document": documents["doc_key"],
