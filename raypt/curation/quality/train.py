@@ -235,12 +235,16 @@ def _measure(model: QualityModel, reference: _Side, raw: _Side, raw_all: _Side) 
     return found, metrics.score_percentiles(all_scores[known], groups)
 
 
+class TooFewTexts(UserError):
+    """There is not enough text on one side to train a classifier."""
+
+
 def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out_uri: str, seed: int) -> QualityModel:
     """Train on documents `reference` (good) against `raw` and write the artefact to `out_uri`; return it, loaded.
 
     The tables have `text`, and optionally `lang` (then both sides are balanced by language) and `source`. Texts that
     are on both sides count as reference in training and as raw in the percentiles. If `out_uri` holds the model of
-    these very inputs, it is loaded instead. Raises UserError if either side has too few documents.
+    these very inputs, it is loaded instead. Raises TooFewTexts if either side has too few documents.
     """
     ref, raw_all = _split([_side(reference, config, seed), _side(raw, config, seed)], config, seed)
     inputs = _inputs_fingerprint(ref, raw_all, config, seed)
@@ -254,7 +258,7 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
     reference_windows, raw_windows, by_language = _balanced(train_ref, train_raw, config)
     for name, side, windows in (("reference", train_ref, reference_windows), ("raw", train_raw, raw_windows)):
         if len(windows) < MIN_TRAINING_DOCUMENTS:
-            raise UserError(
+            raise TooFewTexts(
                 f"curation.quality.{name}: {len(windows)} training windows from {len(side.hash)} distinct documents "
                 f"are too few (at least {MIN_TRAINING_DOCUMENTS}, in languages that both sides have); add text, or "
                 "set curation.quality.reference=[] to do without the classifier"

@@ -1,0 +1,62 @@
+"""A stage that cannot work on what there is: left out where it is a default, refused where it was asked for."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from raypt.config_io import validate
+from raypt.corpus import python_docs
+from raypt.errors import UserError
+from raypt.run.config import RunConfig
+from raypt.run.curate import curate
+from raypt.run.open import open_run
+
+TEXT = "The harbour keeper wrote of ships and of the storms that came in from the north sea over a long night. "
+
+
+def config_of(root: Path, reference: str) -> RunConfig:
+    for name in ("in", "good"):
+        lines = [json.dumps({"text": f"{name} {i}. {TEXT * (1 + i % 3)}"}) for i in range(4)]
+        (root / f"{name}.jsonl").write_text("\n".join(lines))
+    settings = {
+        "run": {"dir": str(root / "run")},
+        "corpus": {"sources": [{"name": "text", "paths": str(root / "in.jsonl")}]},
+        "curation": {
+            "stages": ["quality"],
+            "quality": {"reference": [{"name": "good", "paths": str(root / "good.jsonl")}]},
+        },
+        "dedup": {"enabled": False},
+    }
+    config = validate(RunConfig, settings)
+    if reference == "default":
+        directory = root / "run" / python_docs.REFERENCE_DIR
+        directory.mkdir(parents=True)
+        (directory / "a.jsonl").write_text((root / "good.jsonl").read_text())
+        source = python_docs.reference_source()
+        source = source.model_copy(update={"paths": (source.paths[0].replace("*.jsonl.gz", "*.jsonl"),)})
+        quality = config.curation.quality.model_copy(update={"reference": (source,)})
+        config = config.model_copy(update={"curation": config.curation.model_copy(update={"quality": quality})})
+    return config
+
+
+def test_a_classifier_that_was_asked_for_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"curation.quality.reference: \d training windows .* are too few"),
+        open_run(config_of(tmp_path, "named"), "test") as run,
+    ):
+        curate(config_of(tmp_path, "named"), run, in_process=True)
+
+
+def test_the_default_classifier_is_left_out_saying_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, "default")
+    source = config.curation.quality.reference[0]
+    monkeypatch.setattr(python_docs, "reference_source", lambda: source)  # the same, of a file that is not packed
+    with open_run(config, "test") as run:
+        curated = curate(config, run, in_process=True)
+        assert curated.documents == 4
+        assert pq.read_table(run.tagged(0))["text"].null_count == 0
+    assert "the stage quality is left out: curation.quality.reference" in caplog.text
