@@ -64,10 +64,14 @@ class DclmQuality(RuleSettings):
         """The stop words."""
         return None if self.stop_word_count_min is None else "stop_word_count_min"
 
+    def load(self, artefact: str | None) -> StopWordTable:
+        """The stop words, hashed."""
+        return StopWordTable.build(stop_words(self.stop_words), any_case=True)
+
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
         f = view.features
-        table = StopWordTable.build(stop_words(self.stop_words), any_case=True)
+        table: StopWordTable = self.load(None) if resources is None else resources
         of_doc = table.index(view.languages.to_pylist())
         m = np.zeros((len(view), 10), np.int64)
         _measure(

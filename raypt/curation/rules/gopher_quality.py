@@ -64,10 +64,14 @@ class GopherQuality(RuleSettings):
         """The stop words."""
         return None if self.stop_word_count_min is None else "stop_word_count_min"
 
+    def load(self, artefact: str | None) -> StopWordTable:
+        """The stop words, hashed."""
+        return StopWordTable.build(stop_words(self.stop_words))
+
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
         features = view.features
-        table = StopWordTable.build(stop_words(self.stop_words))
+        table: StopWordTable = self.load(None) if resources is None else resources
         of_doc = table.index(view.languages.to_pylist())
         m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)
         _measure(
