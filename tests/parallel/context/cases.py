@@ -9,5 +9,4 @@ def everything(cells: list[dict[str, Any]], steps: int, moves: list[dict[str, An
     return {
         "trained": meshes.run(cells, steps, path),
         "moved": meshes.chain(moves, path),
-        "not_finite": meshes.not_finite(cells[-1:]),
     }
