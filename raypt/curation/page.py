@@ -96,7 +96,7 @@ def labels_section(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
     parts = []
     for metric, by_label in counts.items():
         shown = sorted(by_label.items(), key=lambda item: (-item[1][1], item[0]))
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for label, (documents, nbytes, kept, kept_bytes) in shown[:MAX_ROWS]:
             share = f"{100 * kept_bytes / nbytes:.1f} %" if nbytes else ""
             figures = (f"{documents:,}", f"{nbytes:,}", f"{kept:,}", f"{kept_bytes:,}", share)
