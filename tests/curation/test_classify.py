@@ -12,13 +12,15 @@ from raypt.curation.base import Attributes
 from raypt.curation.classify import percentiles
 from raypt.curation.classify.config import Classify, Decision
 from raypt.curation.classify.model import load_models
-from raypt.curation.classify.prepare import check_settings
+from raypt.curation.classify.prepare import check_settings, prepare
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.deciding import label_counts
+from raypt.curation.page import labels_section
 from raypt.curation.quality.fit import fit
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
+from raypt.run_dir import RunDir
 from tests.curation.helpers import table
 
 pytestmark = pytest.mark.fast
@@ -207,3 +209,40 @@ def test_a_file_that_is_no_model_or_another_one_than_named_is_refused(models: di
         check_settings(Classify.model_validate({"models": named}))
     with pytest.raises(UserError, match=r"models.b.model: .* not the file that"):
         load_models(Classify.model_validate({"models": {"b": named["b"]}}), None)
+
+
+def test_a_worker_refuses_other_bytes_than_the_run_started_with(models: dict[str, str], tmp_path: Path) -> None:
+    copy = tmp_path / "m.bin"
+    copy.write_bytes(Path(models["wide"]).read_bytes())
+    settings = Classify.model_validate({"models": {"a": {"model": str(copy)}}})
+    card, fingerprint = prepare(RunDir(str(tmp_path / "run")), "classify", settings, "sizes")
+    assert set(load_models(settings, card)) == {"a"}
+    copy.write_bytes(Path(models["narrow"]).read_bytes())
+    with pytest.raises(UserError, match=r"models.a.model: .* not the file that this run started with"):
+        load_models(settings, card)
+    again, other = prepare(RunDir(str(tmp_path / "run")), "classify", settings, "sizes")
+    assert other != fingerprint and set(load_models(settings, again)) == {"a"}
+
+
+def test_a_further_turn_asks_its_own_models_of_the_documents_that_meet_its_condition(models: dict[str, str]) -> None:
+    turn = {"stage": "classify@more", "settings": {"models": {"kind": {"model": models["subwords"]}}}}
+    settings = CurationConfig.model_validate(
+        {
+            "stages": ["classify", {**turn, "when": {"classify.topic": "sport"}}],
+            "classify": {"models": {"topic": {"model": models["narrow"]}}},
+        }
+    )
+    tagged = Tagger(settings).tag(table(TEXTS))
+    rows = tagged["classify@more"].to_pylist()
+    assert rows[1] is not None and rows[1]["kind"] in TOPICS
+    assert not any(row and row["kind"] for i, row in enumerate(rows) if i != 1)
+    counts = label_counts(tagged, decide(tagged, settings), settings)["classify@more.kind"]
+    assert counts[""][0] == len(TEXTS) - 1
+
+
+def test_the_report_shows_every_label_and_sums_up_what_is_beyond_fifty() -> None:
+    counts = {"classify.topic": {f"l{i}": [2, 100 - i, 1, 50] for i in range(60)} | {"": [1, 1000, 1, 1000]}}
+    shown = labels_section(counts)
+    assert "(not measured)" in shown and "l48" in shown and "l49<" not in shown
+    rest = [100 - i for i in range(49, 60)]
+    assert "(11 more)" in shown and f">{sum(rest)}<" in shown

@@ -37,11 +37,12 @@ class Model:
     """A loaded classifier."""
 
     def __init__(self, settings: Classifier, model: Any) -> None:
-        self._settings, self._model = settings, model
+        self._settings = settings
         self._names = list(model.get_labels())
         self.labels = tuple(name.removeprefix(PREFIX) for name in self._names)
         self._subwords = model.f.getArgs().maxn > 0
         self._linear = LinearClassifier(model) if is_linear(model) else None
+        self._model = model if self._linear is None else None  # one copy of the weights is enough
 
     def probabilities(self, text: pa.Array) -> np.ndarray:
         """float32[n, labels]; a row of NaN: the model knows none of the words (and has no subwords, or there are no
@@ -53,6 +54,7 @@ class Model:
             return p
         out = np.zeros((len(lines), len(self._names)), np.float32)
         at = {name: i for i, name in enumerate(self._names)}
+        assert self._model is not None
         predict = self._model.f.predict
         for i, line in enumerate(lines.to_pylist()):
             words = line.split()
