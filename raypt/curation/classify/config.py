@@ -247,6 +247,10 @@ def mistakes(settings: Classify, labels: Mapping[str, Sequence[str]], key: str) 
         metrics += [name, name + SCORE, *(f"{name}_{label}" for label in own)]
     for twice in sorted({a for a, b in itertools.pairwise(sorted(metrics)) if a == b}):
         yield f"{key}: {twice} names two metrics; rename a model or an ensemble"
-    for name in settings.decisions:
+    for name, decision in settings.decisions.items():
         if name not in metrics:
             yield f"{key}.decisions.{name}: no metric has this name{_nearest(name, metrics)}"
+        for column in decision.within:
+            stage, _, metric = column.partition(".")
+            if stage == settings.stage and metric not in metrics:  # a further turn has the models of the first, too
+                yield f"{key}.decisions.{name}.within: there is no metric {column}{_nearest(metric, metrics)}"
