@@ -170,6 +170,10 @@ def test_bins_ascend_with_the_probability_and_are_finest_at_both_ends() -> None:
     ("stage", "said"),
     [
         (
+            {"decisions": {"topic_law": {"percentile": 5, "within": ["lang", "classify.topik"]}}},
+            r"topic_law.within: there is no metric classify.topik; did you mean topic",
+        ),
+        (
             {"decisions": {"topic": {"drop": ["sports"]}}},
             r"decisions.topic.drop: .* no label 'sports'; did you mean sport",
         ),
