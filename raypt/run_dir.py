@@ -38,6 +38,10 @@ class RunDir:
         return self.path("work", "quality_scores.json")
 
     @property
+    def label_counts(self) -> str:
+        return self.path("work", "labels.json")
+
+    @property
     def tokenizer(self) -> str:
         return self.path("tokenizer")
 

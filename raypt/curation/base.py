@@ -95,6 +95,10 @@ class StageSettings(Settings):
         """Columns of the documents, or metrics of other stages, that it decides on."""
         return ()
 
+    def label_metrics(self) -> tuple[str, ...]:
+        """Metrics of its own that are labels: the report counts documents by them."""
+        return ()
+
     def decides(self) -> frozenset[str]:
         """Settings that change decisions and not what is measured."""
         return frozenset()

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from raypt import plugins
 from raypt.curation import languages
 from raypt.curation.base import StageSettings
+from raypt.curation.classify.config import Classify
 from raypt.curation.custom import FunctionStage, custom_stage, mistakes
 from raypt.curation.language import LanguageConfig
 from raypt.curation.perplexity.config import Perplexity
@@ -75,8 +76,8 @@ class CurationConfig(Settings):
     a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the documents that
     meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, language, length, characters,
     gopher_repetition, gopher_quality, dclm_repetition, dclm_quality, character_repetition, c4, refinedweb_lines,
-    repeated_phrases, fineweb, bad_words, keywords, quality, perplexity,
-    pii."""
+    repeated_phrases, fineweb, bad_words, keywords, quality, classify,
+    perplexity, pii."""
     custom: tuple[Entry, ...] = ()
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
     A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
@@ -116,6 +117,8 @@ class CurationConfig(Settings):
     """Keyword rules of one's own."""
     quality: QualityConfig = QualityConfig()
     """Classifier of reference text against raw pages."""
+    classify: Classify = Classify()
+    """fastText classifiers with any labels: topics, formats, qualities."""
     perplexity: Perplexity = Perplexity()
     """Perplexity under n-gram models of good text, one a language."""
     pii: PiiConfig = PiiConfig()

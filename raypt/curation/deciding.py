@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.curation.base import Attributes
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.ledger import curation_ledger
@@ -17,8 +19,8 @@ from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
 
-FORMAT = 2
-"""Raise it when the same attributes and thresholds lead to another decision."""
+FORMAT = 3
+"""Raise it when the same attributes and thresholds lead to another decision, or account."""
 SCORE_BINS = 40
 
 
@@ -40,7 +42,7 @@ def collection(run: RunDir) -> Collection:
 
 def decide_shard(task: DecideTask) -> Card:
     """Keep or drop each document of a tagged shard: writes (doc_key, reason); account {ledger, quality_scores,
-    quality_not_measured}."""
+    quality_not_measured, labels}."""
     run = RunDir(task.run_uri)
 
     def maker(output: Output) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def decide_shard(task: DecideTask) -> Card:
         output.write_parquet(run.relative(run.decided(task.shard)), decided)
         ledger = curation_ledger(tagged, reason, task.config)
         scores = {"quality_scores": _score_histogram(tagged), "quality_not_measured": _not_measured(tagged)}
-        return {"ledger": ledger.to_json(), **scores}
+        return {"ledger": ledger.to_json(), **scores, "labels": label_counts(tagged, reason, task.config)}
 
     return collection(run).build(task.shard, task.identity, maker)
 
@@ -70,6 +72,35 @@ def _not_measured(tagged: pa.Table) -> int:
     return int(tagged["quality_score"].null_count) if "quality_score" in tagged.column_names else 0
 
 
+LabelCounts = dict[str, dict[str, list[int]]]
+"""Metric (`classify.topic`) -> label -> documents and bytes that were measured so, and those of them that are kept."""
+
+
+def label_counts(tagged: pa.Table, reason: pa.Array, config: CurationConfig) -> LabelCounts:
+    """Of a decided table; what was not measured has the label ""."""
+    out: LabelCounts = {}
+    kept = pc.is_null(reason)
+    size = tagged["text_bytes"].combine_chunks()
+    for stage in config.plan():
+        for metric in stage.settings.label_metrics():
+            name = f"{stage.name}.{metric}"
+            label = pc.fill_null(Attributes(tagged, stage.name).named(name), "")
+            columns = {"label": label, "bytes": size, "kept": kept.cast(pa.int64())}
+            columns["kept_bytes"] = pc.multiply(columns["bytes"], columns["kept"])
+            found = pa.table(columns).group_by("label")
+            rows = found.aggregate([([], "count_all"), ("bytes", "sum"), ("kept", "sum"), ("kept_bytes", "sum")])
+            counts = ("count_all", "bytes_sum", "kept_sum", "kept_bytes_sum")
+            out[name] = {row["label"]: [row[c] for c in counts] for row in rows.to_pylist()}
+    return out
+
+
+def _add_labels(total: LabelCounts, more: LabelCounts) -> None:
+    for metric, by_label in more.items():
+        into = total.setdefault(metric, {})
+        for label, counts in by_label.items():
+            into[label] = [a + b for a, b in zip(into.get(label, [0, 0, 0, 0]), counts, strict=True)]
+
+
 def identities(tagged: Sequence[Card], config: CurationConfig, settled: dict[str, Any]) -> list[Identity]:
     """Of each shard's decisions."""
     settings = {
@@ -83,7 +114,7 @@ def decide_all(
     run: RunDir, tagged: list[Card], config: CurationConfig, settled: dict[str, Any], verify: Verify
 ) -> tuple[list[Card], Ledger]:
     """Decide on every shard that is not decided on; all cards, and the merged ledger of the curation stages. Leaves
-    the score histogram for the report.
+    the score histogram and the counts of labels for the report.
     """
     wanted = identities(tagged, config, settled)
     cards = collection(run).survey(wanted, verify)
@@ -95,7 +126,9 @@ def decide_all(
     collection(run).finish(done)
     ledger = Ledger()
     scores = np.zeros(SCORE_BINS, np.int64)
+    labels: LabelCounts = {}
     for card in done:
+        _add_labels(labels, card.account["labels"])
         ledger.merge(Ledger.from_json(card.account["ledger"]))
         scores += np.array(card.account["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
@@ -105,4 +138,5 @@ def decide_all(
     storage.write_json(
         run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum, "not_measured": unmeasured}
     )
+    storage.write_json(run.label_counts, labels)
     return done, ledger

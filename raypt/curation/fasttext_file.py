@@ -15,11 +15,15 @@ Layout (fasttext.cc, args.cc, dictionary.cc, densematrix.cc, quantmatrix.cc, pro
     quantiser:         i32 dim parts part last, f32[dim, 256]
 """
 
+import contextlib
 import hashlib
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +32,7 @@ import fasttext
 import numpy as np
 import numpy.typing as npt
 
+from raypt import storage
 from raypt.errors import UserError
 from raypt.kernels import kernel
 
@@ -221,6 +226,19 @@ def check(path: str) -> FastTextFile:
     except UnicodeDecodeError:
         raise Malformed("the name of a label is not UTF-8") from None
     return FastTextFile(digest, names, words, dim, quantised)
+
+
+@contextlib.contextmanager
+def local_copy(uri: str) -> Iterator[str]:
+    """fastText reads local files only."""
+    if storage.is_local(uri):
+        yield storage.filesystem(uri)[1]
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "model" + Path(uri).suffix)
+        with storage.open_read(uri) as f, path.open("wb") as copy:
+            shutil.copyfileobj(f, copy, _CHUNK)
+        yield str(path)
 
 
 @dataclass(frozen=True)

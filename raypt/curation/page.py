@@ -1,10 +1,10 @@
 """What curation shows in the report: the funnel of documents and bytes, the quality classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raypt.charts import COLOURS, Series, bar_chart, histogram, line_chart, number
-from raypt.html import cards, text
+from raypt.html import cards, table, text
 from raypt.ledger import Amount, Ledger
 
 
@@ -85,3 +85,24 @@ def quality_section(
             )
         )
     return "".join(parts) + f"<div class=row>{''.join(figures)}</div>"
+
+
+MAX_ROWS = 50
+"""Labels of a classifier that are shown, the most frequent first."""
+
+
+def labels_section(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
+    """By classifier and label: documents and bytes as curation measured them, and what of them is kept."""
+    parts = []
+    for metric, by_label in counts.items():
+        shown = sorted(by_label.items(), key=lambda item: (-item[1][1], item[0]))
+        rows: list[tuple[str, ...]] = []
+        for label, (documents, nbytes, kept, kept_bytes) in shown[:MAX_ROWS]:
+            share = f"{100 * kept_bytes / nbytes:.1f} %" if nbytes else ""
+            figures = (f"{documents:,}", f"{nbytes:,}", f"{kept:,}", f"{kept_bytes:,}", share)
+            rows.append((label or "(not measured)", *figures))
+        if rest := [found for _, found in shown[MAX_ROWS:]]:
+            rows.append((f"({len(rest)} more)", *(f"{sum(column):,}" for column in zip(*rest, strict=True)), ""))
+        head = [metric, "documents", "bytes", "kept documents", "kept bytes", "share of bytes"]
+        parts.append(table(head, rows, (1, 2, 3, 4, 5)))
+    return "".join(parts)

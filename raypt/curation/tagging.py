@@ -7,8 +7,8 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow.compute as pc
@@ -39,6 +39,11 @@ NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", 
 """Settings of `corpus` that do not decide what is read of a shard, or are part of the shard's own key."""
 
 
+Made: TypeAlias = tuple[str | None, str]
+"""URI of what was made for a stage (None: nothing), and the fingerprint of what it works with."""
+NO_MODELS: Mapping[str, Made] = {}
+
+
 def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/tagged")
 
@@ -48,16 +53,15 @@ def identities(
     corpus: CorpusConfig,
     curation: CurationConfig,
     quality: QualityModel | None,
-    perplexity: tuple[str | None, str] | None = None,
+    made: Mapping[str, Made] = NO_MODELS,
 ) -> list[Identity]:
-    """Of each shard's tagged documents."""
+    """Of each shard's tagged documents. `made`: the models of other stages, by name of the stage."""
     settings = {
         "corpus": corpus.model_dump(mode="json", exclude=NOT_READING),
         "curation": curation.tagging_settings(),
     }
     model = {} if quality is None else {"quality": quality.card.fingerprint}
-    if perplexity is not None:
-        model["perplexity"] = perplexity[1]
+    model |= {stage: fingerprint for stage, (_, fingerprint) in made.items()}
     return [
         Identity("tagged", FORMAT, {"shard": manifest.shard_key(s.index), **model}, settings) for s in manifest.shards
     ]
@@ -171,17 +175,17 @@ def tag(
     quality: QualityModel | None,
     actors: RaySection | None,
     verify: Verify,
-    perplexity: tuple[str | None, str] | None = None,
+    made: Mapping[str, Made] = NO_MODELS,
 ) -> list[Card]:
     """Tag every shard that is not whole; all cards, in shard order. `actors`: settings of the autoscaling pool of Ray
-    Data actors that does it; None: this process. `perplexity`: URI and fingerprint of what `perplexity.prepare` made.
+    Data actors that does it; None: this process. `made`: what was made or looked at for other stages, by name of the
+    stage.
     """
-    wanted = identities(manifest, corpus, curation, quality, perplexity)
+    wanted = identities(manifest, corpus, curation, quality, made)
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     artefacts = {} if quality is None else {"quality": quality.uri}
-    if perplexity is not None and perplexity[0] is not None:
-        artefacts["perplexity"] = perplexity[0]
+    artefacts |= {stage: uri for stage, (uri, _) in made.items() if uri is not None}
     if todo and actors is None:
         tagger = Tagger(curation, artefacts)
         work = functools.partial(_tag_one, run, manifest, corpus, tagger, wanted)

@@ -16,6 +16,8 @@ from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
 from raypt.curation import languages
+from raypt.curation.classify.config import Classify
+from raypt.curation.classify.prepare import check_settings
 from raypt.curation.language import known_codes
 from raypt.curation.presets import languages_of_preset
 from raypt.errors import UserError
@@ -55,6 +57,7 @@ def check(config: RunConfig) -> None:
                     collect(_source(source, f"{key}[{i}]", config.corpus.broken_files))
             collect(_files(config))
             collect(_languages(config))
+            collect(_classifiers(config))
             collect(_evaluation_sets(config))
         collect(_tasks(config))
     if problems:
@@ -88,6 +91,7 @@ def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "curation.quality.model", curation.quality.model
     if "perplexity" in stages:
         yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in curation.perplexity.models.items())
+    yield from _classifier_files(config)
     if "language" in stages and curation.language.model:
         yield "curation.language.model", curation.language.model
     if "bad_words" in stages:
@@ -95,6 +99,13 @@ def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
     if "url" in stages:
         for name in ("domain_files", "strict_word_files", "hard_word_files", "soft_word_files"):
             yield from ((f"curation.url.{name}[{i}]", uri) for i, uri in enumerate(getattr(curation.url, name)))
+
+
+def _classifier_files(config: RunConfig) -> Iterator[tuple[str, str]]:
+    for stage in config.curation.plan():
+        if isinstance(stage.settings, Classify):
+            for name, model in stage.settings.models.items():
+                yield f"curation.classify.models.{name}.model", model.model
 
 
 def named_uris(config: RunConfig) -> list[tuple[str, str]]:
@@ -182,6 +193,18 @@ def _files(config: RunConfig) -> Iterator[str]:
     for key, uri in _single_files(config):
         if not storage.exists(uri):
             yield f"{key}: no file {uri}"
+
+
+def _classifiers(config: RunConfig) -> Iterator[str]:
+    """Labels that classifiers do not have, of those on a local disk; the others are read when the run starts."""
+    for stage in config.curation.plan():
+        if not isinstance(stage.settings, Classify):
+            continue
+        models = stage.settings.models
+        if not models:
+            yield "curation.classify: the stage is on and has no model; name one in curation.classify.models"
+        elif all(storage.is_local(m.model) and storage.exists(m.model) for m in models.values()):
+            check_settings(stage.settings)
 
 
 def _languages(config: RunConfig) -> Iterator[str]:

@@ -8,6 +8,9 @@ from raypt.artefact import Card, hash_of, rewrite
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
+from raypt.curation.classify.config import Classify
+from raypt.curation.classify.percentiles import Percentiles, settle_run
+from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.config import CurationConfig
 from raypt.curation.deciding import decide_all
 from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
@@ -15,7 +18,7 @@ from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import TooFewTexts, train_quality
 from raypt.curation.reading import check_reading, reading_account
-from raypt.curation.tagging import tag
+from raypt.curation.tagging import Made, tag
 from raypt.dedup.pipeline import deduplicate
 from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
@@ -120,6 +123,26 @@ def describe_quality(model: QualityModel) -> str:
     return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
 
 
+def prepare_classifiers(config: RunConfig, run: RunDir) -> dict[str, Made]:
+    """The models of every turn of the `classify` stage, looked at, by its name in the run."""
+    out: dict[str, Made] = {}
+    for stage in config.curation.plan():
+        if isinstance(stage.settings, Classify) and stage.settings.models:
+            out[stage.name] = prepare_classify(run, stage.name, stage.settings, config.run.verify)
+    return out
+
+
+def settle_classifiers(config: RunConfig, run: RunDir, shards: int) -> dict[str, Percentiles]:
+    """The percentiles that `classify` decides by, over the tagged shards of the run, by name of the stage."""
+    out = {}
+    for stage in config.curation.plan():
+        if isinstance(stage.settings, Classify):
+            found = settle_run([run.tagged(i) for i in range(shards)], stage.name, stage.settings)
+            if found is not None:
+                out[stage.name] = found
+    return out
+
+
 def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curated:
     """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray, or does all of it
     `in_process`.
@@ -137,15 +160,15 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         model = prepare_quality(config, run, manifest)
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
     verify, curation = config.run.verify, config.curation
-    perplexity = None
+    made = prepare_classifiers(config, run)
     if any(stage.settings.stage == "perplexity" for stage in curation.plan()) and curation.perplexity.enabled:
         with timed_stage(run, "perplexity"):
-            perplexity = prepare_perplexity(
+            made["perplexity"] = prepare_perplexity(
                 run, curation.perplexity, config.corpus, curation.language, config.run.seed, verify
             )
     with timed_stage(run, "curate") as figures:
         actors = None if in_process else config.ray
-        tagged = tag(run, manifest, config.corpus, curation, model, actors, verify, perplexity)
+        tagged = tag(run, manifest, config.corpus, curation, model, actors, verify, made)
         accounts = [card.account for card in tagged]
         metrics.put_ledger(Ledger({"read": reading_account(accounts)}).to_json())
         check_reading(accounts, manifest, run, config.corpus)
@@ -154,7 +177,8 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
     with timed_stage(run, "decide") as figures:
-        decided, decisions = decide_all(run, tagged, config.curation, {"quality": threshold}, verify)
+        settled = {"quality": threshold, **settle_classifiers(config, run, len(tagged))}
+        decided, decisions = decide_all(run, tagged, config.curation, settled, verify)
         ledger.merge(decisions)
     dedup: tuple[str, str] | None = None
     if config.dedup.enabled:

@@ -149,8 +149,8 @@ def _data(config: RunConfig, run: RunDir, manifest: Manifest, changed: Changes |
         yield "  quality classifier: trained, and with its scores all that follows"
         yield f"  tagged documents: {count:,} shards"
         return
-    if any(stage.settings.stage == "perplexity" for stage in config.curation.plan()):
-        yield f"  language models, then tagged documents: {count:,} shards at most"
+    if any(stage.settings.stage in ("perplexity", "classify") for stage in config.curation.plan()):
+        yield f"  models of the stages, then tagged documents: {count:,} shards at most"
         return
     wanted = tagging.identities(manifest, config.corpus, config.curation, classifier.model)
     tagged, why = tagging.collection(run).look(wanted, config.run.verify)

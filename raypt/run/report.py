@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.charts import number
-from raypt.curation.page import funnel, quality_section
+from raypt.curation.page import funnel, labels_section, quality_section
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
@@ -74,6 +74,8 @@ def build_report(run: RunDir, name: str) -> str:
         parts.append(heading("Quality classifier"))
         found = (scores.get("histogram", []), scores.get("threshold"), scores.get("not_measured", 0))
         parts.append(quality_section(card, *found))
+    if labels := _optional_json(run.label_counts):
+        parts.append(heading("What the classifiers say") + labels_section(labels))
     dedup = _optional_json(run.path("dedup", "report.json"))
     if dedup:
         parts.append(heading("Duplicates") + dedup_section(dedup))

@@ -64,12 +64,15 @@ def check_part(uri: str, schema: pa.Schema) -> list[str]:
 
 
 def read_batches(uri: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The documents of a part, a thousand at a time; a column that the part lacks is left out."""
+    """The documents of a part, a thousand at a time; a column that the part lacks is left out. Of `stage.metric` that
+    metric alone is read."""
     try:
         with storage.open_read(uri) as f:
             file = pq.ParquetFile(f)
             there = check_part(uri, file.schema_arrow)
-            yield from file.iter_batches(BATCH_ROWS, columns=[c for c in columns if c in there])
+            yield from file.iter_batches(
+                BATCH_ROWS, columns=[c for c in columns if c in there or c.partition(".")[0] in there]
+            )
     except (pa.ArrowInvalid, OSError) as e:
         raise UserError(f"{uri}: cannot read the curated part: {e}") from None
 
@@ -80,13 +83,25 @@ def wanted_columns(by: Sequence[str]) -> list[str]:
 
 
 def column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A column of strings without nulls (missing or null = "")."""
-    if name not in batch.schema.names:
+    """A column of strings, or a metric as `stage.metric`, without nulls (missing or null = "")."""
+    values = _values(batch, name)
+    if values is None:
         return pa.array([""] * batch.num_rows, pa.string())
-    values = batch.column(name)
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     return pc.fill_null(values.cast(pa.string()), "")
+
+
+def _values(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+    """A column, or a metric of a stage as `stage.metric` (`classify.topic`); None if there is none."""
+    if name in batch.schema.names:
+        return batch.column(name)
+    stage, _, metric = name.partition(".")
+    if not metric or stage not in batch.schema.names:
+        return None
+    own = batch.column(stage)
+    there = pa.types.is_struct(own.type) and own.type.get_field_index(metric) >= 0
+    return pc.struct_field(own, metric) if there else None
 
 
 BY_SOURCE = ("source",)
@@ -101,14 +116,14 @@ def group_names(batch: pa.RecordBatch, by: Sequence[str], uri: str, edges: Edges
     Raises:
         UserError: a column of `tokens.mixture.by` is not there.
     """
-    missing = [name for name in columns_of(by) if name not in batch.schema.names]
+    missing = [name for name in columns_of(by) if _values(batch, name) is None]
     if missing:
         raise UserError(
             f"tokens.mixture.by: {uri} has no column {missing[0]!r}; it has {', '.join(batch.schema.names)}. "
             "corpus.sources[].columns carries columns of the input along"
         )
     columns = [
-        buckets_of(batch.column(n.column), edges[name], f"tokens.mixture.upsample.{name}")
+        buckets_of(_values(batch, n.column), edges[name], f"tokens.mixture.upsample.{name}")
         if name in edges
         else n.names(column(batch, n.column))
         for name, n in zip(by, map(naming, by), strict=True)

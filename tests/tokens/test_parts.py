@@ -65,3 +65,17 @@ def test_groups_are_named_by_any_columns(curated: list[str]) -> None:
 def test_a_group_column_that_is_not_there_is_named(curated: list[str]) -> None:
     with pytest.raises(UserError, match=r"tokens\.mixture\.by: .*part-00002\.parquet has no column 'topic'"):
         summarize_part(curated[2], by=("topic",))
+
+
+def test_groups_are_named_by_metrics_of_stages_and_by_buckets_of_them(tmp_path: Path) -> None:
+    topics, scores = ["a", "b", None, "a"], pa.array([0.1, 0.9, None, 0.8], pa.float32())
+    own = pa.StructArray.from_arrays([pa.array(topics), scores, pa.array([1, 2, 3, 4])], ["topic", "p_a.b", "other"])
+    text = pa.array(["x", "xx", "xxx", "xxxx"])
+    table = {"doc_key": pa.array(range(4)), "source": pa.array(["s"] * 4), "text": text, "classify": own}
+    pq.write_table(pa.table(table), tmp_path / "part.parquet")
+    part = str(tmp_path / "part.parquet")
+    assert summarize_part(part, by=("classify.topic",)).bytes == {"a": 5, "b": 2, "": 3}
+    both = summarize_part(part, by=("classify.topic", "classify.p_a.b"), edges={"classify.p_a.b": (0.5,)})
+    assert both.bytes == {"a/<0.5": 1, "b/>=0.5": 2, "/": 3, "a/>=0.5": 4}
+    with pytest.raises(UserError, match=r"no column 'classify.topics'"):
+        summarize_part(part, by=("classify.topics",))

@@ -4,12 +4,8 @@ An artefact is a directory with `model.bin` and `quality.json`, written last. Lo
 A bare fastText `.bin` or `.ftz` can be used too, with the normalisation and label of the configuration.
 """
 
-import contextlib
 import hashlib
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,18 +45,6 @@ class QualityCard:
         """Names the function text -> score: stored with scores, so that scores of two models are never mixed."""
         parts = (self.model_sha256, self.normalisation, self.label, str(self.max_bytes))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _local_copy(uri: str) -> Iterator[str]:
-    """fastText reads local files only."""
-    if storage.is_local(uri):
-        yield storage.filesystem(uri)[1]
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "model" + Path(uri).suffix)
-        path.write_bytes(storage.read_bytes(uri))
-        yield str(path)
 
 
 class QualityModel:
@@ -111,7 +95,7 @@ class QualityModel:
             expected = fasttext_file.Expected(card.model_sha256, f"{CARD_FILE} describes")
         elif config is not None and config.model_sha256 is not None:
             expected = fasttext_file.Expected(config.model_sha256, "curation.quality.model_sha256 names")
-        with _local_copy(model_uri) as path:
+        with fasttext_file.local_copy(model_uri) as path:
             model, found = fasttext_file.load(path, "curation.quality.model", shown=model_uri, expected=expected)
         if card is None:
             assert config is not None

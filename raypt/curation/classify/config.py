@@ -1,0 +1,256 @@
+"""The `classify` stage: what fastText classifiers say of a document, and which of their answers are kept."""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.quality.config import Normalisation
+from raypt.curation.view import Measured, View
+from raypt.settings import Settings
+
+MAX_COLUMNS = 64
+"""Labels of a model whose probabilities are kept without being named: WebOrganizer's have 24."""
+SCORE = "_score"
+_NAME = re.compile(r"\w+\Z")
+
+
+class Classifier(Settings):
+    """A fastText model and how text is put to it."""
+
+    model: str
+    """URI of a fastText .bin or .ftz, from anywhere. Its bytes are part of the identity of what is tagged."""
+    model_sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
+    """sha256 (64 hex digits) that the file must have; None: any file that fastText wrote (a flipped bit among its
+    weights shows in no other way)."""
+    normalisation: Normalisation = "plain"
+    """As in `curation.quality`: plain (line ends to spaces), which published classifiers expect; words-v1 (lower case,
+    punctuation apart, each Chinese, Japanese or Thai character a word)."""
+    max_bytes: int = Field(65_536, gt=0)
+    """UTF-8 bytes of a document that are looked at, from its start."""
+    labels: tuple[str, ...] | None = None
+    """Labels (without `__label__`) whose probabilities become metrics; None: all, of a model that has at most 64."""
+
+
+class Ensemble(Settings):
+    """One number from the probabilities that several models give to a label of theirs."""
+
+    of: dict[str, str] = Field(min_length=1)
+    """Model -> its label, e.g. `{edu: high, dclm: hq}`."""
+    how: Literal["max", "mean"] = "max"
+    """The largest (as Nemotron-CC's classifiers are joined), or the mean. A model that does not measure a document has
+    no say in it."""
+
+
+class Decision(Settings):
+    """Which values of a metric are kept. What was not measured is kept."""
+
+    keep: tuple[str, ...] | None = None
+    """Labels that are kept; None: all but those of `drop`. The metric is the name of a model."""
+    drop: tuple[str, ...] = ()
+    """Labels that go."""
+    min: float | None = None
+    """Smallest number kept; the metric is `<model>_score`, `<model>_<label>` or an ensemble."""
+    max: float | None = None
+    """Largest number kept."""
+    percentile: float | None = Field(None, ge=0, le=100)
+    """Drop documents below this percentile of the run's own documents as the stage saw them; what earlier stages remove
+    counts among these. Equal scores stay together; scores are told apart to 1 part in 2,000 of the distance from 0
+    or 1."""
+    within: tuple[str, ...] = ()
+    """Columns in whose every group the percentile is taken, e.g. `[source, lang, classify.topic]`. None: over the
+    run."""
+    min_documents: int = Field(200, gt=0)
+    """Measured documents that a group needs for a percentile of its own; a smaller one has the whole run's."""
+
+    @property
+    def by_label(self) -> bool:
+        """Whether it asks for labels."""
+        return self.keep is not None or bool(self.drop)
+
+    @property
+    def by_number(self) -> bool:
+        """Whether it asks for numbers."""
+        return self.min is not None or self.max is not None or self.percentile is not None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Decision":
+        if self.by_label and self.by_number:
+            raise ValueError("keep and drop are of labels, min, max and percentile of numbers: decide on two metrics")
+        if self.within and self.percentile is None:
+            raise ValueError("within: only a percentile is taken within groups")
+        return self
+
+
+class Classify(StageSettings):
+    """Topics, formats, qualities: what each model says. Metrics: `<model>` its most probable label, `<model>_score` the
+    probability of that, `<model>_<label>` each label's, and the ensembles by name; null where a model knows none of a
+    document's words."""
+
+    stage: ClassVar[str] = "classify"
+
+    models: dict[str, Classifier] = Field(default_factory=dict)
+    """fastText models by a name of yours, e.g. `{topic: {model: s3://models/topic.bin}}`."""
+    ensembles: dict[str, Ensemble] = Field(default_factory=dict)
+    """Further metrics by name, e.g. `{good: {of: {edu: high, dclm: hq}, how: max}}`."""
+    decisions: dict[str, Decision] = Field(default_factory=dict)
+    """Which documents are kept, by metric, e.g. `{topic: {drop: [adult]}, good: {percentile: 30, within: [lang]}}`;
+    reasons are `classify.<metric>_<rule>`. Without one, documents are only measured."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Classify":
+        names = [*self.models, *self.ensembles]
+        for name in names:
+            if not _NAME.match(name):
+                raise ValueError(f"{name!r}: names of models and ensembles have letters, digits and '_'")
+        scores = {name + SCORE for name in self.models}
+        taken = sorted(name for name in names if names.count(name) > 1 or name in scores)
+        if taken:
+            raise ValueError(f"{taken[0]} names two metrics; rename one")
+        for name, ensemble in self.ensembles.items():
+            for model in ensemble.of:
+                if model not in self.models:
+                    raise ValueError(f"ensembles.{name}.of.{model}: no model is named so{_nearest(model, self.models)}")
+        for name, decision in self.decisions.items():
+            if decision.by_label and name not in self.models:
+                raise ValueError(
+                    f"decisions.{name}: labels are kept and dropped by the name of a model{_nearest(name, self.models)}"
+                )
+            if decision.by_number and name in self.models:
+                raise ValueError(
+                    f"decisions.{name}: the most probable label is no number; bound {name}{SCORE} or {name}_<label>"
+                )
+        return self
+
+    def asks_columns(self) -> tuple[str, ...]:
+        """Those that percentiles are taken within."""
+        return tuple(dict.fromkeys(c for d in self.decisions.values() for c in d.within))
+
+    def decides(self) -> frozenset[str]:
+        """The decisions."""
+        return frozenset({"decisions"})
+
+    def label_metrics(self) -> tuple[str, ...]:
+        """Each model's most probable label."""
+        return tuple(self.models)
+
+    def load(self, artefact: str | None) -> Any:
+        """The models by name; with an `artefact`, exactly those that it describes."""
+        from raypt.curation.classify.model import load_models  # fastText and compiled kernels
+
+        return load_models(self, artefact)
+
+    def measure(self, view: View, resources: Any) -> Measured:
+        """What every model says, and the ensembles."""
+        if not self.models:
+            return Measured()
+        text = view.text.to_arrow()
+        answers = {name: resources[name].ask(text) for name in self.models}
+        metrics: dict[str, pa.Array] = {}
+        for name, answer in answers.items():
+            metrics[name] = answer.label
+            metrics[name + SCORE] = _numbers(answer.score)
+            for label, p in answer.columns.items():
+                metrics[f"{name}_{label}"] = _numbers(p)
+        for name, ensemble in self.ensembles.items():
+            members = np.stack([answers[model].of(label) for model, label in ensemble.of.items()])
+            metrics[name] = _numbers(_joined(members, ensemble.how))
+        return Measured(pa.StructArray.from_arrays(list(metrics.values()), names=list(metrics)))
+
+    def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
+        """Each decision in order. `settled`: the `Percentiles` of the run, None without one."""
+        for name, decision in self.decisions.items():
+            if decision.by_label:
+                labels = pc.struct_field(attributes.own, name)
+                known = labels.is_valid().to_numpy(zero_copy_only=False)
+                if decision.keep is not None:
+                    yield f"{name}_keep", known & ~_among(labels, decision.keep)
+                if decision.drop:
+                    yield f"{name}_drop", known & _among(labels, decision.drop)
+                continue
+            values = attributes.metric(name)
+            if decision.min is not None:
+                yield f"{name}_min", values < decision.min
+            if decision.max is not None:
+                yield f"{name}_max", values > decision.max
+            if decision.percentile is not None:
+                if settled is None:
+                    raise ValueError(f"{attributes.stage}: the percentile of {name} was not settled for the run")
+                yield f"{name}_percentile", settled.below(name, attributes, decision.within)
+
+
+def _among(labels: pa.Array, named: Sequence[str]) -> np.ndarray:
+    found: np.ndarray = pc.is_in(labels, value_set=pa.array(named, pa.string())).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    return pa.array(values, pa.float32(), from_pandas=True)
+
+
+def _joined(members: np.ndarray, how: str) -> np.ndarray:
+    """float32[n] of float32[members, n], over those that are there; NaN where none is."""
+    if how == "max":
+        highest: np.ndarray = np.fmax.reduce(members)
+        return highest
+    there = ~np.isnan(members)
+    count = there.sum(axis=0)
+    total = np.where(there, members, 0).sum(axis=0, dtype=np.float64)
+    return np.where(count, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    if near:
+        return f"; did you mean {near[0]}?"
+    shown = ", ".join(sorted(names)[:30]) + (", ..." if len(names) > 30 else "")
+    return f"; there are {shown}" if names else "; there are none"
+
+
+def mistakes(settings: Classify, labels: Mapping[str, Sequence[str]], key: str) -> Iterator[str]:
+    """Labels and metrics that the settings name and the models do not have. `labels`: of each model that could be
+    looked at, without prefix; `key`: of the settings, for the messages."""
+
+    def unknown(model: str, named: Sequence[str], where: str) -> Iterator[str]:
+        for label in named:
+            if model in labels and label not in labels[model]:
+                near = _nearest(label, labels[model])
+                yield f"{key}.{where}: {settings.models[model].model} has no label {label!r}{near}"
+
+    for name, model in settings.models.items():
+        yield from unknown(name, model.labels or (), f"models.{name}.labels")
+        if model.labels is None and len(labels.get(name, ())) > MAX_COLUMNS:
+            yield (
+                f"{key}.models.{name}.labels: {model.model} has {len(labels[name])} labels; name those whose "
+                "probabilities you want ([]: none, only the most probable label and its score)"
+            )
+    for name, ensemble in settings.ensembles.items():
+        for member, label in ensemble.of.items():
+            yield from unknown(member, [label], f"ensembles.{name}.of.{member}")
+    for name, decision in settings.decisions.items():
+        if decision.by_label:
+            yield from unknown(name, decision.keep or (), f"decisions.{name}.keep")
+            yield from unknown(name, decision.drop, f"decisions.{name}.drop")
+    if set(labels) != set(settings.models):
+        return  # what a model that is not there would add is not known
+    metrics = [*settings.ensembles]
+    for name, model in settings.models.items():
+        own = model.labels if model.labels is not None else labels[name]
+        metrics += [name, name + SCORE, *(f"{name}_{label}" for label in own)]
+    for twice in sorted({a for a, b in itertools.pairwise(sorted(metrics)) if a == b}):
+        yield f"{key}: {twice} names two metrics; rename a model or an ensemble"
+    for name, decision in settings.decisions.items():
+        if name not in metrics:
+            yield f"{key}.decisions.{name}: no metric has this name{_nearest(name, metrics)}"
+        for column in decision.within:
+            stage, _, metric = column.partition(".")
+            if stage == settings.stage and metric not in metrics:  # a further turn has the models of the first, too
+                yield f"{key}.decisions.{name}.within: there is no metric {column}{_nearest(metric, metrics)}"

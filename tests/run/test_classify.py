@@ -1,0 +1,87 @@
+"""The classify stage in a run: labels and percentiles decide, and other bytes under the same name are another model."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from raypt import storage
+from raypt.config_io import validate
+from raypt.curation.quality.fit import fit
+from raypt.errors import UserError
+from raypt.run.check import check
+from raypt.run.config import RunConfig
+from raypt.run.curate import curate
+from raypt.run.open import open_run
+from raypt.run.report import build_report
+from raypt.tokens.parts import part_uris, summarize_part
+
+pytestmark = pytest.mark.fast
+
+WORDS = {"science": ["atom", "cell", "light", "star"], "sport": ["goal", "team", "ball", "match"]}
+
+
+def train(path: Path, words: dict[str, list[str]]) -> None:
+    lines = [
+        f"__label__{topic} {' '.join(own[i * k % 4] for k in (1, 2, 3))}"
+        for i in range(50)
+        for topic, own in words.items()
+    ]
+    text = path.with_suffix(".txt")
+    text.write_text("\n".join(lines) + "\n")
+    fit(str(text), str(path), dim=4, epoch=5, minCount=1)
+
+
+def config_of(root: Path, **decisions: object) -> RunConfig:
+    return validate(
+        RunConfig,
+        {
+            "run": {"dir": str(root / "run")},
+            "corpus": {"sources": [{"name": "text", "paths": str(root / "*.jsonl")}], "shard_bytes": 2000},
+            "dedup": {"enabled": False},
+            "curation": {
+                "stages": ["classify"],
+                "classify": {"models": {"topic": {"model": str(root / "topic.bin")}}, "decisions": decisions},
+            },
+        },
+    )
+
+
+def test_labels_and_percentiles_decide_and_the_models_bytes_are_part_of_what_is_tagged(tmp_path: Path) -> None:
+    train(tmp_path / "topic.bin", WORDS)
+    texts = [f"{' '.join(words[i * k % 4] for k in range(9))} {i}" for i in range(40) for words in WORDS.values()]
+    for part in range(2):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts[part::2])
+        (tmp_path / f"{part}.jsonl").write_text(lines)
+    within = {"percentile": 60, "within": ["source", "classify.topic"], "min_documents": 10}
+    config = config_of(tmp_path, topic={"drop": ["sport"]}, topic_science=within)
+    check(config)
+    with open_run(config, "test") as run:
+        found = curate(config, run, in_process=True)
+        removed = found.ledger.stages["classify"].removed
+        assert removed["classify.topic_drop"].documents == 40
+        gone = removed["classify.topic_science_percentile"].documents
+        assert found.documents + gone == 40
+        assert 0 < gone <= 24  # equal texts stay together: at most the asked share is below
+        counts = storage.read_json(run.label_counts)["classify.topic"]
+        assert counts["sport"][0] == counts["science"][0] == 40
+        assert (counts["sport"][2], counts["science"][2]) == (0, found.documents)
+        groups = [summarize_part(uri, by=("classify.topic",)).documents for uri in part_uris(run.path("curated"))]
+        assert sum(g.get("science", 0) for g in groups) == found.documents
+        assert "What the classifiers say" in build_report(run, "test")
+        first = pq.read_table(run.tagged(0))["classify"]
+    train(tmp_path / "topic.bin", {"science": WORDS["sport"], "sport": WORDS["science"]})
+    with open_run(config, "test") as run:
+        curate(config, run, in_process=True)
+        assert pq.read_table(run.tagged(0))["classify"] != first
+
+
+def test_an_unknown_label_and_a_stage_without_models_are_refused_before_the_run(tmp_path: Path) -> None:
+    train(tmp_path / "topic.bin", WORDS)
+    (tmp_path / "0.jsonl").write_text(json.dumps({"text": "atom"}) + "\n")
+    with pytest.raises(UserError, match=r"classify.decisions.topic.keep: .* no label 'scince'; did you mean science"):
+        check(config_of(tmp_path, topic={"keep": ["scince"]}))
+    none = {"curation": {"stages": ["classify"]}, "corpus": {"sources": [{"paths": str(tmp_path / "0.jsonl")}]}}
+    with pytest.raises(UserError, match="the stage is on and has no model"):
+        check(validate(RunConfig, {**none, "run": {"dir": str(tmp_path / "run")}}))
