@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from raypt import ray_output
+from raypt.outside import redact
 
 _RAYPT = f"{Path(__file__).parents[1]}/"
 _SYSTEM = {
@@ -76,7 +77,7 @@ def message(error: BaseException) -> str:
     head = lines[0] if lines else ""
     if "Traceback (most recent call last)" in str(cause):  # an error that could not be brought here as itself
         head = lines[-1]
-    out = [f"{type(cause).__name__}: {head}"[:1000]]
+    out = [redact(f"{type(cause).__name__}: {head}")[:1000]]
     if said := remedy(cause):
         out.append(said)
     if where := place(cause):
@@ -87,7 +88,7 @@ def message(error: BaseException) -> str:
 
 def keep(error: BaseException) -> Path:
     """Write the traceback below what Ray printed, or to a file of its own; returns the file."""
-    text = "".join(traceback.format_exception(error))
+    text = redact("".join(traceback.format_exception(error)))
     if ray_output.last is not None and ray_output.last.exists():
         path = ray_output.last
     else:

@@ -19,6 +19,7 @@ from raypt.config_help import help_text, origins_text, section_text, sections_te
 from raypt.config_io import read
 from raypt.config_values import UNITS_HELP
 from raypt.errors import Terminated, UserError
+from raypt.outside import redact
 from raypt.retries import StorageError
 from raypt.run.config import RunConfig
 from raypt.run.failure import message
@@ -117,7 +118,7 @@ def run_job(name: str, module: str, doc: str, argv: list[str], schema: type[Base
         return DONE
     except Exception as e:
         if log.isEnabledFor(logging.DEBUG):
-            traceback.print_exc()
+            print(redact(traceback.format_exc()), file=sys.stderr)
         print(f"\n{command} failed: {message(e)}\nthe same command resumes", file=sys.stderr)
         return FAILED
     return DONE

@@ -65,3 +65,12 @@ def test_the_whole_is_kept_below_what_ray_printed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ray_output, "last", log)
     assert message(caught(ValueError("x"))).endswith(f"the whole: {log}")
     assert log.read_text().startswith("noise\nTraceback")
+
+
+def test_a_signed_address_is_told_without_its_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "driver.log"
+    log.touch()
+    monkeypatch.setattr(ray_output, "last", log)
+    said = message(caught(OSError("https://host/a.jsonl?X-Amz-Signature=5ecret is gone")))
+    assert "https://host/a.jsonl" in said
+    assert "5ecret" not in said + log.read_text()
