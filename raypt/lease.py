@@ -2,12 +2,13 @@
 
 Works wherever a listing shows what was written before it: local disks, NFS, S3, GCS. No lock of the file system and no
 conditional write is needed. A job writes `<id>.claim` and lists the directory. Whoever finds a `.held` file of a job
-that lives is refused; of several claims the lowest id goes first, the others see it and give way. What lives is told by
-the storage's own clock: a file that was touched within `STALE_S` of the claim. A holder on the same machine whose
+that lives is refused; of several claims the lowest id goes first, the others see it and give way. A job goes on when two
+listings in a row show nobody: during a single one another's claim may become its mark, and a listing of a local disk,
+which is not of one moment, can miss both. What lives is told by the storage's own clock: a file that was touched within `STALE_S` of the claim. A holder on the same machine whose
 process is gone is dead at once, so that a killed job can be started again without waiting; one on another machine is
 waited for until it is touched or stale.
 
-Costs: two writes and two listings at the start; then one listing and one write every `BEAT_S`, 4,320 of each a day.
+Costs: two writes and three listings at the start; then one listing and one write every `BEAT_S`, 4,320 of each a day.
 """
 
 import json
@@ -121,13 +122,15 @@ class Lease:
         said = False
         seen: dict[str, float] = {}
         deadline = time.monotonic() + self.stale_s + 2 * self.beat_s
+        alone = 0
         while True:
             now = _touched(self._path(CLAIM))
             assert now is not None, "the claim was just written"
-            waiting = False
+            waiting = moved = False
             for name in self._others():
                 touched = _touched(storage.join(self.uri, name))
-                if touched is None:
+                if touched is None:  # a claim that ended since the listing: what came of it is in the next one
+                    moved = True
                     continue
                 holder = self._read(name)
                 if touched < now - self.stale_s or (holder is not None and holder.is_gone()):
@@ -144,8 +147,11 @@ class Lease:
                 if not said:
                     log.info("%s is held by %s: waiting to see whether it lives", self.uri, _describe(holder))
                     said = True
-            if not waiting:
+            alone = 0 if waiting or moved else alone + 1
+            if alone == 2:
                 return
+            if not waiting:
+                continue
             if time.monotonic() > deadline:
                 raise UserError(self._refusal(None))
             time.sleep(min(1.0, self.beat_s / 4))

@@ -126,6 +126,33 @@ def test_of_many_that_start_together_one_goes_on(uri: str) -> None:
     assert results.count("done") >= 1
 
 
+@pytest.mark.parametrize("seen", ["its claim", "nothing"])
+def test_a_claim_that_becomes_the_holder_during_a_listing_is_not_overlooked(uri: str, seen: str) -> None:
+    """A listing shows the claim alone, or, as a local disk's may, neither it nor the mark that came meanwhile."""
+    first = Lease(uri, "first", beat_s=BEAT_S, stale_s=60)
+    first.id = "f" * 16
+    first._write(CLAIM)
+
+    class Late(Lease):
+        listed = 0
+
+        def _others(self) -> list[str]:
+            names = super()._others()
+            self.listed += 1
+            if self.listed > 1:
+                return names
+            first._write(HELD)
+            first._remove(CLAIM)
+            return names if seen == "its claim" else []
+
+    late = Late(uri, "late", beat_s=BEAT_S, stale_s=60)
+    late.id = "0" * 16  # goes before the first, did that not hold it already
+    with pytest.raises(UserError, match="first on"):
+        late.acquire()
+    assert late.listed == 2
+    first.release()
+
+
 def test_a_claim_waits_for_a_higher_one_and_gives_way_to_a_lower(uri: str) -> None:
     lower = mark(uri, f"0{CLAIM}", Holder.here("early"))
     with pytest.raises(UserError, match="early on"):
