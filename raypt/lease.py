@@ -2,11 +2,11 @@
 
 Works wherever a listing shows what was written before it: local disks, NFS, S3, GCS. No lock of the file system and no
 conditional write is needed. A job writes `<id>.claim` and lists the directory. Whoever finds a `.held` file of a job
-that lives is refused; of several claims the lowest id goes first, the others see it and give way. A job goes on when two
-listings in a row show nobody: during a single one another's claim may become its mark, and a listing of a local disk,
-which is not of one moment, can miss both. What lives is told by the storage's own clock: a file that was touched within `STALE_S` of the claim. A holder on the same machine whose
-process is gone is dead at once, so that a killed job can be started again without waiting; one on another machine is
-waited for until it is touched or stale.
+that lives is refused; of several claims the lowest id goes first, the others see it and give way. A job goes on when
+two listings in a row show nobody: during a single one another's claim may become its mark, and a listing of a local
+disk, which is not of one moment, can miss both. What lives is told by the storage's own clock: a file that was touched
+within `STALE_S` of the claim. A holder on the same machine whose process is gone is dead at once, so that a killed job
+can be started again without waiting; one on another machine is waited for until it is touched or stale.
 
 Costs: two writes and three listings at the start; then one listing and one write every `BEAT_S`, 4,320 of each a day.
 """

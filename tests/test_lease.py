@@ -128,7 +128,7 @@ def test_of_many_that_start_together_one_goes_on(uri: str) -> None:
 
 @pytest.mark.parametrize("seen", ["its claim", "nothing"])
 def test_a_claim_that_becomes_the_holder_during_a_listing_is_not_overlooked(uri: str, seen: str) -> None:
-    """A listing shows the claim alone, or, as a local disk's may, neither it nor the mark that came meanwhile."""
+    """A listing shows the claim alone; or, as a local disk's may, neither it nor the mark that came meanwhile."""
     first = Lease(uri, "first", beat_s=BEAT_S, stale_s=60)
     first.id = "f" * 16
     first._write(CLAIM)
