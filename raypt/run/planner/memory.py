@@ -76,11 +76,11 @@ class Kept:
         )
 
 
-def _norm(shape: Shape, layout: Layout) -> float:
-    """What a norm keeps, without its output."""
+def _norm(width: int, layout: Layout, rows: int = 1) -> float:
+    """What a norm keeps of `width` elements in `rows`, without its output."""
     if layout.fused_norms:
-        return layout.element * shape.hidden + 4
-    return 8.0 * shape.hidden + 4  # the input and the scaled input in float32
+        return layout.element * width + 4.0 * rows
+    return 8.0 * width + 4 * rows  # the input and the scaled input in float32
 
 
 def _core(shape: Shape, layout: Layout) -> float:
@@ -105,8 +105,10 @@ def _core(shape: Shape, layout: Layout) -> float:
 def kept(shape: Shape, layout: Layout) -> Kept:
     """All of a LLaMA block, nothing recomputed."""
     e, h = layout.element, shape.hidden
-    outside = 2 * (_norm(shape, layout) + e * h)
+    outside = 2 * (_norm(h, layout) + e * h)
     queries = e * (shape.attention_width + 2 * shape.kv_width)
+    if shape.qk_norm:
+        queries += _norm(shape.attention_width + shape.kv_width, layout, shape.heads + shape.kv_heads)
     feed_forward = e * shape.intermediate * (4 if shape.gated else 2)
     return Kept(outside, queries + e * shape.attention_width + feed_forward, _core(shape, layout))
 
@@ -192,7 +194,9 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
     saved, again, working = activations(shape, layout)
-    last = m * (e * shape.hidden + _norm(shape, layout) + e * shape.hidden)  # the last norm, and the gradient of hidden
+    last = m * (
+        e * shape.hidden + _norm(shape.hidden, layout) + e * shape.hidden
+    )  # the last norm, and the gradient of hidden
     matrix = shape.embedding // t
     chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
     summed = part["gradients"]
