@@ -106,7 +106,7 @@ def kept(shape: Shape, layout: Layout) -> Kept:
     """All of a LLaMA block, nothing recomputed."""
     e, h = layout.element, shape.hidden
     outside = 2 * (_norm(h, layout) + e * h)
-    queries = e * (shape.attention_width + 2 * shape.kv_width)
+    queries: float = e * (shape.attention_width + 2 * shape.kv_width)
     if shape.qk_norm:
         queries += _norm(shape.attention_width + shape.kv_width, layout, shape.heads + shape.kv_heads)
     feed_forward = e * shape.intermediate * (4 if shape.gated else 2)
