@@ -194,9 +194,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         part["gradients"] = 0 if layout.zero >= 2 else part["gradients"]
     m = layout.micro_tokens
     saved, again, working = activations(shape, layout)
-    last = m * (
-        e * shape.hidden + _norm(shape.hidden, layout) + e * shape.hidden
-    )  # the last norm, and the gradient of hidden
+    last = m * (2 * e * shape.hidden + _norm(shape.hidden, layout))  # the last norm, and the gradient of hidden
     matrix = shape.embedding // t
     chunk = _logits(layout, shape.vocab // t, matrix, gpu=gpu)
     summed = part["gradients"]
