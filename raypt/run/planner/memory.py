@@ -10,7 +10,7 @@ from typing import Any
 
 from raypt.parallel.zero.exact.tree import levels
 from raypt.run.planner.shape import Layout, Shape
-from raypt.run.planner.states import buckets, gathered, groups, states, stays_whole, updated_together
+from raypt.run.planner.states import buckets, gathered, groups, states, updated_together
 
 CACHED_BYTES = 4 << 20
 """Of float32 logits that a CPU passes over at a time."""
@@ -213,12 +213,10 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
         (summed, 0, 0, beside[1]),
     ]
     if layout.zero == 3 and layout.offload != "other":
-        # DeepSpeed's update: a flat copy of what is updated at once of the gradients; then the parameters that stay
-        # whole, gathered anew.
+        # DeepSpeed's update: a flat copy of what is updated at once of the gradients. Parameters that stay whole are
+        # let go of before they are gathered anew.
         copied = max(n for group, _ in groups(local, layout) for n in updated_together(group, layout))
         moments.append((summed + 4 * copied, 0, 0, 0))
-        if layout.gradient_ranks > 1:
-            moments.append((summed, 0, 0, whole + e * stays_whole(local, layout)))
     if layout.zero == 3 and layout.gradient_ranks > 1:
         # DeepSpeed sends a bucket, or a larger tensor, from a copy cut up by ranks, of which gloo makes another.
         copy = layout.communication_bytes * (1 if gpu else 2)
