@@ -36,8 +36,8 @@ class Driver:
             assert time.monotonic() < deadline, f"too slow:\n{self.tail()}"
             time.sleep(0.02)
 
-    def wait_for_step(self, step: int) -> None:
-        self.wait_for(lambda: self.steps() >= step)
+    def wait_for_step(self, step: int, timeout_s: float = 300) -> None:
+        self.wait_for(lambda: self.steps() >= step, timeout_s)
 
     def finish(self, timeout_s: float = 300) -> None:
         assert self.process.wait(timeout_s) == 0, self.tail()

@@ -19,6 +19,8 @@ from tests.training import tiny_run
 from tests.training.drivers import Driver, train_workers
 
 STEPS, EVERY, WORKERS = 100, 5, 4
+PATIENCE_S = 1800
+"""For the next kill, and for the end: four workers with a quarter of a CPU each start for a minute on two cores."""
 
 
 def run(job: tiny_run.Job, kills: int) -> None:
@@ -32,12 +34,12 @@ def run(job: tiny_run.Job, kills: int) -> None:
             wait_s, place = moments.uniform(0, 0.2), moments.randrange(WORKERS)
             if driver.steps() > step + EVERY:
                 continue  # in the call before
-            driver.wait_for_step(step)
-            driver.wait_for(lambda: len(train_workers(driver.process.pid)) == WORKERS)
+            driver.wait_for_step(step, PATIENCE_S)
+            driver.wait_for(lambda: len(train_workers(driver.process.pid)) == WORKERS, PATIENCE_S)
             time.sleep(wait_s)
             print(f"after step {driver.steps()}: SIGKILL of worker {place}", flush=True)
             train_workers(driver.process.pid)[place].kill()
-        driver.finish()
+        driver.finish(PATIENCE_S)
     finally:
         driver.kill()
 
