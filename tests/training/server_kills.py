@@ -24,6 +24,8 @@ from tests.training import tiny_run
 from tests.training.drivers import Driver, actors
 
 STEPS = 60
+PATIENCE_S = 1800
+"""For the next kill, and for the end: a driver that was killed starts its cluster again."""
 RELATIVE = 1e-6
 """The issue's bound for losses."""
 
@@ -41,9 +43,9 @@ def disturbed(job: tiny_run.Job, kills: int, seed: int) -> None:
     try:
         for i, step in enumerate(sorted(moments.sample(range(2, STEPS - 5), kills))):
             kind = kinds[(i + seed) % len(kinds)]
-            driver.wait_for_step(step)
+            driver.wait_for_step(step, PATIENCE_S)
             if kind != "driver":
-                driver.wait_for(partial(there, driver, kind))
+                driver.wait_for(partial(there, driver, kind), PATIENCE_S)
             time.sleep(moments.uniform(0, 0.2))
             print(f"after step {driver.steps()}: SIGKILL of a {kind}", flush=True)
             if kind == "driver":
@@ -51,7 +53,7 @@ def disturbed(job: tiny_run.Job, kills: int, seed: int) -> None:
                 driver = Driver(job)
             elif found := actors(driver.process.pid, kind):
                 moments.choice(found).kill()
-        driver.finish()
+        driver.finish(PATIENCE_S)
     finally:
         driver.kill()
 
