@@ -51,6 +51,9 @@ def named(every_steps: int, bound: int) -> dict[str, Strategy]:
         Strategy("nesterov-0.5", local, {"every_steps": every_steps, "outer_lr": 0.7, "outer_momentum": 0.5}),
         Strategy("streaming", local, {"every_steps": every_steps, "fragments": 5}),
         Strategy("streaming-4-bit", local, {"every_steps": every_steps, "fragments": 5, "outer_bits": 4}),
+        Strategy(
+            "streaming-delayed", local, {"every_steps": every_steps, "fragments": 5, "outer_bits": 4, "delay_steps": 5}
+        ),
     ]
     return {strategy.name: strategy for strategy in listed}
 

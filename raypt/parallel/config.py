@@ -161,9 +161,19 @@ class LocalSgdConfig(Settings):
     outer_bits: Literal[4, 32] = 32
     """In which differences of weights travel between workers: 4 = a sign and an exponent beside a scale a block, added
     up in fp32 (Douillard et al. 2025), an eighth of the bytes. Of CPU workers."""
+    delay_steps: int = Field(default=0, ge=0)
+    """Steps that each worker goes on training while a difference is on its way (streaming DiLoCo: 5); 0 = it waits."""
+    delay_mix: float = Field(default=0.5, ge=0, lt=1)
+    """Share of its own weights that a worker keeps when the outer step comes after a delay (Douillard et al. 2025: a
+    half); 0 = it begins again where all do, and what it trained meanwhile is lost."""
 
     @model_validator(mode="after")
     def _check(self) -> "LocalSgdConfig":
+        if self.delay_steps >= self.every_steps:
+            raise ValueError(
+                f"train.local_sgd.delay_steps={self.delay_steps} is not less than train.local_sgd.every_steps="
+                f"{self.every_steps}: a fragment would be sent again before it has come back; lower it"
+            )
         if self.fragments > self.every_steps:
             raise ValueError(
                 f"train.local_sgd.fragments={self.fragments} is more than train.local_sgd.every_steps="

@@ -20,7 +20,7 @@ from raypt.parallel.config import LocalSgdConfig
 from raypt.parallel.engine import BatchLoss, StepResult
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.flat.slice import MakeOptimizer, SliceState, Snapshot
-from raypt.parallel.local_sgd import four_bits
+from raypt.parallel.local_sgd.exchange import Exchange, UnderWay
 from raypt.parallel.local_sgd.outer import Outer, due
 from raypt.parallel.state import MASTER, OUTER, ShardSource, StateKey, StateShard, Want
 from raypt.parallel.topology import Topology
@@ -53,8 +53,11 @@ class LocalSgdEngine:
         self.fragments = flat.cut(config.fragments)
         self.owned = flat.cut(topology.world_size)[topology.rank]
         """What this rank writes of what all hold alike."""
+        self._exchange = Exchange(bits=config.outer_bits, delayed=config.delay_steps > 0, device=self.device)
+        self._whole = Exchange(bits=32, delayed=False, device=self.device)
+        self._under_way: list[UnderWay] = []
         self._tokens = [0] * config.fragments
-        """This worker's, since each fragment was exchanged."""
+        """This worker's, since the difference of each fragment was taken."""
         self._steps = 0
         """Since all of them were exchanged together."""
 
@@ -86,7 +89,9 @@ class LocalSgdEngine:
             self._steps += 1
             self._tokens = [t + self._own_tokens for t in self._tokens]
             for fragment in due(self._steps, self.config.every_steps, len(self.fragments)):
-                self._exchange(fragment)
+                self._begin(fragment)
+            while self._under_way and self._steps - self._under_way[0].begun >= self.config.delay_steps:
+                self._end(self._under_way.pop(0))
             self._publish()
         return StepResult(math.sqrt(mean), skipped=False)
 
@@ -97,46 +102,48 @@ class LocalSgdEngine:
     def _publish(self) -> None:
         self.replica.weights.copy_(self.inner.weights)
 
-    @torch.no_grad()
-    def _exchange(self, fragment: int) -> None:
-        """Collective: the outer step of a fragment."""
+    def _cut(self, fragment: int) -> slice:
         cut = self.fragments[fragment]
-        at = slice(cut.start, cut.start + cut.numel)
-        own = self._tokens[fragment]
+        return slice(cut.start, cut.start + cut.numel)
+
+    @torch.no_grad()
+    def _begin(self, fragment: int) -> None:
+        """Collective: take a fragment's difference and send it."""
+        at, own = self._cut(fragment), self._tokens[fragment]
         everyone = comm.all_reduce_floats([own], self.device)[0]
         self._tokens[fragment] = 0
         difference = (self.outer.weights[at] - self.inner.weights[at]).mul_(own / max(everyone, 1))
-        if self.config.outer_bits == 4:
-            self._sent(four_bits.all_reduce(difference, self.topology.world_size))
-        else:
-            self._all_reduce(difference)
-        self.inner.weights[at] = self.outer.step(at, difference)
+        self._under_way.append(self._exchange.begin(fragment, self._steps, difference))
+
+    @torch.no_grad()
+    def _end(self, given: UnderWay) -> None:
+        """The outer step of a fragment. A worker that has trained on meanwhile keeps a share of where it stands."""
+        with self.replica.timed("communication"):
+            self._sent(given.sent.result())
+        at = self._cut(given.fragment)
+        start = self.outer.step(at, given.difference)
+        own = self.config.delay_mix if self._steps > given.begun else 0.0
+        self.inner.weights[at] = start if own == 0 else torch.lerp(start, self.inner.weights[at], own)
 
     def _sent(self, nbytes: int) -> None:
         self.timing.sent_bytes = (self.timing.sent_bytes or 0) + nbytes
-
-    def _all_reduce(self, values: Tensor) -> None:
-        """In place, in host memory."""
-        world = self.topology.world_size
-        self._sent(2 * (world - 1) * values.numel() * 4 // world)
-        there = values.to(self.device)
-        comm.all_reduce(there)
-        if there is not values:
-            values.copy_(there)
 
     def _meet(self) -> None:
         """Collective: an outer step of whatever has not been exchanged, and the mean of the optimizers' states, so that
         all workers go on from one state, as they would from a checkpoint of it.
         """
+        while self._under_way:
+            self._end(self._under_way.pop(0))
         for fragment in range(len(self.fragments)):
             if comm.all_reduce_floats([self._tokens[fragment]], self.device)[0]:
-                self._exchange(fragment)
+                self._begin(fragment)
+                self._end(self._under_way.pop())
         self._steps = 0
         snapshot = self.inner.snapshot()
         states = dict(snapshot.states)
         for name in sorted(states.keys() - {MASTER}):
             mean = torch.from_numpy(states[name]).div_(self.topology.world_size)
-            self._all_reduce(mean)
+            self._sent(self._whole.sum(mean))
             states[name] = mean.numpy()
         self.inner.load(Snapshot(states, snapshot.scalars))
         self._publish()
@@ -173,5 +180,5 @@ class LocalSgdEngine:
         self.outer.weights = states[MASTER].clone()
         arrays: dict[str, np.ndarray] = {name: flat.numpy() for name, flat in states.items()}
         self.inner.load(Snapshot(arrays, dict(source.scalars) if len(states) > 1 else {}))
-        self._tokens, self._steps = [0] * len(self.fragments), 0
+        self._tokens, self._steps, self._under_way = [0] * len(self.fragments), 0, []
         self._publish()

@@ -5,9 +5,8 @@ Blocks of values share a scale, their largest magnitude; a value is 0 or one of 
 """
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-
-from raypt.parallel import comm
 
 BLOCK = 256
 """Values with a scale in common: its four bytes are 3 % of their own."""
@@ -40,7 +39,7 @@ def unpack(data: Tensor) -> Tensor:
     return ((both < 8).float().mul_(2).sub_(1) * LEVELS[both & 7] * scales[:, None]).view(-1)
 
 
-def all_reduce(values: Tensor, world: int) -> int:
+def all_reduce(values: Tensor, world: int, group: dist.ProcessGroup | None = None) -> int:
     """Sum over all ranks, in place, in host memory: the same bits everywhere. Each rank adds up its part of the values,
     in fp32, of what the others send it in four bits; the sums travel in four bits again. Returns the bytes that this
     rank sends.
@@ -50,10 +49,10 @@ def all_reduce(values: Tensor, world: int) -> int:
     padded[: values.numel()] = values
     mine = torch.cat([pack(part) for part in padded.split(share)])
     others = torch.empty_like(mine)
-    comm.all_to_all(others, mine)
+    dist.all_to_all_single(others, mine, group=group)
     size = packed_bytes(share)
     own = torch.stack([unpack(part) for part in others.split(size)]).sum(dim=0)
     gathered = torch.empty_like(mine)
-    comm.all_gather(gathered, pack(own))
+    dist.all_gather_into_tensor(gathered, pack(own), group=group)
     values.copy_(torch.cat([unpack(part) for part in gathered.split(size)])[: values.numel()])
     return 2 * (world - 1) * size

@@ -88,6 +88,28 @@ def everything(checkpoints: str) -> dict[str, Any]:
     out["four"] = train(engine, plan, rank, 0, EVERY)
     out["four-bytes"], out["four-met"] = engine.timing.sent_bytes, weights(engine)
 
+    engine = engine_for(adamw, every_steps=10, fragments=2, delay_steps=3, delay_mix=0.5)
+    out["delayed"] = train(engine, plan, rank, 0, EVERY)
+    out["delayed-apart"] = weights(engine)
+    engine.shard()
+    out["delayed-met"] = weights(engine)
+    # All is on its way at the last step: nobody trains on meanwhile, so nobody keeps a share.
+    for name, delay in (("late", 3), ("at-once", 0)):
+        engine = engine_for(adamw, every_steps=10, fragments=1, delay_steps=delay)
+        train(engine, plan, rank, 0, 10)
+        engine.shard()
+        out[name] = weights(engine)
+    # The outer step that comes three steps late, from its definition.
+    engine = engine_for(plain_sgd, None, every_steps=4, delay_steps=3, delay_mix=0.25)
+    train(engine, plan, rank, 0, 7)
+    out["mixed"] = weights(engine)
+    alone = engine_for(plain_sgd, None, every_steps=4, delay_steps=3, delay_mix=0.0)
+    train(alone, plan, rank, 0, 7)
+    out["unmixed"] = weights(alone)
+    never = engine_for(plain_sgd, None, every_steps=100)
+    train(never, plan, rank, 0, 7)
+    out["own"] = weights(never)
+
     config = {"every_steps": 4, "fragments": 2, "outer_lr": 0.7, "outer_momentum": 0.9}
     engine = engine_for(adamw, **config)
     train(engine, plan, rank, 0, 8)

@@ -68,6 +68,26 @@ def test_it_learns_nearly_what_data_parallelism_does(ranks: list[Any]) -> None:
     assert local[0] - local[-1] > 0.9 * (zero[0] - zero[-1]) > 1
 
 
+def test_an_outer_step_that_is_late_leaves_the_stated_share_of_a_workers_own_weights(ranks: list[Any]) -> None:
+    # Until it comes a worker is where it would be alone; then 0.25 of that beside 0.75 of where all begin again.
+    for rank in ranks:
+        own, start, mixed = (np.array(rank[name], np.float32) for name in ("own", "unmixed", "mixed"))
+        assert np.abs(mixed - (0.25 * own + 0.75 * start)).max() < 1e-6  # one rounding of fp32
+        assert np.abs(own - start).max() > 1e-4
+    assert ranks[0]["unmixed"] == ranks[1]["unmixed"]
+
+
+def test_with_a_delay_workers_are_apart_and_meet_at_a_checkpoint(ranks: list[Any]) -> None:
+    assert ranks[0]["delayed-apart"] != ranks[1]["delayed-apart"]
+    assert ranks[0]["delayed-met"] == ranks[1]["delayed-met"]
+    assert ranks[0]["late"] == ranks[0]["at-once"]  # nobody had trained on meanwhile
+
+
+def test_with_a_delay_it_learns_nearly_as_much(ranks: list[Any]) -> None:
+    late, local = (np.array(ranks[0][name])[:, 0] for name in ("delayed", "local"))
+    assert late[0] - late[-1] > 0.9 * (local[0] - local[-1])
+
+
 def test_a_resumed_run_is_bitwise_the_one_that_went_on(ranks: list[Any]) -> None:
     assert ranks[0]["again"] == ranks[0]["on"]
 
