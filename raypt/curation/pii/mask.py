@@ -13,7 +13,7 @@ from raypt.curation.pii.ip import scan_ip
 from raypt.curation.pii.numbers import scan_numbers
 from raypt.curation.pii.places import Text, prepare
 from raypt.curation.pii.secrets import scan_secrets
-from raypt.kernels import kernel
+from raypt.kernels import kernel, lean_kernel
 from raypt.text.buffers import string_buffers
 
 Scanner = Callable[[Text, dict[str, int]], np.ndarray]
@@ -75,7 +75,16 @@ def _merged(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     return out[:n]
 
 
-@kernel
+@lean_kernel
+def _append(out, w, data, first, end):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """w after the bytes of `data` in [first, end), which are written at w."""
+    source, target = data[first:end], out[w : w + end - first]
+    for k in range(len(target)):
+        target[k] = source[k]
+    return w + end - first
+
+
+@lean_kernel
 def _rewrite(data, offsets, spans, masks, mask_offsets, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Copy the text with the mask of its kind in place of each span."""
     w = 0
@@ -85,17 +94,11 @@ def _rewrite(data, offsets, spans, masks, mask_offsets, out, out_offsets):  # ty
         high = offsets[doc + 1]
         while s < len(spans) and spans[s, 0] < high:
             start, end, kind = spans[s, 0], spans[s, 1], spans[s, 2]
-            for k in range(i, start):
-                out[w] = data[k]
-                w += 1
-            for k in range(mask_offsets[kind], mask_offsets[kind + 1]):
-                out[w] = masks[k]
-                w += 1
+            w = _append(out, w, data, i, start)
+            w = _append(out, w, masks, mask_offsets[kind], mask_offsets[kind + 1])
             i = end
             s += 1
-        for k in range(i, high):
-            out[w] = data[k]
-            w += 1
+        w = _append(out, w, data, i, high)
         out_offsets[doc + 1] = w
     return w
 
