@@ -133,6 +133,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     names = [s.name for s in name_sources(sources)]
     derived = Counter(default_name(s) for s in sources if not s.name)
     mixture = config.tokens.mixture
+    if not config.dedup.enabled and any(name.partition("~")[0] == "dedup.cluster_size" for name in mixture.by):
+        yield "tokens.mixture.by: dedup.cluster_size is not known without deduplication; set dedup.enabled=true"
     if mixture.by != ("source",):
         return  # the groups are known once the text is curated
     named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
