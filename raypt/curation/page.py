@@ -102,6 +102,29 @@ def quality_section(
     return "".join(parts) + f"<div class=row>{''.join(figures)}</div>"
 
 
+def trained_section(trained: Mapping[str, Any]) -> str:
+    """By classifier that the run trained: what it gets right on held-out text, by label."""
+    parts = []
+    for name, found in trained.items():
+        heldout = found["heldout"]
+        keys = ("documents", "accuracy", "balanced_accuracy", "not_measured")
+        shown = [(number(heldout[k]), f"held-out {k.replace('_', ' ')}") for k in keys if heldout[k] is not None]
+        rows = [
+            (label, f"{found['training']['learnt'].get(label, 0):,}", f"{of['documents']:,}", *_rates(of))
+            for label, of in heldout["by_label"].items()
+        ]
+        left_out = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in found["training"]["left_out"].items())
+        parts.append(cards(shown))
+        parts.append(table([name, "learnt", "held out", "found (recall)", "right (precision)"], rows, (1, 2, 3, 4)))
+        parts.append(f"<p>{split_line(found['split'])}{' Left out: ' + text(left_out) + '.' if left_out else ''}</p>")
+    return "".join(parts)
+
+
+def _rates(of: Mapping[str, Any]) -> tuple[str, str]:
+    recall, precision = ("" if of[k] is None else f"{100 * of[k]:.1f} %" for k in ("recall", "precision"))
+    return recall, precision
+
+
 MAX_ROWS = 50
 """Labels of a classifier that are shown, the most frequent first."""
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import fasttext
 import numpy as np
@@ -35,10 +35,16 @@ log = logging.getLogger("raypt")
 NORMALISATION: Normalisation = "words-v1"
 LABELS = {True: "ref", False: "raw"}
 MIN_TRAINING_DOCUMENTS = 20
-MAX_ATTEMPTS = 6
 TARGET_WORDS = 60_000_000
 """Words that training sees over all its passes, if the number of passes is not set."""
 _PICK_SALT = 0x51C4
+
+
+class HasEpochs(Protocol):
+    """Settings of a training."""
+
+    @property
+    def epochs(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -143,35 +149,25 @@ def _balanced(reference: _Side, raw: _Side, config: QualityConfig) -> tuple[list
     return chosen[True], chosen[False], counts
 
 
-def epochs_for(words: int, config: QualityConfig) -> int:
+def epochs_for(words: int, config: HasEpochs) -> int:
     """Passes over a training set of so many words."""
     return config.epochs or min(max(round(TARGET_WORDS / max(words, 1)), 5), 25)
 
 
 def _fit(text_file: str, model_file: str, config: QualityConfig, epochs: int, seed: int) -> float:
-    """Train into `model_file`; the learning rate that worked: fastText gives up at a NaN, so halve and retry."""
-    rate = config.learning_rate
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            fit.fit(
-                text_file,
-                model_file,
-                lr=rate,
-                dim=config.dimension,
-                epoch=epochs,
-                wordNgrams=config.word_ngrams,
-                bucket=config.buckets,
-                minCount=config.min_count,
-                loss="softmax",
-                seed=seed & 0x7FFFFFFF,
-            )
-            return rate
-        except fit.MetNaN:
-            log.warning("quality classifier: NaN at learning rate %g (attempt %d of %d)", rate, attempt, MAX_ATTEMPTS)
-            rate /= 2
-    raise UserError(
-        f"curation.quality.learning_rate: training met a NaN at {config.learning_rate:g} and at every rate down to "
-        f"{rate * 2:g}; set a lower one"
+    """Train into `model_file`; the learning rate that worked."""
+    return fit.fit_at_some_rate(
+        text_file,
+        model_file,
+        config.learning_rate,
+        "curation.quality",
+        dim=config.dimension,
+        epoch=epochs,
+        wordNgrams=config.word_ngrams,
+        bucket=config.buckets,
+        minCount=config.min_count,
+        loss="softmax",
+        seed=seed & 0x7FFFFFFF,
     )
 
 
