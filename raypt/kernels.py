@@ -56,6 +56,13 @@ def kernel(fn: Callable[..., Result]) -> Callable[..., Result]:
     return cast(Callable[..., Result], Kernel(fn, cache=True, nogil=True, error_model="numpy"))
 
 
+def lean_kernel(fn: Callable[..., Result]) -> Callable[..., Result]:
+    """A kernel that makes no arrays (views of those it is given it may) and calls none that does. numba then counts no
+    references in it; each count is an atomic operation, 5 ns, wherever an array is sliced or taken from a tuple.
+    """
+    return cast(Callable[..., Result], Kernel(fn, cache=True, nogil=True, error_model="numpy", _nrt=False))
+
+
 def inlined(fn: Callable[..., Result]) -> Callable[..., Result]:
     """A piece of kernels, compiled into each of them."""
     return cast(Callable[..., Result], Kernel(fn, inline="always"))

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from raypt.kernels import kernel
+from raypt.kernels import kernel, lean_kernel
 
 
 @kernel
@@ -24,6 +25,25 @@ def twice_each(values: np.ndarray) -> np.ndarray:
 
 def test_a_kernel_calls_another() -> None:
     assert twice_each(np.arange(4)).tolist() == [0, 2, 4, 6]
+
+
+@lean_kernel
+def sum_of_firsts(values: np.ndarray, width: int) -> int:
+    total = 0
+    for i in range(len(values) - width):
+        total += values[i : i + width][0]
+    return total
+
+
+@lean_kernel
+def new_array(n: int) -> np.ndarray:
+    return np.zeros(n)
+
+
+def test_a_lean_kernel_takes_views_and_is_refused_an_array_of_its_own() -> None:
+    assert sum_of_firsts(np.arange(10), 3) == sum(range(7))
+    with pytest.raises(Exception, match="NRT required but not enabled"):  # numba's runtime: what counts references
+        new_array(3)
 
 
 def test_a_kernel_is_machine_code_and_not_the_function() -> None:

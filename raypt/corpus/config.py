@@ -13,6 +13,8 @@ from raypt.settings import Settings
 FORMATS = ("auto", "jsonl", "parquet", "text", "lines", "warc", "csv", "arrow", "tar", "html", "code")
 ColumnType = Literal["string", "int", "float", "bool"]
 DOCUMENT_COLUMNS = ("doc_key", "id", "source", "url", "text", "lang")
+DEDUP_COLUMN = "dedup"
+"""What deduplication says of a curated document, a struct as a stage's metrics are: `dedup.cluster_size`."""
 AUTO = "auto"
 
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932"}
@@ -121,7 +123,7 @@ class SourceConfig(Settings):
     @field_validator("columns")
     @classmethod
     def _columns_do_not_collide(cls, value: dict[str, str]) -> dict[str, str]:
-        taken = set(DOCUMENT_COLUMNS) & set(value)
+        taken = {*DOCUMENT_COLUMNS, DEDUP_COLUMN} & set(value)
         if taken:
             raise ValueError(f"{sorted(taken)} are columns of every document; choose other names")
         return value

@@ -45,6 +45,19 @@ def _reason_row(verb: str, reason: str, amount: Amount) -> str:
     )
 
 
+def split_line(split: Mapping[str, int]) -> str:
+    """How far held-out text could be kept apart from what was learnt, in a sentence or two."""
+    said = [f"Held out of {split['texts']:,} texts by near copies and {split['hosts']:,} hosts"]
+    for key, words in (
+        ("without_host", "have no host"),
+        ("in_big_hosts", "are of hosts too big to be held out as a whole, so other pages of theirs were learnt"),
+        ("in_big_groups", "are near copies of each other in groups too big for it, so the figures are too good"),
+    ):
+        if split[key]:
+            said.append(f"{split[key]:,} {words}")
+    return "; ".join(said) + "."
+
+
 def quality_section(
     card: dict[str, Any], histogram_counts: Sequence[int], threshold: float | None, not_measured: int = 0
 ) -> str:
@@ -55,6 +68,8 @@ def quality_section(
     parts = [
         cards([(number(heldout[k]), f"held-out {k.replace('_', ' ')}") for k in keys if heldout.get(k) is not None])
     ]
+    if split := found.get("split"):
+        parts.append(f"<p>{split_line(split)}</p>")
     if not_measured:
         parts.append(
             f"<p>Not measured: {not_measured:,} documents have no score, for the classifier knows none of their words "
@@ -85,6 +100,29 @@ def quality_section(
             )
         )
     return "".join(parts) + f"<div class=row>{''.join(figures)}</div>"
+
+
+def trained_section(trained: Mapping[str, Any]) -> str:
+    """By classifier that the run trained: what it gets right on held-out text, by label."""
+    parts = []
+    for name, found in trained.items():
+        heldout = found["heldout"]
+        keys = ("documents", "accuracy", "balanced_accuracy", "not_measured")
+        shown = [(number(heldout[k]), f"held-out {k.replace('_', ' ')}") for k in keys if heldout[k] is not None]
+        rows = [
+            (label, f"{found['training']['learnt'].get(label, 0):,}", f"{of['documents']:,}", *_rates(of))
+            for label, of in heldout["by_label"].items()
+        ]
+        left_out = ", ".join(f"{n:,} {why.replace('_', ' ')}" for why, n in found["training"]["left_out"].items())
+        parts.append(cards(shown))
+        parts.append(table([name, "learnt", "held out", "found (recall)", "right (precision)"], rows, (1, 2, 3, 4)))
+        parts.append(f"<p>{split_line(found['split'])}{' Left out: ' + text(left_out) + '.' if left_out else ''}</p>")
+    return "".join(parts)
+
+
+def _rates(of: Mapping[str, Any]) -> tuple[str, str]:
+    recall, precision = ("" if of[k] is None else f"{100 * of[k]:.1f} %" for k in ("recall", "precision"))
+    return recall, precision
 
 
 MAX_ROWS = 50

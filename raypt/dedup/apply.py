@@ -6,6 +6,8 @@ import pyarrow.compute as pc
 
 from raypt.dedup.verdicts import cut_text
 
+CLUSTER_SIZE = pa.field("cluster_size", pa.int64())
+
 
 def apply_shard(docs: pa.Table, removed: pa.Table, edits: pa.Table | None = None) -> tuple[pa.Table, pa.Array]:
     """(the kept documents with edited text, the reason of each of `docs` or null if kept).
@@ -19,6 +21,15 @@ def apply_shard(docs: pa.Table, removed: pa.Table, edits: pa.Table | None = None
     if edits is not None and edits.num_rows:
         docs = _edit(docs, keys, edits)
     return docs.filter(reasons.is_null()), reasons
+
+
+def stands_for(docs: pa.Table, sizes: pa.Table | None) -> pa.StructArray:
+    """{cluster_size: int64}[n]: how many documents each of `docs` stands for, itself among them; 1 where `sizes`
+    (doc_key, cluster_size: the shard's file) does not name it. Pure."""
+    size = pa.nulls(docs.num_rows, pa.int64())
+    if sizes is not None:
+        size = _scatter(docs["doc_key"].to_numpy(), sizes, "cluster_size")
+    return pa.StructArray.from_arrays([pc.fill_null(size, 1)], fields=[CLUSTER_SIZE])
 
 
 def _edit(docs: pa.Table, keys: np.ndarray, edits: pa.Table) -> pa.Table:

@@ -32,11 +32,14 @@ ELECTED = Kind(
             ("cluster_id", pa.int64()),
             ("kept", pa.bool_()),
             ("reason", pa.string()),
+            ("cluster_size", pa.int64()),
         ]
     ),
     "groups",
 )
 CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
+SIZES = pa.schema([("doc_key", pa.int64()), ("cluster_size", pa.int64())])
+"""Kept documents that stand for others too, and how many documents each stands for, itself among them."""
 TOP_CLUSTERS = 20
 SAMPLE_MEMBERS = 5
 SAMPLE_CLUSTERS = 200
@@ -64,6 +67,10 @@ class ClusterSummary:
         both = sorted(self.biggest + other.biggest, key=lambda c: (-c["size"], c["cluster_id"]))
         self.biggest = both[:TOP_CLUSTERS]
         self.sample = sorted(self.sample + other.sample)[:SAMPLE_CLUSTERS]
+
+
+def sizes_uri(plan: Plan, group: int) -> str:
+    return plan.file("cluster-sizes", group, "parquet")
 
 
 def members_kind(plan: Plan) -> Kind:
@@ -126,8 +133,8 @@ def rank(members: pa.Table) -> pa.Table:
 
 
 def elect(members: pa.Table) -> pa.Table:
-    """(doc_key, id, source, cluster_id, kept, reason, kept_source) of cluster members, clusters together, the kept
-    first.
+    """(doc_key, id, source, cluster_id, kept, reason, cluster_size, kept_source) of cluster members, clusters together,
+    the kept first.
 
     The keep policy: the highest source priority, then quality, then the longest text (bytes), then the smallest
     doc_key. Where root is negative the index holds a copy: none is kept, all are `dedup.index`. Else a removed
@@ -139,6 +146,7 @@ def elect(members: pa.Table) -> pa.Table:
     n = len(root)
     starts = np.ones(n, bool)
     starts[1:] = root[1:] != root[:-1]
+    sizes = np.diff(np.append(np.flatnonzero(starts), n))
     indexed = root < 0
     first = np.maximum.accumulate(np.where(starts, np.arange(n), 0))
     high, low = column(ranked, "hash_high"), column(ranked, "hash_low")
@@ -159,6 +167,7 @@ def elect(members: pa.Table) -> pa.Table:
             "cluster_id": pa.array(root),
             "kept": pa.array(starts & ~indexed),
             "reason": reason,
+            "cluster_size": pa.array(np.repeat(sizes, sizes)),
             "kept_source": kept_source,
         }
     )
@@ -231,6 +240,8 @@ def settle_clusters(item: tuple[str, int]) -> int:
     if not storage.exists(done):
         members = plan.read(ELECTED, group).sort_by("doc_key")
         storage.write_parquet(plan.file("clusters", group, "parquet"), members.select(CLUSTERS.names).cast(CLUSTERS))
+        kept = members.filter(pc.and_(members["kept"], pc.greater(members["cluster_size"], 1)))
+        storage.write_parquet(sizes_uri(plan, group), kept.select(SIZES.names).cast(SIZES))
         lost = members.filter(pc.invert(members["kept"]))
         storage.write_parquet(done, lost.select(REMOVED.names).cast(REMOVED))
     return group

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output
+from raypt.dedup.elect import sizes_uri
 from raypt.dedup.ledger import account
 from raypt.dedup.plan import FORMAT, Plan, load_plan
 from raypt.dedup.verdicts import EDITS, cuts, edited_bytes, removals, union
@@ -25,18 +26,22 @@ def list_identity(plan: Plan, group: int) -> Identity:
 
 
 def finish_group(item: tuple[str, int]) -> Card:
-    """Write what each shard of a group loses, and its edits; the account is that of a ledger, by source. Item: (plan
-    URI, group).
+    """Write what each shard of a group loses, its edits, and which documents stand for others; the account is that of
+    a ledger, by source. Item: (plan URI, group).
     """
     plan, group = load_plan(item[0]), item[1]
 
     def maker(output: Output) -> dict[str, Any]:
         removed = removals(plan, group).sort_by("doc_key")
         edits, accounted = _edits(plan, group, removed["doc_key"].to_numpy())
+        sizes = storage.read_parquet(sizes_uri(plan, group))
         for index in plan.shards[plan.bounds[group] : plan.bounds[group + 1]]:
             if plan.cuts:
                 output.write_parquet(_within(plan, plan.edits(index)), _of_shard(edits, index))
             output.write_parquet(_within(plan, plan.removed(index)), _of_shard(removed, index))
+            standing = _of_shard(sizes, index)
+            if standing.num_rows:
+                output.write_parquet(_within(plan, plan.sizes(index)), standing)
         attributes = storage.read_parquet(plan.file("attributes", group, "parquet"), ["doc_key", "source", "bytes"])
         return Ledger(account(attributes, removed, accounted)).to_json()
 

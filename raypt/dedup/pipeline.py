@@ -84,7 +84,8 @@ def deduplicate(
 
     Writes `work_uri/removed/shard-NNNNN.parquet` (doc_key, reason, cluster_id) for every shard,
     `out_uri/clusters.parquet` (doc_key, id, cluster_id, kept) and `out_uri/report.json`; with evaluation sets
-    `out_uri/contamination.parquet`, with passes that cut passages `work_uri/edits/shard-NNNNN.parquet`. A source of
+    `out_uri/contamination.parquet`, with passes that cut passages `work_uri/edits/shard-NNNNN.parquet`; for a shard
+    with documents that stand for others `work_uri/sizes/shard-NNNNN.parquet` (doc_key, cluster_size). A source of
     higher priority keeps its copy (0 where none is given); with `config.index` what earlier runs left there wins over
     all. The result depends on nothing but documents, configuration and priorities; a run that was interrupted goes on
     at the files that are missing. Raises UserError for unreadable input, or when more than
@@ -153,7 +154,7 @@ def run_plan(
     if None in finished:
         storage.remove(storage.join(out_uri, CARD_FILE))
     if not any(finished):  # what is there, if anything, another plan decided
-        for kind in ("removed", "edits"):
+        for kind in ("removed", "edits", "sizes"):
             storage.remove(storage.join(plan.work_uri, kind))
     card = make(identity, out_uri, CARD_FILE, functools.partial(_build, plan, shards, runner, finished), verify=verify)
     if not plan.config.keep_intermediate:

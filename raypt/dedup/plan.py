@@ -30,7 +30,7 @@ TaskRunner = Callable[..., list[Any]]
 """`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
 PASSES = "passes-"
 """How the directories of intermediate files are called, before the plan's key."""
-FORMAT = 3
+FORMAT = 4
 """Version of the intermediate files and hash functions; part of every fingerprint."""
 MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""
@@ -216,6 +216,10 @@ class Plan(Settings):
     def removed(self, shard: int) -> str:
         """What the shard of this number in the manifest loses."""
         return storage.join(self.work_uri, "removed", f"shard-{shard:05d}.parquet")
+
+    def sizes(self, shard: int) -> str:
+        """Its documents that stand for others too: (doc_key, cluster_size); no file where there are none."""
+        return storage.join(self.work_uri, "sizes", f"shard-{shard:05d}.parquet")
 
     def edits(self, shard: int) -> str:
         """What is cut from its documents."""

@@ -17,7 +17,7 @@ from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset
 from raypt.curation import languages
 from raypt.curation.classify.config import Classify
-from raypt.curation.classify.prepare import check_settings
+from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
 from raypt.curation.presets import languages_of_preset
 from raypt.errors import UserError
@@ -80,6 +80,11 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
         yield "curation.quality.raw", quality.raw
     if "perplexity" in config.curation.stages:
         yield "curation.perplexity.reference", config.curation.perplexity.reference
+    for stage in config.curation.plan():
+        if isinstance(stage.settings, Classify):
+            for name, model in stage.settings.models.items():
+                if model.train is not None:
+                    yield f"curation.classify.models.{name}.train.sources", model.train.sources
 
 
 def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -105,7 +110,8 @@ def _classifier_files(config: RunConfig) -> Iterator[tuple[str, str]]:
     for stage in config.curation.plan():
         if isinstance(stage.settings, Classify):
             for name, model in stage.settings.models.items():
-                yield f"curation.classify.models.{name}.model", model.model
+                if model.model is not None:
+                    yield f"curation.classify.models.{name}.model", model.model
 
 
 def named_uris(config: RunConfig) -> list[tuple[str, str]]:
@@ -133,6 +139,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     names = [s.name for s in name_sources(sources)]
     derived = Counter(default_name(s) for s in sources if not s.name)
     mixture = config.tokens.mixture
+    if not config.dedup.enabled and any(name.partition("~")[0] == "dedup.cluster_size" for name in mixture.by):
+        yield "tokens.mixture.by: dedup.cluster_size is not known without deduplication; set dedup.enabled=true"
     if mixture.by != ("source",):
         return  # the groups are known once the text is curated
     named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
@@ -203,7 +211,12 @@ def _classifiers(config: RunConfig) -> Iterator[str]:
         models = stage.settings.models
         if not models:
             yield "curation.classify: the stage is on and has no model; name one in curation.classify.models"
-        elif all(storage.is_local(m.model) and storage.exists(m.model) for m in models.values()):
+            continue
+        for name, classifier in models.items():
+            if classifier.train is not None:
+                check_training(classifier.train, f"curation.classify.models.{name}.train")
+        files = [m.model for m in models.values() if m.model is not None]
+        if all(storage.is_local(uri) and storage.exists(uri) for uri in files):
             check_settings(stage.settings)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from raypt import metrics, storage
 from raypt.artefact import Card, hash_of, rewrite
@@ -10,6 +11,7 @@ from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
 from raypt.curation.classify.config import Classify
 from raypt.curation.classify.percentiles import Percentiles, settle_run
+from raypt.curation.classify.prepare import Origin
 from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.config import CurationConfig
 from raypt.curation.deciding import decide_all
@@ -92,7 +94,7 @@ def prepare_quality(config: RunConfig, run: RunDir, manifest: Manifest) -> Quali
         return None
     if quality.model is not None:
         return QualityModel.load(quality.model, quality)
-    options = {"max_documents": quality.max_documents, "seed": config.run.seed}
+    options: dict[str, Any] = {"max_documents": quality.max_documents, "seed": config.run.seed}
     sources = quality.reference
     reference_corpus = config.corpus.model_copy(update={"sources": sources})
     reference_manifest = build_manifest(reference_corpus, run.uri, "curation.quality.reference")
@@ -124,11 +126,12 @@ def describe_quality(model: QualityModel) -> str:
 
 
 def prepare_classifiers(config: RunConfig, run: RunDir) -> dict[str, Made]:
-    """The models of every turn of the `classify` stage, looked at, by its name in the run."""
+    """The models of every turn of the `classify` stage, trained or looked at, by its name in the run."""
     out: dict[str, Made] = {}
+    origin = Origin(config.corpus, config.curation.language, config.run.seed)
     for stage in config.curation.plan():
         if isinstance(stage.settings, Classify) and stage.settings.models:
-            out[stage.name] = prepare_classify(run, stage.name, stage.settings, config.run.verify)
+            out[stage.name] = prepare_classify(run, stage.name, stage.settings, config.run.verify, origin)
     return out
 
 

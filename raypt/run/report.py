@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.charts import number
-from raypt.curation.page import funnel, labels_section, quality_section
+from raypt.curation.page import funnel, labels_section, quality_section, trained_section
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
@@ -32,6 +32,15 @@ MOST_PARTS = 2000
 
 def _optional_json(uri: str) -> Any:
     return storage.read_json(uri) if storage.exists(uri) else None
+
+
+def _trained_classifiers(run: RunDir) -> dict[str, Any]:
+    """What each classifier that the run trained measured, by name."""
+    found: dict[str, Any] = {}
+    for stage in sorted(storage.listdir(run.path("classify"))):
+        card = _optional_json(run.path("classify", stage, "card.json")) or {}
+        found |= card.get("account", {}).get("trained", {})
+    return found
 
 
 def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
@@ -74,6 +83,8 @@ def build_report(run: RunDir, name: str) -> str:
         parts.append(heading("Quality classifier"))
         found = (scores.get("histogram", []), scores.get("threshold"), scores.get("not_measured", 0))
         parts.append(quality_section(card, *found))
+    if trained := _trained_classifiers(run):
+        parts.append(heading("Classifiers trained in the run") + trained_section(trained))
     if labels := _optional_json(run.label_counts):
         parts.append(heading("What the classifiers say") + labels_section(labels))
     dedup = _optional_json(run.path("dedup", "report.json"))

@@ -7,11 +7,13 @@ import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
-from raypt.dedup.apply import apply_shard
+from raypt.corpus.config import DEDUP_COLUMN
+from raypt.dedup.apply import CLUSTER_SIZE, apply_shard, stands_for
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
 
-FORMAT = 1
+FORMAT = 2
+
 
 REMOVED_SCHEMA = pa.schema(
     [
@@ -54,6 +56,13 @@ def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
     return gone.append_column("stage", stage).select(REMOVED_SCHEMA.names).cast(REMOVED_SCHEMA)
 
 
+def _schema(tagged: pa.Schema, task: CuratedTask) -> pa.Schema:
+    """Of the curated documents."""
+    if task.dedup_uri is None:
+        return tagged
+    return tagged.append(pa.field(DEDUP_COLUMN, pa.struct([CLUSTER_SIZE])))
+
+
 def write_curated_shard(task: CuratedTask) -> Card:
     """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account counts what was kept."""
     run = RunDir(task.run_uri)
@@ -61,12 +70,13 @@ def write_curated_shard(task: CuratedTask) -> Card:
     def maker(output: Output) -> dict[str, int]:
         decided = storage.read_parquet(run.decided(task.shard))
         duplicates, edits = (_sparse(task.dedup_uri, kind, task.shard) for kind in ("removed", "edits"))
+        sizes = _sparse(task.dedup_uri, "sizes", task.shard)
         documents = nbytes = row = 0
         gone = [REMOVED_SCHEMA.empty_table()]
         with (
             output.open(run.relative(run.curated(task.shard))) as f,
             storage.open_parquet(run.tagged(task.shard)) as source,
-            storage.parquet_writer(f, source.schema) as writer,
+            storage.parquet_writer(f, _schema(source.schema, task)) as writer,
         ):
             for group in range(source.num_row_groups):
                 docs = source.read_row_group(group)
@@ -80,6 +90,8 @@ def write_curated_shard(task: CuratedTask) -> Card:
                     gone.append(_removed(kept_before, reason))
                 size = pc.binary_length(kept["text"]).cast(pa.int64())
                 kept = kept.set_column(kept.column_names.index("text_bytes"), "text_bytes", size)
+                if task.dedup_uri is not None:
+                    kept = kept.append_column(DEDUP_COLUMN, stands_for(kept, sizes))
                 writer.write_table(kept)
                 documents += kept.num_rows
                 nbytes += int(pc.sum(size).as_py() or 0)

@@ -141,9 +141,9 @@ class MixtureConfig(Settings):
     by: tuple[str, ...] = ("source",)
     """Columns of the curated documents whose values name the groups: `[source]`, `[topic]`, `[source, lang]`, or
     metrics of stages: `[classify.topic]`. Several values are joined by `/` (`web/zh`); a null is an empty string.
-    `corpus.sources[].columns` carries a data set's own columns along. `url~/(?P<year>\\d{4})/` is what an expression
-    finds in a column, and `date~\\d{4}@2010,2015,2020` the range of a number in it (`2010-2015`); where it finds none,
-    the group is an empty string."""
+    `dedup.cluster_size` is how many documents a kept one stands for. `corpus.sources[].columns` carries a data set's
+    own columns along. `url~/(?P<year>\\d{4})/` is what an expression finds in a column, `date~\\d{4}@2010,2015,2020`
+    the range of a number in it (`2010-2015`); where it finds none, the group is an empty string."""
     weights: dict[str, float] | None = None
     """Group -> relative share of the samples. None = by size of the curated text (by source: by its `weight`)."""
     temperature: float = Field(1.0, gt=0)

@@ -1,6 +1,7 @@
 import pyarrow as pa
 
 from raypt.dedup import apply_shard
+from raypt.dedup.apply import stands_for
 from raypt.dedup.verdicts import EDITS
 from tests.dedup.reference import documents
 
@@ -13,6 +14,14 @@ def test_removed_documents_go_and_their_reasons_align() -> None:
     kept, reasons = apply_shard(docs, removed)
     assert kept["text"].to_pylist() == ["a", "c"]
     assert reasons.to_pylist() == [None, "dedup.exact", None, "dedup.fuzzy"]
+
+
+def test_documents_that_no_cluster_has_stand_for_themselves() -> None:
+    docs = documents(["a", "b", "c"])
+    sizes = pa.table({"doc_key": [0, 2], "cluster_size": [4, 2]})
+    assert stands_for(docs, sizes).to_pylist() == [{"cluster_size": n} for n in (4, 1, 2)]
+    assert stands_for(docs.slice(1, 1), sizes).to_pylist() == stands_for(docs.slice(0, 1), None).to_pylist()
+    assert len(stands_for(docs.slice(0, 0), sizes)) == 0
 
 
 def test_without_removals_every_document_stays() -> None:

@@ -58,6 +58,12 @@ def test_equal_texts_of_different_clusters_are_not_exact_duplicates() -> None:
     assert {r["reason"] for r in elect(table).to_pylist()} == {None, "dedup.fuzzy"}
 
 
+def test_each_member_knows_the_size_of_its_cluster() -> None:
+    rows = elect(members({"root": 1}, {"root": 3}, {"root": 1}, {"root": 1}, {"root": 3}, {"root": 7})).to_pylist()
+    assert {r["doc_key"]: r["cluster_size"] for r in rows} == {1: 3, 2: 2, 3: 3, 4: 3, 5: 2, 6: 1}
+    assert elect(members({}).slice(0, 0))["cluster_size"].to_pylist() == []
+
+
 def test_summary_counts_sizes_and_sources() -> None:
     table = members(
         {"root": 1, "source": "wiki", "priority": 1},

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from raypt import storage
 from raypt.dedup import DedupConfig, DedupResult, DedupShard, apply_shard, deduplicate, plan
+from raypt.dedup.apply import stands_for
 from raypt.dedup.config import ExactConfig, FuzzyConfig, SentenceConfig
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import sign
@@ -75,6 +77,28 @@ def test_removals_are_those_of_comparing_all_pairs(tmp_path: Path, partitions: i
     expected = oracle(pa.concat_tables(tables))
     assert removed_keys(tmp_path / "work", shards) == expected
     assert sum(result.removed.values()) == len(expected) > 300
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+def test_a_kept_document_says_how_many_it_stands_for(tmp_path: Path, partitions: int) -> None:
+    tables = split(documents(mutated_corpus(1500)), 4)
+    shards = write_shards(tmp_path, tables)
+    deduplicate(
+        shards, CONFIG.model_copy(update={"partitions": partitions}), str(tmp_path / "work"), str(tmp_path / "o")
+    )
+    members = storage.read_parquet(str(tmp_path / "o" / "clusters.parquet"))
+    of_cluster = Counter(members["cluster_id"].to_pylist())
+    wanted = {row["doc_key"]: of_cluster[row["cluster_id"]] for row in members.to_pylist() if row["kept"]}
+    assert max(wanted.values()) > 3
+    total = 0
+    for table, shard in zip(tables, shards, strict=True):
+        name = f"shard-{shard.index:05d}.parquet"
+        removed, sizes = (storage.read_parquet(str(tmp_path / "work" / kind / name)) for kind in ("removed", "sizes"))
+        kept, _ = apply_shard(table, removed)
+        found = stands_for(kept, sizes).field("cluster_size").to_pylist()
+        assert found == [wanted.get(key, 1) for key in kept["doc_key"].to_pylist()]
+        total += sum(found)
+    assert total == sum(table.num_rows for table in tables)  # every document stands for itself or another stands for it
 
 
 @pytest.mark.parametrize(("exact", "fuzzy"), [(True, False), (False, True), (False, False)])

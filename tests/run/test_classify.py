@@ -1,7 +1,9 @@
 """The classify stage in a run: labels and percentiles decide, and other bytes under the same name are another model."""
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -33,7 +35,7 @@ def train(path: Path, words: dict[str, list[str]]) -> None:
     fit(str(text), str(path), dim=4, epoch=5, minCount=1)
 
 
-def config_of(root: Path, **decisions: object) -> RunConfig:
+def config_of(root: Path, models: dict[str, Any] | None = None, **decisions: object) -> RunConfig:
     return validate(
         RunConfig,
         {
@@ -42,7 +44,7 @@ def config_of(root: Path, **decisions: object) -> RunConfig:
             "dedup": {"enabled": False},
             "curation": {
                 "stages": ["classify"],
-                "classify": {"models": {"topic": {"model": str(root / "topic.bin")}}, "decisions": decisions},
+                "classify": {"models": models or {"topic": {"model": str(root / "topic.bin")}}, "decisions": decisions},
             },
         },
     )
@@ -75,6 +77,41 @@ def test_labels_and_percentiles_decide_and_the_models_bytes_are_part_of_what_is_
     with open_run(config, "test") as run:
         curate(config, run, in_process=True)
         assert pq.read_table(run.tagged(0))["classify"] != first
+
+
+def test_a_model_is_trained_in_the_run_from_labelled_sources_once(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for topic, words in WORDS.items():
+        texts = [" ".join(rng.choices([*words, *"abcdefgh"], k=12)) for _ in range(80)]
+        (tmp_path / f"{topic}.train").write_text("".join(json.dumps({"text": t, "of": topic}) + "\n" for t in texts))
+    lines = [json.dumps({"text": f"{words[0]} {words[i % 4]} {i}"}) for i in range(20) for words in WORDS.values()]
+    (tmp_path / "0.jsonl").write_text("\n".join(lines) + "\n")
+    by_name = [{"name": t, "paths": str(tmp_path / f"{t}.train"), "format": "jsonl"} for t in WORDS]
+    by_column = [{"paths": str(tmp_path / "*.train"), "format": "jsonl", "columns": {"topic": "of"}}]
+    settings = {"min_count": 1, "epochs": 10}
+    models = {
+        "name": {"train": {"sources": by_name, **settings}},
+        "column": {"train": {"sources": by_column, "label": "topic", **settings}},
+    }
+    with pytest.raises(UserError, match="trained in the run, has no label 'sprot'; did you mean sport"):
+        check(config_of(tmp_path, models, name={"drop": ["sprot"]}))
+    other = {"other": {"train": {"sources": by_column, "label": "topics"}}}
+    with pytest.raises(UserError, match=r"other\.train\.label: .*sources\[0\] carries no column 'topics' along"):
+        check(config_of(tmp_path, other))
+    config = config_of(tmp_path, models, name={"drop": ["sport"]})
+    check(config)
+    with open_run(config, "test") as run:
+        found = curate(config, run, in_process=True)
+        assert found.ledger.stages["classify"].removed["classify.name_drop"].documents == 20 == found.documents
+        rows = [row for uri in part_uris(run.path("curated")) for row in pq.read_table(uri)["classify"].to_pylist()]
+        assert {(row["name"], row["column"]) for row in rows} == {("science", "science")}
+        page = build_report(run, "test")
+        assert "Classifiers trained in the run" in page and "found (recall)" in page
+        model = Path(run.path("classify", "classify", "name", "model.bin"))
+        made = model.stat().st_mtime_ns
+    with open_run(config, "test") as run:
+        curate(config, run, in_process=True)
+    assert model.stat().st_mtime_ns == made
 
 
 def test_an_unknown_label_and_a_stage_without_models_are_refused_before_the_run(tmp_path: Path) -> None:

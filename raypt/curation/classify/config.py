@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from raypt.corpus.config import SourceConfig
 from raypt.curation.base import Attributes, StageSettings
 from raypt.curation.quality.config import Normalisation
 from raypt.curation.view import Measured, View
@@ -22,11 +23,46 @@ SCORE = "_score"
 _NAME = re.compile(r"\w+\Z")
 
 
+class Training(Settings):
+    """Labelled text that a classifier is trained on inside the run, and how."""
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    """Sources of labelled text."""
+    label: str = "source"
+    """Column that has the label: `source`, each source's name, or one that every source carries along
+    (`sources[].columns`). White space in a label becomes `_`; a text without a label, or with several, is left out."""
+    max_documents: int = Field(10_000, gt=0)
+    """Documents taken of each label at most, chosen by the seeded hash of their text; so many for each source are read
+    in all, and held in the memory of the driver (240,000 web pages for 24 labels: about 1 GB)."""
+    window_bytes: int = Field(4096, ge=64)
+    """Training examples are windows of at most this many UTF-8 bytes."""
+    max_windows: int = Field(4, gt=0)
+    """Windows taken from one document, evenly spread."""
+    heldout_fraction: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the texts that is measured and not trained on; texts of one host and near copies are on one side, as in
+    `curation.quality`."""
+    dimension: int = Field(16, gt=0)
+    """Size of fastText's word vectors (WebOrganizer's classifiers of 24 labels in fastText form have 64)."""
+    epochs: int | None = Field(None, gt=0)
+    """Passes over the training windows; null: 5 to 25, so that training sees about 60 million words."""
+    learning_rate: float = Field(0.3, gt=0)
+    """fastText's initial rate. Halved and tried again, up to five times, when training meets a NaN."""
+    word_ngrams: int = Field(2, ge=1)
+    """Longest word n-gram used as a feature."""
+    buckets: int = Field(600_000, gt=0)
+    """Hash buckets for n-grams; the model takes about 4 * (vocabulary + buckets) * dimension bytes."""
+    min_count: int = Field(3, ge=1)
+    """Words rarer than this in the training windows are ignored."""
+
+
 class Classifier(Settings):
     """A fastText model and how text is put to it."""
 
-    model: str
+    model: str | None = None
     """URI of a fastText .bin or .ftz, from anywhere. Its bytes are part of the identity of what is tagged."""
+    train: Training | None = None
+    """Train the model inside the run instead, once, from labelled sources; text is put to it as words-v1. Its held-out
+    accuracy by label is in the report."""
     model_sha256: str | None = Field(None, pattern="^[0-9a-fA-F]{64}$")
     """sha256 (64 hex digits) that the file must have; None: any file that fastText wrote (a flipped bit among its
     weights shows in no other way)."""
@@ -37,6 +73,18 @@ class Classifier(Settings):
     """UTF-8 bytes of a document that are looked at, from its start."""
     labels: tuple[str, ...] | None = None
     """Labels (without `__label__`) whose probabilities become metrics; None: all, of a model that has at most 64."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Classifier":
+        if (self.model is None) == (self.train is None):
+            raise ValueError("name a file (model) or labelled sources (train), one of them")
+        if self.train is not None and self.model_sha256 is not None:
+            raise ValueError("model_sha256 is of a file; a model that is trained has none yet")
+        return self
+
+    def at(self, uri: str) -> "Classifier":
+        """The one that was trained into a file."""
+        return self.model_copy(update={"model": uri, "normalisation": "words-v1"})
 
 
 class Ensemble(Settings):
@@ -223,14 +271,15 @@ def mistakes(settings: Classify, labels: Mapping[str, Sequence[str]], key: str) 
         for label in named:
             if model in labels and label not in labels[model]:
                 near = _nearest(label, labels[model])
-                yield f"{key}.{where}: {settings.models[model].model} has no label {label!r}{near}"
+                shown = settings.models[model].model or f"the model {model}, trained in the run,"
+                yield f"{key}.{where}: {shown} has no label {label!r}{near}"
 
     for name, model in settings.models.items():
         yield from unknown(name, model.labels or (), f"models.{name}.labels")
         if model.labels is None and len(labels.get(name, ())) > MAX_COLUMNS:
             yield (
-                f"{key}.models.{name}.labels: {model.model} has {len(labels[name])} labels; name those whose "
-                "probabilities you want ([]: none, only the most probable label and its score)"
+                f"{key}.models.{name}.labels: {model.model or 'the model'} has {len(labels[name])} labels; name those "
+                "whose probabilities you want ([]: none, only the most probable label and its score)"
             )
     for name, ensemble in settings.ensembles.items():
         for member, label in ensemble.of.items():

@@ -14,6 +14,7 @@ from raypt.curation.quality.normalise import normalise
 from raypt.errors import UserError
 
 PREFIX = "__label__"
+MODEL_FILE = "model.bin"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def look(settings: Classifier, key: str) -> fasttext_file.FastTextFile:
     Raises:
         UserError: it is not there, fastText did not write it, or it is not the one that is expected.
     """
+    assert settings.model is not None
     uri = storage.absolute(settings.model)
     if not storage.exists(uri):
         raise UserError(f"{key}.model: no file {settings.model}")
@@ -98,6 +100,15 @@ def look(settings: Classifier, key: str) -> fasttext_file.FastTextFile:
     return found
 
 
+def placed(settings: Classify, root: str) -> Classify:
+    """The settings with the files of the models that were trained; `root`: the stage's directory in the run."""
+    models = {
+        name: model if model.train is None else model.at(storage.join(root, name, MODEL_FILE))
+        for name, model in settings.models.items()
+    }
+    return settings.model_copy(update={"models": models})
+
+
 def bare(labels: tuple[str, ...]) -> list[str]:
     """Labels as a model has them, without their prefix."""
     return [label.removeprefix(PREFIX) for label in labels]
@@ -106,8 +117,12 @@ def bare(labels: tuple[str, ...]) -> list[str]:
 def load_models(settings: Classify, artefact: str | None) -> dict[str, Model]:
     """The models by name. `artefact`: URI of the card of `prepare`, whose bytes they must have."""
     described = storage.read_json(artefact)["account"]["models"] if artefact is not None else {}
+    if artefact is not None:
+        settings = placed(settings, artefact.rpartition("/")[0])
     loaded = {}
     for name, model in settings.models.items():
+        if model.model is None:
+            raise UserError(f"curation.classify.models.{name}.train: the model is trained when the run starts")
         key = f"curation.classify.models.{name}"
         expected = None
         if name in described:

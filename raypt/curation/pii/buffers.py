@@ -5,25 +5,35 @@ without ('@', a digit, ':'), and only there looks around, never further back tha
 distance. So it is linear in the length of the text, whatever the text is.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from raypt.kernels import kernel
+from raypt.curation.pii.places import Text
+from raypt.kernels import lean_kernel
 
 SPAN_FIELDS = 3
 """A span is (first byte, byte after the last, code of the kind), bytes counted in the data buffer of the batch."""
 
 
-@kernel
-def grown(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """`spans` with twice the room."""
-    more = np.empty((2 * len(spans), SPAN_FIELDS), np.int64)
-    for k in range(len(spans)):
-        for field in range(SPAN_FIELDS):
-            more[k, field] = spans[k, field]
-    return more
+@lean_kernel
+def put(spans, n, first, end, code):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """n + 1; the span is written as number n, if there is room."""
+    if n < len(spans):
+        spans[n, 0], spans[n, 1], spans[n, 2] = first, end, code
+    return n + 1
+
+
+def collect(scan: Callable[..., int], text: Text, *arguments: Any) -> np.ndarray:
+    """int64[n, 3]: the spans that `scan(text, spans, *arguments)` writes; it returns their number, room or no room."""
+    room = max(64, len(text.data) // 32)  # bytes a span; what is not written takes no memory
+    while True:
+        spans = np.empty((room, SPAN_FIELDS), np.int64)
+        n = scan(text, spans, *arguments)
+        if n <= room:
+            return spans[:n]
+        room = n
 
 
 class Words(NamedTuple):
@@ -59,12 +69,12 @@ def make_words(groups: Iterable[tuple[int, str]]) -> Words:
     )
 
 
-@kernel
+@lean_kernel
 def is_letter(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x41 <= b <= 0x5A or 0x61 <= b <= 0x7A
 
 
-@kernel
+@lean_kernel
 def is_digit(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x30 <= b <= 0x39
 
@@ -73,7 +83,7 @@ _ABBREVIATION = 6
 """Bytes of the longest word that a full stop abbreviates."""
 
 
-@kernel
+@lean_kernel
 def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a sentence or paragraph ends at j and another begins before `position`."""
     b = data[j]
@@ -88,7 +98,7 @@ def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma
     return b == 0xEF and data[j + 1] == 0xBC and (data[j + 2] == 0x81 or data[j + 2] == 0x9F or data[j + 2] == 0x9B)
 
 
-@kernel
+@lean_kernel
 def words_before(data, low, position, distance, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The bits of the words that stand in the `distance` bytes before `position` (not before `low`), in its sentence.
 
@@ -140,36 +150,3 @@ def byte_table(members: bytes) -> np.ndarray:
     table = np.zeros(256, np.bool_)
     table[list(members)] = True
     return table
-
-
-@kernel
-def next_of(data, i, high, table):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The first place at or after i whose byte is in `table`, or high. A counted loop: numba compiles it to about a
-    nanosecond a byte, a `while` around a scanner's many branches to twelve.
-    """
-    for j in range(i, high):
-        if table[data[j]]:
-            return j
-    return high
-
-
-def class_table(members: Mapping[int, bytes]) -> np.ndarray:
-    """uint8[256]: the bits of the classes that a byte is in."""
-    table = np.zeros(256, np.uint8)
-    for bit, several in members.items():
-        table[list(several)] |= np.uint8(bit)
-    return table
-
-
-@kernel
-def next_three(data, i, high, first, second, third):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The first place at or after i whose byte and the two after it share a class of the three tables, or high. Near
-    the end only the bytes that are there are asked. One look-up more than `next_of`, and far fewer places to look at.
-    """
-    for j in range(i, high - 2):
-        if first[data[j]] & second[data[j + 1]] & third[data[j + 2]]:
-            return j
-    for j in range(max(i, high - 2), high):
-        if first[data[j]]:
-            return j
-    return high

@@ -7,8 +7,9 @@ an address, except in a domain: a label of such characters alone, before a full 
 
 import numpy as np
 
-from raypt.curation.pii.buffers import grown, is_digit, is_letter
-from raypt.kernels import kernel
+from raypt.curation.pii.buffers import collect, is_digit, is_letter, put
+from raypt.curation.pii.places import AT, Text, next_place
+from raypt.kernels import lean_kernel
 
 MAX_LOCAL, MAX_DOMAIN, MAX_CREDENTIALS = 128, 255, 256
 """Bytes. RFC 5321 limits a local part to 64; mailing-list return paths exceed it in practice."""
@@ -55,7 +56,7 @@ def _top_level() -> tuple[np.ndarray, np.ndarray]:
 _TOPS, _TOP_OFFSETS = _top_level()
 
 
-@kernel
+@lean_kernel
 def _wide_label(data, i, bound, dotted, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(byte after the label of Chinese, Japanese or Korean characters that begins at i, whether it is the last)`; i if
     there is none."""
@@ -79,7 +80,7 @@ def _wide_label(data, i, bound, dotted, tops, top_offsets):  # type: ignore[no-u
     return (j, False) if follows else (i, False)
 
 
-@kernel
+@lean_kernel
 def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of the local part that ends before `at`; `at` if there is none."""
     start = at
@@ -102,7 +103,7 @@ def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pra
     return start
 
 
-@kernel
+@lean_kernel
 def _domain_end(data, at, high, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the domain that begins after `at`; `at` if there is none."""
     first = at + 1
@@ -164,7 +165,7 @@ def _domain_end(data, at, high, classes, images, tops, top_offsets):  # type: ig
     return at
 
 
-@kernel
+@lean_kernel
 def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of `user:password` between `://` and the '@' at `at`; `at` if there is none."""
     j = at
@@ -183,15 +184,14 @@ def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped
     return j if colon or at - j >= 20 else at  # a long user name alone is a token
 
 
-@kernel
-def _scan(data, offsets, email_code, url_code, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
-    spans = np.empty((64, 3), np.int64)
+@lean_kernel
+def _scan(text, spans, email_code, url_code, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
+    data, offsets, ats = text.data, text.offsets, text.places[AT]
     n = 0
     for doc in range(len(offsets) - 1):
         low, high = offsets[doc], offsets[doc + 1]
-        for i in range(low, high):
-            if data[i] != 0x40:
-                continue
+        i = next_place(ats, low, high)
+        while i < high:
             start, end, code = i, i, email_code
             if url_code >= 0:
                 start = _credentials_start(data, low, i, high, classes)
@@ -204,15 +204,13 @@ def _scan(data, offsets, email_code, url_code, classes, images, tops, top_offset
                     if end == i:
                         start = i
             if start < i:
-                if n == len(spans):
-                    spans = grown(spans)
-                spans[n, 0], spans[n, 1], spans[n, 2] = start, end, code
-                n += 1
+                n = put(spans, n, start, end, code)
                 low = end
-    return spans[:n]
+            i = next_place(ats, i + 1, high)
+    return n
 
 
-def scan_email(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int]) -> np.ndarray:
+def scan_email(text: Text, codes: dict[str, int]) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (email, url_credentials)."""
     email, url = codes.get("email", -1), codes.get("url_credentials", -1)
-    return np.asarray(_scan(data, offsets, email, url, _CLASSES, _IMAGES, _TOPS, _TOP_OFFSETS))
+    return collect(_scan, text, email, url, _CLASSES, _IMAGES, _TOPS, _TOP_OFFSETS)

@@ -8,36 +8,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raypt.curation.pii.buffers import byte_table, class_table, grown, is_digit, is_letter, next_three
-from raypt.kernels import kernel
+from raypt.curation.pii.buffers import byte_table, collect, is_digit, is_letter, put
+from raypt.curation.pii.places import SPELLING, Text, next_place, prepare
+from raypt.kernels import kernel, lean_kernel
 
-_FIRST = class_table({1 | 8: b"\xef", 2: b"&", 4: b"[({"})
-_SECOND = class_table({1: b"\xbc", 2: b"#CcPp", 4: b"AaDd ", 8: b"\xbd"})
-_WIDE = bytes([0x88, 0x89, 0x8B, 0x8D, 0x8E, 0xBF, *range(0x90, 0x9A), *range(0xA0, 0xBB)])
-_THIRD = class_table({1: _WIDE, 2: b"0123456789XxOoEe", 4: b"TtOoAaDd", 8: bytes(range(0x81, 0x9B))})
-"""Full-width letters, digits and the signs that are folded; character references; [at], (dot), { at }."""
 _SIGNS = byte_table(b"@.-_+")
+_GAP = np.int64(0x0A)
 _AT_NEAR = np.int64(128)
 """Bytes back from `[dot]` in which an address has its `[at]`: the longest local part."""
 
 
 class Folded(NamedTuple):
-    """Text with one byte for each spelling, and the way back."""
+    """The documents of a batch that have other spellings, with one byte for each, and the way back."""
 
-    data: np.ndarray
-    offsets: np.ndarray
+    text: Text
+    """The documents between those that have none are one byte, a document of its own."""
+    documents: np.ndarray
+    """bool[documents of the batch]: which are folded."""
     places: np.ndarray
-    """int64[n]: where the folded characters stand in `data`, ascending."""
+    """int64[n]: where the folded characters stand in it, ascending."""
     longer: np.ndarray
     """int64[n + 1]: bytes by which the original is longer before each of them, and after the last."""
 
     def original(self, positions: np.ndarray) -> np.ndarray:
-        """Byte positions of `data`, in the original."""
+        """Byte positions of `text`, in the original."""
         moved: np.ndarray = positions + self.longer[np.searchsorted(self.places, positions, side="left")]
         return moved
 
 
-@kernel
+@lean_kernel
 def _full_width(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The ASCII code of the full-width character at i, or 0."""
     if i + 2 >= high or data[i] != 0xEF:
@@ -49,7 +48,7 @@ def _full_width(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no co
     return np.int64(0)
 
 
-@kernel
+@lean_kernel
 def _some_digit(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Bytes of the digit at i, of either width, or 0."""
     if i < high and is_digit(data[i]):
@@ -57,7 +56,7 @@ def _some_digit(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no co
     return 3 if 0x30 <= _full_width(data, i, high) <= 0x39 else 0
 
 
-@kernel
+@lean_kernel
 def _area_end(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Where the ')' of a number in full-width parentheses at i stands, or -1: two to five digits, or one or an A after
     a digit (`A123456（3）`)."""
@@ -76,7 +75,7 @@ def _area_end(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no
     return j if _full_width(data, j, high) == 0x29 else -1
 
 
-@kernel
+@lean_kernel
 def _spells(data, i, high, text):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether `text` (small letters) stands at i, in any case."""
     if i + len(text) > high:
@@ -90,7 +89,7 @@ def _spells(data, i, high, text):  # type: ignore[no-untyped-def]  # pragma: no 
     return True
 
 
-@kernel
+@lean_kernel
 def _reference(data, i, high, references):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(bytes, ASCII code)` of the character reference at i, or (0, 0)."""
     for k in range(len(references)):
@@ -113,12 +112,12 @@ def _references() -> np.ndarray:
 _REFERENCES = _references()
 
 
-@kernel
+@lean_kernel
 def _alnum(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return is_letter(b) or is_digit(b)
 
 
-@kernel
+@lean_kernel
 def _bracketed(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after, ASCII code)` of `[at]`, `(dot)`, ... with the blanks around it; code 0 if none is
     here."""
@@ -145,16 +144,16 @@ def _bracketed(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: n
     return first, end, code
 
 
-@kernel
-def _events(data, offsets, tables, signs, references):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """int64[n, 3]: (first byte, byte after, ASCII code) of what is folded."""
-    out = np.empty((64, 3), np.int64)
+@lean_kernel
+def _events(text, events, signs, references):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Write (first byte, byte after, ASCII code) of what is folded; their number."""
+    data, offsets, starts = text.data, text.offsets, text.places[SPELLING]
     n = 0
     for doc in range(len(offsets) - 1):
         low, high = offsets[doc], offsets[doc + 1]
         i, done, last_at, closing = low, low, low - _AT_NEAR, np.int64(-1)
         while i < high:
-            i = next_three(data, i, high, tables[0], tables[1], tables[2])
+            i = next_place(starts, i, high)
             if i >= high:
                 break
             first, end, code = i, i, np.int64(0)
@@ -173,7 +172,7 @@ def _events(data, offsets, tables, signs, references):  # type: ignore[no-untype
             elif b == 0x26:
                 size, code = _reference(data, i, high, references)
                 end = i + size
-            else:
+            elif b == 0x28 or b == 0x5B or b == 0x7B:
                 first, end, code = _bracketed(data, i, low, high)
                 if code == 0x2E:
                     near = i - last_at < _AT_NEAR
@@ -182,23 +181,20 @@ def _events(data, offsets, tables, signs, references):  # type: ignore[no-untype
                     if not near:
                         code = np.int64(0)
             if code and first >= done:
-                if n == len(out):
-                    out = grown(out)
-                out[n, 0], out[n, 1], out[n, 2] = first, end, code
-                n += 1
+                n = put(events, n, first, end, code)
                 done = end
                 if code == 0x40:
                     last_at = i
                 i = end
             else:
                 i += 1
-    return out[:n]
+    return n
 
 
 @kernel
-def _copy(data, first, last, events, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _copy(data, events, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     w = 0
-    i = first
+    i = np.int64(0)
     for k in range(len(events)):
         size = events[k, 0] - i
         out[w : w + size] = data[i : i + size]
@@ -206,17 +202,26 @@ def _copy(data, first, last, events, out):  # type: ignore[no-untyped-def]  # pr
         out[w] = events[k, 2]
         w += 1
         i = events[k, 1]
-    out[w:] = data[i:last]
+    out[w:] = data[i:]
 
 
-def fold(data: np.ndarray, offsets: np.ndarray) -> Folded | None:
-    """The text with other spellings folded; None if it has none, as most text."""
-    events = np.asarray(_events(data, offsets, (_FIRST, _SECOND, _THIRD), _SIGNS, _REFERENCES))
+def fold(text: Text) -> Folded | None:
+    """The documents that have other spellings, with them folded; None if none has, as in most text."""
+    events = collect(_events, text, _SIGNS, _REFERENCES)
     if not len(events):
         return None
+    folded = np.zeros(len(text.offsets) - 1, np.bool_)
+    folded[np.searchsorted(text.offsets, events[:, 0], side="right") - 1] = True
+    edges = np.diff(np.concatenate([[False], folded, [False]]).astype(np.int8))
+    first, after = text.offsets[edges == 1], text.offsets[edges == -1]
+    gaps = np.stack([np.concatenate([[0], after]), np.concatenate([first, [len(text.data)]])], axis=1)
+    gaps = gaps[gaps[:, 0] < gaps[:, 1]]
+    events = np.concatenate([events, np.column_stack([gaps, np.full(len(gaps), _GAP)])])
+    events = events[np.argsort(events[:, 0])]
     longer = np.concatenate([[0], np.cumsum(events[:, 1] - events[:, 0] - 1)])
-    places = events[:, 0] - longer[:-1] - offsets[0]
-    out = np.empty(int(offsets[-1] - offsets[0] - longer[-1]), np.uint8)
-    _copy(data, offsets[0], offsets[-1], events, out)
-    moved = offsets - longer[np.searchsorted(events[:, 0], offsets, side="left")] - offsets[0]
-    return Folded(out, moved, places, longer + offsets[0])
+    inside = np.flatnonzero(folded)
+    bounds = np.unique(np.concatenate([[0, len(text.data)], text.offsets[inside], text.offsets[inside + 1]]))
+    offsets = bounds - longer[np.searchsorted(events[:, 0], bounds, side="left")]
+    out = np.empty(len(text.data) - int(longer[-1]), np.uint8)
+    _copy(text.data, events, out)
+    return Folded(prepare(out, offsets), folded, events[:, 0] - longer[:-1], longer)

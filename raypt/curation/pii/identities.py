@@ -8,26 +8,21 @@ import numpy as np
 
 from raypt.curation.pii.buffers import (
     Words,
-    class_table,
-    grown,
+    collect,
     is_digit,
     is_letter,
     make_words,
-    next_three,
+    put,
     words_before,
 )
 from raypt.curation.pii.checks import credit_code, hk_id, kr_id, tw_id
-from raypt.kernels import kernel
+from raypt.curation.pii.places import IDENTITY, Text, next_place
+from raypt.kernels import lean_kernel
 
 _PASSPORT, _PLATE, _ID, _KOREAN = 1, 2, 4, 8
 _NEAR = np.int64(40)
 _LONGEST = 24
 """Characters of the longest run of capitals and digits that is looked at."""
-_ANY = bytes(range(256))
-_FIRST = class_table({1: b"0123456789", 2: b"Ww", 4: b"Vv", 8: b"Qq", 16: b"\xe5"})
-_SECOND = class_table({1: _ANY, 2: b"Ee", 4: b"Xx\xe4", 8: b"Qq", 16: b"\xbe"})
-_THIRD = class_table({1: _ANY, 2: b"CcIi", 4: _ANY, 8: _ANY, 16: b"\xae"})
-"""A digit, or the beginning of wechat, weixin, vx, V信, QQ, 微."""
 _WORDS = make_words(
     [
         (_PASSPORT, "passport passports 护照 護照 passeport reisepass pasaporte паспорт パスポート旅券 여권"),
@@ -53,7 +48,7 @@ _PROVINCE_CODES, _AMBIGUOUS_CODES, _SUFFIX_CODES = _codes(_PROVINCES), _codes(_A
 _CITY_CODES = _codes(_CITIES)
 
 
-@kernel
+@lean_kernel
 def _three(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The three bytes at i as a number, or 0."""
     if i < low or i + 3 > high:
@@ -61,7 +56,7 @@ def _three(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no co
     return np.int64(data[i]) << 16 | np.int64(data[i + 1]) << 8 | np.int64(data[i + 2])
 
 
-@kernel
+@lean_kernel
 def _among(code, codes):  # type: ignore[no-untyped-def]  # pragma: no cover
     found = False
     for known in codes:
@@ -69,12 +64,12 @@ def _among(code, codes):  # type: ignore[no-untyped-def]  # pragma: no cover
     return found
 
 
-@kernel
+@lean_kernel
 def _capital(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x41 <= b <= 0x5A
 
 
-@kernel
+@lean_kernel
 def _apart(data, low, high, a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the run [a, b) is a word of its own, not a part of an identifier, a path or a sum."""
     if a > low:
@@ -92,7 +87,7 @@ def _apart(data, low, high, a, b):  # type: ignore[no-untyped-def]  # pragma: no
     return True
 
 
-@kernel
+@lean_kernel
 def _plate_start(data, a, b, low, high, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of the number plate that ends with the run [a, b), or -1."""
     letter, rest, parted = a, a + 1, False
@@ -131,7 +126,7 @@ def _plate_start(data, a, b, low, high, words):  # type: ignore[no-untyped-def] 
     return start
 
 
-@kernel
+@lean_kernel
 def _shape(data, a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(capitals in front, digits after them)` of the run, (0, 0) if it is anything else."""
     letters = 0
@@ -143,7 +138,7 @@ def _shape(data, a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return letters, b - a - letters
 
 
-@kernel
+@lean_kernel
 def _document(data, a, b, low, high, codes, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after, code)` of what the run of capitals and digits [a, b) is; code -1: nothing."""
     plate, passport, company, hong_kong, taiwan, korea = codes
@@ -190,7 +185,7 @@ def _document(data, a, b, low, high, codes, words):  # type: ignore[no-untyped-d
     return a, b, -1
 
 
-@kernel
+@lean_kernel
 def _blanks(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after at most three blanks or colons (of either width) at j, and whether there was a colon."""
     colon = False
@@ -204,7 +199,7 @@ def _blanks(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return j, colon
 
 
-@kernel
+@lean_kernel
 def _numbered(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after "号", "號", "号码" or "ID" at j, or j: what says that a name follows."""
     three = _three(data, j, 0, high)
@@ -217,7 +212,7 @@ def _numbered(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cove
     return j
 
 
-@kernel
+@lean_kernel
 def _spelled(data, i, low, high, word):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the ASCII word (small letters) stands at i as a word, in any case."""
     n = len(word)
@@ -229,7 +224,7 @@ def _spelled(data, i, low, high, word):  # type: ignore[no-untyped-def]  # pragm
     return i + n == high or not (is_letter(data[i + n]) or data[i + n] == 0x5F)
 
 
-@kernel
+@lean_kernel
 def _wechat(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after)` of the WeChat name after the word that ends at j; the same if there is none: a letter,
     then 5 to 19 letters, digits, '_' and '-'."""
@@ -255,7 +250,7 @@ def _wechat(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return start, end
 
 
-@kernel
+@lean_kernel
 def _qq(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after)` of the QQ number after the word that ends at j; the same if there is none: 5 to 11
     digits, 8 or more where nothing but the word says what they are."""
@@ -279,7 +274,7 @@ _WECHAT = tuple(np.frombuffer(word, np.uint8) for word in (b"wechat", b"weixin",
 _QQ = np.frombuffer(b"qq", np.uint8)
 
 
-@kernel
+@lean_kernel
 def _account(data, i, low, high, wechat, qq, names, qq_name):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after, code)` of the name of an account that is announced at i; code -1: nothing."""
     b = data[i]
@@ -304,15 +299,15 @@ def _account(data, i, low, high, wechat, qq, names, qq_name):  # type: ignore[no
     return i, i, np.int64(-1)
 
 
-@kernel
-def _scan(data, offsets, wechat, qq, codes, words, tables, names, qq_name):  # type: ignore[no-untyped-def]  # pragma: no cover
-    spans = np.empty((64, 3), np.int64)
+@lean_kernel
+def _scan(text, spans, wechat, qq, codes, words, names, qq_name):  # type: ignore[no-untyped-def]  # pragma: no cover
+    data, offsets, starts = text.data, text.offsets, text.places[IDENTITY]
     n = 0
     for doc in range(len(offsets) - 1):
         low, high = offsets[doc], offsets[doc + 1]
         i = low
         while i < high:
-            i = next_three(data, i, high, tables[0], tables[1], tables[2])
+            i = next_place(starts, i, high)
             if i >= high:
                 break
             if is_digit(data[i]):
@@ -329,18 +324,15 @@ def _scan(data, offsets, wechat, qq, codes, words, tables, names, qq_name):  # t
                 start, end, code = _account(data, i, low, high, wechat, qq, names, qq_name)
                 i = end if code >= 0 else i + 1
             if code >= 0:
-                if n == len(spans):
-                    spans = grown(spans)
-                spans[n, 0], spans[n, 1], spans[n, 2] = start, end, code
-                n += 1
-    return spans[:n]
+                n = put(spans, n, start, end, code)
+    return n
 
 
 DOCUMENTS = ("cn_plate", "passport", "cn_uscc", "hk_id", "tw_id", "kr_rrn")
 
 
-def scan_identities(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int], words: Words = _WORDS) -> np.ndarray:
+def scan_identities(text: Text, codes: dict[str, int], words: Words = _WORDS) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (wechat, qq, and `DOCUMENTS`)."""
     wechat, qq = codes.get("wechat", -1), codes.get("qq", -1)
     wanted = tuple(codes.get(kind, -1) for kind in DOCUMENTS)
-    return np.asarray(_scan(data, offsets, wechat, qq, wanted, words, (_FIRST, _SECOND, _THIRD), _WECHAT, _QQ))
+    return collect(_scan, text, wechat, qq, wanted, words, _WECHAT, _QQ)

@@ -7,8 +7,9 @@ loopback, link-local, documentation, benchmarking, multicast, reserved.
 
 import numpy as np
 
-from raypt.curation.pii.buffers import byte_table, grown, is_digit, is_letter, make_words, next_of, words_before
-from raypt.kernels import kernel
+from raypt.curation.pii.buffers import collect, is_digit, is_letter, make_words, put, words_before
+from raypt.curation.pii.places import ADDRESS, Text, next_place
+from raypt.kernels import lean_kernel
 
 _VERSION_WORDS = make_words(
     [
@@ -24,7 +25,7 @@ _VERSION_WORDS = make_words(
 _CONTEXT_BYTES = np.int64(24)
 
 
-@kernel
+@lean_kernel
 def is_public_v4(a, b, c, d):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a.b.c.d is globally reachable (IANA IPv4 special-purpose address registry)."""
     if a == 0 or a == 10 or a == 127 or a >= 224:
@@ -42,7 +43,7 @@ def is_public_v4(a, b, c, d):  # type: ignore[no-untyped-def]  # pragma: no cove
     return not (a == 203 and b == 0 and c == 113)
 
 
-@kernel
+@lean_kernel
 def _is_public_v6(groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`groups`: the eight 16-bit groups. Unassigned space counts as public: it names a host if it names anything."""
     first = groups[0]
@@ -64,7 +65,7 @@ def _is_public_v6(groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     )
 
 
-@kernel
+@lean_kernel
 def _hex_value(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     if 0x30 <= b <= 0x39:
         return np.int64(b) - 0x30
@@ -74,7 +75,7 @@ def _hex_value(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return np.int64(-1)
 
 
-@kernel
+@lean_kernel
 def _v4_end(data, i, high, octets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(byte after the dotted quad at i, or i if there is none; byte after what was read)."""
     j = i
@@ -94,7 +95,7 @@ def _v4_end(data, i, high, octets):  # type: ignore[no-untyped-def]  # pragma: n
     return j, j
 
 
-@kernel
+@lean_kernel
 def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the dotted quad in [i, end) is a public address, going by its value and what stands beside it."""
     if not is_public_v4(octets[0], octets[1], octets[2], octets[3]):
@@ -125,7 +126,7 @@ def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-d
     return words_before(data, low, i, _CONTEXT_BYTES, words) == 0
 
 
-@kernel
+@lean_kernel
 def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the public IPv6 address that begins at `first`; [first, end) is a run of hexadecimal digits and ':'.
 
@@ -193,22 +194,17 @@ def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped
     return j if _is_public_v6(groups) else first
 
 
-_STARTS = byte_table(b"0123456789:")
-
-
-@kernel
-def _scan(data, offsets, v4_code, v6_code, words, starts):  # type: ignore[no-untyped-def]  # pragma: no cover
-    spans = np.empty((64, 3), np.int64)
+@lean_kernel
+def _scan(text, spans, v4_code, v6_code, words, octets, groups):  # type: ignore[no-untyped-def]  # pragma: no cover
+    data, offsets, starts = text.data, text.offsets, text.places[ADDRESS]
     n = 0
-    octets = np.zeros(4, np.int64)
-    groups = np.zeros(8, np.int64)
     for doc in range(len(offsets) - 1):
         low, high = offsets[doc], offsets[doc + 1]
         i = low
         while i < high:
             b = data[i]
             if b < 0x30 or b > 0x3A:
-                i = next_of(data, i + 1, high, starts)
+                i = next_place(starts, i + 1, high)
                 continue
             start, end, code = i, i, v4_code
             if b != 0x3A:
@@ -241,15 +237,13 @@ def _scan(data, offsets, v4_code, v6_code, words, starts):  # type: ignore[no-un
                     while j > i + 1 and data[j - 1] != 0x3A:
                         j -= 1
             if end > start:
-                if n == len(spans):
-                    spans = grown(spans)
-                spans[n, 0], spans[n, 1], spans[n, 2] = start, end, code
-                n += 1
+                n = put(spans, n, start, end, code)
                 j = max(j, end)
             i = j
-    return spans[:n]
+    return n
 
 
-def scan_ip(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int]) -> np.ndarray:
+def scan_ip(text: Text, codes: dict[str, int]) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (ipv4, ipv6)."""
-    return np.asarray(_scan(data, offsets, codes.get("ipv4", -1), codes.get("ipv6", -1), _VERSION_WORDS, _STARTS))
+    v4, v6 = codes.get("ipv4", -1), codes.get("ipv6", -1)
+    return collect(_scan, text, v4, v6, _VERSION_WORDS, np.zeros(4, np.int64), np.zeros(8, np.int64))

@@ -11,11 +11,12 @@ from raypt.curation.pii.fold import fold
 from raypt.curation.pii.identities import DOCUMENTS, scan_identities
 from raypt.curation.pii.ip import scan_ip
 from raypt.curation.pii.numbers import scan_numbers
+from raypt.curation.pii.places import Text, prepare
 from raypt.curation.pii.secrets import scan_secrets
-from raypt.kernels import kernel
+from raypt.kernels import kernel, lean_kernel
 from raypt.text.buffers import string_buffers
 
-Scanner = Callable[[np.ndarray, np.ndarray, dict[str, int]], np.ndarray]
+Scanner = Callable[[Text, dict[str, int]], np.ndarray]
 
 SCANNERS: tuple[tuple[Scanner, frozenset[str]], ...] = (
     (scan_email, frozenset({"email", "url_credentials"})),
@@ -32,26 +33,24 @@ SPAN_TYPE = pa.list_(
 """Type of the attribute column: what was masked; `start`, `end` are UTF-8 byte offsets in the text before masking."""
 
 
-def find_spans(text: pa.Array, kinds: tuple[Kind, ...]) -> np.ndarray:
+def find_spans(text: Text, kinds: tuple[Kind, ...]) -> np.ndarray:
     """int64[n, 3]: (first byte, byte after the last, index in KINDS) of what was found, ordered, without overlaps.
 
-    Bytes are counted in the data buffer of `text`, a large_string array without nulls. Where two findings overlap,
-    their union is one span of the longer one's kind.
+    Bytes are counted in `text.data`. Where two findings overlap, their union is one span of the longer one's kind.
     """
-    data, offsets = string_buffers(text)
-    folded = fold(data, offsets)
-    if folded is not None:
-        data, offsets = folded.data, folded.offsets
     codes: dict[str, int] = {kind: KINDS.index(kind) for kind in kinds}
-    found = [
-        scan(data, offsets, {kind: codes[kind] for kind in known & codes.keys()})
-        for scan, known in SCANNERS
-        if known & codes.keys()
-    ]
-    spans = np.concatenate(found) if found else np.zeros((0, 3), np.int64)
+    wanted = [(scan, {kind: codes[kind] for kind in known & codes.keys()}) for scan, known in SCANNERS]
+    found = [scan(text, some) for scan, some in wanted if some]
+    if not found:
+        return np.zeros((0, 3), np.int64)
+    spans = np.concatenate(found)
+    folded = fold(text)
     if folded is not None:
-        spans[:, 0], spans[:, 1] = folded.original(spans[:, 0]), folded.original(spans[:, 1])
-    if len(found) < 2 or len(spans) < 2:
+        instead = np.concatenate([scan(folded.text, some) for scan, some in wanted if some])
+        instead[:, 0], instead[:, 1] = folded.original(instead[:, 0]), folded.original(instead[:, 1])
+        documents = np.searchsorted(text.offsets, spans[:, 0], side="right") - 1
+        spans = np.concatenate([spans[~folded.documents[documents]], instead])
+    if len(spans) < 2:
         return spans
     merged: np.ndarray = _merged(spans[np.lexsort((spans[:, 2], -spans[:, 1], spans[:, 0]))])
     return merged
@@ -76,7 +75,16 @@ def _merged(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     return out[:n]
 
 
-@kernel
+@lean_kernel
+def _append(out, w, data, first, end):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """w after the bytes of `data` in [first, end), which are written at w."""
+    source, target = data[first:end], out[w : w + end - first]
+    for k in range(len(target)):
+        target[k] = source[k]
+    return w + end - first
+
+
+@lean_kernel
 def _rewrite(data, offsets, spans, masks, mask_offsets, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Copy the text with the mask of its kind in place of each span."""
     w = 0
@@ -86,17 +94,11 @@ def _rewrite(data, offsets, spans, masks, mask_offsets, out, out_offsets):  # ty
         high = offsets[doc + 1]
         while s < len(spans) and spans[s, 0] < high:
             start, end, kind = spans[s, 0], spans[s, 1], spans[s, 2]
-            for k in range(i, start):
-                out[w] = data[k]
-                w += 1
-            for k in range(mask_offsets[kind], mask_offsets[kind + 1]):
-                out[w] = masks[k]
-                w += 1
+            w = _append(out, w, data, i, start)
+            w = _append(out, w, masks, mask_offsets[kind], mask_offsets[kind + 1])
             i = end
             s += 1
-        for k in range(i, high):
-            out[w] = data[k]
-            w += 1
+        w = _append(out, w, data, i, high)
         out_offsets[doc + 1] = w
     return w
 
@@ -111,8 +113,9 @@ def mask_pii(text: pa.Array | pa.ChunkedArray, config: PiiConfig) -> tuple[pa.Ar
         text = text.combine_chunks()
     large = text.cast(pa.large_string())
     filled = large.fill_null("") if large.null_count else large
-    spans = find_spans(filled, config.kinds)
-    data, offsets = string_buffers(filled)
+    marked = prepare(*string_buffers(filled))
+    data, offsets = marked.data, marked.offsets
+    spans = find_spans(marked, config.kinds)
     columns = _span_column(spans, offsets)
     counts = np.bincount(spans[:, 2], minlength=len(KINDS))
     by_kind: dict[str, int] = {kind: int(n) for kind, n in zip(KINDS, counts, strict=True) if n}

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from raypt.curation.pii.buffers import Words, byte_table, grown, is_digit, is_letter, make_words, next_of, words_before
+from raypt.curation.pii.buffers import Words, collect, is_digit, is_letter, make_words, put, words_before
 from raypt.curation.pii.checks import card_table, cn_id, cn_id_15, ean13, iban, iban_length_table, luhn
 from raypt.curation.pii.phone import WORDS, extension_end, phone_announced, phone_strong
+from raypt.curation.pii.places import NUMBER, Text, next_place
 from raypt.curation.pii.runs import (
     CLOSE,
     DASH,
@@ -20,15 +21,17 @@ from raypt.curation.pii.runs import (
     parse_run,
     right_open,
 )
-from raypt.kernels import kernel
+from raypt.kernels import lean_kernel
 
 _PHONE, _CARD, _ID, _COUNT = 1, 2, 4, 8
 _CONTEXT_BYTES = np.int64(40)
 _COUNT_BYTES = np.int64(16)
 """How near a word must stand that says that eleven digits are no mobile."""
-_STARTS = byte_table(b"0123456789+(")
 _LOOK_AHEAD = 9
 """Groups that the longest form may need after its first."""
+
+_SHORTEST = 7
+"""Bytes of the shortest number that is looked for: a telephone number."""
 
 _CARD_TABLE = card_table()
 _IBAN_LENGTHS = iban_length_table()
@@ -53,7 +56,7 @@ _WORDS = make_words(
 )
 
 
-@kernel
+@lean_kernel
 def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the IBAN whose check digits begin at i, or i. Blanks or hyphens may stand between its characters."""
     if i - 2 < low or i + 1 >= high or not is_digit(data[i + 1]):
@@ -86,7 +89,7 @@ def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pra
     return j if iban(chars, n) else i
 
 
-@kernel
+@lean_kernel
 def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(group after the payment card number that begins at group g, or g; whether "card" must be said before it)."""
     length = run[g, END] - run[g, START]
@@ -129,7 +132,7 @@ def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pr
     return h, total < 14 and (total < 13 or ean13(digits))
 
 
-@kernel
+@lean_kernel
 def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the Chinese resident identity number that is group g, or -1."""
     length = run[g, END] - run[g, START]
@@ -148,7 +151,7 @@ def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-
     return (end + 1 if x else end) if cn_id(digits, x) else -1
 
 
-@kernel
+@lean_kernel
 def _grouped_identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the Chinese resident identity number in groups of 6, 8 and 4 that begins at group g, or -1."""
     if g + 3 > n or run[g + 1, END] - run[g + 1, START] != 8 or run[g + 1, SEP] != run[g + 2, SEP]:
@@ -170,7 +173,7 @@ def _grouped_identity(data, run, n, g, high, right, digits):  # type: ignore[no-
     return (end + 1 if x else end) if cn_id(digits, x) else -1
 
 
-@kernel
+@lean_kernel
 def _old_identity(data, low, run, n, g, right, digits, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether group g is an announced identity number of 15 digits."""
     if not (g + 1 < n or right):
@@ -180,7 +183,7 @@ def _old_identity(data, low, run, n, g, right, digits, words):  # type: ignore[n
     return cn_id_15(digits) and words_before(data, low, run[g, START], _CONTEXT_BYTES, words) & 4 != 0
 
 
-@kernel
+@lean_kernel
 def _counted(data, low, first, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the eleven digits at `first` that could be a mobile are called something else: 第...号, a timestamp."""
     if first - 3 >= low and data[first - 3] == 0xE7 and data[first - 2] == 0xAC and data[first - 1] == 0xAC:  # 第
@@ -190,7 +193,7 @@ def _counted(data, low, first, words):  # type: ignore[no-untyped-def]  # pragma
     return words_before(data, low, first, _COUNT_BYTES, words) & 8 != 0
 
 
-@kernel
+@lean_kernel
 def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ddd-dd-dddd with an area, group and serial number that the Social Security Administration may issue."""
     if g + 3 > n or run[g + 1, SEP] != DASH or run[g + 2, SEP] != DASH:
@@ -214,14 +217,12 @@ def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: 
     return 0 < area < 900 and area != 666 and group > 0 and serial > 0
 
 
-@kernel
+@lean_kernel
 def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
-    data, offsets, phone_code, card_code, iban_code, cn_code, ssn_code, words, starts
+    text, spans, phone_code, card_code, iban_code, cn_code, ssn_code, words, run, digits
 ):
-    spans = np.empty((64, 3), np.int64)
+    data, offsets, starts = text.data, text.offsets, text.places[NUMBER]
     count = 0
-    run = np.zeros((MAX_GROUPS, 5), np.int64)
-    digits = np.zeros(40, np.int64)
     for doc in range(len(offsets) - 1):
         low, high = offsets[doc], offsets[doc + 1]
         i = low
@@ -229,7 +230,7 @@ def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
         while i < high:
             b = data[i]
             if not (0x30 <= b <= 0x39 or b == 0x2B or b == 0x28):
-                i = next_of(data, i + 1, high, starts)
+                i = next_place(starts, i + 1, high)
                 continue
             if b == 0x28 and not resumed:
                 nxt = data[i + 1] if i + 1 < high else np.uint8(0)
@@ -239,10 +240,7 @@ def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
             if not resumed and not left_open(data, low, i):
                 end = _iban_end(data, low, i, high, digits) if iban_code >= 0 and is_digit(b) else i
                 if end > i:
-                    if count == len(spans):
-                        spans = grown(spans)
-                    spans[count, 0], spans[count, 1], spans[count, 2] = i - 2, end, iban_code
-                    count += 1
+                    count = put(spans, count, i - 2, end, iban_code)
                     i = end
                 else:
                     i += 1
@@ -251,6 +249,10 @@ def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
                 continue
             n, run_end, more = parse_run(data, i, high, run)
             if n == 0:
+                i = run_end
+                resumed = False
+                continue
+            if run_end - i < _SHORTEST:
                 i = run_end
                 resumed = False
                 continue
@@ -315,19 +317,17 @@ def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
                     g += 1
                     continue
                 if code >= 0:
-                    if count == len(spans):
-                        spans = grown(spans)
-                    spans[count, 0], spans[count, 1], spans[count, 2] = first, end, code
-                    count += 1
+                    count = put(spans, count, first, end, code)
                 next_i = max(next_i, end)
                 g = h
             resumed = more and next_i < run_end
             i = max(next_i, i + 1) if not resumed else next_i
-    return spans[:count]
+    return count
 
 
-def scan_numbers(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int], words: Words = _WORDS) -> np.ndarray:
+def scan_numbers(text: Text, codes: dict[str, int], words: Words = _WORDS) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (phone, credit_card, iban, cn_id, us_ssn)."""
     order = ("phone", "credit_card", "iban", "cn_id", "us_ssn")
     phone, card, iban_code, cn_code, ssn = (codes.get(kind, -1) for kind in order)
-    return np.asarray(_scan(data, offsets, phone, card, iban_code, cn_code, ssn, words, _STARTS))
+    run, digits = np.zeros((MAX_GROUPS, 5), np.int64), np.zeros(40, np.int64)
+    return collect(_scan, text, phone, card, iban_code, cn_code, ssn, words, run, digits)

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raypt.curation.pii.buffers import grown, is_digit, is_letter
-from raypt.kernels import kernel
+from raypt.curation.pii.buffers import collect, is_digit, is_letter, put
+from raypt.curation.pii.places import BLOCK, SECRET, SHORTEST_KEY, Text, next_place
+from raypt.kernels import lean_kernel
 
 _DIGIT, _UPPER, _LOWER, _HEX, _UNDERSCORE, _HYPHEN, _STOP, _SLASH = (1 << k for k in range(8))
 _ALNUM = _DIGIT | _UPPER | _LOWER
@@ -60,6 +61,7 @@ def _forms() -> _Forms:
         for prefix in prefixes.split()
     )
     lengths = [len(e[0]) for e in entries]
+    assert min(len(e[0]) + e[1] for e in entries) >= SHORTEST_KEY
     pairs = np.zeros(1 << 16, np.bool_)
     for head in [e[0][:2] for e in entries] + [b"--"]:
         pairs[256 * head[0] + head[1]] = True
@@ -97,7 +99,7 @@ _KEY_LINE = 16
 """Characters without a blank that are still key material when the END line is missing."""
 
 
-@kernel
+@lean_kernel
 def _key_end(data, i, high, classes, forms):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the API key that begins at i, or i."""
     b = data[i]
@@ -135,7 +137,7 @@ def _key_end(data, i, high, classes, forms):  # type: ignore[no-untyped-def]  # 
     return i
 
 
-@kernel
+@lean_kernel
 def _dashes(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether five hyphens stand at i."""
     k = i
@@ -144,7 +146,7 @@ def _dashes(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return k == i + 5
 
 
-@kernel
+@lean_kernel
 def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the PEM private key whose five hyphens stand at i, or i. A truncated one ends where its text does."""
     j = i + 5
@@ -187,18 +189,23 @@ def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no 
     return end
 
 
-@kernel
-def _next_pair(data, i, high, pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The first place at or after i where one of `pairs` begins, or high."""
-    for j in range(i, high - 1):
-        if pairs[256 * np.int64(data[j]) + data[j + 1]]:
-            return j
+@lean_kernel
+def _next_pair(text, i, high, pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The first place at or after i where one of `pairs` begins, and what follows is long enough for a key; or high."""
+    data, blocks = text.data, text.places[SECRET]
+    while i < high - 1:
+        i = next_place(blocks, i, high - 1)
+        stop = min(high - 1, (i // BLOCK + 1) * BLOCK)
+        for j in range(i, stop):
+            if pairs[256 * np.int64(data[j]) + data[j + 1]]:
+                return j
+        i = stop
     return high
 
 
-@kernel
-def _scan(data, offsets, api_code, pem_code, classes, forms, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
-    spans = np.empty((64, 3), np.int64)
+@lean_kernel
+def _scan(text, spans, api_code, pem_code, classes, forms, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
+    data, offsets = text.data, text.offsets
     n = 0
     for doc in range(len(offsets) - 1):
         low, high = offsets[doc], offsets[doc + 1]
@@ -206,7 +213,7 @@ def _scan(data, offsets, api_code, pem_code, classes, forms, pem):  # type: igno
         while i + 1 < high:
             b = data[i]
             if not forms.pairs[256 * np.int64(b) + data[i + 1]]:
-                i = _next_pair(data, i + 1, high, forms.pairs)
+                i = _next_pair(text, i + 1, high, forms.pairs)
                 continue
             end, code = i, api_code
             if b == 0x2D:
@@ -222,17 +229,14 @@ def _scan(data, offsets, api_code, pem_code, classes, forms, pem):  # type: igno
                 if not inside:
                     end = _key_end(data, i, high, classes, forms)
             if end > i:
-                if n == len(spans):
-                    spans = grown(spans)
-                spans[n, 0], spans[n, 1], spans[n, 2] = i, end, code
-                n += 1
+                n = put(spans, n, i, end, code)
                 i = end
             else:
                 i += 1
-    return spans[:n]
+    return n
 
 
-def scan_secrets(data: np.ndarray, offsets: np.ndarray, codes: dict[str, int]) -> np.ndarray:
+def scan_secrets(text: Text, codes: dict[str, int]) -> np.ndarray:
     """int64[n, 3]: spans of the kinds in `codes` (api_key, private_key)."""
     api, pem = codes.get("api_key", -1), codes.get("private_key", -1)
-    return np.asarray(_scan(data, offsets, api, pem, _CLASSES, _FORMS, _PEM))
+    return collect(_scan, text, api, pem, _CLASSES, _FORMS, _PEM)

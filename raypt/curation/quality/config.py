@@ -75,8 +75,9 @@ class QualityConfig(StageSettings):
     max_windows: int = Field(4, gt=0)
     """Windows taken from one document, evenly spread, so that a book does not outweigh a thousand articles."""
     heldout_fraction: float = Field(0.1, gt=0, lt=0.5)
-    """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on. Near
-    copies, whichever side they are on, are held out together or not at all."""
+    """Share of the documents (by seeded hash of the text, duplicates removed) that is measured and not trained on.
+    Texts of one host (where they have a URL) and near copies, whichever side they are on, are held out together or not
+    at all; a host of more than half of what is to be held out is split by near copies."""
     dimension: int = Field(16, gt=0)
     """Size of fastText's word vectors; two classes need no more."""
     epochs: int | None = Field(None, gt=0)

@@ -62,6 +62,15 @@ def groups_of(lines: pa.Array) -> np.ndarray:
     return parent
 
 
+def joined(parent: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """int64[n]: what two groupings connect; a group, here as in them, is named by the position of its first."""
+    both = parent.copy()
+    _join(both, other)
+    for i in range(len(both)):
+        both[i] = both[both[i]]
+    return both
+
+
 @kernel
 def _root(parent: Any, i: Any) -> Any:
     while parent[i] != i:

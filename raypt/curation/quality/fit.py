@@ -8,12 +8,18 @@ of its value), and the child proves it before it trains.
 
 import ctypes
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from raypt.errors import UserError
+
+log = logging.getLogger("raypt")
+
+MAX_ATTEMPTS = 6
 _NAN, _NOT_ZEROED = 3, 4
 _PERTURB = 0xFF
 """New memory is filled with its complement, 0."""
@@ -48,6 +54,25 @@ def fit(text_file: str, model_file: str, *, quantize: dict[str, Any] | None = No
     if done.returncode != 0:
         last = done.stderr.strip().rsplit("\n", 1)[-1] or f"exit status {done.returncode}"
         raise RuntimeError(f"training fastText failed: {last}")
+
+
+def fit_at_some_rate(text_file: str, model_file: str, rate: float, key: str, **options: Any) -> float:
+    """`fit` at a learning rate, halved and tried again at each NaN, up to five times; the rate that worked.
+
+    Raises:
+        UserError: none did. `key`: of the settings, for the message.
+    """
+    first = rate
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            fit(text_file, model_file, lr=rate, **options)
+            return rate
+        except MetNaN:
+            log.warning("%s: NaN at learning rate %g (attempt %d of %d)", key, rate, attempt, MAX_ATTEMPTS)
+            rate /= 2
+    raise UserError(
+        f"{key}.learning_rate: training met a NaN at {first:g} and at every rate down to {rate * 2:g}; set a lower one"
+    )
 
 
 def _new_memory_is_zero() -> bool:

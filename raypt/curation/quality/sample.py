@@ -27,6 +27,7 @@ class _Task:
     language: LanguageConfig
     run_uri: str
     max_documents: int
+    columns: tuple[str, ...]
 
 
 def choose_shards(manifest: Manifest, max_documents: int, seed: int) -> list[int]:
@@ -48,7 +49,7 @@ def choose_shards(manifest: Manifest, max_documents: int, seed: int) -> list[int
 def _read(task: _Task) -> pa.Table:
     parts, count = [], 0
     for batch in read_shard(task.manifest, task.shard, task.corpus, task.run_uri):
-        docs = batch.documents.select(["doc_key", "source", "text"])
+        docs = batch.documents.select(["doc_key", "source", "url", "text", *task.columns])
         lang, _ = identify(TextBatch.from_arrow(docs["text"].combine_chunks()), task.language)
         parts.append(docs.append_column("lang", lang))
         count += docs.num_rows
@@ -65,9 +66,11 @@ def sample_documents(
     *,
     max_documents: int,
     seed: int,
+    columns: tuple[str, ...] = (),
 ) -> pa.Table:
-    """Up to about `max_documents` documents (doc_key, source, text, lang), the same for the same manifest and seed."""
+    """Up to about `max_documents` documents (doc_key, source, url, text, lang), a function of manifest and seed.
+    `columns`: further ones that every source carries along."""
     shards: Sequence[int] = choose_shards(manifest, max_documents, seed)
     each = int(np.ceil(max_documents / len(shards)))
-    tasks = [_Task(manifest, s, corpus, language, run_uri, each) for s in shards]
+    tasks = [_Task(manifest, s, corpus, language, run_uri, each, columns) for s in shards]
     return pa.concat_tables(run_tasks(_read, tasks, name="quality sample"))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import fasttext
 import numpy as np
@@ -25,33 +25,38 @@ import xxhash
 from raypt import storage
 from raypt.curation.quality import fit, metrics
 from raypt.curation.quality.config import Normalisation, QualityConfig
-from raypt.curation.quality.copies import groups_of
+from raypt.curation.quality.holdout import SPLIT, hold_out, host_of, mix
 from raypt.curation.quality.model import CARD_FILE, MODEL_FILE, QualityCard, QualityModel
 from raypt.curation.quality.normalise import normalise
 from raypt.errors import UserError
-from raypt.text.hashing import degski64_all
 
 log = logging.getLogger("raypt")
 
 NORMALISATION: Normalisation = "words-v1"
 LABELS = {True: "ref", False: "raw"}
-SPLIT = "near copies together"
-"""How held-out text is chosen; part of the identity of a model."""
 MIN_TRAINING_DOCUMENTS = 20
-MAX_ATTEMPTS = 6
 TARGET_WORDS = 60_000_000
 """Words that training sees over all its passes, if the number of passes is not set."""
-_HELDOUT_SALT, _PICK_SALT = 0x7E57, 0x51C4
+_PICK_SALT = 0x51C4
+
+
+class HasEpochs(Protocol):
+    """Settings of a training."""
+
+    @property
+    def epochs(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
 class _Side:
-    """Documents of one side, without duplicates and in hash order: text_N, hash_N, lang_N, source_N, heldout_N."""
+    """Documents of one side, without duplicates and in hash order: text_N, hash_N, lang_N, source_N, host_N,
+    heldout_N."""
 
     text: pa.Array
     hash: np.ndarray
     lang: pa.Array
     source: pa.Array
+    host: list[str | None]
     heldout: np.ndarray
 
     def where(self, keep: np.ndarray) -> "_Side":
@@ -61,14 +66,9 @@ class _Side:
             self.hash[keep],
             self.lang.filter(mask),
             self.source.filter(mask),
+            [host for host, kept in zip(self.host, keep.tolist(), strict=True) if kept],
             self.heldout[keep],
         )
-
-
-def _mix(hashes: np.ndarray, seed: int, salt: int) -> np.ndarray:
-    """Pseudo-random uint64 for each hash, one sequence for each (seed, salt)."""
-    key = np.uint64(xxhash.xxh3_64_intdigest(f"{seed}:{salt}".encode()))
-    return np.asarray(degski64_all(hashes ^ key), np.uint64)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -85,40 +85,27 @@ def _side(table: pa.Table, config: QualityConfig, seed: int) -> _Side:
     hashes = np.array([xxhash.xxh3_64_intdigest(line.as_buffer()) for line in lines], np.uint64)
     _, first = np.unique(hashes, return_index=True)
     first = first[pc.binary_length(lines).to_numpy()[first] > 0]
-    order = first[np.argsort(_mix(hashes[first], seed, _PICK_SALT), kind="stable")][: config.max_documents]
+    order = first[np.argsort(mix(hashes[first], seed, _PICK_SALT), kind="stable")][: config.max_documents]
     taken = pa.array(order)
     return _Side(
         lines.take(taken),
         hashes[order],
         _column(table, "lang").take(taken),
         _column(table, "source").take(taken),
+        [host_of(url) for url in _column(table, "url").take(taken).to_pylist()],
         np.zeros(len(order), bool),
     )
 
 
-def _split(sides: Sequence[_Side], config: QualityConfig, seed: int) -> list[_Side]:
-    """The sides with what is held out of them: whole groups of near copies, whichever sides they are on.
-
-    A group is chosen by the least hash of its texts. One that is more than half of what is to be held out (pages of one
-    template) is split text by text, with a warning: chosen or not as a whole, it would decide what is measured.
-    """
-    group = groups_of(pa.concat_arrays([side.text for side in sides]))
+def _split(sides: Sequence[_Side], config: QualityConfig, seed: int) -> tuple[list[_Side], dict[str, int]]:
+    """(the sides with what is held out of them: whole groups, whichever sides they are on; figures of the split)."""
+    hosts = [host for side in sides for host in side.host]
     hashes = np.concatenate([side.hash for side in sides])
-    least = np.full(len(group), np.uint64(2**64 - 1))
-    np.minimum.at(least, group, hashes)
-    size = np.bincount(group, minlength=len(group))[group]
-    big = (size > 2) & (size > config.heldout_fraction * len(group) / 2)
-    if big.any():
-        log.warning(
-            "quality classifier: %d of %d texts are near copies of each other in groups too big to be held out "
-            "together; the held-out figures are too good by what they share",
-            big.sum(),
-            len(group),
-        )
-    chooses = np.where(big, hashes, least[group])
-    heldout = _mix(chooses, seed, _HELDOUT_SALT) < np.uint64(config.heldout_fraction * 2.0**64)
+    lines = pa.concat_arrays([side.text for side in sides])
+    split = hold_out(lines, hashes, hosts, config.heldout_fraction, seed, "quality classifier")
     bounds = np.cumsum([0, *(len(side.hash) for side in sides)])
-    return [replace(side, heldout=heldout[a:b]) for side, a, b in zip(sides, bounds, bounds[1:], strict=False)]
+    cut = [replace(side, heldout=split.heldout[a:b]) for side, a, b in zip(sides, bounds, bounds[1:], strict=False)]
+    return cut, split.figures
 
 
 def cut_windows(line: str, window_bytes: int, max_windows: int) -> list[str]:
@@ -162,35 +149,25 @@ def _balanced(reference: _Side, raw: _Side, config: QualityConfig) -> tuple[list
     return chosen[True], chosen[False], counts
 
 
-def epochs_for(words: int, config: QualityConfig) -> int:
+def epochs_for(words: int, config: HasEpochs) -> int:
     """Passes over a training set of so many words."""
     return config.epochs or min(max(round(TARGET_WORDS / max(words, 1)), 5), 25)
 
 
 def _fit(text_file: str, model_file: str, config: QualityConfig, epochs: int, seed: int) -> float:
-    """Train into `model_file`; the learning rate that worked: fastText gives up at a NaN, so halve and retry."""
-    rate = config.learning_rate
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            fit.fit(
-                text_file,
-                model_file,
-                lr=rate,
-                dim=config.dimension,
-                epoch=epochs,
-                wordNgrams=config.word_ngrams,
-                bucket=config.buckets,
-                minCount=config.min_count,
-                loss="softmax",
-                seed=seed & 0x7FFFFFFF,
-            )
-            return rate
-        except fit.MetNaN:
-            log.warning("quality classifier: NaN at learning rate %g (attempt %d of %d)", rate, attempt, MAX_ATTEMPTS)
-            rate /= 2
-    raise UserError(
-        f"curation.quality.learning_rate: training met a NaN at {config.learning_rate:g} and at every rate down to "
-        f"{rate * 2:g}; set a lower one"
+    """Train into `model_file`; the learning rate that worked."""
+    return fit.fit_at_some_rate(
+        text_file,
+        model_file,
+        config.learning_rate,
+        "curation.quality",
+        dim=config.dimension,
+        epoch=epochs,
+        wordNgrams=config.word_ngrams,
+        bucket=config.buckets,
+        minCount=config.min_count,
+        loss="softmax",
+        seed=seed & 0x7FFFFFFF,
     )
 
 
@@ -201,7 +178,7 @@ def _inputs_fingerprint(reference: _Side, raw: _Side, config: QualityConfig, see
     h = hashlib.sha256(repr((SPLIT, sorted(settings.items()), seed, metadata.version("fasttext"))).encode())
     for side in (reference, raw):
         h.update(side.hash.tobytes())
-        h.update(repr((side.lang.to_pylist(), side.source.to_pylist())).encode())
+        h.update(repr((side.lang.to_pylist(), side.source.to_pylist(), side.host)).encode())
     return h.hexdigest()[:32]
 
 
@@ -242,11 +219,12 @@ class TooFewTexts(UserError):
 def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out_uri: str, seed: int) -> QualityModel:
     """Train on documents `reference` (good) against `raw` and write the artefact to `out_uri`; return it, loaded.
 
-    The tables have `text`, and optionally `lang` (then both sides are balanced by language) and `source`. Texts that
+    The tables have `text`, and optionally `lang` (then both sides are balanced by language), `source` and
+    `url` (then a host is held out as a whole). Texts that
     are on both sides count as reference in training and as raw in the percentiles. If `out_uri` holds the model of
     these very inputs, it is loaded instead. Raises TooFewTexts if either side has too few documents.
     """
-    ref, raw_all = _split([_side(reference, config, seed), _side(raw, config, seed)], config, seed)
+    (ref, raw_all), split = _split([_side(reference, config, seed), _side(raw, config, seed)], config, seed)
     inputs = _inputs_fingerprint(ref, raw_all, config, seed)
     card_uri = storage.join(out_uri, CARD_FILE)
     if storage.exists(card_uri) and storage.read_json(card_uri).get("inputs") == inputs:
@@ -292,6 +270,7 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
         "epochs": epochs,
         "documents_on_both_sides": len(raw_all.hash) - len(raw_only.hash),
     }
+    found["split"] = split
     card = QualityCard(**{**asdict(card), "metrics": found, "percentiles": percentiles})
     storage.remove(card_uri)  # never an old card beside a new model
     storage.write_bytes(storage.join(out_uri, MODEL_FILE), data)

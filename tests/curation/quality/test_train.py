@@ -109,6 +109,27 @@ def test_labels_at_random_with_near_copies_measure_as_worthless(tmp_path: Path) 
     assert model.card.metrics["area_under_roc"] == pytest.approx(0.5, abs=0.2)
 
 
+def test_labels_at_random_by_site_measure_as_worthless_where_sites_are_known(tmp_path: Path) -> None:
+    """Each site has words of its own; its label, at random, is learnt from its other pages if these are there."""
+    rng = np.random.default_rng(6)
+    rows: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for site in range(120):
+        own, side = rng.integers(0, 10**6, 3), bool(rng.integers(2))
+        for page in range(6):
+            words = [f"w{w}" for w in rng.integers(0, 3000, 40)] + [f"s{w}" for w in rng.choice(own, 20)]
+            rows[side].append({"text": " ".join(words), "url": f"https://www.site{site}.example/{page}"})
+    config = SMALL.model_copy(update={"epochs": 30, "heldout_fraction": 0.25})
+    areas = []
+    for columns in (["text", "url"], ["text"]):
+        tables = [pa.Table.from_pylist(rows[side]).select(columns) for side in (True, False)]
+        model = train.train_quality(*tables, config, str(tmp_path / columns[-1]), 3)
+        areas.append(model.card.metrics["area_under_roc"])
+        assert model.card.metrics["split"]["hosts"] == 120 * (len(columns) - 1)
+    # About 30 sites are held out, 15 a side: the area's standard deviation is sqrt(31 / (12 * 15 * 15)) = 0.11.
+    assert areas[0] == pytest.approx(0.5, abs=0.33)
+    assert areas[1] > 0.95
+
+
 def test_a_model_of_single_words_measures_what_it_knows_and_says_where_it_knows_nothing(tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"word_ngrams": 1})
     model = train.train_quality(prose(200), menus(200), config, str(tmp_path / "m"), 3)
