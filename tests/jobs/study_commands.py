@@ -1,9 +1,13 @@
-"""What takes minutes of studies: `python -m tests.jobs.study_commands twelve|killed|junk [--dir DIR] [--steps N]`.
+"""What takes minutes of studies:
+
+    python -m tests.jobs.study_commands twelve|killed|junk|mixture|repetition [--dir DIR] [--steps N]
 
 twelve   12 variants on two cores: documents are curated once for each way of curating, and what it costs is held
          against the sum of its trainings
 killed   the driver and all its processes are killed in the middle of training; the same command gives the same table
 junk     junk planted in the shared web pages: the rules that remove it are the ones named as gains
+mixture, repetition   the ready studies: the weight of the source that the held-out text is of rises; a token is worth
+         less each time that it is seen
 The same command goes on where it was stopped.
 """
 
@@ -11,6 +15,7 @@ import argparse
 import contextlib
 import copy
 import gzip
+import itertools
 import json
 import random
 import signal
@@ -29,6 +34,7 @@ from tests.jobs.helpers import run_job, start_job
 from tests.jobs.study_corpus import STUDY, write, write_corpus
 
 PAGES = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "web" / "pages_text.dev.jsonl.gz"
+READY = Path(__file__).resolve().parents[2] / "jobs" / "configs" / "studies"
 RATES = (1e-3, 2e-3, 3e-3, 5e-3, 8e-3, 1.2e-2)
 
 
@@ -189,15 +195,37 @@ def junk(directory: Path, steps: int) -> bool:
     return fine
 
 
+def ready(directory: Path, name: str) -> dict[str, Any]:
+    """A study of jobs/configs/studies as it is, but for its directory."""
+    config = yaml.safe_load((READY / f"{name}.yaml").read_text())
+    return run(directory, config | {"study": config["study"] | {"dir": name}})
+
+
+def mixture(directory: Path, steps: int) -> bool:
+    best = ready(directory, "mixture")["best_mixture"]
+    print(json.dumps(best, indent=1))
+    return bool(best["weight_readme"] > max(1 / 3, *(best[k] for k in best if k != "weight_readme")))
+
+
+def repetition(directory: Path, steps: int) -> bool:
+    worth = ready(directory, "repetition")["worth_of_epoch"]
+    values = [worth[k]["value"] for k in sorted(worth, key=int)]
+    print(json.dumps(worth, indent=1))
+    return values[0] < 1 and all(a > b for a, b in itertools.pairwise(values))
+
+
+WHAT = {"twelve": twelve, "killed": killed, "junk": junk, "mixture": mixture, "repetition": repetition}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("twelve", "killed", "junk"))
+    parser.add_argument("what", choices=tuple(WHAT))
     parser.add_argument("--dir", type=Path)
     parser.add_argument("--steps", type=int, default=120)
     arguments = parser.parse_args()
     directory = arguments.dir or Path(tempfile.mkdtemp(prefix="study-"))
     directory.mkdir(parents=True, exist_ok=True)
-    fine = {"twelve": twelve, "killed": killed, "junk": junk}[arguments.what](directory, arguments.steps)
+    fine = WHAT[arguments.what](directory, arguments.steps)
     print("holds" if fine else "DOES NOT HOLD")
     return 0 if fine else 1
 
