@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from raypt.errors import Terminated, UserError
+from raypt.node_waits import node_waits
 from raypt.ray_output import HOOK, aside
 from raypt.settings import Settings
 
@@ -28,19 +29,27 @@ class RaySection(Settings):
     dashboard: bool = True
     """Serve the dashboard when the job starts its own Ray."""
     autoscaling: bool = False
-    """The cluster grows when asked: do not refuse to start because today's nodes are too few."""
+    """The cluster grows when asked: start though today's nodes are too few, and ask for more."""
+    nodes_timeout_s: float | None = Field(1800.0, gt=0)
+    """End the job, naming what it asked for, when nothing has run for so long for want of nodes; null: never."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels (label selector) of the nodes that data stages run on, e.g. {"raypt/pool": "cpu"}: tasks,
+    curation actors, and `tokens.stream` where it names none of its own."""
     actor_cpus: float = Field(1.0, gt=0)
     """CPUs each curation actor asks for."""
     min_actors: int = Field(1, ge=1)
     """Curation actors at the start of the stage."""
     max_actors: int | None = Field(None, ge=1)
-    """Upper bound of the curation actor pool (null: as many as there are CPUs; the cluster's autoscaler follows it)."""
+    """Upper bound of the curation actor pool (null: as many as there are CPUs; with `autoscaling`, as many as there are
+    shards: the cluster's own bound holds)."""
 
 
 @contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job. SIGTERM does what it did before, though Ray would have it end the process."""
     import ray.data  # here: a configuration is read without it
+
+    from raypt.tasks import Placement, placed
 
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
@@ -74,7 +83,8 @@ def session(config: RaySection) -> Iterator[None]:
             if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
                 signal.signal(signal.SIGTERM, on_sigterm)
         try:
-            with output.sort():
+            placement = Placement(config.labels, config.autoscaling)
+            with output.sort(), placed(placement), node_waits(config.nodes_timeout_s):
                 dashboard = f"Ray's dashboard: http://{context.dashboard_url}; " if context.dashboard_url else ""
                 log.info("%swhat Ray prints: %s", dashboard, output.path)
                 yield

@@ -10,6 +10,7 @@ a directory, `read_range` fetches the bytes that are wanted and no others, `in_p
 
 import contextlib
 import contextvars
+import errno
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import fsspec
+import fsspec.asyn
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
@@ -86,6 +88,22 @@ def exists(uri: str) -> bool:
     return info(uri) is not None
 
 
+def is_file(uri: str) -> bool:
+    """Whether there is a file, of which `exists` is not sure before it has looked for a directory of that name."""
+    fs, path = filesystem(uri)
+    if not _is_s3(fs):
+        return exists(uri)
+    bucket, key, version = fs.split_path(path)
+    try:
+        asked(
+            uri,
+            lambda: fs.call_s3("head_object", Bucket=bucket, Key=key, **({"VersionId": version} if version else {})),
+        )
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def size(uri: str) -> int:
     """Bytes of a file; FileNotFoundError if there is none."""
     fs, path = filesystem(uri)
@@ -143,7 +161,86 @@ def open_ranges(uri: str) -> IO[bytes]:
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return cast(IO[bytes], fs.open(path, "rb"))
+    if _is_s3(fs):
+        found = asked(uri, lambda: fsspec.asyn.sync(fs.loop, _tail, fs, path))
+        if found is not None:
+            return cast(IO[bytes], _Ranges(uri, *found))
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb", cache_type="none")))
+
+
+TAIL_BYTES = 64 << 10
+"""Of an object whose parts are read, the last ones, which come with its size: what a Parquet reader asks for first, and
+often all there is. Opened otherwise, it is asked for its size, its footer and its columns, one after the other."""
+
+
+def _is_s3(fs: fsspec.AbstractFileSystem) -> bool:
+    return "s3" in (fs.protocol if isinstance(fs.protocol, tuple | list) else (fs.protocol,))
+
+
+async def _tail(fs: Any, path: str) -> tuple[int, bytes] | None:
+    """Size and last bytes of an object, by one request; None where the server does not say the size with them (it is
+    empty).
+    """
+    from s3fs.core import _error_wrapper
+
+    bucket, key, version = fs.split_path(path)
+    wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes=-{TAIL_BYTES}"}
+
+    async def ask() -> tuple[str, bytes]:
+        answer = await fs._call_s3("get_object", **wanted, **({"VersionId": version} if version else {}))
+        try:
+            return answer.get("ContentRange", ""), await answer["Body"].read()
+        finally:
+            answer["Body"].close()
+
+    try:
+        place, data = await _error_wrapper(ask, retries=fs.retries)
+    except OSError as e:
+        if e.errno == errno.EINVAL:  # of nothing there are no last bytes
+            return None
+        raise
+    total = place.rpartition("/")[2]
+    return (int(total), data) if total.isdigit() else None
+
+
+class _Ranges(io.RawIOBase):
+    """An object of which parts are read: a request for each read that is not in its last bytes."""
+
+    def __init__(self, uri: str, size: int, tail: bytes) -> None:
+        self._uri, self._size, self._tail, self._at = uri, size, tail, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = self._size if size is None or size < 0 else min(self._at + size, self._size)
+        start, begins = self._at, self._size - len(self._tail)
+        if start >= end:
+            return b""
+        data = self._tail[start - begins : end - begins] if start >= begins else b""
+        if start < begins:
+            data = read_range(self._uri, start, min(end, begins) - start) + self._tail[: max(0, end - begins)]
+        self._at = start + len(data)
+        return data
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: Any) -> int:
+        with memoryview(buffer) as view:
+            data = self.read(view.nbytes)
+            view.cast("B")[: len(data)] = data
+        return len(data)
 
 
 def read_range(uri: str, start: int, length: int) -> bytes:
@@ -241,7 +338,9 @@ def read_bytes(uri: str) -> bytes:
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return Path(path).read_bytes()
-    return bytes(asked(uri, lambda: fs.cat_file(path)))
+    # In one piece: in several at a time, s3fs asks for the size first.
+    options = {"max_concurrency": 1} if _is_s3(fs) else {}
+    return bytes(asked(uri, lambda: fs.cat_file(path, **options)))
 
 
 def json_bytes(value: Any) -> bytes:

@@ -6,10 +6,10 @@ so nothing downstream can depend on the order in which tasks happened to finish.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ray
@@ -63,6 +63,41 @@ class TaskProgress:
         log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where the tasks of a job may run, and whether nodes come when they are asked for."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Node labels that tasks ask for which name none of their own and need no GPU."""
+    growing: bool = False
+    """The cluster has an autoscaler: what is there now does not bound what is asked for."""
+
+
+_placement = Placement()
+
+
+@contextmanager
+def placed(placement: Placement) -> Iterator[None]:
+    """For the length of the block, all tasks of this process run there: on whatever thread they are submitted."""
+    global _placement
+    before, _placement = _placement, placement
+    try:
+        yield
+    finally:
+        _placement = before
+
+
+ASKED_AHEAD = 64
+"""Tasks that are under way at least where the cluster grows: what waits is what an autoscaler counts, and twice the
+CPUs of a cluster that has none yet would bring its nodes one after the other."""
+CPUS_LOOK_S = 5.0
+
+
+def _in_flight(num_cpus: float) -> int:
+    """How many tasks to submit to the cluster as it is now."""
+    return max(ASKED_AHEAD if _placement.growing else 2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
+
+
 _IN_TASK: ContextVar[bool] = ContextVar("raypt-task", default=False)
 
 
@@ -111,9 +146,9 @@ def run_tasks(
     """`[fn(x) for x in items]`, as Ray tasks if Ray is initialised in this process.
 
     `fn` must be importable (or picklable) and idempotent: Ray retries a task whose worker or node died. At most
-    `max_in_flight` tasks are submitted at a time (default: twice the cluster's CPUs), so a million items do not flood
-    the scheduler. `labels` are node labels that the tasks' nodes must have. An exception inside `fn` is raised here as
-    itself, not wrapped.
+    `max_in_flight` tasks are submitted at a time (default: twice the cluster's CPUs, also as it grows), so a million
+    items do not flood the scheduler. `labels` are node labels that the tasks' nodes must have (default: those of
+    `placed`). An exception inside `fn` is raised here as itself, not wrapped.
     """
     progress = TaskProgress(name, len(items))
     if not ray.is_initialized():
@@ -130,11 +165,11 @@ def run_tasks(
         options["num_gpus"] = num_gpus
     if memory_bytes is not None:
         options["memory"] = memory_bytes
-    if labels:
-        options["label_selector"] = labels
+    if selector := labels or (None if num_gpus else _placement.labels):
+        options["label_selector"] = dict(selector)
     remote: Any = ray.remote(_call).options(**options)
     function = ray.put(fn)  # pickled once, and any callable will do
-    limit = max_in_flight or max(2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
+    limit, looked = max_in_flight or _in_flight(num_cpus), time.monotonic()
     results: list[Any] = [None] * len(items)
     pending: dict[Any, int] = {}
     nxt = 0
@@ -147,6 +182,8 @@ def run_tasks(
             for ref in ready:
                 results[pending.pop(ref)] = ray.get(ref)
                 progress.add()
+            if max_in_flight is None and time.monotonic() - looked > CPUS_LOOK_S:
+                limit, looked = _in_flight(num_cpus), time.monotonic()
     except ray.exceptions.RayTaskError as e:
         for ref in pending:
             ray.cancel(ref)

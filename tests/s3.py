@@ -28,9 +28,13 @@ class S3Server:
 
     def requests(self) -> Counter[str]:
         """By method: GET, PUT, HEAD, DELETE, POST."""
+        return Counter(method for method, _ in self.asked())
+
+    def asked(self) -> list[tuple[str, str]]:
+        """(method, path with its query) of each request since the last call of this or of `requests`, in order."""
         text = self._log.read_text(errors="replace")
         new, self._seen = text[self._seen :], len(text)
-        return Counter(method for method, _ in REQUEST.findall(new))
+        return REQUEST.findall(new)
 
 
 def forget_clients() -> None:

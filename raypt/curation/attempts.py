@@ -52,7 +52,7 @@ def begin(run: RunDir, shard: int, find: Callable[[Poison], Poison]) -> Poison:
     """
     uri = _marker(run, shard)
     known, died = NOTHING, 0
-    if storage.exists(uri):
+    if storage.is_file(uri):
         value = json.loads(storage.read_bytes(uri))
         known, died = _poison(value["poison"]), value["attempts"]
     if died >= MOST_ATTEMPTS:

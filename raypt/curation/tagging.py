@@ -217,7 +217,8 @@ def _on_actors(
     todo: list[int],
     actors: RaySection,
 ) -> Iterator[Card]:
-    most = max(actors.min_actors, actors.max_actors or max(1, int(cluster_cpus() / actors.actor_cpus)))
+    there = len(todo) if actors.autoscaling else max(1, int(cluster_cpus() / actors.actor_cpus))
+    most = max(actors.min_actors, actors.max_actors or there)
     # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
     shared = [ray.put(manifest)], [ray.put(wanted)]
     dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
@@ -226,6 +227,7 @@ def _on_actors(
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
         num_cpus=actors.actor_cpus,
+        label_selector=actors.labels or None,
     )
     dataset.set_name("curate")
     progress = TaskProgress("curate", len(todo))

@@ -84,7 +84,7 @@ def bloom_keys(docs: pa.Table, config: DedupConfig) -> pa.Table:
 def key_group(item: tuple[str, int]) -> int:
     """Write the keys of the documents of a group that are still there. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(KEYS.name, group)):
+    if storage.is_file(plan.file(KEYS.name, group)):
         return 0
     with plan.writer(KEYS, group) as writer:
         for docs in read_group(plan, group, ["doc_key", "source", "text"], STAGE):
@@ -100,7 +100,7 @@ def filter_partition(item: tuple[str, int]) -> FilterSummary:
     """
     plan, partition = load_plan(item[0]), item[1]
     done = plan.file("bloom-filters", partition, "json")
-    if storage.exists(done):
+    if storage.is_file(done):
         return FilterSummary(**storage.read_json(done))
     seen = BloomFilter(plan.stored_bytes(KEYS, partition) // ROW_BYTES, key_rate(plan.config))
     keys, known, false = 0, 0, 0.0
@@ -122,7 +122,7 @@ def settle_group(item: tuple[str, int]) -> int:
     """Write what a group loses to the filters. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = removed_uri(plan, STAGE, group)
-    if storage.exists(done):
+    if storage.is_file(done):
         return group
     known = plan.read(KNOWN, group).sort_by([("doc_key", "ascending"), ("unit", "ascending")])
     wanted = np.unique(known["doc_key"].to_numpy())

@@ -154,7 +154,7 @@ def decontaminate_group(item: tuple[str, int]) -> int:
     """Write which documents of a group are contaminated; their number. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = removed_uri(plan, STAGE, group)
-    if storage.exists(done):
+    if storage.is_file(done):
         return int(storage.read_parquet(done, ["doc_key"]).num_rows)
     config = plan.config.contamination
     evaluation = load_evaluation(plan.samples_uri, config)
@@ -185,7 +185,7 @@ class Contamination(Pass):
 
     def run(self, job: Job) -> dict[str, Any]:
         plan = job.plan
-        if not storage.exists(plan.samples_uri):
+        if not storage.is_file(plan.samples_uri):
             storage.write_parquet(plan.samples_uri, read_samples(plan.config.contamination))
         job.groups(decontaminate_group, "decontaminate")
         files = [plan.file("contaminated", group, "parquet") for group in range(plan.groups)]

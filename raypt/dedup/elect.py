@@ -85,7 +85,7 @@ def join_members(item: tuple[str, int]) -> int:
     """Write the attributes of a group's cluster members, partitioned by component. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     kind = members_kind(plan)
-    if storage.exists(plan.file(kind.name, group)):
+    if storage.is_file(plan.file(kind.name, group)):
         return 0
     labels = read_labels(plan, group)
     keys, roots, found = labels["doc_key"].to_numpy(), labels["root"], 0
@@ -228,7 +228,7 @@ def elect_partition(item: tuple[str, int]) -> ClusterSummary:
     if plan.verifies:
         members = refine(rank(members), plan.config.fuzzy)
     elected = elect(members)
-    if not storage.exists(plan.file(ELECTED.name, partition)):
+    if not storage.is_file(plan.file(ELECTED.name, partition)):
         plan.write(ELECTED, partition, elected, plan.groups_of(column(elected, "doc_key")))
     return summarise(elected)
 
@@ -237,7 +237,7 @@ def settle_clusters(item: tuple[str, int]) -> int:
     """Write what a group loses to clusters, and its rows of the clusters' table. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = removed_uri(plan, CLUSTERS_STAGE, group)
-    if not storage.exists(done):
+    if not storage.is_file(done):
         members = plan.read(ELECTED, group).sort_by("doc_key")
         storage.write_parquet(plan.file("clusters", group, "parquet"), members.select(CLUSTERS.names).cast(CLUSTERS))
         kept = members.filter(pc.and_(members["kept"], pc.greater(members["cluster_size"], 1)))

@@ -31,7 +31,7 @@ def connect_partition(item: tuple[str, int]) -> int:
     """The spanning forest of one partition's equal keys; its edges. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
     done = plan.file("forest-0", partition, "parquet")
-    if storage.exists(done):
+    if storage.is_file(done):
         return int(storage.read_parquet(done, ["a"]).num_rows)
     edges = [np.empty((0, 2), np.int64)]
     for maker in key_makers(plan.config):
@@ -49,7 +49,7 @@ def _new_rows(plan: Plan, maker: KeyMaker, partition: int) -> pa.Table:
 def merge_forests(item: tuple[Sequence[str], str]) -> int:
     """The forest of several forests; its edges. Item: (forest URIs, output URI)."""
     sources, done = item
-    if storage.exists(done):
+    if storage.is_file(done):
         return int(storage.read_parquet(done, ["a"]).num_rows)
     return _write_edges(done, spanning_forest(np.concatenate([_read_edges(uri) for uri in sources])))
 
@@ -99,7 +99,7 @@ def connect(job: Job) -> None:
     task; if more, their components exceed the memory and are found by large-star and small-star passes.
     """
     plan = job.plan
-    if storage.exists(labels_uri(plan)):
+    if storage.is_file(labels_uri(plan)):
         return
     sizes = job.partitions(connect_partition, "connect")
     files = [plan.file("forest-0", p, "parquet") for p in range(plan.partitions)]

@@ -31,7 +31,7 @@ def _index_file(index_uri: str) -> str:
 def read_generations(index_uri: str, config: DedupConfig) -> list[Generation]:
     """The generations of an index, none if there is no index yet. UserError if its hashes were made another way."""
     uri = _index_file(index_uri)
-    if not storage.exists(uri):
+    if not storage.is_file(uri):
         return []
     found, mine = storage.read_json(uri), hash_parameters(config)
     if found["parameters"] != mine:
@@ -102,7 +102,7 @@ def _write_partition(item: tuple[str, int]) -> int:
     total = 0
     for maker in indexed_keys(plan.config):
         done = generation_file(plan, plan.generation, maker.kind.name, partition)
-        if storage.exists(done):
+        if storage.is_file(done):
             continue
         rows = plan.read(maker.kind, partition)
         keys = column(rows, "doc_key")
@@ -120,7 +120,7 @@ def _copy_attributes(item: tuple[str, int]) -> int:
     """Keep the attributes of a group's documents with the generation. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = generation_file(plan, plan.generation, "attributes", group, "parquet")
-    if not storage.exists(done):
+    if not storage.is_file(done):
         storage.write_parquet(done, storage.read_parquet(plan.file("attributes", group, "parquet")))
     return group
 

@@ -233,7 +233,7 @@ class Plan(Settings):
         """Write the plan, and its shards by group; the URI of the plan."""
         assert [s.index for s in shards] == self.shards
         uri = storage.join(self.passes_uri, "plan.json")
-        if not storage.exists(uri):
+        if not storage.is_file(uri):
             table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
             by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
             with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:

@@ -68,7 +68,7 @@ def sign_group(item: tuple[str, int]) -> int:
     """
     plan, group = load_plan(item[0]), item[1]
     done = plan.file("attributes", group, "parquet")
-    if storage.exists(done):
+    if storage.is_file(done):
         return int(storage.read_parquet(done, ["doc_key"]).num_rows)
     lost, live = gone(plan, group, CLUSTERS_STAGE), 0
     columns = ["doc_key", "id", "source", "text", *filter(None, [plan.config.quality_column])]

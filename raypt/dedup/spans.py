@@ -32,7 +32,7 @@ SPAN_BYTES = 160
 def hash_group_spans(item: tuple[str, int]) -> int:
     """Write the span hashes of the documents of a group that are still there. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(SPANS.name, group)):
+    if storage.is_file(plan.file(SPANS.name, group)):
         return 0
     config = plan.config.sentences
     with plan.writer(SPANS, group) as writer:
@@ -67,7 +67,7 @@ def mark_repeats(
 def find_repeats(item: tuple[str, int]) -> int:
     """Write (doc_key, unit) of the spans of a partition that are to be cut, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(REPEATS.name, partition)):
+    if storage.is_file(plan.file(REPEATS.name, partition)):
         return 0
     rows = plan.read(SPANS, partition)
     high, low, keys, units = (column(rows, name) for name in ("high", "low", "doc_key", "unit"))
@@ -82,7 +82,7 @@ def cut_group(item: tuple[str, int]) -> int:
     """Write the cuts of a group, and the documents of which too little is left. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = removed_uri(plan, STAGE, group)
-    if storage.exists(done):
+    if storage.is_file(done):
         return group
     repeats = plan.read(REPEATS, group).sort_by([("doc_key", "ascending"), ("unit", "ascending")])
     wanted = np.unique(repeats["doc_key"].to_numpy())

@@ -88,7 +88,7 @@ def scatter_forest(item: tuple[Step, str]) -> int:
     step, forest = item
     plan = load_plan(step.plan_uri)
     done = plan.file(step.target, step.number)
-    if not storage.exists(done):
+    if not storage.is_file(done):
         table = storage.read_parquet(forest)
         edges = both_ways(np.column_stack([table["a"].to_numpy(), table["b"].to_numpy()]))
         _write_edges(plan, done, edges, step.tasks)
@@ -99,7 +99,7 @@ def star_step(step: Step) -> int:
     """One step on the nodes of a task; the new edges."""
     plan = load_plan(step.plan_uri)
     done, count = plan.file(step.target, step.number), plan.file(f"{step.target}-changes", step.number, "json")
-    if storage.exists(count):
+    if storage.is_file(count):
         return int(storage.read_json(count))
     rows = step.rows(plan)
     large = step.target.startswith("large")
@@ -113,7 +113,7 @@ def label_stars(step: Step) -> int:
     """Write (doc_key, root) of the nodes of a task, by group."""
     plan = load_plan(step.plan_uri)
     done = plan.file("labels", step.number)
-    if storage.exists(done):
+    if storage.is_file(done):
         return step.number
     rows = step.rows(plan)
     nodes, _, least = _least(column(rows, "node"), column(rows, "other"))

@@ -57,7 +57,7 @@ CONTEXT_FACTOR = 12
 def anchor_group(item: tuple[str, int]) -> int:
     """Write the anchors of the documents of a group that are still there. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(ANCHORS.name, group)):
+    if storage.is_file(plan.file(ANCHORS.name, group)):
         return 0
     config = plan.config.substring
     with plan.writer(ANCHORS, group) as writer:
@@ -82,7 +82,7 @@ def repeated(hashes: np.ndarray) -> np.ndarray:
 def match_anchors(item: tuple[str, int]) -> int:
     """Write the anchors of a partition that are not alone, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(CANDIDATES.name, partition)):
+    if storage.is_file(plan.file(CANDIDATES.name, partition)):
         return 0
     rows = plan.read(ANCHORS, partition)
     rows = rows.filter(pa.array(repeated(column(rows, "hash"))))
@@ -141,7 +141,7 @@ def make_contexts(written: Written, docs: np.ndarray, places: pa.Table, length: 
 def context_group(item: tuple[str, int]) -> int:
     """Write the contexts of the candidates of a group. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(CONTEXTS.name, group)):
+    if storage.is_file(plan.file(CONTEXTS.name, group)):
         return 0
     config = plan.config.substring
     places = plan.read(CANDIDATES, group).sort_by([("doc_key", "ascending"), ("first", "ascending")])
@@ -210,7 +210,7 @@ class Seen:
 def compare_contexts(item: tuple[str, int]) -> int:
     """Write what of the contexts of a partition occurs before, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    if storage.exists(plan.file(COPIES.name, partition)):
+    if storage.is_file(plan.file(COPIES.name, partition)):
         return 0
     room = (plan.config.memory_mb << 20) // CONTEXT_FACTOR
     seen, waiting, nbytes = Seen(plan.config.substring), list[pa.Table](), 0
@@ -254,7 +254,7 @@ def cut_group(item: tuple[str, int]) -> int:
     """Write the cuts of a group, and the documents of which too little is left. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = removed_uri(plan, STAGE, group)
-    if storage.exists(done):
+    if storage.is_file(done):
         return group
     own = storage.read_parquet(plan.file(OWN, group, "parquet"))
     copies = pa.concat_tables([plan.read(COPIES, group), own]).sort_by("doc_key")

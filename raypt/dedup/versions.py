@@ -74,7 +74,7 @@ def hash_group_urls(item: tuple[str, int]) -> int:
     """Write the addresses of the documents of a group. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     config, url = plan.config, plan.config.url
-    if storage.exists(plan.file(URL_KEYS.kind.name, group)):
+    if storage.is_file(plan.file(URL_KEYS.kind.name, group)):
         return 0
     wanted = ["doc_key", "source", url.url_column]
     wanted += [name for name in (url.date_column, config.quality_column) if name is not None]
@@ -133,7 +133,7 @@ def keep_versions(item: tuple[str, int]) -> Versions:
     if plan.generations:
         rows = with_indexed(plan, URL_KEYS, partition, rows)
     older, summary = elect_versions(rows, plan.config.url.keep)
-    if not storage.exists(plan.file(OLDER.name, partition)):
+    if not storage.is_file(plan.file(OLDER.name, partition)):
         plan.write(OLDER, partition, older, plan.groups_of(column(older, "doc_key")))
     return summary
 
@@ -142,7 +142,7 @@ def settle_versions(item: tuple[str, int]) -> int:
     """Write what a group loses to other versions. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     done = removed_uri(plan, STAGE, group)
-    if not storage.exists(done):
+    if not storage.is_file(done):
         older = plan.read(OLDER, group).sort_by("doc_key")
         reasons = pa.array([REASON] * older.num_rows, pa.string())
         storage.write_parquet(done, pa.table([older["doc_key"], reasons, older["cluster_id"]], schema=REMOVED))

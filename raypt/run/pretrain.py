@@ -130,9 +130,13 @@ def with_heldout(config: RunConfig, documents: int) -> RunConfig:
 
 
 def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
-    """The configuration with BOS as a tokenizer that was brought along has it (`raypt.training.bos`)."""
+    """The configuration with BOS as a tokenizer that was brought along has it (`raypt.training.bos`), and the stream on
+    the nodes of the other data stages unless it has its own.
+    """
     packing = as_it_is_used(config.tokens.packing, tokenizer)
-    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"packing": packing})})
+    stream = config.tokens.stream
+    stream = stream.model_copy(update={"labels": stream.labels or config.ray.labels})
+    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"packing": packing, "stream": stream})})
 
 
 def train(

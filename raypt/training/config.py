@@ -299,6 +299,8 @@ class TrainConfig(Settings):
     RAY_JOB_STOP_WAIT_TIME_S, 3 seconds by default)."""
     start_timeout_s: float = Field(default=600.0, gt=0)
     """How long to wait for all workers' resources (Ray Train's own default, 60 s, is short of a node's start)."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels (label selector) of the nodes that training workers run on, e.g. {"raypt/pool": "gpu"}."""
     resize_check_s: float = Field(default=60.0, gt=0)
     """Where `workers` is a pair: seconds between looks at how many fit. The run is resized at its next checkpoint."""
 

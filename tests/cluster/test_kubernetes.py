@@ -165,4 +165,4 @@ def test_the_job_runs_on_that_cluster_with_settings_that_raypt_knows() -> None:
     mounts = {mount["mountPath"] for mount in head["volumeMounts"]}
     assert "/" + config.run_uri.split("/")[1] in mounts
     labels = [group["labels"] for group in cluster()["spec"]["workerGroupSpecs"]]
-    assert dict(config.tokens.stream.labels) in labels
+    assert [dict(config.ray.labels), dict(config.train.labels)] == labels

@@ -100,10 +100,12 @@ def test_the_command_in_the_files_head_is_one_that_raypt_takes(cloud: str) -> No
 
     text = (CLUSTER / f"{cloud}.yaml").read_text()
     said = " ".join(line.lstrip("# ").rstrip("\\").rstrip() for line in text.splitlines() if line.startswith("#"))
-    command = re.search(r"python (jobs/pretrain\.py .*?labels=\{[^}]*\}')", said)
+    command = re.search(r"python (jobs/pretrain\.py .*?train\.labels=\{[^}]*\}')", said)
     assert command is not None
     config = load(RunConfig, None, job_of(command[1]))
-    assert dict(config.tokens.stream.labels) == prepared(cloud)["available_node_types"]["cpu"]["labels"]
+    types = prepared(cloud)["available_node_types"]
+    assert dict(config.ray.labels) == types["cpu"]["labels"]
+    assert dict(config.train.labels) == types["gpu"]["labels"]
 
 
 @pytest.mark.parametrize("role", ["aws-head", "aws-node"])

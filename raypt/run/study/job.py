@@ -119,9 +119,9 @@ def run_study(config: StudyConfig, base: Mapping[str, Any], began: float) -> dic
         len(together),
     )
     cpus, gpus = config.study.cpus_per_training, config.study.gpus_per_training
-    cards = list(
-        itertools.chain.from_iterable(run_tasks(train_family, together, name="train", num_cpus=cpus, num_gpus=gpus))
-    )
+    labels = config.base.train.labels
+    trained = run_tasks(train_family, together, name="train", num_cpus=cpus, num_gpus=gpus, labels=labels)
+    cards = list(itertools.chain.from_iterable(trained))
     found, steps = judged(trials), steps_table(trials)
     runs = runs_table(trials, found)
     runs_uri = storage.join(config.uri, "runs.parquet")

@@ -34,7 +34,7 @@ BATCH = 16
 HOW_IT_RUNS = {
     "workers", "use_gpu", "cpus_per_worker", "threads_per_worker", "checkpoint", "log_every", "tensorboard",
     "wandb_project", "peak_tflops", "max_failures", "collective_timeout_s", "first_step_timeout_s", "stall_warning_s",
-    "stop_timeout_s", "start_timeout_s", "resize_check_s", "profile",
+    "stop_timeout_s", "start_timeout_s", "labels", "resize_check_s", "profile",
 }  # fmt: skip
 """Keys of `train` that do not decide what is learned."""
 KEPT = ("step", "tokens", "loss", "heldout_loss", "heldout_bits_per_byte", "grad_norm", "skipped_steps", "step_s")

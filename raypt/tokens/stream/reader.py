@@ -78,7 +78,7 @@ class StoreRows:
         storage.write_bytes(store.wanted_uri(self.store_uri, shard), b"")
         start, pause, waited = time.monotonic(), _POLL_S, 0.0
         while (card := read_card(uri)) is None:
-            if storage.exists(failure):
+            if storage.is_file(failure):
                 raise UserError(f"tokenization failed: {storage.read_json(failure)['error']}")
             if time.monotonic() - start > self._timeout_s:
                 raise UserError(

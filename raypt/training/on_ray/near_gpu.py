@@ -16,7 +16,12 @@ def near_gpu(train: TrainConfig, work: Callable[[], Result]) -> Result:
     """
     if not train.use_gpu:
         return work()
-    task: Any = ray.remote(lambda: work()).options(num_gpus=1, num_cpus=train.cpus_per_worker, name="near the GPUs")
+    task: Any = ray.remote(lambda: work()).options(
+        num_gpus=1,
+        num_cpus=train.cpus_per_worker,
+        label_selector=dict(train.labels) or None,
+        name="near the GPUs",
+    )
     try:
         result: Result = ray.get(task.remote())
     except ray.exceptions.RayTaskError as e:

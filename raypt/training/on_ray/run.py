@@ -141,6 +141,7 @@ def _fit(
             elastic_resize_monitor_interval_s=train.resize_check_s,
             use_gpu=train.use_gpu,
             resources_per_worker=resources,
+            label_selector=dict(train.labels) or None,
         ),
         run_config=RunConfig(
             name=name,

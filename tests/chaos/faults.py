@@ -1,0 +1,208 @@
+"""Faults other than deaths, one run each: what is wrong is said, and the run ends as if nothing had been."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.chaos.world import STEPS, Job, differences, two_nodes, wait_until
+from tests.jobs.helpers import ROOT
+
+_OWN_MOUNTS = "RAYPT_CHAOS_MOUNTS"
+SMALL_BYTES = 4 << 20
+"""Of a disk that is full while the data stages run: the run takes some 10 MB."""
+
+
+def own_mounts() -> None:
+    """Start this program again in a mount namespace of its own, as root: what is mounted ends with it."""
+    if os.geteuid() or os.environ.get(_OWN_MOUNTS) or not shutil.which("unshare"):
+        return
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        return  # a container without the right to
+    os.environ[_OWN_MOUNTS] = "1"
+    os.execvp("unshare", ["unshare", "--mount", sys.executable, "-m", "tests.chaos", *sys.argv[1:]])
+
+
+def mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr.strip())
+
+
+@contextmanager
+def disk(root: Path, name: str, size: int) -> Iterator[Path | None]:
+    """A folder on a disk of its own, of so many bytes; None where that cannot be."""
+    if not os.environ.get(_OWN_MOUNTS):
+        yield None
+        return
+    folder = root / f"{name}-disk"
+    folder.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+NO_MOUNTS = "not done: it takes a disk of its own, which is mounted by root in a namespace of its own (unshare --mount)"
+
+
+def _end(job: Job, said: str) -> list[str]:
+    """What is wrong with how a job ended that could not go on: status, its last line, and what a person must read."""
+    status = job.to_the_end()
+    last = (job.said().strip().splitlines() or [""])[-1]
+    print(f"  status {status}: {' / '.join(job.said().strip().splitlines()[-2:])[:400]}", flush=True)
+    if status not in (1, 2):
+        return [f"status {status} instead of 1 or 2"]
+    if not re.search(said, job.said()):
+        return [f"the log does not say {said!r}: {last[:300]}"]
+    return []
+
+
+def _goes_on(job: Job, root: Path) -> list[str]:
+    job.start()
+    if status := job.to_the_end():
+        return [f"started again, it ended with status {status}: {job.said()[-1500:]}"]
+    return differences(job.run, root / "undisturbed")
+
+
+def full(root: Path, scratch: str) -> list[str]:
+    """run.dir's disk is full while the data stages run, and is made larger afterwards."""
+    with disk(root, "full", SMALL_BYTES) as folder:
+        if folder is None:
+            return [NO_MOUNTS]
+        job = Job(folder / "run")
+        job.log = root / "full.log"
+        try:
+            job.start()
+            problems = _end(job, "No space left on device")
+            mount("-o", "remount,size=1g", str(folder))
+            return problems + _goes_on(job, root)
+        finally:
+            job.kill()
+
+
+def readonly(root: Path, scratch: str) -> list[str]:
+    """run.dir's disk becomes read-only while the job trains, as disks do that have errors."""
+    with disk(root, "readonly", 1 << 30) as folder:
+        if folder is None:
+            return [NO_MOUNTS]
+        job = Job(folder / "run")
+        job.log = root / "readonly.log"
+        try:
+            job.start()
+            if not wait_until(lambda: job.steps() > STEPS // 4, job):
+                return [f"it ended too soon: {job.said()[-1500:]}"]
+            deadline = time.monotonic() + 60
+            while True:
+                try:  # refused while a file is open for writing
+                    mount("-o", "remount,ro", str(folder))
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+            problems = _end(job, "Read-only file system")
+            mount("-o", "remount,rw", str(folder))
+            return problems + _goes_on(job, root)
+        finally:
+            job.kill()
+
+
+def stop(root: Path, scratch: str) -> list[str]:
+    """A rank is stopped (SIGSTOP): it is named, and its group started again."""
+    with two_nodes(f"{scratch}/s") as nodes:
+        job = Job(root / f"stop-{os.getpid()}", address=nodes.address)
+        try:
+            job.start()
+            if not wait_until(lambda: job.steps() > STEPS // 4 and bool(nodes.ranks()), job):
+                return [f"it ended too soon: {job.said()[-1500:]}"]
+            rank = nodes.ranks()[-1]
+            rank.send_signal(signal.SIGSTOP)
+            print(f"  stopped a rank at step {job.steps()}", flush=True)
+            begun, steps = time.monotonic(), job.steps()
+            wait_until(lambda: job.steps() > steps + 1, job)
+            print(f"  it went on after {time.monotonic() - begun:.0f} s", flush=True)
+            if status := job.to_the_end():
+                return [f"status {status}: {job.said()[-1500:]}"]
+            named = [] if re.search(r"rank \d.*(not heard|was heard|last)", job.said()) else ["nobody said which rank"]
+            return named + differences(job.run, root / "undisturbed")
+        finally:
+            job.kill()
+
+
+SKEW_S = -7200
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+static int (*real)(clockid_t, struct timespec *);
+int clock_gettime(clockid_t id, struct timespec *t) {
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int r = real(id, t);
+    if (r == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) t->tv_sec += SKEW;
+    return r;
+}
+int gettimeofday(struct timeval *restrict v, void *restrict zone) {
+    struct timespec t;
+    int r = clock_gettime(CLOCK_REALTIME, &t);
+    v->tv_sec = t.tv_sec; v->tv_usec = t.tv_nsec / 1000;
+    return r;
+}
+time_t time(time_t *out) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    if (out) *out = t.tv_sec;
+    return t.tv_sec;
+}
+"""
+"""The C library's clocks, moved: a machine's own can be moved by root alone, and for all who are on it."""
+
+
+def skew(root: Path, scratch: str) -> list[str]:
+    """The second node's clock is two hours behind that of the driver and the head."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return ["not done: a clock of one's own is a library that is loaded first, and there is no compiler to make it"]
+    source, library = Path(scratch) / "clock.c", Path(scratch) / "clock.so"
+    source.write_text(SHIM)
+    command = [compiler, "-shared", "-fPIC", f"-DSKEW=({SKEW_S})", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    second = {"LD_PRELOAD": str(library)}
+    there = subprocess.run(
+        [sys.executable, "-c", "import time; print(time.time())"],
+        env=os.environ | second,
+        capture_output=True,
+        text=True,
+    )
+    if not -60 < float(there.stdout) - time.time() - SKEW_S < 60:
+        return [f"not done: the library does not move the clock here ({there.stdout})"]
+    with two_nodes(f"{scratch}/c", second) as nodes:
+        job = Job(root / f"skew-{os.getpid()}", address=nodes.address)
+        try:
+            job.start()
+            if status := job.to_the_end():
+                return [f"status {status}: {job.said()[-1500:]}"]
+            return differences(job.run, root / "undisturbed")
+        finally:
+            job.kill()
+
+
+def s3(root: Path, scratch: str) -> list[str]:
+    """On an object store that fails and is slow, killed twice."""
+    command = [sys.executable, "-m", "tests.jobs.on_s3", "0.05", "200"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    print("  " + "\n  ".join(done.stdout.strip().splitlines()), flush=True)
+    return [f"status {done.returncode}: {(done.stdout + done.stderr)[-1500:]}"] if done.returncode else []
+
+
+ALL: dict[str, Callable[[Path, str], list[str]]] = {
+    "stop": stop, "full": full, "readonly": readonly, "skew": skew, "s3": s3,
+}  # fmt: skip

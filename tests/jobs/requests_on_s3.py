@@ -1,0 +1,110 @@
+"""What the main job asks of an object store, by stage: python -m tests.jobs.requests_on_s3 [SHARDS [STEPS]]
+
+A whole pretrain with inputs and run.dir on moto's S3 server, and the same command once more on the finished run. Prints
+the requests a shard, and the places that most of them go to. A stage's requests are those before its mark
+(`work/stages/<name>.json`); tokenizing works beside training and counts there. One to two minutes; starts Ray.
+"""
+
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from raypt import storage
+from raypt.config_io import load
+from raypt.corpus import python_docs
+from raypt.run.config import RunConfig
+from tests.jobs.helpers import TINY, run_job
+from tests.s3 import S3Server, s3_server
+
+OPTIONS = [
+    *[option for option in TINY if not option.startswith("corpus.")],
+    "curation.stages=[language, gopher_quality]",
+    "curation.quality.reference=[]",
+    "train.checkpoint.every_steps=10",
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, as it is counted."""
+
+    stage: str
+    operation: str
+    """LIST, GET, HEAD, PUT, DELETE."""
+    place: str
+    """Of the key or the prefix, with numbers as N."""
+
+
+def sorted_out(requests: Sequence[tuple[str, str]], bucket: str) -> list[Asked]:
+    """Requests in their order, each with the stage that it was made in."""
+    out: list[tuple[str, str]] = []
+    stages: list[tuple[int, str]] = []
+    for method, target in requests:
+        parts = urlsplit(target)
+        query, key = parse_qs(parts.query, keep_blank_values=True), unquote(parts.path).removeprefix(f"/{bucket}")
+        if "prefix" in query:
+            out.append(("LIST", place_of(query["prefix"][0])))
+        else:
+            out.append(("DELETE" if "delete" in query else method, place_of(key)))
+        if method == "PUT" and (mark := re.search(r"/work/stages/(\w+)\.json$", key)):
+            stages.append((len(out), mark[1]))
+    asked, at = [], 0
+    for end, stage in [*stages, (len(out), "end")]:
+        asked += [Asked(stage, *request) for request in out[at:end]]
+        at = end
+    return asked
+
+
+def place_of(key: str) -> str:
+    """A key without what differs from shard to shard and run to run."""
+    key = re.sub(r"^/?runs/[^/]*/?", "", key).strip("/")
+    return re.sub(r"[0-9a-f]{12,}|\d+", "N", key) or "/"
+
+
+def told(asked: Sequence[Asked], shards: int, rows: int = 24) -> str:
+    """The table that is printed."""
+    by_stage = Counter((a.stage, a.operation) for a in asked)
+    stages = list(dict.fromkeys(a.stage for a in asked))
+    operations = sorted({a.operation for a in asked})
+    lines = ["stage".ljust(12) + "".join(o.rjust(8) for o in operations) + "   a shard"]
+    for stage in stages:
+        counts = [by_stage[stage, o] for o in operations]
+        lines.append(stage.ljust(12) + "".join(str(c).rjust(8) for c in counts) + f"{sum(counts) / shards:10.1f}")
+    lines.append(f"{len(asked)} requests, {len(asked) / shards:.1f} for each of {shards} shards; most of them:")
+    places = Counter((a.stage, a.operation, a.place) for a in asked)
+    lines += [f"{n:6d}  {stage:10} {operation:6} {place}" for (stage, operation, place), n in places.most_common(rows)]
+    return "\n".join(lines)
+
+
+def inputs(server: S3Server, scratch: Path, shards: int) -> str:
+    """So many JSON Lines files of some 100 kB, each a shard."""
+    config = load(RunConfig, None, [f"corpus.builtin.max_bytes={shards * 150_000}", f"corpus.builtin.files={shards}"])
+    python_docs.materialize(config.corpus.builtin, str(scratch / "text"))
+    for path in sorted((scratch / "text").rglob("*.jsonl*")):
+        storage.write_bytes(server.uri("in", path.name), path.read_bytes())
+    return server.uri("in")
+
+
+def main() -> int:
+    shards = int(sys.argv[1]) if len(sys.argv) > 1 else 16
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 40
+    with tempfile.TemporaryDirectory(prefix="raypt-asked-") as folder, s3_server(Path(folder)) as server:
+        source = f"corpus.sources=[{{name: docs, paths: {inputs(server, Path(folder), shards)}}}]"
+        command = [*OPTIONS, source, f"run.dir={server.uri('runs', 'a')}", f"train.steps={steps}"]
+        for what in ("a run", "the same again"):
+            server.requests()
+            done = run_job("pretrain.py", *command, cwd=Path(folder))
+            if done.returncode:
+                sys.exit(f"{what} ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+            manifest = storage.read_json(server.uri("runs", "a", "manifest.json"))
+            print(f"== {what}\n{told(sorted_out(server.asked(), server.bucket), len(manifest['shards']['source']))}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
