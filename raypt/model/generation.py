@@ -1,5 +1,7 @@
 """Text continuation with a key/value cache."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,17 +25,40 @@ def generate(
     Holtzman et al. 2020).
     """
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
     cache = KVCache.empty()
-    step = torch.tensor([prompt], device=device)
+
+    def following(new: list[int]) -> Tensor:
+        logits_V: Tensor = model(torch.tensor([new], device=device), cache=cache)[0, -1]
+        return logits_V.float().cpu()
+
+    return continued(
+        following, prompt, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
+    )
+
+
+def continued(
+    following: Callable[[list[int]], Tensor],
+    prompt: list[int],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    stop: int | None = None,
+) -> list[int]:
+    """As `generate`, of whatever knows what follows: `following(new)` gives the logits (V, float32, on the CPU) after
+    the ids so far, of which `new` came since it was last asked.
+    """
+    generator = torch.Generator().manual_seed(seed)
     out: list[int] = []
+    new = list(prompt)
     for _ in range(max_new_tokens):
-        logits_V = model(step, cache=cache)[0, -1].float().cpu()
+        logits_V = following(new)
         token = int(logits_V.argmax()) if temperature <= 0 else _sample(logits_V / temperature, top_p, generator)
         if token == stop:
             break
         out.append(token)
-        step = torch.tensor([[token]], device=device)
+        new = [token]
     return out
 
 

@@ -33,6 +33,8 @@ class Targets:
     """Weight of the squared log-partition in the gradient (PaLM uses 1e-4); it is reported apart."""
     chunk_tokens: int = 2048
     """Logits exist for this many positions at a time."""
+    wants_logits: bool = False
+    """The logits themselves of the valid positions, (N, V) in float32, row by row, take the place of the first sum."""
 
 
 @dataclass
@@ -186,6 +188,9 @@ class Head(Linear):
     def forward(self, hidden_BSE: Tensor, targets: Targets | None = None) -> Any:
         if targets is None:
             return super().forward(hidden_BSE)
+        if targets.wants_logits:
+            logits_NV = super().forward(hidden_BSE[targets.valid_BS]).float()
+            return logits_NV, logits_NV.new_zeros(())
         return cross_entropy_sum(
             hidden_BSE.flatten(0, 1),
             self.weight,

@@ -19,24 +19,33 @@ class Scored:
     """Each of its tokens is the most likely one."""
 
 
-@torch.no_grad()
-def score(
-    model: Llama, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, max_length: int, batch_size: int = 8
-) -> list[Scored]:
-    """Score each (context ids, continuation ids) pair. A context is cut from the left to fit `max_length` inputs.
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Ids of a context, and of the continuation that is scored after it."""
 
-    Raises:
-        ValueError: an empty context (there is nothing to predict the first token from), or a continuation longer than
-            `max_length`.
+
+def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
+    """Raises ValueError for an empty context (there is nothing to predict the first token from), and for a continuation
+    longer than `max_length`.
     """
     for context, continuation in pairs:
         if not context:
             raise ValueError("a continuation needs at least one token before it, e.g. BOS or EOS")
         if len(continuation) > max_length:
             raise ValueError(f"a continuation of {len(continuation)} tokens does not fit max_length={max_length}")
+
+
+def longest_first(pairs: Sequence[Pair]) -> list[int]:
+    """Indices of the pairs in the order in which they are scored: those of one batch are about as long."""
+    return sorted(range(len(pairs)), key=lambda i: -(len(pairs[i][0]) + len(pairs[i][1])))
+
+
+@torch.no_grad()
+def score(model: Llama, pairs: Sequence[Pair], *, max_length: int, batch_size: int = 8) -> list[Scored]:
+    """Score each pair. A context is cut from the left to fit `max_length` inputs. Raises as `check_pairs` does."""
+    check_pairs(pairs, max_length)
     device = next(model.parameters()).device
     out: list[Scored] = [Scored(0.0, True)] * len(pairs)
-    order = sorted(range(len(pairs)), key=lambda i: -(len(pairs[i][0]) + len(pairs[i][1])))
+    order = longest_first(pairs)
     for at in range(0, len(order), batch_size):
         members = [i for i in order[at : at + batch_size] if pairs[i][1]]
         if not members:
@@ -50,11 +59,12 @@ def score(
         for b, (i, sequence) in enumerate(zip(members, sequences, strict=True)):
             n, end = len(pairs[i][1]), len(sequence) - 1
             logits_NV = model.lm_head(hidden_BSE[b, end - n : end]).float()
-            out[i] = _scored(logits_NV, torch.tensor(sequence[-n:], device=device))
+            out[i] = scored(logits_NV, torch.tensor(sequence[-n:], device=device))
     return out
 
 
-def _scored(logits_NV: Tensor, targets_N: Tensor) -> Scored:
+def scored(logits_NV: Tensor, targets_N: Tensor) -> Scored:
+    """Of a continuation, from the logits of the positions before its tokens, float32."""
     picked = logits_NV.log_softmax(1).gather(1, targets_N[:, None])
     return Scored(float(picked.double().sum()), bool((logits_NV.argmax(1) == targets_N).all()))
 

@@ -1,27 +1,73 @@
 """Evaluate a model: perplexity and bits per byte on files, and tasks of lm-evaluation-harness.
 
 By default the model is the run's own export (`run.dir=...`); `evaluate.model` names any Hugging Face LLaMA directory.
-With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. Results are printed and written to
-`evaluation.json` in the run directory (or `evaluate.out`).
+With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. With `train.parallel` over more than one worker,
+the workers do it on that mesh, each reading only its cut: of the export, of the run's newest checkpoint where there is
+none, or of the checkpoint or run that `evaluate.model` names. Results are printed and written to `evaluation.json` in
+the run directory (or `evaluate.out`).
 """
 
 import json
 from functools import partial
+from typing import Any
 
 import torch
 
+from raypt import storage
+from raypt.model.hf import CONFIG
 from raypt.ray_session import check_capacity, session
 from raypt.run.config import RunConfig
-from raypt.training.evaluate import evaluate_model
+from raypt.training.evaluate import check_work, evaluate_model, judge, results_uri, sources_of
+from raypt.training.judging import judging
+from raypt.training.on_ray.judging import judge_on_workers, workers_for
 from raypt.training.on_ray.near_gpu import near_gpu
+from raypt.training.starting_point import find_model
 
 
 def main(config: RunConfig) -> None:
-    work = partial(evaluate_model, config.evaluate, config.corpus, config.run_uri)
-    if config.train.use_gpu and not torch.cuda.is_available():
-        with session(config.ray):
-            check_capacity({"evaluation": config.train.cpus_per_worker}, 1, autoscaling=config.ray.autoscaling)
-            found = near_gpu(config.train, work)
+    if config.train.parallel.replica > 1:
+        found = on_mesh(config)
     else:
-        found = work()
+        work = partial(evaluate_model, config.evaluate, config.corpus, config.run_uri)
+        if config.train.use_gpu and not torch.cuda.is_available():
+            with session(config.ray):
+                check_capacity({"evaluation": config.train.cpus_per_worker}, 1, autoscaling=config.ray.autoscaling)
+                found = near_gpu(config.train, work)
+        else:
+            found = work()
     print(json.dumps(found, indent=1, ensure_ascii=False))
+
+
+def on_mesh(config: RunConfig) -> dict[str, Any]:
+    """What the workers find on the mesh of `config.train`."""
+    evaluate, run_uri = config.evaluate, config.run_uri
+    check_work(evaluate)
+    export = storage.join(run_uri, "export")
+    default = export if storage.exists(storage.join(export, CONFIG)) else run_uri
+    found = find_model(evaluate.model or default, "evaluate.model")
+    manifest = sources_of(evaluate, config.corpus, run_uri)
+    out = results_uri(evaluate, run_uri)
+    spec = judging(
+        found,
+        config.train,
+        config.tokens.packing.sequence_length,
+        partial(
+            judge,
+            config=evaluate.model_copy(update={"out": out}),
+            corpus=config.corpus,
+            manifest=manifest,
+            run_uri=run_uri,
+            model_uri=found.uri,
+        ),
+        precision=evaluate.precision,
+        max_length=evaluate.max_length,
+        batch_size=evaluate.batch_size,
+    )
+    workers = workers_for(spec)
+    with session(config.ray):
+        cpus = {f"{workers} evaluating workers": workers * config.train.cpus_per_worker}
+        gpus = workers if config.train.use_gpu else 0
+        check_capacity(cpus, gpus, autoscaling=config.ray.autoscaling)
+        judge_on_workers(spec, run_uri)
+    results: dict[str, Any] = storage.read_json(out)
+    return results

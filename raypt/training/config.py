@@ -345,7 +345,8 @@ class EvaluateConfig(Settings):
     """`jobs/evaluate.py`: a finished model on files and tasks."""
 
     model: str | None = None
-    """Directory or URI of a Hugging Face LLaMA; None = `export/` in the run directory."""
+    """Directory or URI of a Hugging Face LLaMA; None = `export/` in the run directory. On a mesh (`train.parallel` over
+    more than one worker) also of a checkpoint or a run; None = `export/`, else the run's newest checkpoint."""
     sources: tuple[SourceConfig, ...] = ()
     """Files to measure perplexity and bits per byte on, as in `corpus.sources`."""
     max_documents: int | None = Field(default=1000, gt=0)
@@ -361,7 +362,7 @@ class EvaluateConfig(Settings):
     max_length: int | None = Field(default=None, gt=1)
     """Context length used; None = the model's own."""
     batch_size: int = Field(default=8, gt=0)
-    """Sequences a forward pass."""
+    """Sequences a forward pass, of one process or one replica of the mesh."""
     precision: Literal["fp32", "bf16"] | None = None
     """Type that the model computes in; None = that its weights are stored in."""
     out: str | None = None

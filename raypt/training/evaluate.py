@@ -10,14 +10,15 @@ import torch
 
 from raypt import storage
 from raypt.corpus.config import CorpusConfig
-from raypt.corpus.manifest import build_manifest
+from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.reader import read_shard
 from raypt.errors import UserError
-from raypt.model import Llama, load_hf
-from raypt.model.scoring import score, windows
+from raypt.model import load_hf
+from raypt.model.scoring import windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.config import EvaluateConfig
 from raypt.training.export import DTYPES
+from raypt.training.judged import Judged, WholeModel
 from raypt.training.room import too_large
 
 log = logging.getLogger("raypt")
@@ -46,9 +47,7 @@ class TextScore:
         }
 
 
-def perplexity(
-    model: Llama, tokenizer: Tokenizer, texts: list[str], *, max_length: int, stride: int | None, batch_size: int
-) -> TextScore:
+def perplexity(model: Judged, tokenizer: Tokenizer, texts: list[str], *, stride: int | None) -> TextScore:
     """Every token of every text is scored once: the first after BOS if the tokenizer adds it, else not at all, since
     nothing came before it in training. `stride` None = no overlap.
     """
@@ -61,45 +60,75 @@ def perplexity(
         tally.documents += 1
         tally.tokens += len(ids) if start is not None else max(0, len(ids) - 1)
         tally.bytes += max(0, len(text.encode()) - len(unscored.encode()))
-        pairs += list(windows(ids, start, max_length, stride or max_length))
-    tally.nats = -sum(s.log_probability for s in score(model, pairs, max_length=max_length, batch_size=batch_size))
+        pairs += list(windows(ids, start, model.max_length, stride or model.max_length))
+    tally.nats = -model.log_probability(pairs)
     return tally
 
 
 def evaluate_model(config: EvaluateConfig, corpus: CorpusConfig, run_uri: str) -> dict[str, Any]:
-    """Perplexity by source of `config.sources`, and the tasks of `config.tasks`; written to `config.out`.
-
-    Raises UserError if there is no model, or nothing to evaluate it on: a source without a token that could be scored
-    has no loss.
-    """
+    """`judge` a Hugging Face directory in this process. Raises UserError if there is no model, or none that fits."""
     model_uri = storage.absolute(config.model) if config.model else storage.join(run_uri, "export")
-    if not config.sources and not config.tasks:
-        raise UserError("nothing to evaluate on: give evaluate.sources (files) or evaluate.tasks (lm-eval tasks)")
+    check_work(config)
     dtype = None if config.precision is None else DTYPES[config.precision]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if (problem := too_large(model_uri, dtype, device)) is not None:
         raise UserError(f"evaluate.model: {problem}")
     model, tokenizer = load_hf(model_uri, dtype, device), Tokenizer.load(model_uri)
-    max_length = config.max_length or model.config.max_length
+    manifest = sources_of(config, corpus, run_uri)
+    judged = WholeModel(model, config.max_length or model.config.max_length, config.batch_size)
+    return judge(judged, tokenizer, config, corpus, manifest, run_uri, model_uri)
+
+
+def sources_of(config: EvaluateConfig, corpus: CorpusConfig, run_uri: str) -> Manifest | None:
+    """What the files of `config.sources` are; None where none is named."""
+    corpus = corpus.model_copy(update={"sources": config.sources})
+    return build_manifest(corpus, run_uri) if config.sources else None
+
+
+def check_work(config: EvaluateConfig) -> None:
+    """Raises UserError if there is nothing to evaluate on."""
+    if not config.sources and not config.tasks:
+        raise UserError("nothing to evaluate on: give evaluate.sources (files) or evaluate.tasks (lm-eval tasks)")
+
+
+def results_uri(config: EvaluateConfig, run_uri: str) -> str:
+    """Where `judge` writes what it found."""
+    return storage.absolute(config.out) if config.out else storage.join(run_uri, "evaluation.json")
+
+
+def judge(
+    model: Judged,
+    tokenizer: Tokenizer,
+    config: EvaluateConfig,
+    corpus: CorpusConfig,
+    manifest: Manifest | None,
+    run_uri: str,
+    model_uri: str,
+) -> dict[str, Any]:
+    """Perplexity by source of `manifest`, and the tasks of `config.tasks`; written to `results_uri`.
+
+    Raises UserError if a source has no token that could be scored: it has no loss.
+    """
     out: dict[str, Any] = {"model": model_uri}
-    if config.sources:
-        out["perplexity"] = _sources(config, corpus, run_uri, model, tokenizer, max_length)
+    if manifest is not None:
+        out["perplexity"] = _sources(model, tokenizer, config, corpus, manifest, run_uri)
     if config.tasks:
         from raypt.training.harness import run_tasks
 
-        out["tasks"] = run_tasks(
-            model, tokenizer, config.tasks, max_length=max_length, batch_size=config.batch_size, limit=config.limit,
-            num_fewshot=config.num_fewshot,
-        )  # fmt: skip
-    storage.write_json(config.out or storage.join(run_uri, "evaluation.json"), out)
+        out["tasks"] = run_tasks(model, tokenizer, config.tasks, limit=config.limit, num_fewshot=config.num_fewshot)
+    storage.write_json(results_uri(config, run_uri), out)
     return out
 
 
 def _sources(
-    config: EvaluateConfig, corpus: CorpusConfig, run_uri: str, model: Llama, tokenizer: Tokenizer, max_length: int
+    model: Judged,
+    tokenizer: Tokenizer,
+    config: EvaluateConfig,
+    corpus: CorpusConfig,
+    manifest: Manifest,
+    run_uri: str,
 ) -> dict[str, dict[str, float]]:
     corpus = corpus.model_copy(update={"sources": config.sources})
-    manifest = build_manifest(corpus, run_uri)
     tallies: dict[str, TextScore] = {}
     for shard in manifest.shards:
         tally = tallies.setdefault(shard.source, TextScore())
@@ -110,9 +139,7 @@ def _sources(
             if left <= 0:
                 break
             texts = batch.documents.column("text").to_pylist()[: int(min(left, len(batch.documents)))]
-            more = perplexity(
-                model, tokenizer, texts, max_length=max_length, stride=config.stride, batch_size=config.batch_size
-            )
+            more = perplexity(model, tokenizer, texts, stride=config.stride)
             tally.nats += more.nats
             tally.tokens += more.tokens
             tally.bytes += more.bytes

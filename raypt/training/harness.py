@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from raypt.errors import UserError
-from raypt.model import Llama, generate
-from raypt.model.scoring import score, windows
+from raypt.model.scoring import windows
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.judged import Judged
 from raypt.training.questions import split_pair
 
 
-def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: int) -> Any:
+def adapter(model: Judged, tokenizer: Tokenizer) -> Any:
     """An `lm_eval.api.model.LM` over the model."""
     try:
         from lm_eval.api.model import LM
@@ -26,15 +26,13 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
         def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
             split = (split_pair(tokenizer, *request.args) for request in requests)
             pairs = [([*before, *context] or nothing, continuation) for context, continuation in split]
-            return [(s.log_probability, s.is_greedy) for s in score(model, pairs, max_length=max_length,
-                                                                    batch_size=batch_size)]  # fmt: skip
+            return [(s.log_probability, s.is_greedy) for s in model.score(pairs)]
 
         def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
             out = []
             for request in requests:
-                pairs = list(windows(tokenizer.encode(request.args[0]), bos, max_length, max_length))
-                scored = score(model, pairs, max_length=max_length, batch_size=batch_size)
-                out.append(sum(s.log_probability for s in scored))
+                ids = tokenizer.encode(request.args[0])
+                out.append(model.log_probability(list(windows(ids, bos, model.max_length, model.max_length))))
             return out
 
         def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -44,9 +42,8 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
                 until = options.get("until") or []
                 until = [until] if isinstance(until, str) else until
                 limit = int(options.get("max_gen_toks", 128))
-                ids = ([*before, *tokenizer.encode(context)] or nothing)[-max(1, max_length - limit) :]
-                new = generate(
-                    model,
+                ids = ([*before, *tokenizer.encode(context)] or nothing)[-max(1, model.max_length - limit) :]
+                new = model.generate(
                     ids,
                     max_new_tokens=limit,
                     temperature=float(options.get("temperature") or 0.0) if options.get("do_sample") else 0.0,
@@ -61,17 +58,15 @@ def adapter(model: Llama, tokenizer: Tokenizer, *, max_length: int, batch_size: 
 
 
 def run_tasks(
-    model: Llama,
+    model: Judged,
     tokenizer: Tokenizer,
     tasks: Sequence[Any],
     *,
-    max_length: int,
-    batch_size: int,
     limit: int | None = None,
     num_fewshot: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Task name -> its metrics. `tasks`: names the harness knows, or its task objects or configurations."""
-    lm = adapter(model, tokenizer, max_length=max_length, batch_size=batch_size)
+    lm = adapter(model, tokenizer)
     import lm_eval
 
     results = lm_eval.simple_evaluate(

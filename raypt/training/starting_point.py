@@ -39,12 +39,18 @@ class StartingPoint:
 
 
 def find(init: InitConfig) -> StartingPoint:
-    """The model that `train.init.from` names.
+    """The model that `train.init.from` names. Raises as `find_model` does."""
+    return find_model(init.source, "train.init.from")
+
+
+def find_model(where: str, key: str) -> StartingPoint:
+    """The model of a Hugging Face directory, of a checkpoint or, its newest one, of a run. `key` is where it stands in
+    the configuration, for messages.
 
     Raises:
         UserError: there is none, or it is of a family that raypt does not compute.
     """
-    uri = storage.absolute(init.source)
+    uri = storage.absolute(where)
     if storage.exists(storage.join(uri, CONFIG)):
         return StartingPoint(uri, read_config(uri)[0], uri)
     if storage.exists(storage.join(uri, MANIFEST)):
@@ -53,7 +59,7 @@ def find(init: InitConfig) -> StartingPoint:
         info, run_uri = latest_checkpoint(storage.join(uri, CHECKPOINTS)), uri
     if info is None:
         raise UserError(
-            f"train.init.from: {uri} holds no model: neither {CONFIG} (a Hugging Face directory) nor {MANIFEST} (a "
+            f"{key}: {uri} holds no model: neither {CONFIG} (a Hugging Face directory) nor {MANIFEST} (a "
             f"checkpoint) nor {CHECKPOINTS}/ with a whole checkpoint in it (a run)"
         )
     model = ModelConfig.model_validate(info.meta["model"])

@@ -28,7 +28,7 @@ from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training import sizes
-from raypt.training.batch_plan import plan_batches
+from raypt.training.batch_plan import BatchPlan, plan_batches
 from raypt.training.checkpoint.directory import sweep
 from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
 from raypt.training.checkpoint.resume import GoneBack, agree_on_newest, restore, take
@@ -80,22 +80,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     """
     train = spec.train
     rows = begun(rows)
-    if not train.use_gpu:
-        torch.set_num_threads(train.threads)
-    if train.deterministic:
-        fix_order()
-    device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
-    comm.set_timeout(train.first_step_timeout_s)
-    topology = sizes.topology(train, dist.get_rank(), dist.get_world_size())
-    rank = topology.rank
-    mesh = Mesh(topology)
-    check_nodes(train, mesh, socket.gethostname())
-    plan = plan_batches(
-        global_batch_tokens=train.global_batch_tokens,
-        sequence_length=spec.sequence_length,
-        micro_batch_size=train.micro_batch_size,
-        data_size=topology.data_size,
-    )
+    device, mesh, plan = joined(train, spec.sequence_length)
+    topology, rank = mesh.topology, mesh.topology.rank
     resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
     PULSE.at("building the model")
     engine = build_engine(spec.model, train, plan, mesh, device=device)
@@ -160,6 +146,26 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             metrics.close()
         for sink in sinks:
             sink.close()
+
+
+def joined(train: TrainConfig, sequence_length: int) -> tuple[torch.device, Mesh, BatchPlan]:
+    """Collective: this process as a rank of the mesh, its device, and its part of a step."""
+    if not train.use_gpu:
+        torch.set_num_threads(train.threads)
+    if train.deterministic:
+        fix_order()
+    device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
+    comm.set_timeout(train.first_step_timeout_s)
+    topology = sizes.topology(train, dist.get_rank(), dist.get_world_size())
+    mesh = Mesh(topology)
+    check_nodes(train, mesh, socket.gethostname())
+    plan = plan_batches(
+        global_batch_tokens=train.global_batch_tokens,
+        sequence_length=sequence_length,
+        micro_batch_size=train.micro_batch_size,
+        data_size=topology.data_size,
+    )
+    return device, mesh, plan
 
 
 def fix_order() -> None:

@@ -136,6 +136,29 @@ def test_what_is_printed_is_kept_in_the_run(evaluated: dict, root: Path) -> None
     assert json.loads((root / "zero-1" / "evaluation.json").read_text()) == evaluated
 
 
+def test_workers_that_hold_a_checkpoint_between_them_find_what_one_process_finds_of_its_export(
+    evaluated: dict, root: Path
+) -> None:
+    source = [f"evaluate.sources[0].{k}={v}" for k, v in (("name", "l"), ("paths", "texts.txt"), ("format", "lines"))]
+    done = run_job(
+        "evaluate.py",
+        f"run.dir={root / 'on-mesh'}",
+        f"evaluate.model={root / 'zero-1'}",
+        *source,
+        "train.parallel.tensor=2",
+        "tokens.packing.sequence_length=64",
+        "ray.dashboard=false",
+        cwd=root,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["model"] == checkpoint(root / "zero-1").uri
+    # Sums of float32 in another order.
+    assert found["perplexity"]["l"] == pytest.approx(evaluated["perplexity"]["l"], rel=1e-6)
+    assert json.loads((root / "on-mesh" / "evaluation.json").read_text()) == found
+    assert not list((root / "on-mesh" / "work").iterdir()), "Ray Train's own files are gone"
+
+
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="the extra lm-eval is installed")
 def test_tasks_without_the_harness_are_answered_with_how_to_install_it(root: Path, exports: object) -> None:
     done = run_job("evaluate.py", f"run.dir={root / 'zero-1'}", "evaluate.tasks=[hellaswag]", cwd=root)

@@ -18,6 +18,7 @@ from raypt.training import evaluate
 from raypt.training.bos import save_as_used
 from raypt.training.config import EvaluateConfig
 from raypt.training.evaluate import TextScore, evaluate_model, perplexity
+from raypt.training.judged import WholeModel
 from tests.training import tiny_run
 
 torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def test_perplexity_is_that_of_the_whole_text_where_it_fits(bos: bool, exported:
         tokenizer = Tokenizer.load(str(exported / "with_bos"))
     ids = tokenizer.encode(TEXTS[0], bos=bos)
     expected = torch.nn.functional.cross_entropy(model(torch.tensor([ids[:-1]]))[0], torch.tensor(ids[1:]))
-    tally = perplexity(model, tokenizer, TEXTS[:1], max_length=48, stride=None, batch_size=2)
+    tally = perplexity(WholeModel(model, max_length=48, batch_size=2), tokenizer, TEXTS[:1], stride=None)
     assert tally.tokens == len(ids) - 1
     assert tally.bytes == len(TEXTS[0]) - (0 if bos else len(tokenizer.decode(ids[:1])))
     assert tally.nats / tally.tokens == pytest.approx(expected.item(), rel=1e-5)
@@ -62,7 +63,7 @@ def test_perplexity_is_that_of_the_whole_text_where_it_fits(bos: bool, exported:
 
 def test_the_batch_size_does_not_matter(exported: Path) -> None:
     model, tokenizer = loaded(exported)
-    nats = [perplexity(model, tokenizer, TEXTS, max_length=48, stride=8, batch_size=n).nats for n in (1, 3, 100)]
+    nats = [perplexity(WholeModel(model, 48, n), tokenizer, TEXTS, stride=8).nats for n in (1, 3, 100)]
     assert nats == pytest.approx([nats[0]] * 3, rel=1e-5)
 
 
@@ -110,7 +111,7 @@ def test_a_model_is_evaluated_in_the_type_it_is_stored_in_or_the_one_asked_for(
     monkeypatch.setattr(
         evaluate,
         "perplexity",
-        lambda model, *args, **_: seen.append(model.lm_head.weight.dtype) or TextScore(1, 1, 1, 1),
+        lambda judged, *args, **_: seen.append(judged.model.lm_head.weight.dtype) or TextScore(1, 1, 1, 1),
     )
     for precision in (None, "bf16"):
         sources = [{"name": "lines", "paths": str(exported / "texts.txt"), "format": "lines"}]

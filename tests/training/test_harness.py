@@ -12,6 +12,7 @@ from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.harness import adapter, run_tasks
+from raypt.training.judged import WholeModel
 from tests.training import tiny_run
 
 with_harness = pytest.mark.skipif(
@@ -41,6 +42,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Llama, Tokenizer]
     return model, tokenizer
 
 
+def judged(trained: tuple[Llama, Tokenizer]) -> WholeModel:
+    return WholeModel(trained[0], max_length=64, batch_size=2)
+
+
 def task(tmp_path: Path, **more: object) -> dict[str, object]:
     rows = [{"question": "the", "choices": ["river", "stone"], "answer": 0},
             {"question": "the river moves", "choices": ["under", "slowly"], "answer": 1}]  # fmt: skip
@@ -57,7 +62,7 @@ def task(tmp_path: Path, **more: object) -> dict[str, object]:
 
 
 def run(trained: tuple[Llama, Tokenizer], config: dict[str, object]) -> dict[str, float]:
-    return run_tasks(*trained, [config], max_length=64, batch_size=2)["words"]
+    return run_tasks(judged(trained), trained[1], [config])["words"]
 
 
 @with_harness
@@ -85,7 +90,7 @@ def test_rolling_likelihood_is_finite_and_better_for_learned_text(
 ) -> None:
     from lm_eval.api.instance import Instance
 
-    lm = adapter(*trained, max_length=64, batch_size=2)
+    lm = adapter(judged(trained), trained[1])
     texts = ["the river moves slowly home", "home slowly moves river the"]
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     learned, shuffled = lm.loglikelihood_rolling(requests)

@@ -2,10 +2,12 @@
 is in its schedule before it is in its own.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -94,9 +96,17 @@ class Runner:
         )
 
     @torch.no_grad()
-    def losses(self, micro_batches: Sequence[MicroBatch], targets: Callable[[MicroBatch], Targets]) -> Tensor:
-        """The loss of each, on every rank of the pipeline."""
-        out = torch.zeros(len(micro_batches), dtype=torch.float32, device=self.device)
+    def outputs(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        output: Callable[[Callable[[Targets], Tensor], MicroBatch], Tensor],
+        shapes: Sequence[tuple[int, ...]],
+    ) -> list[Tensor]:
+        """What `output` makes of each micro-batch's output layer, in float32 and of those shapes, on every rank of the
+        pipeline. Without gradients.
+        """
+        flat = torch.zeros(sum(map(math.prod, shapes)), dtype=torch.float32, device=self.device)
+        out = [x.view(shape) for x, shape in zip(flat.split([*map(math.prod, shapes)]), shapes, strict=True)]
         for i, m in forward_turns(self.group.size, len(micro_batches), len(self.parts)):
             part, micro = self.group.rank + i * self.group.size, micro_batches[m]
             stage, x_BSE = self.parts[part], None
@@ -104,12 +114,12 @@ class Runner:
                 x_BSE = self.transport.received(key)
             hidden = stage.hidden(micro, x_BSE)
             if stage.last:
-                out[m] = stage.loss(hidden, targets(micro))[0]
+                out[m].copy_(output(partial(_first, stage, hidden), micro))
             else:
                 self.transport.send(hidden, Key("forward", part + 1, m))
         self.transport.settle()
         with CLOCK:
-            dist.broadcast(out, src=self.group.ranks[-1], group=self.group.handle)
+            dist.broadcast(flat, src=self.group.ranks[-1], group=self.group.handle)
         return out
 
     def expect(self, action: Action, micro: MicroBatch) -> Key | None:
@@ -126,6 +136,10 @@ class Runner:
         shape = b, s // self.cut_positions, self.model.config.hidden_size
         self.transport.expect(key, source, lambda: torch.empty(shape, dtype=self.dtype, device=self.device))
         return key
+
+
+def _first(stage: Stage, hidden_BSE: Tensor, targets: Targets) -> Tensor:
+    return stage.loss(hidden_BSE, targets)[0]
 
 
 class _Step:

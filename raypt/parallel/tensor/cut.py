@@ -39,12 +39,12 @@ class VocabularyEmbedding(nn.Module):
 
 
 class VocabularyHead(nn.Module):
-    """The output layer over some ids: the loss alone, for which nobody needs all logits."""
+    """The output layer over some ids: the loss, for which nobody needs all logits, or the logits of a few positions."""
 
     def __init__(self, weight: Tensor, part: Part, region: Region) -> None:
         super().__init__()
         self.weight = _parameter(weight)
-        self.region = region
+        self.region, self.size = region, part.shape[0]
         self.vocabulary = VocabularyPart(part.box.offset[0], self._highest, self._total)
 
     def _highest(self, x: Tensor) -> None:
@@ -57,9 +57,13 @@ class VocabularyHead(nn.Module):
 
     def forward(self, hidden_BSE: Tensor, targets: Targets | None = None) -> Any:
         if targets is None:
-            raise ValueError("a model cut over its vocabulary gives losses, not logits: give it targets")
+            raise ValueError("a model cut over its vocabulary gives losses, or logits of a few positions: give targets")
+        hidden_BSE = self.region.enter(hidden_BSE)
+        if targets.wants_logits:
+            logits_NV = self._logits(hidden_BSE[targets.valid_BS])
+            return logits_NV, logits_NV.new_zeros(())
         return cross_entropy_sum(
-            self.region.enter(hidden_BSE).flatten(0, 1),
+            hidden_BSE.flatten(0, 1),
             self.weight,
             targets.ids_BS.flatten(),
             targets.valid_BS.flatten(),
@@ -67,6 +71,14 @@ class VocabularyHead(nn.Module):
             chunk=targets.chunk_tokens,
             part=self.vocabulary,
         )
+
+    def _logits(self, hidden_NE: Tensor) -> Tensor:
+        """Of the whole vocabulary, on every rank; for as few positions as that is no burden."""
+        logits_NV = hidden_NE.new_zeros(hidden_NE.shape[0], self.size, dtype=torch.float32)
+        first = self.vocabulary.first
+        logits_NV[:, first : first + self.weight.shape[0]] = F.linear(hidden_NE, self.weight)
+        self._total(logits_NV)
+        return logits_NV
 
 
 class SummedNorm(RMSNorm):

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.parallel.context.cut import cut_positions
+from raypt.parallel.context.layout import positions
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pipeline.runner import Plan, Runner
@@ -108,7 +111,7 @@ class ZeroEngine:
             count_in_norm(parameter, self.layout[name].counted)
         inner = optimizer(model)
         self._peak_lrs = [group["lr"] for group in inner.param_groups]
-        self.module = model
+        self.module, self._vocabulary = model, model.config.vocab
         self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config, mpu=mpu)
         self.partition: Partition = PARTITIONS[zero.stage](self.engine, mesh, self.layout)
         assert not exact or mesh.topology.replica_size == 1, "a cut model's gradients are sums of another order"
@@ -123,9 +126,9 @@ class ZeroEngine:
         self._runner: Runner | None = None
         self._record_every, self._steps = pipeline.record_every, 0
         if stages:
-            positions = mesh.context.size * (tensor.size if sequence_parallel else 1)
+            shares = mesh.context.size * (tensor.size if sequence_parallel else 1)
             plan = Plan(pipeline.schedule, pipeline.parts, accumulation)
-            self._runner = Runner(stages, plan, mesh.pipeline, positions, device)
+            self._runner = Runner(stages, plan, mesh.pipeline, shares, device)
         # DeepSpeed averages what it adds up over the ranks itself.
         self._scale = mesh.gradient.size if zero.stage == 3 and not exact else 1
 
@@ -223,16 +226,52 @@ class ZeroEngine:
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
         here = [micro.to(self.device) for micro in micro_batches]
-        losses = torch.zeros(len(here), device=self.device)
-        if self._runner is not None:
-            losses = self._runner.losses(here, lambda m: m.targets(chunk_tokens=self.loss_chunk_tokens))
-        else:
-            for i, micro in enumerate(here):
-                targets = micro.targets(chunk_tokens=self.loss_chunk_tokens)
-                losses[i] = self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0]
+
+        def loss(head: Callable[[Targets], Tensor], micro: MicroBatch) -> Tensor:
+            return head(micro.targets(chunk_tokens=self.loss_chunk_tokens))
+
+        losses = torch.stack(self._outputs(here, loss, [()] * len(here)))
         if self._context.size > 1:
             comm.all_reduce(losses, self._context)
         return losses.tolist()
+
+    @torch.no_grad()
+    def logits(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
+        """See Predicts."""
+        here = [micro.to(self.device) for micro in micro_batches]
+        vocabulary, context = self._vocabulary, self._context
+
+        def logits(head: Callable[[Targets], Tensor], micro: MicroBatch) -> Tensor:
+            found_NV = head(replace(micro.targets(), wants_logits=True))
+            if context.size == 1:
+                return found_NV
+            places_N = micro.valid_BS.nonzero()[:, 1]
+            own = positions(micro.tokens_BS.shape[1], context.size, context.rank)
+            out_NV = found_NV.new_zeros(micro.tokens, vocabulary)
+            out_NV[(places_N >= own.start) & (places_N < own.stop)] = found_NV
+            return out_NV
+
+        out = self._outputs(here, logits, [(micro.tokens, vocabulary) for micro in here])
+        for x_NV in out if context.size > 1 else ():
+            comm.all_reduce(x_NV, context)
+        return out
+
+    def _outputs(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        output: Callable[[Callable[[Targets], Tensor], MicroBatch], Tensor],
+        shapes: Sequence[tuple[int, ...]],
+    ) -> list[Tensor]:
+        """What `output` makes of each micro-batch, given the first that the output layer gives for some targets: with a
+        context cut, of this rank's positions.
+        """
+        if self._runner is not None:
+            return self._runner.outputs(micro_batches, output, shapes)
+        return [output(partial(self._first, micro), micro) for micro in micro_batches]
+
+    def _first(self, micro: MicroBatch, targets: Targets) -> Tensor:
+        found: Tensor = self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0]
+        return found
 
     def shard(self) -> StateShard:
         """See TrainEngine."""

@@ -157,7 +157,7 @@ def _fit(
     )
     try:
         with (
-            _environment(train, elastic=len(sizes) > 1),
+            knobs(train, elastic=len(sizes) > 1),
             Watch(board, after_s=train.stall_warning_s, timeout_s=train.collective_timeout_s),
         ):
             stoppable(trainer.fit, board, train.stop_timeout_s)
@@ -184,13 +184,13 @@ def _cursor(checkpoints_uri: str) -> Cursor | None:
 
 
 @contextlib.contextmanager
-def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
+def knobs(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
     """Ray Train's own knobs, for one run: the driver's environment reaches the controller and the workers. What a
     person has set there wins.
     """
     # An elastic run counts what fits before it asks for it; if that is gone by then, it had better count again.
     timeout = min(train.start_timeout_s, _ELASTIC_START_TIMEOUT_S) if elastic else train.start_timeout_s
-    knobs = {
+    values = {
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # also how often a report is taken up
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(timeout),
@@ -198,8 +198,8 @@ def _environment(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(train.collective_timeout_s),
     }
     if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
-        knobs["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
-    ours = {name: value for name, value in knobs.items() if name not in os.environ}
+        values["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
+    ours = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(ours)
     try:
         yield

@@ -1,0 +1,89 @@
+"""What each worker does where a model is judged that no single one holds: join the group, read its cut, answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from raypt.errors import UserError
+from raypt.model.weights import WeightFiles
+from raypt.parallel.pulse import PULSE
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.training.checkpoint.resume import take
+from raypt.training.config import TrainConfig
+from raypt.training.engines import build_engine
+from raypt.training.judged import Judged
+from raypt.training.judged_on_mesh import MeshModel
+from raypt.training.starting_point import StartingPoint
+from raypt.training.starting_weights import StartingWeights
+from raypt.training.worker import joined
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A model to judge on the mesh of `train`, and how. Small and picklable."""
+
+    found: StartingPoint
+    train: TrainConfig
+    """With the precision to compute in."""
+    sequence_length: int
+    """Of training: what the mesh was made for."""
+    max_length: int
+    """See Judged."""
+    batch_size: int
+    """Sequences a forward pass."""
+    work: Callable[[Judged, Tokenizer], object]
+    """What rank 0 does with the model and its tokenizer; it writes down what it finds."""
+
+
+def judging(
+    found: StartingPoint,
+    train: TrainConfig,
+    sequence_length: int,
+    work: Callable[[Judged, Tokenizer], object],
+    *,
+    precision: str | None = None,
+    max_length: int | None = None,
+    batch_size: int = 8,
+) -> Judging:
+    """`precision` None: that the weights are stored in, or that the run computed in; `max_length` None: the model's."""
+    chosen = precision or _precision(found)
+    return Judging(
+        found,
+        train.model_copy(update={"precision": chosen, "init": None}),
+        sequence_length,
+        max_length or found.model.max_length,
+        batch_size,
+        work,
+    )
+
+
+def _precision(found: StartingPoint) -> str:
+    if found.checkpoint is not None:
+        return str(found.checkpoint.meta["precision"])
+    stored = next(iter(WeightFiles(found.uri).entries.values())).dtype
+    return "bf16" if stored == torch.bfloat16 else "fp32"
+
+
+def tokenizer_of(found: StartingPoint) -> Tokenizer:
+    """The model's, which puts BOS before a text if documents began with it in training."""
+    tokenizer = Tokenizer.load(found.tokenizer_uri)
+    return tokenizer if found.checkpoint is None else tokenizer.with_added(bos=found.adds_bos)
+
+
+def answer(spec: Judging) -> None:
+    """On every rank, in a process group or the environment of one. Raises on all of them what rank 0's work raised."""
+    device, mesh, plan = joined(spec.train, spec.sequence_length)
+    PULSE.at("building the model")
+    found = spec.found
+    engine = build_engine(found.model, spec.train, plan, mesh, device=device)
+    PULSE.at("reading the weights")
+    weights = StartingWeights(found.uri, is_checkpoint=found.checkpoint is not None, model=found.model)
+    if (problem := take(engine, weights.open)) is not None:
+        raise UserError(f"{found.uri}: {problem}")
+    PULSE.at("judging")
+    model = MeshModel(engine, found.model.vocab, max_length=spec.max_length, batch_size=spec.batch_size, device=device)
+    if mesh.topology.rank != 0:
+        model.follow()
+        return
+    model.leading(lambda: spec.work(model, tokenizer_of(found)))

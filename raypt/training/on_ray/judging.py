@@ -1,0 +1,66 @@
+"""Judging a model on Ray Train's workers, on the mesh that trains it."""
+
+import math
+from typing import Any
+
+from ray.train.torch import TorchConfig
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+from raypt import storage
+from raypt.training.judging import Judging, answer
+from raypt.training.on_ray.environment import worker_environment
+from raypt.training.on_ray.failures import user_error
+from raypt.training.on_ray.run import knobs, place
+from raypt.training.sizes import check_mesh, check_workers
+from raypt.training.worker import quiet_libraries
+
+SCRATCH = ("work", "judging")
+"""Directory in that of the run where Ray Train keeps its own files meanwhile."""
+
+
+def workers_for(spec: Judging) -> int:
+    """The least number that trains on the mesh. Raises UserError where the model cannot be cut so."""
+    check_mesh(spec.found.model, spec.train, spec.sequence_length)
+    return check_workers(spec.train, spec.sequence_length)[0]
+
+
+def judge_on_workers(spec: Judging, run_uri: str) -> None:
+    """`spec.work`, with the model on `workers_for(spec)` workers; Ray must be initialised. A failure of one is the end:
+    nothing is lost but the time. An error of the work is raised as itself if it is a UserError.
+    """
+    train, scratch = spec.train, storage.join(run_uri, *SCRATCH)
+    resources: dict[str, float] = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
+    name, path, filesystem = place(scratch)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"spec": spec},
+        torch_config=TorchConfig(
+            backend="nccl" if train.use_gpu else "gloo", timeout_s=math.ceil(train.first_step_timeout_s)
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=workers_for(spec), use_gpu=train.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=0),
+            worker_runtime_env={"env_vars": worker_environment(train, train.threads, run_uri)},
+        ),
+    )
+    try:
+        with knobs(train, elastic=False):
+            trainer.fit()
+    except TrainingFailedError as e:
+        if mistake := user_error(e):
+            raise mistake from None
+        raise
+    finally:
+        storage.remove(scratch)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    quiet_libraries()
+    answer(config["spec"])
