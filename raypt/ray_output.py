@@ -4,7 +4,8 @@ Ray sends each line that a worker prints to the driver, beside its own remarks o
 run of minutes. Workers mark the lines of raypt's logger; the driver takes those for its own log and writes everything
 else to a file in the logs of the session, where the dashboard shows it too. What Ray's libraries write to the standard
 error of the driver's own process goes there as well: the descriptor is the file's for as long as Ray is up, and
-Python's `sys.stderr` a copy of what it was. Ray has no public way of taking the workers' lines; where the one used here
+Python's `sys.stderr` a copy of what it was. The file is bounded (`BoundedLog`): a month of 512 workers fills no disk.
+Ray has no public way of taking the workers' lines; where the one used here
 is not there (another version), they go to the file with the rest.
 """
 
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +29,9 @@ HOOK = "raypt.ray_output.mark_lines"
 """What each worker runs first (`worker_process_setup_hook`)."""
 LAST_LINES_S = 0.3
 """How long the last lines of workers are waited for: the log monitor looks every tenth of a second."""
+
+PART_BYTES = 16 << 20
+"""Of each of the three parts of the file: the first, and the last two."""
 
 last: Path | None = None
 """The file of the session that began last in this process."""
@@ -60,10 +64,56 @@ def unmarked(line: str) -> tuple[int, str] | None:
     return logging.getLevelNamesMapping().get(level, logging.INFO), text
 
 
+class BoundedLog:
+    """A log file that keeps its beginning and its end: at `path` the first part, for good; then `<name>.last.log`,
+    which becomes `<name>.before.log` when it is full.
+
+    What others write to its descriptor counts too, once `check` looks.
+    """
+
+    def __init__(self, path: Path, moved: Callable[[int], None] = lambda descriptor: None) -> None:
+        """`moved` is told the descriptor of each part that begins after the first."""
+        self.path, self._part_bytes, self._moved = path, PART_BYTES, moved
+        self._last, self._before = path.with_suffix(".last.log"), path.with_suffix(".before.log")
+        self._at = path
+        self._file: TextIO = path.open("a", buffering=1, errors="backslashreplace")
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        self._file.write(f"{text}\n")
+        self.check()
+
+    def check(self) -> None:
+        """Go on in a new part where this one is full."""
+        if os.fstat(self._file.fileno()).st_size < self._part_bytes:
+            return
+        try:
+            if self._at == self._last:
+                self._last.replace(self._before)
+            new = self._last.open("a", buffering=1, errors="backslashreplace")
+        except OSError:
+            return  # it grows on: nobody's work ends for the sake of a log
+        if self._at == self.path:
+            self._file.write(f"... what follows is in {self._before.name} and {self._last.name}\n")
+        self._moved(new.fileno())
+        self._file.close()
+        self._file, self._at = new, self._last
+
+
 class Sorter:
     """Takes what Ray would print; safe to call from several threads."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: BoundedLog) -> None:
         self.file = file
         self._lock = threading.Lock()
 
@@ -78,7 +128,10 @@ class Sorter:
                 continue
             with self._lock:
                 if not self.file.closed:
-                    print(f"{time.strftime('%H:%M:%S')} ({who} pid={data.get('pid')}{node}) {line}", file=self.file)
+                    self.file.line(f"{time.strftime('%H:%M:%S')} ({who} pid={data.get('pid')}{node}) {line}")
+        with self._lock:
+            if not self.file.closed:
+                self.file.check()  # for what native code wrote
 
 
 class _Aside:
@@ -86,10 +139,18 @@ class _Aside:
 
     def __init__(self) -> None:
         number, name = tempfile.mkstemp(prefix="raypt-ray-", suffix=".log")
-        self.file: TextIO = os.fdopen(number, "w", buffering=1)
-        self.path = Path(name)
+        os.close(number)
+        self.file = BoundedLog(Path(name), moved=self._moved)
         self._python, self._before = sys.stderr, -1
         """The stream and the descriptor of standard error as they were; -1: not led aside."""
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+    def _moved(self, descriptor: int) -> None:
+        if self._before >= 0:
+            os.dup2(descriptor, 2)
 
     def lead(self) -> None:
         try:
@@ -105,14 +166,12 @@ class _Aside:
 
     def move(self, path: Path) -> None:
         """Go on in a file of this name, which gets what there is."""
-        self.file.flush()
         shutil.copyfile(self.path, path)
-        new = path.open("a", buffering=1)
-        if self._before >= 0:
-            os.dup2(new.fileno(), 2)
+        new = BoundedLog(path, moved=self._moved)
+        self._moved(new.fileno())
         self.file.close()
         self.path.unlink()
-        self.file, self.path = new, path
+        self.file = new
 
     def end(self) -> None:
         if self._before >= 0:

@@ -58,6 +58,11 @@ class RunDir:
     def curated(self, shard: int) -> str:
         return self.path("curated", f"part-{shard:05d}.parquet")
 
+    @staticmethod
+    def shard_of(name: str) -> int:
+        """The shard that a file named by these rules is of."""
+        return int(name.partition(".")[0].rpartition("-")[2])
+
     def removed(self, shard: int) -> str:
         return self.path("removed", f"part-{shard:05d}.parquet")
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import ray
 
 from raypt import metrics
+from raypt.durations import duration
 from raypt.errors import UserError
 
 Item = TypeVar("Item")
@@ -59,7 +60,7 @@ class TaskProgress:
         self.last = now
         elapsed = max(now - self.start, 1e-9)
         rate = self.done / elapsed
-        tail = f"in {elapsed:.1f} s" if self.done == self.total else f"{(self.total - self.done) / rate:.0f} s left"
+        tail = f"in {elapsed:.1f} s" if self.done == self.total else f"{duration((self.total - self.done) / rate)} left"
         log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
 
 

@@ -1,6 +1,5 @@
 """What Ray prints, and what of it reaches the terminal."""
 
-import io
 import logging
 import os
 import subprocess
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from raypt.ray_output import MARK, Sorter, _Marked, unmarked
+from raypt import ray_output
+from raypt.ray_output import MARK, BoundedLog, Sorter, _Marked, unmarked
 
 ROOT = Path(__file__).parents[1]
 JOB = """
@@ -42,14 +42,57 @@ def test_a_marked_line_is_what_it_was_in_each_of_its_lines() -> None:
     assert [unmarked(line) for line in lines] == [(logging.WARNING, "1 of"), (logging.WARNING, "2")]
 
 
-def test_other_lines_go_to_the_file_with_who_said_them(caplog: pytest.LogCaptureFixture) -> None:
-    file = io.StringIO()
+def test_other_lines_go_to_the_file_with_who_said_them(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    file = BoundedLog(tmp_path / "ray.log")
     lines = ["noise", f"{MARK}INFO|ours"]
     with caplog.at_level(logging.INFO, "raypt"):
         Sorter(file).take({"lines": lines, "actor_name": "A", "pid": 7, "ip": "10.0.0.2", "localhost": "10.0.0.1"})
     assert caplog.messages == ["ours"]
-    assert file.getvalue().splitlines()[0].endswith("(A pid=7, ip=10.0.0.2) noise")
-    assert "ours" not in file.getvalue()
+    written = file.path.read_text()
+    assert written.splitlines()[0].endswith("(A pid=7, ip=10.0.0.2) noise")
+    assert "ours" not in written
+
+
+def test_a_month_of_lines_keeps_the_first_and_the_last_in_three_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_output, "PART_BYTES", 10_000)
+    file = BoundedLog(tmp_path / "ray.log")
+    sorter = Sorter(file)
+    for i in range(3000):
+        sorter.take({"lines": [f"line {i}"], "actor_name": "A", "pid": 1})
+    file.close()
+    names = ["ray.log", "ray.before.log", "ray.last.log"]
+    assert sorted(names) == sorted(p.name for p in tmp_path.iterdir())
+    assert all(path.stat().st_size < 10_000 + 200 for path in tmp_path.iterdir())  # a line, and where it goes on
+    first, *end = ((tmp_path / name).read_text().splitlines() for name in names)
+    assert first[0].endswith("line 0")
+    assert first[-1] == "... what follows is in ray.before.log and ray.last.log"
+    kept = [int(line.rpartition(" ")[2]) for part in end for line in part]
+    assert kept == list(range(kept[0], 3000))  # none between is lost
+    assert kept[0] > len(first)
+
+
+def test_what_native_code_writes_is_bounded_and_follows_to_the_next_part(tmp_path: Path) -> None:
+    job = f"""
+import os
+from pathlib import Path
+from raypt import ray_output
+ray_output.PART_BYTES = 10_000
+with ray_output.aside() as output:
+    output._aside.move(Path({str(tmp_path)!r}) / "ray.log")
+    sorter = ray_output.Sorter(output._aside.file)
+    for i in range(3000):
+        os.write(2, b"native %d\\n" % i)
+        if i % 100 == 99:
+            sorter.take({{"lines": ["{MARK}INFO|step"]}})
+"""
+    done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ray.before.log", "ray.last.log", "ray.log"]
+    assert all(path.stat().st_size < 10_000 + 100 * 12 + 200 for path in tmp_path.iterdir())
+    assert (tmp_path / "ray.log").read_text().startswith("native 0\n")
+    assert (tmp_path / "ray.last.log").read_text().endswith("native 2999\n")
 
 
 def test_the_terminal_has_what_raypt_says_and_the_file_the_rest() -> None:

@@ -20,8 +20,11 @@ from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
 from raypt.run.diary import Start, starts
+from raypt.run.examples import quarantine_section, removed_section
 from raypt.run_dir import RunDir
-from raypt.tokens.page import samples_section, vocabulary_section
+from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_section
+from raypt.tokens.tokenizer.fertility import REPORT_FILE
+from raypt.tokens.tokenizer.trainer import CARD_FILE
 from raypt.training.page import throughput_section, training_section
 from raypt.training.pipeline_page import pipeline_section
 from raypt.training.records import read_metrics, read_pipeline
@@ -43,10 +46,10 @@ def _trained_classifiers(run: RunDir) -> dict[str, Any]:
     return found
 
 
-def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
-    """(source, language, documents, bytes) of the curated text, biggest first."""
+def _languages(run: RunDir, parts: list[str]) -> list[tuple[str, str, int, int]]:
+    """(source, language, documents, bytes) of the curated text, biggest first. `parts`: names of its files."""
     totals: dict[tuple[str, str], list[int]] = {}
-    names = storage.listdir(run.path("curated"))[:MOST_PARTS]
+    names = parts[:MOST_PARTS]
 
     def columns_of(name: str) -> pa.Table:
         with storage.open_ranges(run.path("curated", name)) as f:
@@ -69,12 +72,20 @@ def build_report(run: RunDir, name: str) -> str:
     head = f"<h1>{text(name)}</h1><p class=muted>{text(run.uri)}</p>"
     parts: list[str] = []
     headline = [(number(value), label) for label, value in summary.get("headline", {}).items()]
+    if (bits := newest(rows, "heldout_bits_per_byte")) is not None:
+        headline.append((f"{bits:.3f}", "held-out bits a byte"))
     if headline:
         head += cards(headline)
     head += started_section(starts(run))
+    curated = sorted(storage.listdir(run.path("curated")))
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
-        languages = _languages(run)[:30]
+        if removed := removed_section(run, [run.shard_of(name) for name in curated]):
+            parts.append(heading("Removed documents") + removed)
+    if quarantined := quarantine_section(run):
+        parts.append(heading("Quarantine") + quarantined)
+    if ledger_json:
+        languages = _languages(run, curated)[:30]
         shown = [(s, lang, f"{d:,}", f"{b:,}") for s, lang, d, b in languages]
         parts.append(heading("Curated text") + table(["source", "language", "documents", "bytes"], shown, (2, 3)))
     card = _optional_json(storage.join(run.quality, "quality.json"))
@@ -100,6 +111,10 @@ def build_report(run: RunDir, name: str) -> str:
             heading("Tokens")
             + table(["", ""], [(k, number(v) if isinstance(v, int | float) else v) for k, v in entries], (1,))
         )
+    tokenizer = _optional_json(storage.join(run.tokenizer, CARD_FILE))
+    if tokenizer:
+        fertility = _optional_json(storage.join(run.tokenizer, REPORT_FILE)) or []
+        parts.append(heading("Tokenizer") + tokenizer_section(tokenizer, fertility, summary.get("tokens", {})))
     if summary.get("vocabulary"):
         parts.append(heading("Text outside the vocabulary") + vocabulary_section(summary["vocabulary"]))
     if summary.get("samples"):
@@ -123,6 +138,11 @@ def build_report(run: RunDir, name: str) -> str:
         )
     body = "".join(parts)
     return page(name, head + contents(body) + body)
+
+
+def newest(rows: list[dict[str, Any]], key: str) -> float | None:
+    """The last value of a metric that not every step has."""
+    return next((row[key] for row in reversed(rows) if row.get(key) is not None), None)
 
 
 def started_section(diary: list[Start]) -> str:

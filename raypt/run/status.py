@@ -6,12 +6,14 @@ RUN is a run directory (a path or URI). Reads a few small files and the end of t
 asked from any machine that reaches the directory.
 """
 
+import statistics
 import sys
 import time
 
 import yaml
 
 from raypt import storage
+from raypt.durations import RECENT, duration
 from raypt.errors import UserError
 from raypt.lease import holder_of
 from raypt.run.diary import Start, now, starts
@@ -19,19 +21,6 @@ from raypt.run.open import LEASE
 from raypt.run_dir import RunDir
 from raypt.training.checkpoint.directory import newest_step
 from raypt.training.records import read_metrics
-
-RECENT = 50
-"""Steps that the speed is the median of."""
-
-
-def duration(seconds: float) -> str:
-    """For people: 42 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
-    seconds = max(0, round(seconds))
-    for unit, size, smaller, small in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            rest = seconds % size // small
-            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{seconds} s"
 
 
 def existing_run(uri: str) -> RunDir:
@@ -85,7 +74,7 @@ def _training(run: RunDir) -> list[str]:
         return []
     steps = yaml.safe_load(storage.read_bytes(run.config))["train"]["steps"]
     last = rows[-1]
-    seconds = sorted(row["step_s"] for row in rows[-RECENT:])[len(rows[-RECENT:]) // 2]
+    seconds = statistics.median_low(row["step_s"] for row in rows[-RECENT:])
     loss = "not finite" if last["loss"] is None else f"{last['loss']:.4f}"
     line = f"step {last['step']:,} of {steps:,} ({last['step'] / steps:.1%}), loss {loss}"
     heldout = next((row["heldout_loss"] for row in reversed(rows) if row.get("heldout_loss") is not None), None)

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 
+from raypt.durations import Pace, duration
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
@@ -108,7 +109,7 @@ class TrainLoop:
         self.sinks, self.tracer = sinks, tracer
         self.fingerprint, self.peak_flops, self.stated_flops = fingerprint, peak_flops, stated_flops
         self.state = LoopState(start, reported_step=start.step)
-        self.wait_watch, self.lines = WaitWatch(), Lines()
+        self.wait_watch, self.lines, self.pace = WaitWatch(), Lines(), Pace()
 
     def run(self) -> Progress:
         """Train until the last step, or until the samples end (which is said)."""
@@ -422,10 +423,10 @@ class TrainLoop:
         for sink in self.sinks:
             sink.write(row)
         step = row["step"]
+        self.pace.add(row["step_s"])
         if said:
-            remaining = (self.train.steps - step) * row["step_s"]
             log.info(
-                "step %d/%d loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %.0f s left",
+                "step %d/%d loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %s left",
                 step,
                 self.train.steps,
                 row["loss"],
@@ -433,7 +434,7 @@ class TrainLoop:
                 row["lr"],
                 row["tokens_per_s"],
                 100 * row["data_wait_fraction"],
-                remaining,
+                duration(self.pace.left(self.train.steps - step)),
             )
             if "data_wait_reason" in row:
                 log.warning("step %d: %s", step, row["data_wait_reason"])

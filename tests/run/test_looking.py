@@ -15,7 +15,6 @@ from raypt.run.config import RunConfig
 from raypt.run.diary import DIARY, starts
 from raypt.run.open import open_run
 from raypt.run.stages import timed_stage
-from raypt.run.status import duration
 from raypt.run_dir import RunDir
 
 
@@ -139,13 +138,6 @@ def test_every_tool_has_a_page_of_help_and_refuses_what_is_no_run(
     places = [str(tmp_path), str(tmp_path)] if tool == "compare" else [str(tmp_path)]
     assert command([tool, *places]) == 2
     assert "no run" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (65, "1 min 5 s"), (3600, "1 h"), (7860, "2 h 11 min"), (273600, "3 d 4 h")]
-)
-def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def test_a_lease_that_was_let_go_holds_nothing(tmp_path: Path) -> None:

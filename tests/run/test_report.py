@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.pipeline import deduplicate
 from raypt.dedup.plan import DedupShard
+from raypt.html import text
 from raypt.ledger import Amount, Ledger, StageAccount
+from raypt.run.examples import MOST_PARTS, PER_RULE, excerpt, look, spread
 from raypt.run.report import build_report
+from raypt.run.write import REMOVED_SCHEMA
 from raypt.run_dir import RunDir
 from raypt.tokens.stream.waits import Waits
 from raypt.training.data_wait import StepWait, explain
@@ -133,3 +140,134 @@ def test_text_outside_the_vocabulary_has_a_row_a_source(tmp_path: Path) -> None:
     assert "Text outside the vocabulary" in page
     cells = "</td><td class=n>".join(["2,000", "7", "0.350%", "40", "2.000%"])
     assert f"web</td><td class=n>{cells}" in page
+
+
+RULE = "gopher_quality.word_count_min"
+
+
+def _curated(run: RunDir, shards: int, per_shard: int, reason: str = RULE, text: str = "A short text") -> None:
+    """A run of so many shards, all of whose documents one rule removed."""
+    for shard in range(shards):
+        keys = [(shard << 32) + row for row in range(per_shard)]
+        gone = {"doc_key": keys, "id": [f"d{key}" for key in keys], "source": ["web"] * per_shard}
+        gone |= {"stage": [reason.split(".")[0]] * per_shard, "reason": [reason] * per_shard}
+        storage.write_parquet(run.removed(shard), pa.table(gone, REMOVED_SCHEMA))
+        own = [{"word_count": row, "mean_word_length": 4.5} for row in range(per_shard)]
+        tagged = {"doc_key": keys, "text": [f"{text} {key}" for key in keys], "lang": ["en"] * per_shard}
+        tagged |= {"text_bytes": [20] * per_shard, "gopher_quality": own}
+        storage.write_parquet(run.tagged(shard), pa.table(tagged), row_group_size=2)
+        storage.write_parquet(run.curated(shard), pa.table({"source": ["web"], "lang": ["en"], "text_bytes": [1]}))
+    storage.write_bytes(run.config, b"curation: {stages: [gopher_quality], gopher_quality: {word_count_min: 50}}")
+    storage.write_json(run.ledger, _ledger().to_json())
+
+
+def test_removed_documents_stand_beside_what_their_rule_measured(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    _curated(run, 2, 5)
+    page = build_report(run, "run")
+    assert f"<summary>{RULE} (10 documents)</summary>" in page
+    (shown,) = {len(look(run, [0, 1]).chosen[RULE])}
+    assert shown == PER_RULE == page.count("A short text")
+    for document in look(run, [0, 1]).chosen[RULE]:
+        value = document.doc_key & 0xFFFFFFFF
+        assert f"<td>word_count</td><td class=n>{value}</td><td>at least 50</td>" in page
+        assert f"A short text {document.doc_key}</pre>" in page
+
+
+def test_examples_depend_on_the_keys_alone(tmp_path: Path) -> None:
+    one, two = RunDir(str(tmp_path / "one")), RunDir(str(tmp_path / "two"))
+    _curated(one, 3, 40)
+    _curated(two, 3, 40)
+    for shard in range(3):  # the same rows in another order
+        table = storage.read_parquet(two.removed(shard))
+        storage.write_parquet(two.removed(shard), table.take(list(range(39, -1, -1))))
+    assert look(one, [0, 1, 2]).chosen == look(two, [0, 1, 2]).chosen
+
+
+def test_a_page_opens_as_many_parts_at_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(str(tmp_path))
+    _curated(run, 3 * MOST_PARTS, 3)
+    opened: list[str] = []
+    real = storage.open_ranges
+    monkeypatch.setattr(storage, "open_ranges", lambda uri: opened.append(uri.split("/")[-2]) or real(uri))
+    page = build_report(run, "run")
+    assert opened.count("removed") == MOST_PARTS
+    assert opened.count("tagged") <= PER_RULE
+    assert f"counts are of {MOST_PARTS} of {3 * MOST_PARTS} parts" in page
+
+
+@given(st.integers(1, 10**6), st.integers(1, 30))
+def test_what_is_looked_at_is_spread_over_all(count: int, most: int) -> None:
+    found = spread(range(count), most)
+    assert len(set(found)) == min(count, most)
+    assert max(b - a for a, b in zip(found, [*found[1:], count], strict=True)) <= -(-count // min(most, count))
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=60) | st.sampled_from(["</pre><script>alert(1)</script>", "\u202e"])
+)
+def test_an_excerpt_holds_no_tag_and_nothing_that_turns_the_page(evil: str) -> None:
+    made = text(excerpt(f"<b>{evil}"))
+    assert "<" not in made and ">" not in made
+    assert all(c.isprintable() or c == "\n" for c in made)
+
+
+def test_tags_in_a_removed_document_or_its_name_are_shown_not_run(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    evil = "</pre></details><script>alert(1)</script>"
+    _curated(run, 1, 1, reason=f"own.{evil}", text=evil)
+    page = build_report(run, "run")
+    assert "<script" not in page
+    assert page.count(html.escape(evil, quote=True)) == 2  # the rule's name and the text
+
+
+def test_removed_documents_without_work_have_names_and_no_text(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    _curated(run, 1, 1)
+    Path(run.tagged(0)).unlink()
+    page = build_report(run, "run")
+    assert "<b>d0</b>" in page
+    assert "work/ was deleted" in page
+
+
+def test_a_damaged_part_costs_its_examples_only(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    _curated(run, 2, 1)
+    Path(run.removed(0)).write_bytes(b"PAR1 nothing")
+    page = build_report(run, "run")
+    assert "A short text 4294967296" in page
+    assert "Not read: 1 parts, the first: " in page
+    assert "damaged Parquet file" in page
+
+
+def test_quarantine_is_shown_with_how_records_begin(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    entry = {"source": "web", "file": "in.jsonl", "row": 7, "byte_offset": 9, "kind": "bad_json", "error": "no <value>"}
+    lines = [json.dumps(entry | {"row": row, "excerpt": "<i>" + "x" * 2000}) for row in range(100)]
+    storage.write_bytes(run.quarantine(0), "\n".join([*lines, ""]).encode())
+    page = build_report(run, "run")
+    assert "<summary>bad_json</summary>" in page
+    assert page.count("no &lt;value&gt;") == PER_RULE
+    assert "record 0</span>" in page and "&lt;i&gt;xxx" in page and "<i>" not in page
+
+
+def test_the_tokenizer_has_a_table(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    config = {"algorithm": "bpe", "vocab_size": 4096, "path": None, "eos_token": "<|end|>"}
+    storage.write_json(
+        storage.join(run.tokenizer, "tokenizer.card.json"), {"identity": {"settings": {"config": config}}}
+    )
+    row = {"source": "zh<b>", "lang": None, "documents": 3, "bytes": 1234, "tokens_per_word": 1.5}
+    row |= {"tokens_per_character": 0.75, "bytes_per_token": 4.0, "unknown_rate": 0.001}
+    storage.write_json(storage.join(run.tokenizer, "fertility.json"), [row])
+    page = build_report(run, "run")
+    assert "<td>vocab size</td><td>4096</td>" in page and "&lt;|end|&gt;" in page
+    cells = "</td><td class=n>".join(["3", "1,234", "1.500", "0.750", "4.000", "0.100%"])
+    assert f"zh&lt;b&gt;</td><td>–</td><td class=n>{cells}" in page
+
+
+def test_held_out_bits_a_byte_are_in_the_head(tmp_path: Path) -> None:
+    rows = [{"step": n, "loss": 3.0} | ({"heldout_bits_per_byte": 1.2345} if n == 2 else {}) for n in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "<b>1.234</b><span>held-out bits a byte</span>" in page.split("<nav")[0]
