@@ -40,7 +40,10 @@ def judge_on_workers(spec: Judging, run_uri: str) -> None:
             backend="nccl" if train.use_gpu else "gloo", timeout_s=math.ceil(train.first_step_timeout_s)
         ),
         scaling_config=ScalingConfig(
-            num_workers=workers_for(spec), use_gpu=train.use_gpu, resources_per_worker=resources
+            num_workers=workers_for(spec),
+            use_gpu=train.use_gpu,
+            resources_per_worker=resources,
+            label_selector=dict(train.labels) or None,
         ),
         run_config=RunConfig(
             name=name,
