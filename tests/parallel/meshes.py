@@ -32,12 +32,14 @@ from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import CheckpointConfig
 from raypt.training.optim.optimizer import build_optimizer
 from tests.parallel import cases
-from tests.parallel.ranks import run_ranks
+from tests.parallel.ranks import LIMIT_S, LONG_S, run_ranks
 
 STEPS = 10
 BEFORE = 2
 """Steps before a checkpoint that another cell goes on from."""
 MICRO_BATCH = 2
+A_LAUNCH = 8
+"""Cells of one launch of the grid."""
 MODELS: dict[str, ModelConfig] = {
     # Neither the vocabulary nor the feed-forward width divides by 2; 2 key/value heads are fewer than 4 ranks.
     "gqa": ModelConfig(
@@ -290,11 +292,13 @@ def not_finite(engine: Any, cell: Cell, step: int) -> dict[str, bool]:
     return {"finite": bool(np.isfinite(loss.loss_sum)), "skipped": result.skipped, "same": same}
 
 
-def launch(cells: Sequence[Cell], tmp: Path, steps: int = STEPS) -> list[list[dict[str, Any]]]:
+def launch(
+    cells: Sequence[Cell], tmp: Path, steps: int = STEPS, limit_s: float = LIMIT_S
+) -> list[list[dict[str, Any]]]:
     """Results of so many steps, by rank and cell; the cells have one number of ranks."""
     (world,) = {cell.world for cell in cells}
     arguments = {"cells": [asdict(cell) for cell in cells], "steps": steps, "path": str(tmp)}
-    return run_ranks(world, "tests.parallel.meshes", "run", tmp, **arguments)
+    return run_ranks(world, "tests.parallel.meshes", "run", tmp, limit_s=limit_s, **arguments)
 
 
 def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -377,7 +381,9 @@ def _resumed_on_another(cells: Sequence[Cell]) -> int:
         return 0
     with tempfile.TemporaryDirectory() as tmp:
         arguments = {"pairs": [[asdict(cell) for cell in pair] for pair in pairs], "path": tmp}
-        (got, *_) = run_ranks(cells[0].world, "tests.parallel.meshes", "resumed", Path(tmp), **arguments)
+        (got, *_) = run_ranks(
+            cells[0].world, "tests.parallel.meshes", "resumed", Path(tmp), limit_s=LONG_S, **arguments
+        )
     failed = 0
     for (first, second), rows in zip(pairs, got, strict=True):
         true, _ = reference(second.model, second.optimizer, BEFORE + STEPS)
@@ -401,16 +407,19 @@ def main(argv: list[str]) -> int:
         if args.resume:
             failed += _resumed_on_another(some)
             continue
-        with tempfile.TemporaryDirectory() as tmp:
-            by_rank = launch(some, Path(tmp))
-        for i, cell in enumerate(some):
-            try:
-                found = check(cell, [rank[i] for rank in by_rank])
-            except AssertionError as e:
-                failed += 1
-                print(f"{cell}: {e}")
-            else:
-                print(f"{cell}: " + ", ".join(f"{k} {v:.1e}" for k, v in found.items()))
+        for first in range(0, len(some), A_LAUNCH):
+            few = some[first : first + A_LAUNCH]
+            with tempfile.TemporaryDirectory() as tmp:
+                by_rank = launch(few, Path(tmp), limit_s=LONG_S)
+            for i, cell in enumerate(few):
+                try:
+                    found = check(cell, [rank[i] for rank in by_rank])
+                except AssertionError as e:
+                    failed += 1
+                    print(f"{cell}: {e}", flush=True)
+                else:
+                    print(f"{cell}: " + ", ".join(f"{k} {v:.1e}" for k, v in found.items()), flush=True)
+    print(f"{failed} of {len(chosen)} wrong")
     return int(failed > 0)
 
 

@@ -38,7 +38,15 @@ def variables() -> dict[str, str]:
     }
 
 
-def run_ranks(world: int, module: str, function: str, tmp: Path, **arguments: Any) -> list[Any]:
+LIMIT_S = 300.0
+"""That ranks of a test may take."""
+LONG_S = 3600.0
+"""That those of a command may which measures everything."""
+
+
+def run_ranks(
+    world: int, module: str, function: str, tmp: Path, *, limit_s: float = LIMIT_S, **arguments: Any
+) -> list[Any]:
     """`module.function(**arguments)` on `world` ranks of one thread each; their results, which must be JSON."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -56,7 +64,7 @@ def run_ranks(world: int, module: str, function: str, tmp: Path, **arguments: An
                 )
             )
     try:
-        codes = [p.wait(timeout=300) for p in processes]
+        codes = [p.wait(timeout=limit_s) for p in processes]
     finally:
         for p in processes:
             p.kill()

@@ -122,14 +122,14 @@ def judged(case: dict[str, Any], world: int, found: list[dict[str, Any]]) -> tup
 
 
 def main(worlds: list[int]) -> int:
-    from tests.parallel.ranks import run_ranks
+    from tests.parallel.ranks import LONG_S, run_ranks
 
     wrong, todo = 0, [*every(), *overridden()]
     for world in worlds:
         for first in range(0, len(todo), A_LAUNCH):
             chosen = todo[first : first + A_LAUNCH]
             with tempfile.TemporaryDirectory() as tmp:
-                ranks = run_ranks(world, MODULE, "measure_all", Path(tmp), cases=chosen)
+                ranks = run_ranks(world, MODULE, "measure_all", Path(tmp), limit_s=LONG_S, cases=chosen)
             for case, *found in zip(chosen, *ranks, strict=True):
                 line, right = judged(case, world, found)
                 wrong += not right
