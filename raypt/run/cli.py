@@ -34,8 +34,9 @@ TOOLS = {
     "compare": ("raypt.run.compare", "main"),
     "ls": ("raypt.run.shelf", "ls"),
     "rm": ("raypt.run.shelf", "rm"),
+    "completion": ("raypt.run.completion", "main"),
 }
-"""What looks at runs: module and function, which takes the arguments and gives the exit status."""
+"""What looks at runs, and sets up the shell: module and function, which takes the arguments and gives the status."""
 
 
 def job_doc(module: str) -> str:
@@ -53,8 +54,9 @@ def usage() -> str:
         "Raw text to a trained LLaMA on a Ray cluster.\n\nusage: raypt JOB [--config FILE] [dotted.key=value ...]\n\n"
         + "\n".join(lines)
         + "\n\nLook at runs: "
-        + ", ".join(f"raypt {name}" for name in TOOLS)
-        + ".\n`raypt JOB --help` explains a job; `raypt --version` says which raypt this is."
+        + ", ".join(f"raypt {name}" for name in TOOLS if name != "completion")
+        + ".\n`raypt JOB --help` explains a job; `raypt --version` says which raypt this is; `raypt completion SHELL`\n"
+        "prints what makes bash, zsh or fish complete all of this."
     )
 
 

@@ -23,8 +23,7 @@ from raypt.run.diary import Start, starts
 from raypt.run.examples import quarantine_section, removed_section
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_section
-from raypt.tokens.tokenizer.fertility import REPORT_FILE
-from raypt.tokens.tokenizer.trainer import CARD_FILE
+from raypt.tokens.tokenizer import CARD_FILE, FERTILITY_FILE
 from raypt.training.page import throughput_section, training_section
 from raypt.training.pipeline_page import pipeline_section
 from raypt.training.records import read_metrics, read_pipeline
@@ -113,7 +112,7 @@ def build_report(run: RunDir, name: str) -> str:
         )
     tokenizer = _optional_json(storage.join(run.tokenizer, CARD_FILE))
     if tokenizer:
-        fertility = _optional_json(storage.join(run.tokenizer, REPORT_FILE)) or []
+        fertility = _optional_json(storage.join(run.tokenizer, FERTILITY_FILE)) or []
         parts.append(heading("Tokenizer") + tokenizer_section(tokenizer, fertility, summary.get("tokens", {})))
     if summary.get("vocabulary"):
         parts.append(heading("Text outside the vocabulary") + vocabulary_section(summary["vocabulary"]))

@@ -12,10 +12,9 @@ from raypt import storage
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, column
+from raypt.tokens.tokenizer import FERTILITY_FILE
 from raypt.tokens.tokenizer.sample import plan_sample, sample_batches
 from raypt.tokens.tokenizer.tokenizer import load_tokenizer
-
-REPORT_FILE = "fertility.json"
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = rf"[{_UNSPACED}]|[^\s\p{{Z}}{_UNSPACED}]+"
@@ -103,7 +102,7 @@ def measure(
             total[key] = total.get(key, Fertility()) + counts
     total = dict(sorted(total.items()))
     rows = [{"source": s, "lang": lang or None, **asdict(f), **_ratios(f)} for (s, lang), f in total.items()]
-    storage.write_json(storage.join(tokenizer_uri, REPORT_FILE), rows)
+    storage.write_json(storage.join(tokenizer_uri, FERTILITY_FILE), rows)
     return total
 
 

@@ -16,7 +16,7 @@ from raypt.errors import UserError
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, summarize_part
-from raypt.tokens.tokenizer import patterns, sentencepiece
+from raypt.tokens.tokenizer import CARD_FILE, patterns, sentencepiece
 from raypt.tokens.tokenizer.loaders import load_any
 from raypt.tokens.tokenizer.sample import plan_sample, sample_part
 from raypt.tokens.tokenizer.tiktoken_file import byte_level
@@ -25,7 +25,6 @@ from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, FORMS, TOKENIZER_FILE,
 log = logging.getLogger("raypt")
 
 UNKNOWN_TOKEN = "<|unknown|>"
-CARD_FILE = "tokenizer.card.json"
 FORMAT = 1
 """Raise it when the same text and settings train another tokenizer."""
 DEFAULT_SPLIT: patterns.Split = "llama3"
