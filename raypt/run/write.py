@@ -34,17 +34,23 @@ class CuratedTask:
     shard: int
     dedup_uri: str | None
     identity: Identity
+    listed: tuple[str, ...] = ()
+    """Of edits and sizes, those that the shard has."""
 
 
 def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/curated")
 
 
+def _name(shard: int) -> str:
+    return f"shard-{shard:05d}.parquet"
+
+
 def _sparse(dedup_uri: str | None, kind: str, shard: int) -> pa.Table | None:
     if dedup_uri is None:
         return None
     try:
-        return storage.read_parquet(storage.join(dedup_uri, kind, f"shard-{shard:05d}.parquet"))
+        return storage.read_parquet(storage.join(dedup_uri, kind, _name(shard)))
     except FileNotFoundError:
         return None
 
@@ -69,8 +75,10 @@ def write_curated_shard(task: CuratedTask) -> Card:
 
     def maker(output: Output) -> dict[str, int]:
         decided = storage.read_parquet(run.decided(task.shard))
-        duplicates, edits = (_sparse(task.dedup_uri, kind, task.shard) for kind in ("removed", "edits"))
-        sizes = _sparse(task.dedup_uri, "sizes", task.shard)
+        duplicates = _sparse(task.dedup_uri, "removed", task.shard)
+        edits, sizes = (
+            _sparse(task.dedup_uri, kind, task.shard) if kind in task.listed else None for kind in ("edits", "sizes")
+        )
         documents = nbytes = row = 0
         gone = [REMOVED_SCHEMA.empty_table()]
         with (
@@ -112,7 +120,12 @@ def write_curated(
     wanted = [Identity("curated", FORMAT, i) for i in inputs]
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
-    tasks = [CuratedTask(run.uri, s, uri, wanted[s]) for s in todo]
+    # What most shards do not have is looked for once, not by each.
+    files = {kind: set(storage.listdir(storage.join(uri, kind))) for kind in ("edits", "sizes")} if uri and todo else {}
+    tasks = [
+        CuratedTask(run.uri, s, uri, wanted[s], tuple(k for k, names in files.items() if _name(s) in names))
+        for s in todo
+    ]
     for shard, card in zip(todo, run_tasks(write_curated_shard, tasks, name="write curated"), strict=True):
         cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
