@@ -20,6 +20,7 @@ BENCHES = {
     "gpu": "raypt.bench.gpu",
     "collectives": "raypt.bench.collectives",
     "strategies": "raypt.bench.strategies",
+    "start": "raypt.run.start_times",
     "scale": "raypt.run.scale",
     "plan": "raypt.run.planner.calibrate",
 }

@@ -1,14 +1,16 @@
 """The embedded corpus: the same on every run, and prose recognised as prose."""
 
+import gc
 import gzip
 import json
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from raypt.corpus.config import BuiltinConfig, CorpusConfig, SourceConfig
 from raypt.corpus.manifest import build_manifest
-from raypt.corpus.python_docs import docstrings, is_long_prose, materialize, resolve
+from raypt.corpus.python_docs import docstrings, environment_files, is_long_prose, materialize, resolve
 
 PROSE = "The quick brown fox jumps over the lazy dog while the patient reader keeps on reading this line.\n" * 20
 
@@ -57,3 +59,30 @@ def test_source_that_does_not_parse_has_no_docstrings() -> None:
 )
 def test_long_prose_is_told_from_tables_and_lists(text: str, expected: bool) -> None:
     assert is_long_prose(text) is expected
+
+
+@pytest.mark.parametrize("source", ['"""About."""', "def f(:", "x = 1"])
+def test_the_collector_of_cycles_is_on_again_after_a_module(source: str) -> None:
+    docstrings(source, "m")
+    assert gc.isenabled()
+
+
+def test_files_of_the_environment_are_those_that_pathlib_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    standard, installed = tmp_path / "lib", tmp_path / "lib" / "site-packages"
+    for name in ("os.py", "json/__init__.py", "json/data.txt", "site-packages/not.py"):
+        (standard / name).parent.mkdir(parents=True, exist_ok=True)
+        (standard / name).touch()
+    for name in ("a/b.py", "a-1.dist-info/METADATA", "a-1.dist-info/licenses/LICENSE", "a-1.dist-info/x.py", "LICENSE"):
+        (installed / name).parent.mkdir(parents=True, exist_ok=True)
+        (installed / name).touch()
+    (installed / "a-1.dist-info" / "LICENSES").mkdir()
+    monkeypatch.setattr(sysconfig, "get_path", {"stdlib": str(standard), "purelib": str(installed)}.get)
+    found = {(name, kind, path) for name, kind, path in environment_files()}
+    assert found == {
+        ("stdlib/os.py", "docstrings", standard / "os.py"),
+        ("stdlib/json/__init__.py", "docstrings", standard / "json" / "__init__.py"),
+        ("packages/a/b.py", "docstrings", installed / "a" / "b.py"),
+        ("packages/a-1.dist-info/METADATA", "readme", installed / "a-1.dist-info" / "METADATA"),
+        ("packages/a-1.dist-info/licenses/LICENSE", "licence", installed / "a-1.dist-info" / "licenses" / "LICENSE"),
+        ("packages/not.py", "docstrings", installed / "not.py"),
+    }
