@@ -38,7 +38,7 @@ def trained(place: Path, losses: list[float], **train: object) -> Path:
 def test_a_run_that_ended_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["status", str(trained(tmp_path / "run", [7.0, 6.5]))]) == 0
     out = capsys.readouterr().out
-    assert "done 0 s ago" in out and "(first start)" in out
+    assert re.search(r"done \d+ s ago", out) and "(first start)" in out
     assert "step 2 of 100 (2.0%), loss 6.5000, held-out 5.5000, 50 tokens/s, about 3 min 16 s left" in out
 
 
@@ -51,7 +51,7 @@ def test_a_run_that_failed_says_where_and_why_and_has_a_page(
         raise UserError("corpus.sources[0]: s3://me:secret@host/x cannot be <read>")
     command(["status", str(place)])
     out = capsys.readouterr().out
-    assert "mistake 0 s ago" in out
+    assert re.search(r"mistake \d+ s ago", out)
     assert "ago in curate: corpus.sources[0]: s3://***@host/x cannot be <read>" in out
     page = (place / "report.html").read_text()
     assert "The last start was refused in stage curate." in page
@@ -65,8 +65,8 @@ def test_a_run_that_goes_on_says_what_it_is_at(tmp_path: Path, capsys: pytest.Ca
         command(["status", str(place)])
         assert command(["rm", str(place), "--all", "--yes"]) == 2
     captured = capsys.readouterr()
-    assert "running for 0 s (first start); curate on " in captured.out
-    assert "at: curate, for 0 s" in captured.out
+    assert re.search(r"running for \d+ s \(first start\); curate on ", captured.out)
+    assert re.search(r"at: curate, for \d+ s", captured.out)
     assert "nothing is deleted" in captured.err
     assert place.exists()
 
