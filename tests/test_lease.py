@@ -77,7 +77,7 @@ def test_a_holder_elsewhere_that_is_not_touched_is_taken_over_when_stale(uri: st
     mark(uri, f"f{HELD}", ELSEWHERE)
     start = time.monotonic()
     with hold(uri, "curate", beat_s=BEAT_S, stale_s=STALE_S):
-        assert time.monotonic() - start > STALE_S / 2  # it is not later than two beats after: else it is refused
+        assert STALE_S / 2 < time.monotonic() - start < 3 * STALE_S
         assert len(storage.listdir(uri)) == 1
 
 

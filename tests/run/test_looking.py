@@ -35,23 +35,32 @@ def trained(place: Path, losses: list[float], **train: object) -> Path:
     return place
 
 
+def assert_no_longer(said: str, out: str, began: float) -> None:
+    """Whether `out` has `said`, with seconds for its `#` of which no more have gone by since the test `began`."""
+    found = re.search(re.escape(said).replace(r"\#", r"(\d+)"), out)
+    assert found is not None, out
+    assert int(found[1]) <= time.monotonic() - began + 0.5  # they are rounded
+
+
 def test_a_run_that_ended_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
     assert command(["status", str(trained(tmp_path / "run", [7.0, 6.5]))]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"done \d+ s ago", out) and "(first start)" in out
+    assert_no_longer("done # s ago", out, began)
+    assert "(first start)" in out
     assert "step 2 of 100 (2.0%), loss 6.5000, held-out 5.5000, 50 tokens/s, about 3 min 16 s left" in out
 
 
 def test_a_run_that_failed_says_where_and_why_and_has_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = tmp_path / "run"
+    place, began = tmp_path / "run", time.monotonic()
     with pytest.raises(UserError), open_run(config_of(place), "curate") as run, timed_stage(run, "curate"):
         (place / "samples").mkdir()
         raise UserError("corpus.sources[0]: s3://me:secret@host/x cannot be <read>")
     command(["status", str(place)])
     out = capsys.readouterr().out
-    assert re.search(r"mistake \d+ s ago", out)
+    assert_no_longer("mistake # s ago", out, began)
     assert "ago in curate: corpus.sources[0]: s3://***@host/x cannot be <read>" in out
     page = (place / "report.html").read_text()
     assert "The last start was refused in stage curate." in page
@@ -60,13 +69,13 @@ def test_a_run_that_failed_says_where_and_why_and_has_a_page(
 
 
 def test_a_run_that_goes_on_says_what_it_is_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = tmp_path / "run"
+    place, began = tmp_path / "run", time.monotonic()
     with open_run(config_of(place), "curate") as run, timed_stage(run, "curate"):
         command(["status", str(place)])
         assert command(["rm", str(place), "--all", "--yes"]) == 2
     captured = capsys.readouterr()
-    assert re.search(r"running for \d+ s \(first start\); curate on ", captured.out)
-    assert re.search(r"at: curate, for \d+ s", captured.out)
+    assert_no_longer("running for # s (first start); curate on ", captured.out, began)
+    assert_no_longer("at: curate, for # s", captured.out, began)
     assert "nothing is deleted" in captured.err
     assert place.exists()
 
