@@ -44,6 +44,13 @@ class RaySection(Settings):
     shards: the cluster's own bound holds)."""
 
 
+def token_hint() -> str:
+    """What else to try where a cluster does not answer: Ray shows its token to an address that was given only if told
+    to, and says of a cluster that wants one just that it cannot be reached.
+    """
+    return "" if "RAY_AUTH_MODE" in os.environ else "; where it wants a token (cluster/env.sh), set RAY_AUTH_MODE=token"
+
+
 @contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job. SIGTERM does what it did before, though Ray would have it end the process."""
@@ -75,7 +82,7 @@ def session(config: RaySection) -> Iterator[None]:
         except ConnectionError as e:
             raise UserError(
                 f"ray.address={address}: no Ray cluster answers there ({e}); start one with `ray start --head`, "
-                "or leave ray.address unset to use this machine"
+                f"or leave ray.address unset to use this machine{token_hint()}"
             ) from None
         except SystemExit as e:  # Ray's own handler, while it starts
             raise Terminated("SIGTERM") from e

@@ -34,8 +34,14 @@ TINY = [
 """A run of the whole way that takes well under a minute of training."""
 
 
-def environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+def environment(address: str | None = None) -> dict[str, str]:
+    """Without what this process says of Ray, but for the address of a cluster that this process started: Ray asks for
+    its token there if anything before it in this process started Ray, and the environment of a user says so.
+    """
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+    if address is None:
+        return clean
+    return clean | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
 
 
 def run_job(script: str, *arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess[str]:

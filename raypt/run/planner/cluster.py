@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raypt.errors import UserError
+from raypt.ray_session import token_hint
 from raypt.run.planner.catalogue import ACCELERATORS, Accelerator, accelerator
 from raypt.run.planner.config import ClusterConfig, PlanConfig
 from raypt.run.planner.search import Job, Plan, search
@@ -45,7 +46,7 @@ def live(plan: PlanConfig, *, gpu: bool) -> Machines:
         try:
             ray.init(address="auto", ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as e:
-            raise UserError(f"plan.cluster=live: no Ray cluster is reached from here: {e}") from None
+            raise UserError(f"plan.cluster=live: no Ray cluster is reached from here: {e}{token_hint()}") from None
     return of_nodes(ray.nodes(), plan, gpu=gpu)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from tests.jobs.helpers import ROOT, environment
@@ -17,6 +18,9 @@ BIG = ["model.preset=llama-3-8b", "tokens.packing.sequence_length=8192", "train.
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    # From its first start of Ray on, a process makes clusters that want a token: these tests, alone or after others.
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=4, num_gpus=8, resources={"accelerator_type:H100": 1})
@@ -28,7 +32,7 @@ def address() -> Iterator[str]:
 
 def job(script: str, *arguments: str, cwd: Path, address: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
-    of = environment() | {"RAY_ADDRESS": address}
+    of = environment(address)
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=of)
 
 
@@ -58,3 +62,12 @@ def test_a_run_that_cannot_fit_is_refused_before_data_is_read(address: str, tmp_
     assert "Most of it is optimizer: raise train.zero.stage" in done.stderr
     assert not (tmp_path / "runs" / "default" / "quarantine").exists()
     assert not (tmp_path / "runs" / "default" / "curated").exists()
+
+
+def test_a_cluster_that_wants_a_token_is_said_so(address: str, tmp_path: Path) -> None:
+    """Ray says of it just that it cannot be reached."""
+    command = [sys.executable, str(ROOT / "jobs" / "plan.py"), "plan.cluster=live"]
+    of = environment() | {"RAY_ADDRESS": address}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=of)
+    assert done.returncode == 2
+    assert "set RAY_AUTH_MODE=token" in done.stderr
