@@ -51,15 +51,18 @@ class ExactConfig(Settings):
 class NormaliseConfig(Settings):
     """What of a text counts when near duplicates are looked for; the default is raypt's declared normalisation.
 
-    FineWeb's is `{punctuation: join, diacritics: remove, numbers: zero}`."""
+    FineWeb's is `{punctuation: fineweb, diacritics: remove, numbers: zero}`; SlimPajama's `{punctuation: ascii, spaces:
+    keep}` with `unit: character`, on text in NFC."""
 
     unicode: Literal["none", "NFC", "NFKC", "NFD", "NFKD"] = "none"
     """Normalisation form of Unicode, before all else."""
     case: Literal["lower", "keep"] = "lower"
-    """Whether case counts; lower case is simple, one character for one."""
-    punctuation: Literal["separate", "join"] = "separate"
-    """Punctuation, symbols and control characters end a word (`don't` is two), or are taken out (`dont`, as datatrove
-    and SlimPajama do)."""
+    """Whether case counts; lower case is simple, one character for one (but see `punctuation`)."""
+    punctuation: Literal["separate", "join", "ascii", "fineweb"] = "separate"
+    """Punctuation, symbols and control characters end a word (`don't` is two), or are taken out (join: `dont`). With
+    ascii or fineweb only a list is taken out, Python's `string.punctuation` (SlimPajama) or datatrove's marks of Western
+    and Chinese text and control characters (FineWeb), and nothing separates but white space: a word is what stands
+    between blanks, in Chinese too, symbols are letters, each code point is a character, and lower case is Python's."""
     diacritics: Literal["keep", "remove"] = "keep"
     """Whether marks count; removed, a letter is its base after NFD without characters of category Mn."""
     numbers: Literal["keep", "zero"] = "keep"

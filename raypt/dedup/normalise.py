@@ -1,10 +1,13 @@
 """Other normalisations than the declared one, so that what published pipelines call near duplicates can be said.
 
-FineWeb's (datatrove's `simplify_text`): `{punctuation: join, diacritics: remove, numbers: zero}`. SlimPajama's:
-`{unicode: NFC, punctuation: join, spaces: keep}` with 13 characters a shingle.
+FineWeb's (datatrove's `simplify_text`, its words between blanks): `{punctuation: fineweb, diacritics: remove, numbers:
+zero}`. SlimPajama's (`get_features` of its `to_hash.py`): `{punctuation: ascii, spaces: keep}`, `unit: character`,
+`ngram: 13`, on text in NFC. Both are code point tables; a document with a capital whose lower case no table can say goes
+through Python's `str.lower` before.
 """
 
 import functools
+import string
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +21,7 @@ from raypt.kernels import kernel
 from raypt.text.buffers import string_buffers
 from raypt.text.hashing import FNV_BASIS, FNV_PRIME, U64, murmur64
 from raypt.text.unicode import (
+    IDEOGRAPH,
     LETTER,
     MARK,
     SEPARATOR,
@@ -31,8 +35,20 @@ from raypt.text.utf8 import ONE, character
 
 IGNORED = 5
 """A class beside those of `raypt.text.unicode`: taken out of the text, as if it had not been there."""
+DIGIT, EXPANDS = 1, 2
+"""Flags of `Folding.special`."""
 _SPACE, _ZERO = U64(0x20), U64(0x30)
 
+_FINEWEB_MARKS = (
+    "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．１：；？～"
+)
+TAKEN_OUT = {
+    "ascii": frozenset(string.punctuation),
+    "fineweb": frozenset(_FINEWEB_MARKS) | {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))},
+}
+"""What a named list takes out of the text: SlimPajama's is Python's `string.punctuation`; datatrove's (`PUNCTUATION` of
+its utils/text.py) has marks of Western and Chinese text, the full-width 1, and control characters, of which those that
+are white space have become blanks before."""
 
 FAR = ((0x2F800, 0x2FA20), (0xE0000, 0xE0200))
 """Code points beyond TABLE_SIZE that a normalisation may change: compatibility ideographs; tags and selectors."""
@@ -50,35 +66,55 @@ class Folding:
     """uint8: a class of `raypt.text.unicode`, or IGNORED."""
     codes: np.ndarray
     """uint32: what a code point is hashed as."""
-    digits: np.ndarray
-    """bool: which are parts of a number that becomes one 0; none unless asked for."""
+    more: np.ndarray
+    """uint32[n, 2]: what it is hashed as after `codes`, 0 where there is no more: letters that a syllable is made of."""
+    special: np.ndarray
+    """uint8: DIGIT for a part of a number that becomes one 0, EXPANDS where `more` has something, else 0."""
+    beyond: int
+    """Class of the code points that are not among them; -1: by `classify`."""
     keeps_spaces: bool
 
 
 @functools.cache
 def folding(config: NormaliseConfig, every_letter_alone: bool) -> Folding:
-    """The tables of a normalisation (a megabyte, made in half a second)."""
+    """The tables of a normalisation (two megabytes, made in half a second)."""
+    listed = TAKEN_OUT.get(config.punctuation)
     near = word_classes(every_letter_alone)
-    classes = np.concatenate([near, [classify(near, code) for code in CODES[TABLE_SIZE:]]]).astype(np.uint8)
-    codes, digits = CODES.copy(), np.zeros(len(CODES), bool)
+    beyond, content = -1, IDEOGRAPH if every_letter_alone else LETTER
+    if listed is not None:  # all that is neither taken out nor white space counts
+        near, beyond = np.where(near == WHITE, WHITE, content), content
+    classes = np.concatenate([near, [_class(near, code, beyond) for code in CODES[TABLE_SIZE:]]]).astype(np.uint8)
+    codes, more, special = CODES.copy(), np.zeros((len(CODES), 2), np.uint32), np.zeros(len(CODES), np.uint8)
     if config.case == "lower":
         codes[:TABLE_SIZE] = lower_case()
     for at, code in enumerate(CODES.tolist()):
         c = chr(code)
         category = unicodedata.category(c)
-        if config.punctuation == "join" and (category[0] in "PS" or category in ("Cc", "Cf")) and not c.isspace():
+        if _taken_out(c, category, config.punctuation) and not c.isspace():
             classes[at] = IGNORED
         if config.numbers == "zero" and category == "Nd":
-            digits[at] = True
+            special[at] |= DIGIT
         if config.diacritics == "remove" and not 0xD800 <= code < 0xE000:
             if category == "Mn":
                 classes[at] = IGNORED
             base = [b for b in unicodedata.normalize("NFD", chr(codes[at])) if unicodedata.category(b) != "Mn"]
-            if len(base) == 1:
+            if len(base) == 1 or (base and listed is not None):
                 codes[at] = ord(base[0])
-    for table in (classes, codes, digits):
+                more[at, : len(base) - 1] = [ord(b) for b in base[1:]]
+                special[at] |= EXPANDS * (len(base) > 1)
+    for table in (classes, codes, more, special):
         table.flags.writeable = False
-    return Folding(classes, codes, digits, config.spaces == "keep")
+    return Folding(classes, codes, more, special, beyond, config.spaces == "keep")
+
+
+def _class(near: np.ndarray, code: int, beyond: int) -> int:
+    return int(classify(near, code)) if beyond < 0 else beyond
+
+
+def _taken_out(character: str, category: str, punctuation: str) -> bool:
+    if punctuation == "join":
+        return category[0] in "PS" or category in ("Cc", "Cf")
+    return punctuation in TAKEN_OUT and character in TAKEN_OUT[punctuation]
 
 
 @kernel
@@ -96,8 +132,9 @@ def _place(code: Any) -> Any:
 
 @kernel
 def _tokenise(
-    data: Any, offsets: Any, classes: Any, codes: Any, digits: Any, keeps_spaces: bool, hashes: Any, bounds: Any
-) -> None:
+    data: Any, offsets: Any, classes: Any, codes: Any, more: Any, special: Any, beyond: int, keeps_spaces: bool,
+    hashes: Any, bounds: Any,
+) -> None:  # fmt: skip
     n = 0
     for doc in range(offsets.shape[0] - 1):
         i, end, opened = U64(offsets[doc]), U64(offsets[doc + 1]), n
@@ -106,10 +143,11 @@ def _tokenise(
             code, width = character(data, i)
             i += ONE * U64(width)
             at = _place(code)
-            kind = classes[at] if at >= 0 else classify(classes, code)
+            kind = classes[at] if at >= 0 else (classify(classes, code) if beyond < 0 else beyond)
             if kind == IGNORED:
                 continue
-            digit = at >= 0 and digits[at]
+            flags = special[at] if at >= 0 else 0
+            digit = flags & DIGIT != 0
             if digit and in_number:
                 continue
             in_number = digit
@@ -128,12 +166,29 @@ def _tokenise(
             space = False
             folded = _ZERO if digit else U64(codes[at] if at >= 0 else code)
             token = (token ^ folded) * FNV_PRIME
+            if flags & EXPANDS:
+                token = (token ^ U64(more[at, 0])) * FNV_PRIME
+                if more[at, 1] != 0:
+                    token = (token ^ U64(more[at, 1])) * FNV_PRIME
             if kind != MARK:
                 state = kind
         if state != SEPARATOR:
             hashes[n] = murmur64(token)
             n += 1
         bounds[doc + 1] = n
+
+
+_NOT_SIMPLE = "Σİ"
+
+
+def _lowered(text: pa.Array) -> pa.Array:
+    """Documents with a capital sigma (its lower case depends on its place in the word) or a dotted I (it has two code
+    points) in lower case, as Python has it; the tables do the others."""
+    odd = pc.fill_null(functools.reduce(pc.or_, [pc.match_substring(text, c) for c in _NOT_SIMPLE]), False)
+    if not pc.any(odd).as_py():
+        return text
+    lower = pa.array([t.lower() for t in text.filter(odd).to_pylist()], text.type)
+    return pc.replace_with_mask(text, odd, lower)
 
 
 def tokenise_normalised(
@@ -143,9 +198,14 @@ def tokenise_normalised(
     declared normalisation; with `spaces: keep` each run of white space between characters is a token too."""
     if config.unicode != "none":
         text = pc.utf8_normalize(text, form=config.unicode)
+    if config.punctuation in TAKEN_OUT and config.case == "lower":
+        text = _lowered(text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text)
     data, offsets = string_buffers(text)
     table = folding(config, unit == "character")
     hashes = np.empty(int(offsets[-1] - offsets[0]), np.uint64)
     bounds = np.zeros(len(offsets), np.int64)
-    _tokenise(data, offsets, table.classes, table.codes, table.digits, table.keeps_spaces, hashes, bounds)
+    _tokenise(
+        data, offsets, table.classes, table.codes, table.more, table.special, table.beyond, table.keeps_spaces,
+        hashes, bounds,
+    )  # fmt: skip
     return hashes[: bounds[-1]], bounds
