@@ -4,13 +4,13 @@ import functools
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import xxhash
 
 from raypt import __version__, storage
 from raypt.errors import UserError
+from raypt.packages import package_version
 from raypt.retries import StorageError
 from raypt.schemes import check_scheme
 
@@ -42,15 +42,12 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
-def facts(probe_uri: str, uris: Sequence[str]) -> Facts:
+def facts(probe_uri: str, uris: Sequence[str], extras: Sequence[str] = ()) -> Facts:
     """Of the machine that this runs on. `probe_uri`: a file that the driver has written into the run directory; `uris`:
-    one of each scheme that the run reads or writes."""
-    packages, missing = {}, []
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name).split("+")[0]
-        except PackageNotFoundError:
-            continue
+    one of each scheme that the run reads or writes; `extras`: packages that it needs beside raypt's own."""
+    versions = {name: package_version(name) for name in (*PACKAGES, *extras)}
+    packages = {name: found for name, found in versions.items() if found is not None}
+    missing = []
     for uri in uris:
         try:
             check_scheme(uri, uri.partition("://")[0])

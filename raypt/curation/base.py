@@ -18,6 +18,9 @@ from raypt.settings import Settings
 CUT_PREFIX = "cut_bytes_"
 """Attributes that say how many bytes an editing stage cut from a document, by reason, begin with this."""
 
+CHANGED_PREFIX = "changed_"
+"""Attributes (bool) that say which documents an editing stage changed, by reason, where bytes alone do not show it."""
+
 Overrides = Mapping[str, Mapping[str, float | None]]
 """Thresholds that differ for a language: language -> key -> value."""
 
@@ -103,6 +106,11 @@ class StageSettings(Settings):
         """Settings that change decisions and not what is measured."""
         return frozenset()
 
+    def packages(self) -> Mapping[str, str]:
+        """Packages beside raypt's own that `measure` needs, and how to install each; every node must have the same
+        version, which is part of what identifies the tagged documents."""
+        return {}
+
     def load(self, artefact: str | None) -> Any:
         """What `measure` needs beside the text, once a process. `artefact`: URI of what was made for this stage in the
         run, None if nothing was."""
@@ -121,11 +129,22 @@ class StageSettings(Settings):
 
     def cuts(self, attributes: Attributes) -> dict[str, np.ndarray]:
         """int64[n] by reason: bytes by which `measure` made each document shorter (negative: longer)."""
-        if attributes.stage not in attributes:
-            return {}
-        own = attributes.own
-        names = [f.name for f in own.type if f.name.startswith(CUT_PREFIX)]
-        return {name.removeprefix(CUT_PREFIX): pc.fill_null(pc.struct_field(own, name), 0).to_numpy() for name in names}
+        found = _by_reason(attributes, CUT_PREFIX)
+        return {reason: pc.fill_null(column, 0).to_numpy() for reason, column in found.items()}
+
+    def changed(self, attributes: Attributes) -> dict[str, np.ndarray]:
+        """bool[n] by reason of `cuts`: documents whose text `measure` changed; those cut by some bytes if not said."""
+        found = _by_reason(attributes, CHANGED_PREFIX)
+        return {name: pc.fill_null(column, False).to_numpy(zero_copy_only=False) for name, column in found.items()}
+
+
+def _by_reason(attributes: Attributes, prefix: str) -> dict[str, pa.Array]:
+    """The stage's metrics whose names begin with `prefix`, by the rest of their names; null where it did not measure."""
+    if attributes.stage not in attributes:
+        return {}
+    own = attributes.own
+    names = [f.name for f in own.type if f.name.startswith(prefix)]
+    return {name.removeprefix(prefix): pc.struct_field(own, name) for name in names}
 
 
 def numbers(values: pa.Array, key: str) -> np.ndarray:

@@ -29,9 +29,11 @@ from raypt.curation.rules.gopher_quality import GopherQuality
 from raypt.curation.rules.gopher_repetition import GopherRepetition
 from raypt.curation.rules.keywords import Keywords
 from raypt.curation.rules.length import Length
+from raypt.curation.rules.normalise import Normalise
 from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.curation.rules.repeated_phrases import RepeatedPhrases
 from raypt.curation.rules.url import UrlFilter
+from raypt.packages import package_version
 from raypt.settings import Settings
 
 
@@ -70,13 +72,13 @@ class CurationConfig(Settings):
         "quality",
         "pii",
     )
-    """Stages that run, in this order, each on the text as the ones before it left it (c4, refinedweb_lines,
-    repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that is not named is
-    off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one of your own; or
-    a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the documents that
-    meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, language, length, characters,
-    gopher_repetition, gopher_quality, dclm_repetition, dclm_quality, character_repetition, c4, refinedweb_lines,
-    repeated_phrases, fineweb, bad_words, keywords, quality, classify,
+    """Stages that run, in this order, each on the text as the ones before it left it (normalise, c4,
+    refinedweb_lines, repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that
+    is not named is off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one of
+    your own; or a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the
+    documents that meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, normalise,
+    language, length, characters, gopher_repetition, gopher_quality, dclm_repetition, dclm_quality,
+    character_repetition, c4, refinedweb_lines, repeated_phrases, fineweb, bad_words, keywords, quality, classify,
     perplexity, pii."""
     custom: tuple[Entry, ...] = ()
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
@@ -87,6 +89,8 @@ class CurationConfig(Settings):
     it."""
     url: UrlFilter = UrlFilter()
     """Blocked domains, and words in the URL."""
+    normalise: Normalise = Normalise()
+    """Repair of encodings, and clean-up of addresses, lines of symbols and empty lines."""
     language: LanguageConfig = LanguageConfig()
     """Language identification."""
     length: Length = Length()
@@ -244,7 +248,12 @@ class CurationConfig(Settings):
             stages.append({"name": stage.name, "settings": measured, "when": when})
         code = {name: plugins.fingerprint(name, key) for key, name in self.user_code()}
         given = self.language.model_dump(mode="json", include={"assume"})
-        return {"stages": stages, "code": code, "language": given}
+        needed = {name: package_version(name) for name in self.packages()}
+        return {"stages": stages, "code": code, "language": given, **({"packages": needed} if needed else {})}
+
+    def packages(self) -> dict[str, str]:
+        """Packages beside raypt's own that the stages need, and how to install each."""
+        return {name: how for stage in self.plan() for name, how in stage.settings.packages().items()}
 
     def deciding_settings(self) -> dict[str, Any]:
         """The settings that decide, over attributes, which documents are kept."""

@@ -26,8 +26,8 @@ def curation_ledger(tagged: pa.Table, reasons: pa.Array, config: CurationConfig)
             gone = pc.fill_null(pc.equal(reasons, reason), False).to_numpy(zero_copy_only=False)
             entry.removed.setdefault(reason, Amount()).add(gone.sum(), size[gone].sum())
         alive &= ~here
-        for reason, cut in stage.cuts(tagged):
-            edited = alive & (cut != 0)
+        for reason, cut, changed in stage.cuts(tagged):
+            edited = alive & changed
             if edited.any():
                 entry.edited.setdefault(reason, Amount()).add(edited.sum(), cut[alive].sum())
             size -= cut

@@ -132,10 +132,12 @@ class Stage:
         for rule, fails in self.settings.failures(self._attributes(tagged), settled.get(self.name)):
             yield f"{self.name}.{rule}", fails
 
-    def cuts(self, tagged: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-        """`(reason, int64[n] bytes)` by which it made documents shorter."""
-        for name, cut in self.settings.cuts(self._attributes(tagged)).items():
-            yield f"{self.name}.{name}", cut
+    def cuts(self, tagged: pa.Table) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """`(reason, int64[n] bytes, bool[n])`: by how much it made documents shorter, and which it changed."""
+        attributes = self._attributes(tagged)
+        changed = self.settings.changed(attributes)
+        for name, cut in self.settings.cuts(attributes).items():
+            yield f"{self.name}.{name}", cut, changed.get(name, cut != 0)
 
     def _attributes(self, tagged: pa.Table) -> Attributes:
         return Attributes(tagged, self.name, self.overrides)

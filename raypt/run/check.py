@@ -22,6 +22,7 @@ from raypt.curation.language import known_codes
 from raypt.curation.presets import languages_of_preset
 from raypt.errors import UserError
 from raypt.outside import redact
+from raypt.packages import package_version
 from raypt.retries import StorageError
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
@@ -51,6 +52,7 @@ def check(config: RunConfig) -> None:
         collect(_mixture(config))
         collect(_run_dir(config))
         collect(_engine(config))
+        collect(_packages(config))
         if not _is_frozen(config):
             for key, sources in _inputs(config):
                 for i, source in enumerate(sources):
@@ -165,6 +167,13 @@ def _engine(config: RunConfig) -> Iterator[str]:
 
         engine_factory(config.train.strategy)
     yield from ()
+
+
+def _packages(config: RunConfig) -> Iterator[str]:
+    """Packages beside raypt's own that stages of curation need, and that are not installed here."""
+    for name, install in config.curation.packages().items():
+        if package_version(name) is None:
+            yield f"curation.stages: the package {name} is needed and not installed here: {install}"
 
 
 def _run_dir(config: RunConfig) -> Iterator[str]:
