@@ -145,6 +145,10 @@ def flags(c: str) -> int:
     return int(blocks[pages[ord(c) >> 8], ord(c) & 255])
 
 
+SPACE_RE2 = r"\t-\r\x1c- \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+"""White space as `str.isspace` has it, inside the brackets of a class of RE2 (Arrow's expressions), whose `\\s` is
+ASCII's."""
+
 SEPARATOR, LETTER, IDEOGRAPH, MARK, WHITE = range(5)
 """Classes of `word_classes`. LETTER builds words; an IDEOGRAPH is a word by itself; a MARK belongs to the character
 before it; WHITE is white space; SEPARATOR is everything else."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from raypt.curation.base import CHANGED_PREFIX, CUT_PREFIX, StageSettings
+from raypt.curation.broken import may_change
 from raypt.curation.rules.base import struct
 from raypt.curation.rules.symbol_lines import clean_lines, content_table
 from raypt.curation.view import Measured, View
@@ -20,9 +21,6 @@ from raypt.errors import UserError
 from raypt.text.buffers import TextBatch, byte_lengths
 
 INSTALL_FTFY = "pip install 'raypt[ftfy]'"
-
-_MAY_BE_BROKEN = r"[^\t\n -%'-~]"
-"""What ftfy may change holds one of these: text of printable ASCII without `&` comes back from it as it is."""
 
 _LETTERS = r"A-Za-z0-9\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}"
 _INNER = rf"[{_LETTERS}\-._~:/?#\[\]@!$&'*+,;=%]"
@@ -78,7 +76,7 @@ class Normalise(StageSettings):
         """The text after the steps; by step, whether it changed a document and by how many bytes it became shorter."""
         account = _Account(view.text.to_arrow(), {})
         if resources is not None:
-            account.step("ftfy", _repaired(account.text, resources))
+            account.step("ftfy", _repaired(account.text, resources, self.ftfy == "all"))
         if self.unicode != "none":
             account.step("unicode", pc.utf8_normalize(account.text, form=self.unicode))
         if self.urls == "remove":
@@ -141,9 +139,9 @@ def _repair(how: str) -> Repair:
     return lambda text: str(ftfy.fix_text(text, config))
 
 
-def _repaired(text: pa.Array, repair: Repair) -> pa.Array:
+def _repaired(text: pa.Array, repair: Repair, formatting: bool) -> pa.Array:
     """Every document that ftfy may change through it."""
-    asked = pc.fill_null(pc.match_substring_regex(text, _MAY_BE_BROKEN), False)
+    asked = may_change(text, formatting)
     if not pc.any(asked).as_py():
         return text
     after = pa.array([repair(t) for t in text.filter(asked).to_pylist()], text.type)
