@@ -33,6 +33,13 @@ def test_what_differs_is_said(tmp_path: Path, change: dict[str, Any], said: str)
     assert any(line.startswith(said) or said in line for line in problems(here, replace(here, **change)))
 
 
+def test_a_package_that_the_run_needs_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    driver = facts(str(tmp_path / "config.yaml"), [], ["pyarrow", "pytest"])
+    node = replace(driver, packages={k: v for k, v in driver.packages.items() if k != "pytest"})
+    assert problems(driver, node) == [f"pytest: not installed, the driver has {driver.packages['pytest']}"]
+
+
 def test_a_directory_that_is_not_there_and_a_package_that_is_not_are_found(tmp_path: Path) -> None:
     found = facts(str(tmp_path / "none" / "config.yaml"), [])
     assert found.run_dir is not None and "all nodes see" in found.run_dir

@@ -30,6 +30,8 @@ def test_every_recipe_is_in_the_table() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_curates_a_part_of_the_corpus(recipe: Path) -> None:
     curation = load(RunConfig, str(recipe), []).curation
+    for package, install in curation.packages().items():
+        pytest.importorskip(package, reason=f"{package} is not installed: {install}")
     # A classifier is trained in a run; here the other stages.
     stages = [stage for stage in curation.stages if stage != "quality"]
     config = CurationConfig.model_validate({**curation.model_dump(), "stages": stages, "preset": None})

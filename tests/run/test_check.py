@@ -53,6 +53,14 @@ def test_what_is_right_passes_and_leaves_nothing(here: Path) -> None:
     assert sorted(here.rglob("*")) == before
 
 
+def test_a_package_that_a_stage_needs_and_is_not_there_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raypt.run.check.package_version", lambda name: None)
+    said = told("curation.stages=[normalise]", "curation.normalise.ftfy=encoding")
+    assert said == (
+        "curation.stages: the package ftfy is needed and not installed here: pip install 'raypt[ftfy]'"
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

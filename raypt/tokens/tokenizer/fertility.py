@@ -10,15 +10,18 @@ import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.tasks import run_tasks
+from raypt.text.unicode import FIRST_IDEOGRAPH, LAST_IDEOGRAPH, UNSPACED_RANGES
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, column
 from raypt.tokens.tokenizer import FERTILITY_FILE
 from raypt.tokens.tokenizer.sample import plan_sample, sample_batches
 from raypt.tokens.tokenizer.tokenizer import load_tokenizer
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = rf"[{_UNSPACED}]|[^\s\p{{Z}}{_UNSPACED}]+"
-"""A word is what stands between spaces; in scripts written without spaces, a character."""
+_UNSPACED = "".join(
+    rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in (*UNSPACED_RANGES, (FIRST_IDEOGRAPH, LAST_IDEOGRAPH))
+)
+_WORD = rf"[{_UNSPACED}]\p{{M}}*|[^\s\p{{Z}}{_UNSPACED}]+"
+"""A word is what stands between spaces; in scripts written without spaces, a character with its marks."""
 
 
 @dataclass(frozen=True)

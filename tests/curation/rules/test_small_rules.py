@@ -81,6 +81,7 @@ def test_character_repetition_agrees_with_counting(n: int, texts: list[str]) -> 
         ("length", "lines_max", 1, "a", "a\nb"),
         ("length", "mean_line_chars_min", 2.0, "a\nbb", "a\nb"),
         ("length", "mean_line_chars_max", 2.0, "a\nbb", "abc"),
+        ("length", "plain_chars_min", 4, " a-b, \u3000。", "«a» \n!!! "),
         ("characters", "digit_fraction_max", 0.3, "abcdefg123", "abcdef1234"),
         ("characters", "symbol_fraction_max", 0.4, "abcdef,.;:", "abcde,.;:!"),
         ("characters", "space_fraction_max", 0.5, "ab  ", "ab   "),

@@ -42,6 +42,12 @@ def test_a_character_of_an_unspaced_script_is_a_word(tmp_path: Path, tokenizer_u
     assert got["web", "zh"].words == 10
 
 
+def test_the_unspaced_scripts_are_those_of_curation_and_deduplication(tmp_path: Path, tokenizer_uri: str) -> None:
+    # Bopomofo and Javanese are among them; a Thai or half-width mark belongs to its character.
+    got = measured(tmp_path, tokenizer_uri, [("web", "th", "ภาษาไทย ㄅㄆ ꦗꦮ 𠀀𠀁 한국")])
+    assert got["web", "th"].words == 7 + 2 + 2 + 2 + 1
+
+
 def test_unknown_tokens_are_counted(tmp_path: Path) -> None:
     config = TokenizerConfig(algorithm="wordpiece", vocab_size=300)
     train([" ".join(WORDS) * 5], config).save(str(tmp_path / "tok"))
