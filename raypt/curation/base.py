@@ -139,7 +139,7 @@ class StageSettings(Settings):
 
 
 def _by_reason(attributes: Attributes, prefix: str) -> dict[str, pa.Array]:
-    """The stage's metrics whose names begin with `prefix`, by the rest of their names; null where it did not measure."""
+    """The stage's metrics whose names begin with `prefix`, by the rest of their names; null: not measured."""
     if attributes.stage not in attributes:
         return {}
     own = attributes.own

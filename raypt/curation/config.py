@@ -74,9 +74,9 @@ class CurationConfig(Settings):
     )
     """Stages that run, in this order, each on the text as the ones before it left it (normalise, c4,
     refinedweb_lines, repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that
-    is not named is off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one of
-    your own; or a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on the
-    documents that meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, normalise,
+    is not named is off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one
+    of your own; or a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on
+    the documents that meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, normalise,
     language, length, characters, gopher_repetition, gopher_quality, dclm_repetition, dclm_quality,
     character_repetition, c4, refinedweb_lines, repeated_phrases, fineweb, bad_words, keywords, quality, classify,
     perplexity, pii."""

@@ -60,9 +60,10 @@ class NormaliseConfig(Settings):
     """Whether case counts; lower case is simple, one character for one (but see `punctuation`)."""
     punctuation: Literal["separate", "join", "ascii", "fineweb"] = "separate"
     """Punctuation, symbols and control characters end a word (`don't` is two), or are taken out (join: `dont`). With
-    ascii or fineweb only a list is taken out, Python's `string.punctuation` (SlimPajama) or datatrove's marks of Western
-    and Chinese text and control characters (FineWeb), and nothing separates but white space: a word is what stands
-    between blanks, in Chinese too, symbols are letters, each code point is a character, and lower case is Python's."""
+    ascii or fineweb only a list is taken out, Python's `string.punctuation` (SlimPajama) or datatrove's marks of
+    Western and Chinese text and control characters (FineWeb), and nothing separates but white space: a word is what
+    stands between blanks, in Chinese too, symbols are letters, each code point is a character, and lower case is
+    Python's."""
     diacritics: Literal["keep", "remove"] = "keep"
     """Whether marks count; removed, a letter is its base after NFD without characters of category Mn."""
     numbers: Literal["keep", "zero"] = "keep"

@@ -2,8 +2,8 @@
 
 FineWeb's (datatrove's `simplify_text`, its words between blanks): `{punctuation: fineweb, diacritics: remove, numbers:
 zero}`. SlimPajama's (`get_features` of its `to_hash.py`): `{punctuation: ascii, spaces: keep}`, `unit: character`,
-`ngram: 13`, on text in NFC. Both are code point tables; a document with a capital whose lower case no table can say goes
-through Python's `str.lower` before.
+`ngram: 13`, on text in NFC. Both are code point tables; a document with a capital whose lower case no table can say
+goes through Python's `str.lower` before.
 """
 
 import functools
@@ -39,9 +39,7 @@ DIGIT, EXPANDS = 1, 2
 """Flags of `Folding.special`."""
 _SPACE, _ZERO = U64(0x20), U64(0x30)
 
-_FINEWEB_MARKS = (
-    "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．１：；？～"
-)
+_FINEWEB_MARKS = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．１：；？～"
 TAKEN_OUT = {
     "ascii": frozenset(string.punctuation),
     "fineweb": frozenset(_FINEWEB_MARKS) | {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))},
@@ -67,7 +65,7 @@ class Folding:
     codes: np.ndarray
     """uint32: what a code point is hashed as."""
     more: np.ndarray
-    """uint32[n, 2]: what it is hashed as after `codes`, 0 where there is no more: letters that a syllable is made of."""
+    """uint32[n, 2]: what it is hashed as after `codes`, 0 where there is no more: a syllable's letters."""
     special: np.ndarray
     """uint8: DIGIT for a part of a number that becomes one 0, EXPANDS where `more` has something, else 0."""
     beyond: int

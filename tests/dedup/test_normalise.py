@@ -234,7 +234,9 @@ def test_the_default_is_the_declared_normalisation() -> None:
     assert (fuzzy_tokens(texts, FuzzyConfig()).hashes == tokenise(texts).hashes).all()
 
 
-@pytest.mark.parametrize("options", [{"case": "keep"}, {"numbers": "zero"}, {"unicode": "NFC"}, {"punctuation": "ascii"}])
+@pytest.mark.parametrize(
+    "options", [{"case": "keep"}, {"numbers": "zero"}, {"unicode": "NFC"}, {"punctuation": "ascii"}]
+)
 def test_hashes_of_another_normalisation_never_meet(options: dict[str, Any]) -> None:
     other = DedupConfig(fuzzy=FuzzyConfig(normalise=NormaliseConfig(**options)))
     assert hash_parameters(other) != hash_parameters(DedupConfig())

@@ -54,11 +54,15 @@ def test_what_is_right_passes_and_leaves_nothing(here: Path) -> None:
 
 
 def test_a_package_that_a_stage_needs_and_is_not_there_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raypt.run.check.package_version", lambda name: None)
-    said = told("curation.stages=[normalise]", "curation.normalise.ftfy=encoding")
-    assert said == (
-        "curation.stages: the package ftfy is needed and not installed here: pip install 'raypt[ftfy]'"
+    (here / "needs_a_package.py").write_text(
+        "from raypt.curation.base import StageSettings\n"
+        "class Needs(StageSettings):\n"
+        "    stage = 'needs'\n"
+        "    def packages(self): return {'no-such-package': 'pip install it'}\n"
     )
+    monkeypatch.syspath_prepend(str(here))
+    said = told("curation.stages=['needs_a_package:Needs']")
+    assert said == "curation.stages: the package no-such-package is needed and not installed here: pip install it"
 
 
 @pytest.mark.parametrize(

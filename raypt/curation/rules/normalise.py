@@ -39,9 +39,9 @@ class Normalise(StageSettings):
 
     ftfy: Literal["none", "encoding", "all"] = "none"
     """Repair with ftfy (extra `raypt[ftfy]`). encoding: text decoded wrongly (`â€™` for `’`), HTML entities in text
-    without tags, terminal escapes, control characters; what is well-formed stays, as in FineWeb-2. all: ftfy's defaults,
-    as in SlimPajama, which besides write full-width letters and punctuation half-width (in Chinese, too), curly quotes
-    straight, ligatures as letters, line ends as \\n, and compose Unicode (NFC)."""
+    without tags, terminal escapes, control characters; what is well-formed stays, as in FineWeb-2. all: ftfy's
+    defaults, as in SlimPajama, which besides write full-width letters and punctuation half-width (in Chinese, too),
+    curly quotes straight, ligatures as letters, line ends as \\n, and compose Unicode (NFC)."""
     unicode: Literal["none", "NFC", "NFKC", "NFD", "NFKD"] = "none"
     """Normalisation form of Unicode."""
     urls: Literal["keep", "remove"] = "keep"

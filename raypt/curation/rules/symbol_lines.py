@@ -99,8 +99,8 @@ def clean_lines(
 ) -> tuple[TextBatch, np.ndarray, np.ndarray, np.ndarray]:
     """(text, lines of symbols, bytes that they took, bytes of line ends that went), an int64[n] each.
 
-    `kinds`: a `content_table`, None if lines of symbols stay; a run of them leaves `leave` (at most 2) line ends. At most
-    `newlines_max` line ends stand in a row. A line ends with \\n or \\r\\n, and the end goes with its line.
+    `kinds`: a `content_table`, None if lines of symbols stay; a run of them leaves `leave` (at most 2) line ends. At
+    most `newlines_max` line ends stand in a row. A line ends with \\n or \\r\\n, and the end goes with its line.
     """
     assert 0 <= leave <= 2, "a run takes two bytes at least, or is the last of its document"
     n = len(text)

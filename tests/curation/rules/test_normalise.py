@@ -24,7 +24,13 @@ BROKEN = {
     "ç¬¬ä¸€æ¬¡": "第一次",
     "\x1b[36;44mI'm blue\x1b[0m": "I'm blue",
 }
-WELL = ["价格：１２３元，“约”4.5万。……——《书》（注）「是」", "l’humanité “à” naïve", "R&D <b>&amp;</b> ﬁne", "plain 'text'\tx\n", ""]
+WELL = [
+    "价格：１２３元，“约”4.5万。……——《书》（注）「是」",
+    "l’humanité “à” naïve",
+    "R&D <b>&amp;</b> ﬁne",
+    "plain 'text'\tx\n",
+    "",
+]
 
 
 def repaired(texts: list[str], how: str) -> list[str]:
