@@ -166,9 +166,16 @@ class CurationConfig(Settings):
         again = {name for name in once if once.count(name) > 1}
         if again:
             raise ValueError(f"stages: {', '.join(sorted(again))} is named more than once, and can only run once")
-        for stage in stages:
-            if not stage.settings.repeatable and stage.name != stage.settings.stage:
+        for stage, (entry, _) in zip(stages, self._entries(), strict=True):
+            if stage.settings.repeatable or plugins.is_plugin(split_name(entry.stage)[0]):
+                continue
+            if stage.name != stage.settings.stage:
                 raise ValueError(f"stages: {stage.name}: a stage that can only run once has no label")
+            if entry.settings:
+                raise ValueError(
+                    f"stages: {stage.name} can only run once: give its settings in curation.{stage.name}, where a run "
+                    "looks for them before the stage works"
+                )
         check_order(stages, language_known=self.language.assume is not None)
         return self
 

@@ -253,7 +253,7 @@ def _languages(config: RunConfig) -> Iterator[str]:
         strange = [name for name in own if not any(languages.covers(name, label) for label in labels)]
         if strange:
             yield (
-                f"curation.quality.threshold.by_language: the classifier {quality.model} has percentiles of its own for "
+                f"curation.quality.threshold.by_language: the classifier {quality.model} has percentiles of "
                 f"{', '.join(strange)}, which the language model has no label for; load the language model that the "
                 "classifier was trained under (curation.language.model), or set by_language to false"
             )
