@@ -170,6 +170,16 @@ class CurationConfig(Settings):
         again = {name for name in once if once.count(name) > 1}
         if again:
             raise ValueError(f"stages: {', '.join(sorted(again))} is named more than once, and can only run once")
+        for stage, (entry, _) in zip(stages, self._entries(), strict=True):
+            if stage.settings.repeatable or plugins.is_plugin(split_name(entry.stage)[0]):
+                continue
+            if stage.name != stage.settings.stage:
+                raise ValueError(f"stages: {stage.name}: a stage that can only run once has no label")
+            if entry.settings:
+                raise ValueError(
+                    f"stages: {stage.name} can only run once: give its settings in curation.{stage.name}, where a run "
+                    "looks for them before the stage works"
+                )
         check_order(stages, language_known=self.language.assume is not None)
         return self
 
@@ -206,6 +216,10 @@ class CurationConfig(Settings):
             UserError: code of the user's own that cannot be imported, or settings that it does not take.
         """
         return tuple(self._stage(entry, key) for entry, key in self._entries())
+
+    def runs(self, stage: str) -> bool:
+        """Whether a stage is among those that run, named alone or with settings or conditions."""
+        return any(s.settings.stage == stage for s in self.plan())
 
     def _stage(self, entry: StageEntry, key: str) -> Stage:
         base, name = split_name(entry.stage)

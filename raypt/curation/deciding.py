@@ -19,7 +19,7 @@ from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when the same attributes and thresholds lead to another decision, or account."""
 SCORE_BINS = 40
 

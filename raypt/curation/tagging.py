@@ -33,7 +33,7 @@ from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, user_error_in
 
 log = logging.getLogger("raypt")
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when reading or tagging gives another result."""
 NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", "broken_files"}
 """Settings of `corpus` that do not decide what is read of a shard, or are part of the shard's own key."""

@@ -20,6 +20,7 @@ from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
 from raypt.curation.presets import languages_of_preset
+from raypt.curation.quality.model import languages_with_percentiles
 from raypt.errors import UserError
 from raypt.outside import redact
 from raypt.packages import package_version
@@ -77,10 +78,10 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
     """Lists of sources that the data side reads, with their keys."""
     yield "corpus.sources", config.corpus.sources
     quality = config.curation.quality
-    if "quality" in config.curation.stages and quality.model is None:
+    if config.curation.runs("quality") and quality.model is None:
         yield "curation.quality.reference", quality.reference
         yield "curation.quality.raw", quality.raw
-    if "perplexity" in config.curation.stages:
+    if config.curation.runs("perplexity"):
         yield "curation.perplexity.reference", config.curation.perplexity.reference
     for stage in config.curation.plan():
         if isinstance(stage.settings, Classify):
@@ -91,19 +92,19 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
 
 def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
     """(key, path) of the files that the data side loads whole."""
-    curation, stages = config.curation, config.curation.stages
+    curation = config.curation
     if config.tokens.tokenizer.path:
         yield "tokens.tokenizer.path", config.tokens.tokenizer.path
-    if "quality" in stages and curation.quality.model:
+    if curation.runs("quality") and curation.quality.model:
         yield "curation.quality.model", curation.quality.model
-    if "perplexity" in stages:
+    if curation.runs("perplexity"):
         yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in curation.perplexity.models.items())
     yield from _classifier_files(config)
-    if "language" in stages and curation.language.model:
+    if curation.runs("language") and curation.language.model:
         yield "curation.language.model", curation.language.model
-    if "bad_words" in stages:
+    if curation.runs("bad_words"):
         yield from ((f"curation.bad_words.lists.{code}", uri) for code, uri in curation.bad_words.lists.items())
-    if "url" in stages:
+    if curation.runs("url"):
         for name in ("domain_files", "strict_word_files", "hard_word_files", "soft_word_files"):
             yield from ((f"curation.url.{name}[{i}]", uri) for i, uri in enumerate(getattr(curation.url, name)))
 
@@ -232,7 +233,7 @@ def _classifiers(config: RunConfig) -> Iterator[str]:
 def _languages(config: RunConfig) -> Iterator[str]:
     """Languages that the language model gives to no document: what is asked for by them never comes."""
     curation, model = config.curation, config.curation.language.model
-    if "language" not in curation.stages or (model and not (storage.is_local(model) and storage.exists(model))):
+    if not curation.runs("language") or (model and not (storage.is_local(model) and storage.exists(model))):
         return
     said: list[tuple[str, Iterable[str]]] = [
         ("language.keep", curation.language.keep or ()),
@@ -242,6 +243,8 @@ def _languages(config: RunConfig) -> Iterator[str]:
         ("perplexity.models", curation.perplexity.models),
         ("gopher_quality.stop_words", curation.gopher_quality.stop_words),
         ("dclm_quality.stop_words", curation.dclm_quality.stop_words),
+        *((f"keywords.rules.{name}.languages", rule.languages or ()) for name, rule in curation.keywords.rules.items()),
+        *((f"stages: {s.name}: when.lang", s.when["lang"].among or ()) for s in curation.plan() if "lang" in s.when),
     ]
     labels = known_codes(curation.language)
     along = languages_of_preset(curation.preset)  # lists for more languages than a model need know
@@ -253,6 +256,16 @@ def _languages(config: RunConfig) -> Iterator[str]:
                 yield f"curation.{key}: the language model has no {name!r}{hint}"
         if pair := languages.twice(named):
             yield f"curation.{key}: {pair[0]} and {pair[1]} are the same language; name it once"
+    quality = curation.quality
+    if curation.runs("quality") and quality.model is not None and storage.exists(quality.model):
+        own = languages_with_percentiles(quality.model, quality.threshold)
+        strange = [name for name in own if not any(languages.covers(name, label) for label in labels)]
+        if strange:
+            yield (
+                f"curation.quality.threshold.by_language: the classifier {quality.model} has percentiles of "
+                f"{', '.join(strange)}, which the language model has no label for; load the language model that the "
+                "classifier was trained under (curation.language.model), or set by_language to false"
+            )
 
 
 def _tasks(config: RunConfig) -> Iterator[str]:

@@ -87,7 +87,7 @@ def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
 def prepare_quality(config: RunConfig, run: RunDir, manifest: Manifest) -> QualityModel | None:
     """The classifier of this run: loaded, trained from reference sources against a raw sample, or none."""
     quality = config.curation.quality
-    if "quality" not in config.curation.stages:
+    if not config.curation.runs("quality"):
         return None
     if not quality.enabled:
         log.warning("no quality scores: curation.quality names neither a model nor reference sources to train one from")

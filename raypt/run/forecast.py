@@ -128,7 +128,7 @@ class _Classifier:
 
 def _classifier(config: RunConfig, run: RunDir, changed: Changes | None) -> _Classifier:
     quality = config.curation.quality
-    if "quality" not in config.curation.stages or not quality.enabled:
+    if not config.curation.runs("quality") or not quality.enabled:
         return _Classifier()
     if quality.model is not None:
         return _Classifier(QualityModel.load(quality.model, quality))

@@ -22,7 +22,7 @@ def main(config: RunConfig) -> None:
         raise UserError(f"curation.quality.model: {quality.model} is trained already; leave the key out to train one")
     if not quality.reference:
         raise UserError("curation.quality.reference: name the sources of good text to train on")
-    if "quality" not in config.curation.stages:
+    if not config.curation.runs("quality"):
         raise UserError('curation.stages: name "quality" among the stages to train its classifier')
     check(config)
     with open_run(config, "train-quality") as run, session(config.ray):

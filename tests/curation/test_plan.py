@@ -97,6 +97,24 @@ def test_what_cannot_run_twice_is_named(curation: dict[str, Any]) -> None:
         CurationConfig.model_validate(curation)
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("quality@late", "quality@late: a stage that can only run once has no label"),
+        ({"stage": "quality", "settings": {"label": "hq"}}, "give its settings in curation.quality"),
+    ],
+)
+def test_what_a_run_prepares_for_a_stage_is_not_asked_for_where_it_is_not_looked_for(entry: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        CurationConfig.model_validate({"stages": ["language", entry]})
+
+
+def test_a_stage_with_a_condition_is_among_those_that_run() -> None:
+    config = CurationConfig.model_validate({"stages": ["language", {"stage": "quality", "when": {"lang": "en"}}]})
+    assert config.runs("quality")
+    assert not config.runs("perplexity")
+
+
 SOURCE = {"name": "s", "paths": "x.jsonl", "columns": {"edu_score": "meta.score"}}
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from raypt.config_io import load
 from raypt.curation.quality.fit import fit
+from raypt.curation.quality.model import QualityCard
 from raypt.errors import UserError
 from raypt.run.check import check
 from raypt.run.config import RunConfig
@@ -162,6 +164,42 @@ def test_a_misspelt_field_of_an_evaluation_set_is_told_with_those_there_are(here
 )
 def test_a_language_that_the_model_does_not_know_is_told(here: Path, override: str, said: str) -> None:
     assert re.search(said, told("curation.stages=[language, length]", f"curation.{override}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("{stage: length, when: {lang: [en, German]}}", None),
+        ("{stage: length, when: {lang: [en, klingon]}}", "when.lang: the language model has no 'klingon'"),
+    ],
+)
+def test_a_condition_on_a_language_that_no_document_has_is_told(here: Path, override: str, said: str | None) -> None:
+    overrides = [f"curation.stages=[language, {override}]"]
+    if said is None:
+        check(load(RunConfig, None, [*SOURCES, *overrides]))
+    else:
+        assert said in told(*overrides)
+
+
+def test_keyword_rules_of_a_language_that_the_model_does_not_know_are_told(here: Path) -> None:
+    rules = "curation.keywords.rules={ads: {phrases: [x], languages: [germn]}}"
+    assert "keywords.rules.ads.languages: the language model has no 'germn'; did you mean de?" in told(
+        "curation.stages=[language, keywords]", rules
+    )
+
+
+def test_a_classifiers_percentiles_of_languages_that_the_model_does_not_know_are_told(here: Path) -> None:
+    """A classifier trained under GlotLID has percentiles by its labels, of which lid.176 knows some."""
+    own = {"documents": 500, "scores": [i / 100 for i in range(101)]}
+    few = {**own, "documents": 3}
+    percentiles = {"all": {"": own}, "lang": {"eng_Latn": own, "gom_Latn": own, "zzj_Hani": own, "aaa_Latn": few}}
+    card = QualityCard("ref", "words-v1", 4096, "0" * 64, percentiles=percentiles)  # type: ignore[arg-type]
+    (here / "good").mkdir()
+    (here / "good" / "quality.json").write_text(json.dumps(asdict(card)))
+    on = ["curation.stages=[language, {stage: quality, when: {lang: en}}]", "curation.quality.model=good"]
+    by_percentile = "curation.quality.threshold.percentile=20"
+    assert "percentiles of gom_Latn, zzj_Hani, which the language model has no label for" in told(*on, by_percentile)
+    check(load(RunConfig, None, [*SOURCES, *on, by_percentile, "curation.quality.threshold.by_language=false"]))
 
 
 def test_codes_of_a_model_of_ones_own_are_its_labels(here: Path) -> None:

@@ -17,10 +17,12 @@ from raypt.curation.quality.config import Normalisation, QualityConfig, Threshol
 from raypt.curation.quality.linear import LinearScorer
 from raypt.curation.quality.metrics import Percentiles
 from raypt.curation.quality.normalise import normalise
-from raypt.curation.quality.threshold import QualityThreshold, make_threshold
+from raypt.curation.quality.threshold import QualityThreshold, languages_of_their_own, make_threshold
 from raypt.errors import UserError
 
 MODEL_FILE, CARD_FILE = "model.bin", "quality.json"
+BARE = (".bin", ".ftz")
+"""How the names of fastText files end, which are no artefacts."""
 FORMAT = 1
 _PREFIX = "__label__"
 
@@ -47,6 +49,35 @@ class QualityCard:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def read_card(uri: str) -> QualityCard:
+    """The card of an artefact directory.
+
+    Raises:
+        UserError: there is none, or it is of another format.
+    """
+    card_uri = storage.join(uri, CARD_FILE)
+    if not storage.exists(card_uri):
+        raise UserError(
+            f"curation.quality.model: no quality classifier at {uri} ({CARD_FILE} is missing); name a directory "
+            "written by jobs/train_quality.py, or a fastText .bin or .ftz file"
+        )
+    content = storage.read_json(card_uri)
+    if content.pop("format", None) != FORMAT:
+        raise UserError(f"curation.quality.model: {card_uri} has another format than {FORMAT}; train it again")
+    content.pop("fingerprint", None)
+    try:
+        return QualityCard(**content)
+    except TypeError as e:
+        raise UserError(f"curation.quality.model: {card_uri} is not a classifier's card ({e})") from e
+
+
+def languages_with_percentiles(uri: str, config: ThresholdConfig) -> tuple[str, ...]:
+    """The languages whose own percentiles `config` asks of the model at `uri`; a bare fastText file has none."""
+    if uri.endswith(BARE):
+        return ()
+    return languages_of_their_own(config, read_card(storage.absolute(uri)).percentiles)
+
+
 class QualityModel:
     """Scores text: the probability that it is reference text. Pickles as its URI."""
 
@@ -67,24 +98,10 @@ class QualityModel:
     def load(cls, uri: str, config: QualityConfig | None = None) -> "QualityModel":
         """The artefact directory or fastText file at `uri`; `config` gives a bare file's label and normalisation."""
         uri = storage.absolute(uri)
-        if uri.endswith((".bin", ".ftz")):
+        if uri.endswith(BARE):
             config = config or QualityConfig()
             return cls._open(uri, uri, None, config)
-        card_uri = storage.join(uri, CARD_FILE)
-        if not storage.exists(card_uri):
-            raise UserError(
-                f"curation.quality.model: no quality classifier at {uri} ({CARD_FILE} is missing); name a directory "
-                "written by jobs/train_quality.py, or a fastText .bin or .ftz file"
-            )
-        content = storage.read_json(card_uri)
-        if content.pop("format", None) != FORMAT:
-            raise UserError(f"curation.quality.model: {card_uri} has another format than {FORMAT}; train it again")
-        content.pop("fingerprint", None)
-        try:
-            card = QualityCard(**content)
-        except TypeError as e:
-            raise UserError(f"curation.quality.model: {card_uri} is not a classifier's card ({e})") from e
-        return cls._open(uri, storage.join(uri, MODEL_FILE), card, None)
+        return cls._open(uri, storage.join(uri, MODEL_FILE), read_card(uri), None)
 
     @classmethod
     def _open(cls, uri: str, model_uri: str, card: QualityCard | None, config: QualityConfig | None) -> "QualityModel":
@@ -103,7 +120,7 @@ class QualityModel:
         return cls(uri, card, model)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.uri.endswith((".bin", ".ftz")):
+        if self.uri.endswith(BARE):
             config = QualityConfig(
                 label=self.card.label,
                 normalisation=self.card.normalisation,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from raypt.curation import languages
 from raypt.curation.quality.config import ThresholdConfig
 from raypt.curation.quality.metrics import Percentiles
 from raypt.errors import UserError
@@ -32,6 +33,8 @@ class QualityThreshold:
     minimum: float | None = None
     """Lowest score kept, for languages without one of their own."""
     minimum_by_language: dict[str, float] = field(default_factory=dict)
+    """The same by language, as the model was trained under calls it; found whatever the documents' language model does
+    (`raypt.curation.languages`)."""
     pareto_alpha: float | None = None
     seed: int = 0
 
@@ -50,10 +53,19 @@ class QualityThreshold:
         bound = np.full(len(s), self.minimum)
         if self.minimum_by_language and lang is not None:
             names = lang.dictionary_encode()
-            per_name = [self.minimum_by_language.get(name, self.minimum) for name in names.dictionary.to_pylist()]
+            keys = [languages.match(name, self.minimum_by_language) for name in names.dictionary.to_pylist()]
+            per_name = [self.minimum if key is None else self.minimum_by_language[key] for key in keys]
             codes = names.indices.fill_null(len(per_name)).to_numpy(zero_copy_only=False)
             bound = np.array([*per_name, self.minimum])[codes]
         return unknown | (s >= bound)
+
+
+def languages_of_their_own(config: ThresholdConfig, percentiles: dict[str, dict[str, Percentiles]]) -> tuple[str, ...]:
+    """The languages whose own percentile is used: those of enough raw documents."""
+    if config.percentile is None or not config.by_language:
+        return ()
+    found = percentiles.get("lang", {}).items()
+    return tuple(lang for lang, values in found if values["documents"] >= config.min_language_documents)
 
 
 def make_threshold(
@@ -84,10 +96,10 @@ def make_threshold(
             min(100.0, config.percentile + margin),
         )
     at = np.arange(101)
+    own = percentiles.get("lang", {})
     by_language = {
-        lang: float(np.interp(config.percentile, at, values["scores"]))
-        for lang, values in percentiles.get("lang", {}).items()
-        if config.by_language and values["documents"] >= config.min_language_documents
+        lang: float(np.interp(config.percentile, at, own[lang]["scores"]))
+        for lang in languages_of_their_own(config, percentiles)
     }
     return QualityThreshold(
         minimum=float(np.interp(config.percentile, at, overall["scores"])), minimum_by_language=by_language, seed=seed

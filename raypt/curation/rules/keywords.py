@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
+from raypt.curation import languages
 from raypt.curation.phrases import count_matches, read_list
 from raypt.curation.rules.base import Bound, RuleSettings, struct
 from raypt.curation.view import Measured, View
@@ -20,7 +21,7 @@ class KeywordRule(Settings):
     file: str | None = None
     """File or URI with more phrases, one a line."""
     languages: tuple[str, ...] | None = None
-    """Languages the rule applies to; None: all."""
+    """Languages the rule applies to, by any code or English name; None: all."""
     whole_words: bool = True
     """Match only where no word is cut; in scripts written without spaces anywhere."""
     count_min: int | None = None
@@ -56,14 +57,14 @@ class Keywords(RuleSettings):
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """Occurrences by rule; null where a rule does not apply to the document's language."""
-        languages = view.languages.to_pylist()
+        labels = view.languages.to_pylist()
         text = view.text.to_arrow()
         columns = {}
         for name, rule in self.rules.items():
             counts = np.full(len(view), np.nan)
-            rows = np.array(
-                [i for i, x in enumerate(languages) if rule.languages is None or x in rule.languages], np.int64
-            )
+            named = rule.languages
+            meant = {x for x in set(labels) if named is None or languages.match(x, named) is not None}
+            rows = np.array([i for i, x in enumerate(labels) if x in meant], np.int64)
             if len(rows):
                 listed = read_list(rule.file, f"curation.keywords.rules.{name}.file") if rule.file else ()
                 counts[rows] = count_matches(text.take(rows), (*rule.phrases, *listed), whole_words=rule.whole_words)[

@@ -38,6 +38,12 @@ def test_a_language_with_enough_raw_documents_has_its_own_percentile() -> None:
     assert overall.minimum_by_language == {}
 
 
+def test_a_percentile_is_found_under_another_models_name_of_the_language() -> None:
+    rule = QualityThreshold(minimum=0.5, minimum_by_language={"zh": 0.05})
+    docs = pa.array(["cmn_Hani", "zho_Hans", "eng_Latn"])
+    assert rule.keep(np.full(3, 0.1), np.arange(3), docs).tolist() == [True, True, False]
+
+
 def test_a_percentile_of_few_documents_is_said_with_its_interval(caplog: pytest.LogCaptureFixture) -> None:
     few = score_percentiles(np.linspace(0, 1, 25), {})
     make_threshold(ThresholdConfig(percentile=10, by_language=False), few, 0)

@@ -103,6 +103,13 @@ def test_keyword_rules_allow_and_deny_by_name(tmp_path: Path) -> None:
     assert reasons(texts, "keywords", rules=rules) == [None, "keywords.wall_max", "keywords.topic_min", None]
 
 
+@pytest.mark.parametrize("label", ["zh", "cmn_Hani", "zho_Hans"])
+def test_keyword_rules_find_a_language_by_any_of_its_names(label: str) -> None:
+    rules = {"ads": {"phrases": ("广告",), "languages": ("Chinese",), "count_max": 0}}
+    assert reasons(["这是广告。"], "keywords", lang=label, rules=rules) == ["keywords.ads_max"]
+    assert reasons(["这是广告。"], "keywords", lang="en", rules=rules) == [None]
+
+
 def test_keyword_rules_need_plain_names() -> None:
     with pytest.raises(ValueError, match="is no name"):
         config("keywords", rules={"a.b": {"phrases": ("x",)}})
