@@ -1,4 +1,6 @@
-"""What two ranks find with the weights of one model between them."""
+"""What two ranks find with the weights of one model between them; as a program, what memory they take for it beside
+that of training.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -111,8 +113,8 @@ def whole(name: str) -> dict[str, Any]:
 
 
 def memory(hidden: int, stage: int, tensor: int) -> dict[str, float]:
-    """Bytes a parameter of the model that two ranks of a mesh take each, in bf16: to train, and to judge. A command's;
-    what the process takes from the system, so on a quiet machine.
+    """Bytes a parameter of the whole model that a rank of two takes, in bf16: to judge, and then to train, after an
+    update. What the process has from the system, so with some megabytes that are not the engine's.
     """
     import psutil
 
@@ -120,26 +122,34 @@ def memory(hidden: int, stage: int, tensor: int) -> dict[str, float]:
         hidden_size=hidden, intermediate_size=3 * hidden, num_layers=4, num_heads=8, num_kv_heads=8, vocab_size=512,
         tie_embeddings=False,
     )  # fmt: skip
-    train = TrainConfig(
-        workers=2,
-        global_batch_tokens=LENGTH * 8,
-        micro_batch_size=2,
-        parallel=ParallelConfig(tensor=tensor),
-        zero=ZeroConfig.model_validate({"stage": stage}),
-        precision="bf16",
-    )
+    train = train_for("tp2 in bf16" if tensor == 2 else "zero3 in bf16")
+    train = train.model_copy(update={"zero": ZeroConfig.model_validate({"stage": stage})})
     device, mesh, plan = joined(train, LENGTH)
+    batches = [micro([[*TEXT, 1], [*TEXT[::-1], 1]], 3)] * plan.accumulation
     process = psutil.Process()
-    kept, out = [], {}
-    for what in ("judge", "train"):
-        before = process.memory_info().rss
-        engine: Any
-        if what == "judge":
-            engine = build_weights(model, train, LENGTH, mesh, device=device)
-        else:
-            engine = build_engine(model, train, plan, mesh, device=device)
-        engine.restore(InitialState(model, SEED))
-        out[what] = (process.memory_info().rss - before) / model.parameters()
-        kept.append(engine)
-    out["held"] = kept[0].nbytes / model.parameters()
-    return out
+    before = process.memory_info().rss
+    judge = build_weights(model, train, LENGTH, mesh, device=device)
+    judge.restore(InitialState(model, SEED))
+    judge.evaluate(batches)
+    out = {"held": judge.nbytes, "judge": process.memory_info().rss - before}
+    before = process.memory_info().rss
+    engine = build_engine(model, train, plan, mesh, device=device)
+    engine.restore(InitialState(model, SEED))
+    engine.forward_backward(batches)
+    engine.step(1.0)
+    out["train"] = process.memory_info().rss - before
+    return {what: nbytes / model.parameters() for what, nbytes in out.items()}
+
+
+if __name__ == "__main__":
+    import json
+    import tempfile
+    from pathlib import Path
+
+    from tests.parallel.ranks import run_ranks
+
+    for stage, tensor in ((1, 2), (1, 1), (3, 1)):
+        with tempfile.TemporaryDirectory() as tmp:
+            arguments = {"hidden": 1536, "stage": stage, "tensor": tensor}
+            found = run_ranks(2, "tests.parallel.weights.cases", "memory", Path(tmp), **arguments)
+        print(f"ZeRO {stage}, tensor {tensor}: bytes a parameter on each rank {json.dumps(found)}", flush=True)
