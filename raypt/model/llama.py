@@ -39,27 +39,26 @@ class Targets:
 
 @dataclass
 class KVCache:
-    """Keys and values of the tokens seen so far, one pair a layer, each (B, K, T, D)."""
+    """Keys and values of the tokens seen so far, each (B, K, T, D), by number of the layer: of some of a model's where
+    several processes hold it.
+    """
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    layers: dict[int, tuple[Tensor, Tensor]]
 
     @classmethod
     def empty(cls) -> "KVCache":
-        return cls([], [])
+        return cls({})
 
     @property
     def length(self) -> int:
-        return self.keys[0].shape[2] if self.keys else 0
+        return next((keys.shape[2] for keys, _ in self.layers.values()), 0)
 
     def append(self, layer: int, k_BKSD: Tensor, v_BKSD: Tensor) -> tuple[Tensor, Tensor]:
-        if layer == len(self.keys):
-            self.keys.append(k_BKSD)
-            self.values.append(v_BKSD)
-        else:
-            self.keys[layer] = torch.cat((self.keys[layer], k_BKSD), dim=2)
-            self.values[layer] = torch.cat((self.values[layer], v_BKSD), dim=2)
-        return self.keys[layer], self.values[layer]
+        if layer in self.layers:
+            keys, values = self.layers[layer]
+            k_BKSD, v_BKSD = torch.cat((keys, k_BKSD), dim=2), torch.cat((values, v_BKSD), dim=2)
+        self.layers[layer] = k_BKSD, v_BKSD
+        return k_BKSD, v_BKSD
 
 
 @dataclass

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
-
 from raypt.model.batch import MicroBatch
 from raypt.parallel.agreement import Agreed, Offer
 from raypt.parallel.pipeline.record import StepRecord
@@ -140,14 +138,11 @@ class TrainEngine(Protocol):
         """The sum of the cross-entropy over each micro-batch of this replica, nats. All ranks bring equally many."""
 
 
-@runtime_checkable
-class Predicts(Protocol):
-    """What an engine has besides that says which tokens it expects, for those who judge a model."""
+class Restores(Protocol):
+    """What takes a saved state, or the weights of one. Collective."""
 
-    def logits(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
-        """Of the valid positions of each micro-batch of this replica, row by row, (N, V) in float32, on each of its
-        ranks: for a few positions at a time. Collective; all ranks bring equally many.
-        """
+    def restore(self, source: ShardSource) -> None:
+        """See TrainEngine."""
 
 
 @runtime_checkable

@@ -1,9 +1,10 @@
 """Evaluate a model: perplexity and bits per byte on files, and tasks of lm-evaluation-harness.
 
 By default the model is the run's own export (`run.dir=...`); `evaluate.model` names any Hugging Face LLaMA directory.
-With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. With `train.parallel` over more than one worker,
-the workers do it on that mesh, each reading only its cut: of the export, of the run's newest checkpoint where there is
-none, or of the checkpoint or run that `evaluate.model` names. Results are printed and written to `evaluation.json` in
+With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. Where no worker holds a whole model in
+training, for `train.parallel` or `train.zero.stage=3` cut it, they do it on that mesh, each reading only its cut: of
+the export, of the run's newest checkpoint where there is none, or of the checkpoint or run that `evaluate.model` names.
+They hold the weights alone. Results are printed and written to `evaluation.json` in
 the run directory (or `evaluate.out`).
 """
 
@@ -17,15 +18,17 @@ from raypt import storage
 from raypt.model.hf import CONFIG
 from raypt.ray_session import check_capacity, session
 from raypt.run.config import RunConfig
+from raypt.training.config import TrainConfig
 from raypt.training.evaluate import check_work, evaluate_model, judge, results_uri, sources_of
 from raypt.training.judging import judging
-from raypt.training.on_ray.judging import judge_on_workers, workers_for
+from raypt.training.on_ray.judging import judge_on_workers
 from raypt.training.on_ray.near_gpu import near_gpu
+from raypt.training.sizes import check_mesh, check_workers
 from raypt.training.starting_point import find_model
 
 
 def main(config: RunConfig) -> None:
-    if config.train.parallel.replica > 1:
+    if is_cut(config.train):
         found = on_mesh(config)
     else:
         work = partial(evaluate_model, config.evaluate, config.corpus, config.run_uri)
@@ -38,6 +41,11 @@ def main(config: RunConfig) -> None:
     print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
+def is_cut(train: TrainConfig) -> bool:
+    """Whether the least workers of a run hold a model between them."""
+    return train.parallel.replica > 1 or (train.zero.stage == 3 and train.worker_range[0] > 1)
+
+
 def on_mesh(config: RunConfig) -> dict[str, Any]:
     """What the workers find on the mesh of `config.train`."""
     evaluate, run_uri = config.evaluate, config.run_uri
@@ -47,10 +55,13 @@ def on_mesh(config: RunConfig) -> dict[str, Any]:
     found = find_model(evaluate.model or default, "evaluate.model")
     manifest = sources_of(evaluate, config.corpus, run_uri)
     out = results_uri(evaluate, run_uri)
+    length = config.tokens.packing.sequence_length
+    check_mesh(found.model, config.train, length)
+    workers = check_workers(config.train, length)[0]
     spec = judging(
         found,
         config.train,
-        config.tokens.packing.sequence_length,
+        length,
         partial(
             judge,
             config=evaluate.model_copy(update={"out": out}),
@@ -59,11 +70,11 @@ def on_mesh(config: RunConfig) -> dict[str, Any]:
             run_uri=run_uri,
             model_uri=found.uri,
         ),
+        workers=workers,
         precision=evaluate.precision,
         max_length=evaluate.max_length,
         batch_size=evaluate.batch_size,
     )
-    workers = workers_for(spec)
     with session(config.ray):
         cpus = {f"{workers} evaluating workers": workers * config.train.cpus_per_worker}
         gpus = workers if config.train.use_gpu else 0

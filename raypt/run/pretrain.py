@@ -24,6 +24,7 @@ from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
+from raypt.run.sample import sample_on_workers
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
 from raypt.run_dir import RunDir
@@ -37,15 +38,12 @@ from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
-from raypt.training.export import export_checkpoint, write_sample
-from raypt.training.on_ray.near_gpu import near_gpu
+from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, run_training
 from raypt.training.sizes import check_mesh, check_workers, readers
 from raypt.training.starting_point import StartingPoint, fitted
 
 log = logging.getLogger("raypt")
-
-PROMPTS = ("The ", "Returns a ", "This function ", "")
 
 
 def main(config: RunConfig) -> None:
@@ -195,8 +193,8 @@ def finish(
         export_checkpoint(
             result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
         )
-        device = "cuda" if config.train.use_gpu else "cpu"
-        near_gpu(config.train, partial(write_sample, run.uri, export_uri, PROMPTS, seed=config.run.seed, device=device))
+    with timed_stage(run, "sample"):
+        sample_on_workers(config, run, result.checkpoint)
     unigram = unigram_entropy(run.token_store)
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
     for source, counts in tokens_by_source(ledgers).items():

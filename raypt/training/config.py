@@ -346,7 +346,8 @@ class EvaluateConfig(Settings):
 
     model: str | None = None
     """Directory or URI of a Hugging Face LLaMA; None = `export/` in the run directory. On a mesh (`train.parallel` over
-    more than one worker) also of a checkpoint or a run; None = `export/`, else the run's newest checkpoint."""
+    more than one worker, or `train.zero.stage: 3`) also of a checkpoint or a run; None = `export/`, else the run's
+    newest checkpoint."""
     sources: tuple[SourceConfig, ...] = ()
     """Files to measure perplexity and bits per byte on, as in `corpus.sources`."""
     max_documents: int | None = Field(default=1000, gt=0)

@@ -15,6 +15,7 @@ from raypt.parallel.flat.layout import Flat
 from raypt.parallel.flat.replica import Replica
 from raypt.parallel.local_sgd.engine import LocalSgdEngine
 from raypt.parallel.mesh import Mesh
+from raypt.parallel.weights.engine import WeightsEngine
 from raypt.training.batch_plan import BatchPlan
 from raypt.training.config import TrainConfig
 from raypt.training.optim.optimizer import build_optimizer
@@ -31,6 +32,26 @@ def build_engine(
 ) -> TrainEngine:
     """An engine of `train.strategy`, without values (see `TrainEngine.restore`); the process group must exist."""
     return engine_factory(train.strategy)(model, train, plan, mesh, device)
+
+
+def build_weights(
+    model: ModelConfig, train: TrainConfig, sequence_length: int, mesh: Mesh, *, device: torch.device
+) -> WeightsEngine:
+    """Weights alone on a mesh of `train`, without values, whatever the strategy that trains. A rank of a pipeline has
+    one part of the layers.
+    """
+    from raypt.parallel.pipeline.cut import layers_of_parts
+
+    return WeightsEngine(
+        lambda: Llama(model),
+        mesh=mesh,
+        layers=layers_of_parts(model, train.parallel, sequence_length),
+        cut_weights=train.zero.stage == 3,
+        dtype=_weights_dtype(train),
+        device=device,
+        in_host_memory=train.zero.offload_params is not None,
+        loss_chunk_tokens=train.loss_chunk_tokens,
+    )
 
 
 def engine_factory(strategy: str) -> EngineFactory:

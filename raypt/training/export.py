@@ -1,4 +1,4 @@
-"""From a checkpoint to what other people load: Hugging Face files, and a sample of generated text."""
+"""From a checkpoint to what other people load: Hugging Face files."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,7 @@ from torch import Tensor
 
 from raypt import storage
 from raypt.errors import UserError
-from raypt.model import ModelConfig, export_hf, load_hf
-from raypt.model.generation import generate
+from raypt.model import ModelConfig, export_hf
 from raypt.model.hf import CONFIG
 from raypt.model.llama import parameter_shapes
 from raypt.model.weights import BLOCK, is_weight_file, runs
@@ -19,7 +18,6 @@ from raypt.training.bos import save_as_used
 from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.checkpoint.reader import CheckpointReader
-from raypt.training.room import too_large
 
 log = logging.getLogger("raypt")
 
@@ -128,60 +126,3 @@ def choose_checkpoint(checkpoints_uri: str, step: int | None) -> CheckpointInfo:
         if info.step == step:
             return info
     raise UserError(f"{checkpoints_uri}: no checkpoint of step {step}; there are {[info.step for info in found]}")
-
-
-def generate_text(
-    export_uri: str,
-    prompts: Sequence[str],
-    *,
-    max_new_tokens: int = 64,
-    temperature: float = 0.8,
-    top_p: float = 0.95,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> list[str]:
-    """A continuation of each prompt by the exported model, in the type its weights are stored in.
-
-    A prompt begins as a document did in training: with BOS if the exported tokenizer adds it.
-
-    Raises:
-        UserError: an empty prompt, and a model that was trained without BOS: it knows no beginning.
-    """
-    tokenizer = Tokenizer.load(export_uri)
-    model = load_hf(export_uri, dtype=None, device=device)
-    bos = tokenizer.adds_bos
-    texts = []
-    for prompt in prompts:
-        ids = tokenizer.encode(prompt, bos=bos)
-        if not ids:
-            raise UserError("an empty prompt needs a model that was trained with tokens.packing.add_bos=true")
-        new = generate(
-            model,
-            ids,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            stop=tokenizer.eos_id,
-        )
-        texts.append(tokenizer.decode(new))
-    return texts
-
-
-def write_sample(
-    run_uri: str, export_uri: str, prompts: Sequence[str], *, seed: int = 0, device: torch.device | str = "cpu"
-) -> list[dict[str, str]]:
-    """Generate and keep a sample as `sample.json` in the run directory. An empty prompt is left out where the model
-    knows no beginning. Of a model too large for the device's memory there is none, which is said.
-    """
-    sample_uri = storage.join(run_uri, "sample.json")
-    storage.remove(sample_uri)  # of an earlier export
-    if (problem := too_large(export_uri, None, device)) is not None:
-        log.warning("no text is generated: %s", problem)
-        return []
-    if not Tokenizer.load(export_uri).adds_bos:
-        prompts = [prompt for prompt in prompts if prompt]
-    texts = generate_text(export_uri, prompts, seed=seed, device=device)
-    sample = [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-    storage.write_json(sample_uri, sample)
-    return sample

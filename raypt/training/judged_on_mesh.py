@@ -1,7 +1,7 @@
 """A model cut over ranks as those see it who judge it: rank 0 asks, and all ranks together find the answer.
 
-The engine is the one that trained (`TrainEngine.evaluate`, `Predicts.logits`), so that whatever mesh a model was
-trained on judges it too and no rank holds more of it than then. Replicas share out what is asked.
+Whatever mesh a model was trained on judges it too, and of its weights no rank holds more than then
+(`raypt.parallel.weights`). Replicas share out what is asked; a text is continued by each of them.
 """
 
 import itertools
@@ -15,9 +15,10 @@ from torch import Tensor
 from raypt.errors import UserError
 from raypt.model.batch import MicroBatch
 from raypt.model.generation import continued
+from raypt.model.llama import KVCache
 from raypt.model.scoring import Pair, Scored, check_pairs, longest_first, scored
 from raypt.parallel import comm
-from raypt.parallel.engine import Predicts, TrainEngine
+from raypt.parallel.weights.engine import WeightsEngine
 
 Result = TypeVar("Result")
 
@@ -33,12 +34,17 @@ class MeshModel:
     Rank 0 calls the methods of `Judged`, inside `leading`; the others are in `follow` meanwhile.
     """
 
-    def __init__(self, engine: TrainEngine, vocabulary: int, *, max_length: int, batch_size: int, device: torch.device):
+    def __init__(
+        self, engine: WeightsEngine, vocabulary: int, *, max_length: int, batch_size: int, device: torch.device
+    ):
         """`batch_size`: sequences of a micro-batch."""
         self.engine, self.max_length, self.device = engine, max_length, device
         self._vocabulary, self._size = vocabulary, batch_size
         topology = engine.topology
-        self._topology, self._cuts = topology, topology.context_size * topology.tensor_size
+        self._topology = topology
+        self._text: list[int] = []
+        """That is being continued, and what its tokens have left behind."""
+        self._cache: KVCache | None = None
         self._together = False
         """All ranks are at one thing; who fails in it cannot tell the others."""
 
@@ -51,7 +57,6 @@ class MeshModel:
     def score(self, pairs: Sequence[Pair]) -> list[Scored]:
         """See Judged."""
         check_pairs(pairs, self.max_length)
-        self._predicting()
         found: list[Scored] = self._all(self._score, pairs)
         return found
 
@@ -65,13 +70,11 @@ class MeshModel:
         seed: int = 0,
         stop: int | None = None,
     ) -> list[int]:
-        """See Judged. Without a cache: every token is a forward pass over all before it."""
-        self._predicting()
-        ids: list[int] = []
+        """See Judged. Where positions are cut over ranks, each token is a forward pass over all before it."""
+        self._all(self._begin, None)
 
         def following(new: list[int]) -> Tensor:
-            ids.extend(new)
-            found: Tensor = self._all(self._following, ids)
+            found: Tensor = self._all(self._following, new)
             return found
 
         return continued(
@@ -104,14 +107,6 @@ class MeshModel:
         self._together = False
         return found
 
-    def _predicting(self) -> Predicts:
-        if not isinstance(self.engine, Predicts):
-            raise UserError(
-                f"{type(self.engine).__name__} (train.strategy) gives losses alone: evaluate.tasks and generated text "
-                "need its `logits` (raypt.parallel.engine.Predicts); leave evaluate.tasks out"
-            )
-        return self.engine
-
     def _sum(self, pairs: Sequence[Pair]) -> float:
         total = 0.0
         for batch in self._turns(pairs, list(self._batches(pairs))):
@@ -121,7 +116,7 @@ class MeshModel:
 
     def _score(self, pairs: Sequence[Pair]) -> list[Scored]:
         found = np.zeros((len(pairs), 2))
-        engine, most = self._predicting(), _LOGITS_BYTES // (4 * self._vocabulary)
+        engine, most = self.engine, _LOGITS_BYTES // (4 * self._vocabulary)
         for batch in self._turns(pairs, list(self._batches(pairs, most))):
             for logits_NV, (micro, members) in zip(engine.logits([micro for micro, _ in batch]), batch, strict=True):
                 if not members:
@@ -135,9 +130,15 @@ class MeshModel:
         # A continuation of nothing is certain, as in one process.
         return [Scored(float(p), bool(g) or not pair[1]) for (p, g), pair in zip(rows, pairs, strict=True)]
 
-    def _following(self, ids: list[int]) -> Tensor:
-        """The logits after some ids, (V), on every rank: each replica finds them."""
-        return self._predicting().logits([self._micro_batch([[*ids, 0]], [1])])[0][0].cpu()
+    def _begin(self, nothing: None) -> None:
+        """Another text."""
+        self._text, self._cache = [], self.engine.new_cache()
+
+    def _following(self, new: list[int]) -> Tensor:
+        """The logits after the text and some more ids, (V), on every rank: each replica finds them."""
+        self._text += new
+        ids = self._text if self._cache is None else new
+        return self.engine.logits([self._micro_batch([[*ids, 0]], [1])], self._cache)[0][0].cpu()
 
     def _added(self, values: list[float]) -> list[float]:
         """Element-wise sums over the replicas."""
@@ -184,7 +185,8 @@ class MeshModel:
         out: what comes behind a row is padding that causal attention never looks at.
         """
         longest = max(map(len, rows)) - 1
-        tokens = np.zeros((len(rows), -(-longest // self._cuts) * self._cuts + 1), np.int64)
+        cuts = self._topology.context_size
+        tokens = np.zeros((len(rows), -(-longest // cuts) * cuts + 1), np.int64)
         valid = np.zeros((len(rows), tokens.shape[1] - 1), bool)
         for b, (row, count) in enumerate(zip(rows, counts, strict=True)):
             tokens[b, : len(row)] = row

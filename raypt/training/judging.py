@@ -11,12 +11,12 @@ from raypt.parallel.pulse import PULSE
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.training.checkpoint.resume import take
 from raypt.training.config import TrainConfig
-from raypt.training.engines import build_engine
+from raypt.training.engines import build_weights
 from raypt.training.judged import Judged
 from raypt.training.judged_on_mesh import MeshModel
 from raypt.training.starting_point import StartingPoint
 from raypt.training.starting_weights import StartingWeights
-from raypt.training.worker import joined
+from raypt.training.worker import join
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Judging:
     """With the precision to compute in."""
     sequence_length: int
     """Of training: what the mesh was made for."""
+    workers: int
     max_length: int
     """See Judged."""
     batch_size: int
@@ -42,16 +43,24 @@ def judging(
     sequence_length: int,
     work: Callable[[Judged, Tokenizer], object],
     *,
+    workers: int,
     precision: str | None = None,
     max_length: int | None = None,
     batch_size: int = 8,
 ) -> Judging:
-    """`precision` None: that the weights are stored in, or that the run computed in; `max_length` None: the model's."""
+    """`precision` None: that the weights are stored in, or that the run computed in; `max_length` None: the model's.
+
+    Each worker of a pipeline has one part of the layers, whatever the schedule, and no sequences are cut between layers
+    (`sequence_parallel`).
+    """
     chosen = precision or _precision(found)
+    alone = {"schedule": "1f1b", "virtual_stages": None, "stages": None, "sequence_parallel": False}
+    parallel = train.parallel.model_copy(update=alone)
     return Judging(
         found,
-        train.model_copy(update={"precision": chosen, "init": None}),
+        train.model_copy(update={"precision": chosen, "init": None, "compile": False, "parallel": parallel}),
         sequence_length,
+        workers,
         max_length or found.model.max_length,
         batch_size,
         work,
@@ -73,10 +82,10 @@ def tokenizer_of(found: StartingPoint) -> Tokenizer:
 
 def answer(spec: Judging) -> None:
     """On every rank, in a process group or the environment of one. Raises on all of them what rank 0's work raised."""
-    device, mesh, plan = joined(spec.train, spec.sequence_length)
+    device, mesh = join(spec.train)
     PULSE.at("building the model")
     found = spec.found
-    engine = build_engine(found.model, spec.train, plan, mesh, device=device)
+    engine = build_weights(found.model, spec.train, spec.sequence_length, mesh, device=device)
     PULSE.at("reading the weights")
     weights = StartingWeights(found.uri, is_checkpoint=found.checkpoint is not None, model=found.model)
     if (problem := take(engine, weights.open)) is not None:

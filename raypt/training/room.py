@@ -1,4 +1,4 @@
-"""Whether one process can hold a whole model: text is generated, and files are scored, by one."""
+"""Whether one process can hold a whole model that it is to score files with."""
 
 import psutil
 import torch

@@ -149,23 +149,28 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
 
 
 def joined(train: TrainConfig, sequence_length: int) -> tuple[torch.device, Mesh, BatchPlan]:
-    """Collective: this process as a rank of the mesh, its device, and its part of a step."""
+    """Collective: `join`, and this rank's part of a step."""
+    device, mesh = join(train)
+    plan = plan_batches(
+        global_batch_tokens=train.global_batch_tokens,
+        sequence_length=sequence_length,
+        micro_batch_size=train.micro_batch_size,
+        data_size=mesh.topology.data_size,
+    )
+    return device, mesh, plan
+
+
+def join(train: TrainConfig) -> tuple[torch.device, Mesh]:
+    """Collective: this process as a rank of the mesh, and its device."""
     if not train.use_gpu:
         torch.set_num_threads(train.threads)
     if train.deterministic:
         fix_order()
     device = comm.init_process_group(use_gpu=train.use_gpu, timeout_s=train.first_step_timeout_s)
     comm.set_timeout(train.first_step_timeout_s)
-    topology = sizes.topology(train, dist.get_rank(), dist.get_world_size())
-    mesh = Mesh(topology)
+    mesh = Mesh(sizes.topology(train, dist.get_rank(), dist.get_world_size()))
     check_nodes(train, mesh, socket.gethostname())
-    plan = plan_batches(
-        global_batch_tokens=train.global_batch_tokens,
-        sequence_length=sequence_length,
-        micro_batch_size=train.micro_batch_size,
-        data_size=topology.data_size,
-    )
-    return device, mesh, plan
+    return device, mesh
 
 
 def fix_order() -> None:

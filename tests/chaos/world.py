@@ -32,7 +32,7 @@ OPTIONS = [
     "train.collective_timeout_s=20",
     "run.record_samples=true",
 ]
-STAGES = ("manifest", "quality", "curate", "decide", "dedup", "write", "tokenizer", "train", "export")
+STAGES = ("manifest", "quality", "curate", "decide", "dedup", "write", "tokenizer", "train", "export", "sample")
 RAYS_OWN = ("IDLE", "DashboardAgent", "RuntimeEnvAgent", "JobSupervisor")
 """What is no work of the job. Ray's agents go with their raylet, which has a turn of its own."""
 

@@ -1,5 +1,6 @@
 """The main job, as a user runs it: the whole way on real text, the same twice, and resumed after a kill."""
 
+import html
 import json
 import re
 import shutil
@@ -66,9 +67,18 @@ def test_the_run_directory_has_everything_that_is_promised(finished: Path) -> No
     for name in (
         "config.yaml", "manifest.json", "curated", "removed", "dedup/clusters.parquet", "ledger.json",
         "tokenizer/tokenizer.json", "metrics.jsonl", "samples.parquet", "checkpoints", "export/config.json",
-        "export/model.safetensors", "export/tokenizer.json", "report.html",
+        "export/model.safetensors", "export/tokenizer.json", "sample.json",
+        "report.html",
     ):  # fmt: skip
         assert (finished / name).exists(), name
+
+
+def test_the_text_that_the_workers_have_generated_is_in_the_report(finished: Path) -> None:
+    sample = json.loads((finished / "sample.json").read_text())
+    assert [entry["prompt"] for entry in sample][:3] == ["The ", "Returns a ", "This function "]
+    report = (finished / "report.html").read_text()
+    for entry in sample:
+        assert f"<b>{html.escape(entry['prompt'])}</b>{html.escape(entry['text'])}</pre>" in report
 
 
 def test_the_ledger_adds_up_and_agrees_with_the_files(finished: Path) -> None:

@@ -83,7 +83,7 @@ def on_ranks(root: str, uri: str, out: str) -> dict[str, Any]:
         def work(model: Judged, tokenizer: Tokenizer, name: str = name) -> None:
             results[name] |= everything(model, tokenizer, root, uri, str(Path(out) / f"{name}.json"))
 
-        answer(judging(found, train_for(parallel, stage), LENGTH, work, batch_size=3, max_length=LENGTH))
+        answer(judging(found, train_for(parallel, stage), LENGTH, work, workers=4, batch_size=3, max_length=LENGTH))
         results[name]["read"] = sum(read)
     results["refused"] = refused(found, partial(train_for, *MESHES["tp2 pp2"]))
     return results
@@ -97,7 +97,7 @@ def refused(found: Any, train: Any) -> str:
         raise UserError("there is nothing in it")
 
     try:
-        answer(judging(found, train(), LENGTH, work))
+        answer(judging(found, train(), LENGTH, work, workers=4))
     except UserError as e:
         return str(e)
     return ""

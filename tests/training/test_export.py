@@ -16,19 +16,18 @@ from raypt.corpus.config import CorpusConfig
 from raypt.errors import UserError
 from raypt.model import Llama, ModelConfig, load_hf
 from raypt.model.weights import WeightFiles
-from raypt.parallel.state import MASTER, Box, StateKey, StateShard
 from raypt.tokens.config import PackingConfig, TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training import export, room
 from raypt.training.bos import as_it_is_used, save_as_used
 from raypt.training.checkpoint import reader
-from raypt.training.checkpoint.manifest import CheckpointInfo, Progress
-from raypt.training.checkpoint.writer import CheckpointWriter
-from raypt.training.config import CheckpointConfig, EvaluateConfig
+from raypt.training.checkpoint.manifest import CheckpointInfo
+from raypt.training.config import EvaluateConfig
 from raypt.training.evaluate import evaluate_model
-from raypt.training.export import choose_before, export_checkpoint, generate_text, write_sample
+from raypt.training.export import choose_before, export_checkpoint
 from tests.training import tiny_run
+from tests.training.one_rank import checkpoint
 
 torch.set_num_threads(1)
 X = torch.arange(48)[None] % 300
@@ -39,19 +38,6 @@ MODEL = ModelConfig(hidden_size=32, intermediate_size=64, num_layers=2, num_head
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     root = tmp_path_factory.mktemp("tokenizer")
     return prepare_tokenizer(tiny_run.write_text(root), TokenizerConfig(vocab_size=300), str(root / "tokenizer"), 0)
-
-
-def checkpoint(root: Path, model: Llama, *, add_bos: bool = False) -> CheckpointInfo:
-    """Of one rank, without optimizer state."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-    tensors = {StateKey(name, MASTER, Box.whole(p.shape)): p for name, p in parameters.items()}
-    shard = StateShard(tensors, {name: tuple(p.shape) for name, p in parameters.items()})
-    meta = {"model": model.config.model_dump(), "add_bos": add_bos, "precision": "fp32"}
-    writer = CheckpointWriter(str(root), CheckpointConfig(), rank=0, world=1, meta=meta)
-    writer.save(writer.new_name(1), shard, Progress(step=1))
-    info = writer.wait()
-    assert info is not None
-    return info
 
 
 def run(root: Path, tokenizer: Tokenizer, *, seed: int = 0, add_bos: bool = False) -> tuple[CheckpointInfo, Llama]:
@@ -199,17 +185,6 @@ def test_a_model_trained_without_bos_on_such_a_tokenizer_exports_one_that_adds_n
     assert [p["type"] for p in kept["processors"]] == ["ByteLevel"]
 
 
-def test_a_model_that_knows_no_beginning_is_not_asked_for_one(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    for add_bos in (False, True):
-        root = tmp_path / str(add_bos)
-        info, _ = run(root, tokenizer, add_bos=add_bos)
-        export_checkpoint(info, str(root / "tokenizer"), str(root / "export"))
-        sample = write_sample(str(root), str(root / "export"), ["the ", ""])
-        assert [entry["prompt"] for entry in sample] == (["the ", ""] if add_bos else ["the "])
-    with pytest.raises(UserError, match=r"tokens\.packing\.add_bos"):
-        generate_text(str(tmp_path / "False" / "export"), [""])
-
-
 def test_without_a_word_the_weights_are_of_the_type_that_the_run_computed_in(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
@@ -222,18 +197,15 @@ def test_without_a_word_the_weights_are_of_the_type_that_the_run_computed_in(
         assert storage.read_json(storage.join(out, "config.json"))["torch_dtype"] == str(dtype).removeprefix("torch.")
 
 
-def test_of_a_model_too_large_for_this_machine_no_text_is_generated_and_no_old_one_is_left(
-    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_model_too_large_for_this_machine_is_not_evaluated_by_one_process(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info, model = run(tmp_path, tokenizer)
     export_checkpoint(info, str(tmp_path / "tokenizer"), str(tmp_path / "export"))
     nbytes = 4 * sum(p.numel() for p in model.parameters())
     monkeypatch.setattr(room, "free_bytes", lambda device: int(1.2 * nbytes) + 1)
-    assert write_sample(str(tmp_path), str(tmp_path / "export"), ["the "])
+    assert room.too_large(str(tmp_path / "export"), None, "cpu") is None
     monkeypatch.setattr(room, "free_bytes", lambda device: nbytes)
-    assert not write_sample(str(tmp_path), str(tmp_path / "export"), ["the "])
-    assert "no text is generated: the model of" in caplog.text
-    assert not (tmp_path / "sample.json").exists()
     with pytest.raises(UserError, match=r"evaluate\.model: the model of .* needs"):
         evaluate_model(EvaluateConfig(tasks=("any",)), CorpusConfig(), str(tmp_path))
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raypt.model.batch import MicroBatch
-from raypt.model.llama import Targets
+from raypt.model.llama import KVCache, Targets
 from raypt.parallel import comm
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.mesh import Group
@@ -101,10 +101,12 @@ class Runner:
         micro_batches: Sequence[MicroBatch],
         output: Callable[[Callable[[Targets], Tensor], MicroBatch], Tensor],
         shapes: Sequence[tuple[int, ...]],
+        cache: KVCache | None = None,
     ) -> list[Tensor]:
         """What `output` makes of each micro-batch's output layer, in float32 and of those shapes, on every rank of the
-        pipeline. Without gradients.
+        pipeline. Without gradients. `cache`: of this rank's only stage, for a single micro-batch that continues it.
         """
+        assert cache is None or len(micro_batches) == len(self.parts) == 1
         flat = torch.zeros(sum(map(math.prod, shapes)), dtype=torch.float32, device=self.device)
         out = [x.view(shape) for x, shape in zip(flat.split([*map(math.prod, shapes)]), shapes, strict=True)]
         for i, m in forward_turns(self.group.size, len(micro_batches), len(self.parts)):
@@ -112,7 +114,7 @@ class Runner:
             stage, x_BSE = self.parts[part], None
             if (key := self.expect(Action("forward", part, m), micro)) is not None:
                 x_BSE = self.transport.received(key)
-            hidden = stage.hidden(micro, x_BSE)
+            hidden = stage.hidden(micro, x_BSE, cache)
             if stage.last:
                 out[m].copy_(output(partial(_first, stage, hidden), micro))
             else:

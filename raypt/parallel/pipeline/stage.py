@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from raypt.model import Llama
 from raypt.model.batch import MicroBatch
-from raypt.model.llama import Block, Targets
+from raypt.model.llama import Block, KVCache, Targets
 
 
 class Stage:
@@ -16,11 +16,13 @@ class Stage:
         self.model, self.blocks = model, blocks
         self.first, self.last = part == 0, part == parts - 1
 
-    def hidden(self, micro: MicroBatch, x_BSE: Tensor | None) -> Tensor:
-        """What the next stage goes on with; `x_BSE` is what the one before gave, None at the first."""
+    def hidden(self, micro: MicroBatch, x_BSE: Tensor | None, cache: KVCache | None = None) -> Tensor:
+        """What the next stage goes on with; `x_BSE` is what the one before gave, None at the first. `cache`: the
+        stage's own, which the tokens continue.
+        """
         if x_BSE is None:
             x_BSE = self.model.model.embed_tokens(micro.tokens_BS)
-        return self.model.blocks(self.blocks, x_BSE, self.model.context(micro.tokens_BS, micro.segments_BS))
+        return self.model.blocks(self.blocks, x_BSE, self.model.context(micro.tokens_BS, micro.segments_BS, cache))
 
     def loss(self, hidden_BSE: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Of the last stage's hidden states: sums of cross entropy and of the squared log-partition."""

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,16 +15,12 @@ from raypt.parallel import comm
 from raypt.parallel.agreement import Agreed, Offer, agree_in_step
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.config import ParallelConfig, ZeroConfig
-from raypt.parallel.context.cut import cut_positions
-from raypt.parallel.context.layout import positions
+from raypt.parallel.cut import Forward, cut_to_mesh
 from raypt.parallel.engine import BatchLoss, StepResult, Timing
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pipeline.runner import Plan, Runner
-from raypt.parallel.pipeline.stage import take_stages
 from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
-from raypt.parallel.tensor.cut import cut
-from raypt.parallel.tensor.layout import layout
 from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
 from raypt.parallel.zero.exact.terms import group_terms
 from raypt.parallel.zero.exact.tree import split, turns
@@ -87,19 +81,9 @@ class ZeroEngine:
             use_gpu=device.type != "cpu",
             exact=exact,
         )
-        with torch.device("meta"):
-            model = build()
-        tensor = mesh.tensor
-        self.layout = layout(model.config, tensor.size, tensor.rank, sequence_parallel=sequence_parallel)
-        if tensor.size > 1:
-            cut(model, self.layout, tensor, mesh.holders, sequence_parallel=sequence_parallel)
-        if mesh.context.size > 1:
-            cut_positions(model, mesh.context)
         pipeline = pipeline or ParallelConfig()
-        stages = []
-        if mesh.pipeline.size > 1:
-            assert zero.stage <= 1, "ZeRO 2 would cut gradients that the next micro-batch adds to"
-            stages = take_stages(model, mesh.pipeline.rank, mesh.pipeline.size, layers)
+        assert mesh.pipeline.size == 1 or zero.stage <= 1, "ZeRO 2 cuts gradients that the next micro-batch adds to"
+        model, self.layout, stages = cut_to_mesh(build, mesh, sequence_parallel=sequence_parallel, layers=layers)
         mpu = ModelParallelUnit.of(mesh)
         _allocate(model, config, device, torch.bfloat16 if precision == "bf16" else torch.float32, mpu)
         if exact:
@@ -111,7 +95,7 @@ class ZeroEngine:
             count_in_norm(parameter, self.layout[name].counted)
         inner = optimizer(model)
         self._peak_lrs = [group["lr"] for group in inner.param_groups]
-        self.module, self._vocabulary = model, model.config.vocab
+        self.module = model
         self.engine, self._outer, *_ = deepspeed.initialize(model=model, optimizer=inner, config=config, mpu=mpu)
         self.partition: Partition = PARTITIONS[zero.stage](self.engine, mesh, self.layout)
         assert not exact or mesh.topology.replica_size == 1, "a cut model's gradients are sums of another order"
@@ -120,15 +104,15 @@ class ZeroEngine:
         """In which micro-batches are taken; None = as they come."""
         self.updates = self._make_updates(zero, mesh, use_gpu=device.type != "cpu")
         at = mesh.topology
-        self._context = mesh.context
         self._speaks = at.tensor_rank == 0 and at.pipeline_rank == at.pipeline_size - 1
         """Between them, those of a replica know its loss, each for other positions."""
         self._runner: Runner | None = None
         self._record_every, self._steps = pipeline.record_every, 0
         if stages:
-            shares = mesh.context.size * (tensor.size if sequence_parallel else 1)
+            shares = mesh.context.size * (mesh.tensor.size if sequence_parallel else 1)
             plan = Plan(pipeline.schedule, pipeline.parts, accumulation)
             self._runner = Runner(stages, plan, mesh.pipeline, shares, device)
+        self._forward = Forward(self.engine, self._runner, mesh, device)
         # DeepSpeed averages what it adds up over the ranks itself.
         self._scale = mesh.gradient.size if zero.stage == 3 and not exact else 1
 
@@ -222,56 +206,9 @@ class ZeroEngine:
         self.engine.micro_steps += 1
         return SKIPPED
 
-    @torch.no_grad()
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """See TrainEngine."""
-        here = [micro.to(self.device) for micro in micro_batches]
-
-        def loss(head: Callable[[Targets], Tensor], micro: MicroBatch) -> Tensor:
-            return head(micro.targets(chunk_tokens=self.loss_chunk_tokens))
-
-        losses = torch.stack(self._outputs(here, loss, [()] * len(here)))
-        if self._context.size > 1:
-            comm.all_reduce(losses, self._context)
-        return losses.tolist()
-
-    @torch.no_grad()
-    def logits(self, micro_batches: Sequence[MicroBatch]) -> list[Tensor]:
-        """See Predicts."""
-        here = [micro.to(self.device) for micro in micro_batches]
-        vocabulary, context = self._vocabulary, self._context
-
-        def logits(head: Callable[[Targets], Tensor], micro: MicroBatch) -> Tensor:
-            found_NV = head(replace(micro.targets(), wants_logits=True))
-            if context.size == 1:
-                return found_NV
-            places_N = micro.valid_BS.nonzero()[:, 1]
-            own = positions(micro.tokens_BS.shape[1], context.size, context.rank)
-            out_NV = found_NV.new_zeros(micro.tokens, vocabulary)
-            out_NV[(places_N >= own.start) & (places_N < own.stop)] = found_NV
-            return out_NV
-
-        out = self._outputs(here, logits, [(micro.tokens, vocabulary) for micro in here])
-        for x_NV in out if context.size > 1 else ():
-            comm.all_reduce(x_NV, context)
-        return out
-
-    def _outputs(
-        self,
-        micro_batches: Sequence[MicroBatch],
-        output: Callable[[Callable[[Targets], Tensor], MicroBatch], Tensor],
-        shapes: Sequence[tuple[int, ...]],
-    ) -> list[Tensor]:
-        """What `output` makes of each micro-batch, given the first that the output layer gives for some targets: with a
-        context cut, of this rank's positions.
-        """
-        if self._runner is not None:
-            return self._runner.outputs(micro_batches, output, shapes)
-        return [output(partial(self._first, micro), micro) for micro in micro_batches]
-
-    def _first(self, micro: MicroBatch, targets: Targets) -> Tensor:
-        found: Tensor = self.engine(micro.tokens_BS, micro.segments_BS, targets=targets)[0]
-        return found
+        return self._forward.losses(micro_batches, self.loss_chunk_tokens)
 
     def shard(self) -> StateShard:
         """See TrainEngine."""

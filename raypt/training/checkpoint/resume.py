@@ -7,7 +7,7 @@ from typing import Literal
 
 from raypt.errors import UserError
 from raypt.parallel import comm
-from raypt.parallel.engine import TrainEngine
+from raypt.parallel.engine import Restores
 from raypt.parallel.state import ShardSource, Want
 from raypt.training.checkpoint.directory import latest_checkpoint, reject
 from raypt.training.checkpoint.manifest import CheckpointInfo
@@ -45,7 +45,7 @@ def agree_on_newest(
     return found[0]
 
 
-def restore(engine: TrainEngine, info: CheckpointInfo, rank: int) -> str | None:
+def restore(engine: Restores, info: CheckpointInfo, rank: int) -> str | None:
     """Collective. Each rank reads its own part of the checkpoint; what is damaged in it, or None. If any rank finds
     damage, all hear of it, the checkpoint is marked, and the engine's state is of no use until another is restored.
 
@@ -59,7 +59,7 @@ def restore(engine: TrainEngine, info: CheckpointInfo, rank: int) -> str | None:
     return problem
 
 
-def take(engine: TrainEngine, open_source: Callable[[], ShardSource]) -> str | None:
+def take(engine: Restores, open_source: Callable[[], ShardSource]) -> str | None:
     """Collective. Each rank reads its own part of a saved state; what is damaged in it, or None.
 
     Raises:

@@ -13,22 +13,16 @@ from raypt.training.judging import Judging, answer
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.run import knobs, place
-from raypt.training.sizes import check_mesh, check_workers
 from raypt.training.worker import quiet_libraries
 
 SCRATCH = ("work", "judging")
 """Directory in that of the run where Ray Train keeps its own files meanwhile."""
 
 
-def workers_for(spec: Judging) -> int:
-    """The least number that trains on the mesh. Raises UserError where the model cannot be cut so."""
-    check_mesh(spec.found.model, spec.train, spec.sequence_length)
-    return check_workers(spec.train, spec.sequence_length)[0]
-
-
-def judge_on_workers(spec: Judging, run_uri: str) -> None:
-    """`spec.work`, with the model on `workers_for(spec)` workers; Ray must be initialised. A failure of one is the end:
-    nothing is lost but the time. An error of the work is raised as itself if it is a UserError.
+def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
+    """`spec.work`, with the model on `spec.workers` workers; Ray must be initialised. After so many failures of workers
+    all begin anew; one more is the end: nothing is lost but the time. An error of the work is raised as itself if it is
+    a UserError.
     """
     train, scratch = spec.train, storage.join(run_uri, *SCRATCH)
     resources: dict[str, float] = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
@@ -40,7 +34,7 @@ def judge_on_workers(spec: Judging, run_uri: str) -> None:
             backend="nccl" if train.use_gpu else "gloo", timeout_s=math.ceil(train.first_step_timeout_s)
         ),
         scaling_config=ScalingConfig(
-            num_workers=workers_for(spec),
+            num_workers=spec.workers,
             use_gpu=train.use_gpu,
             resources_per_worker=resources,
             label_selector=dict(train.labels) or None,
@@ -49,7 +43,7 @@ def judge_on_workers(spec: Judging, run_uri: str) -> None:
             name=name,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=failures),
             worker_runtime_env={"env_vars": worker_environment(train, train.threads, run_uri)},
         ),
     )

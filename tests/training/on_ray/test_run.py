@@ -17,7 +17,7 @@ from raypt.model import generate, load_hf
 from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
-from raypt.training.export import export_checkpoint, write_sample
+from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult
 from tests.training import tiny_run
 from tests.training.drivers import Driver, train_workers
@@ -170,15 +170,6 @@ def test_transformers_loads_the_export_and_gives_the_same_logits_and_greedy_toke
     if eos in expected:
         expected = expected[: expected.index(eos)]
     assert generate(ours, ids[0].tolist(), max_new_tokens=12, stop=eos) == expected
-
-
-def test_a_sample_is_generated_and_kept(runs: Runs) -> None:
-    export_uri = str(runs.undisturbed_dir / "export")
-    export_checkpoint(runs.undisturbed.checkpoint, str(runs.data / "tokenizer"), export_uri)
-    sample = write_sample(str(runs.undisturbed_dir), export_uri, ["the river", ""])
-    assert storage.read_json(str(runs.undisturbed_dir / "sample.json")) == sample
-    assert [s["prompt"] for s in sample] == ["the river"], "it knows no beginning to continue"
-    assert all(s["text"] for s in sample)
 
 
 def test_a_mistake_that_shows_in_a_worker_ends_the_run_however_many_failures_are_allowed(

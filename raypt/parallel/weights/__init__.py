@@ -1,0 +1,1 @@
+"""Weights alone on a mesh, for those who judge a model."""

@@ -1,0 +1,1 @@
+"""Weights alone on a mesh."""
