@@ -1,6 +1,6 @@
 """The `perplexity` stage: how well a language model of good text foresees a document."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,12 +10,52 @@ from pydantic import Field, model_validator
 from raypt import storage
 from raypt.corpus.config import SourceConfig
 from raypt.curation import languages
+from raypt.curation.base import Attributes
 from raypt.curation.perplexity.arpa import MAX_ORDER, MalformedArpa
 from raypt.curation.perplexity.sentences import sentences
 from raypt.curation.quality.config import Normalisation
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.view import Measured, View
 from raypt.errors import UserError
+from raypt.settings import Settings
+
+BUCKET = "bucket"
+"""The metric that says head, middle or tail."""
+
+
+class RunPercentiles(Settings):
+    """Bounds and buckets by percentile of the run's own documents as the stage saw them; what earlier stages remove counts
+    among these. Documents of nearly one perplexity (1 part in 2,000) stay together. What is not measured is kept and
+    has no bucket."""
+
+    min: float | None = Field(None, ge=0, le=100)
+    """Drop documents whose perplexity is below this percentile: text that repeats itself (5: at most 5 % go)."""
+    max: float | None = Field(None, ge=0, le=100)
+    """Drop documents whose perplexity is above this percentile (90: at most 10 % go; CulturaX and ROOTS cut likewise)."""
+    buckets: tuple[float, float] | None = None
+    """Percentiles that part head from middle and middle from tail, the most fluent text first (CCNet: `[30, 60]`). The
+    curated documents then have `perplexity.bucket` (`head`, `middle`, `tail`), which `tokens.mixture.by` can name."""
+    within: tuple[str, ...] = ("lang",)
+    """Columns in whose every group percentiles are taken, e.g. `[source, lang]`; none: over the run. Perplexities under
+    the models of two languages do not compare."""
+    min_documents: int = Field(200, gt=0)
+    """Measured documents that a group needs for percentiles. Those of a smaller one pass and have no bucket, and a
+    warning names it: other than with classifiers, the run's percentiles say nothing about them."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "RunPercentiles":
+        for name, pair in (("min, max", (self.min, self.max)), ("buckets", self.buckets or (None, None))):
+            low, high = pair
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"{name}: the first percentile must be the smaller one, not {low:g} and {high:g}")
+        if any(not 0 < p < 100 for p in self.buckets or ()):
+            raise ValueError("buckets: both percentiles must lie between 0 and 100")
+        return self
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to settle."""
+        return self.min is not None or self.max is not None or self.buckets is not None
 
 
 class Perplexity(RuleSettings):
@@ -52,6 +92,8 @@ class Perplexity(RuleSettings):
     `by_language`."""
     unknown_fraction_max: float | None = None
     """Largest share of tokens that the model does not know."""
+    percentiles: RunPercentiles = RunPercentiles()
+    """Bounds, and head, middle and tail, by percentile of the run's own documents, language by language (CCNet)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Perplexity":
@@ -67,6 +109,34 @@ class Perplexity(RuleSettings):
     def decides(self) -> frozenset[str]:
         """The bounds, and how models were trained, which is their own identity."""
         return frozenset(type(self).model_fields) - {"normalisation", "max_bytes"}
+
+    def asks_columns(self) -> tuple[str, ...]:
+        """Those that percentiles are taken within."""
+        return self.percentiles.within if self.percentiles.asked else ()
+
+    def number_metrics(self) -> tuple[str, ...]:
+        """Perplexity a token."""
+        return ("per_token",)
+
+    def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
+        """The bounds, then those by percentile. `settled`: the `Settled` of the run."""
+        yield from super().failures(attributes, None)
+        if self.percentiles.min is not None:
+            yield "per_token_percentile_min", self._settled(attributes, settled).below(attributes)
+        if self.percentiles.max is not None:
+            yield "per_token_percentile_max", self._settled(attributes, settled).above(attributes)
+
+    def settled_metrics(self, attributes: Attributes, settled: Any) -> dict[str, pa.Array]:
+        """`bucket`, if buckets are asked for."""
+        if self.percentiles.buckets is None:
+            return {}
+        return {BUCKET: self._settled(attributes, settled).bucket(attributes)}
+
+    @staticmethod
+    def _settled(attributes: Attributes, settled: Any) -> Any:
+        if settled is None:
+            raise ValueError(f"{attributes.stage}: the percentiles were not settled for the run")
+        return settled
 
     def load(self, artefact: str | None) -> "Models":
         """The models, each read at its first document."""

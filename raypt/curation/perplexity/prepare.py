@@ -22,7 +22,7 @@ log = logging.getLogger("raypt")
 
 FORMAT = 1
 """Raise it when the same text gives another model."""
-NOT_TRAINING = {"models", "reference", "max_bytes", "per_token_min", "per_token_max", "unknown_fraction_max"}
+NOT_TRAINING = {"models", "reference", "max_bytes", "per_token_min", "per_token_max", "unknown_fraction_max", "percentiles"}
 
 
 def prepare(
