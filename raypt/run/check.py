@@ -20,6 +20,7 @@ from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
 from raypt.curation.perplexity.config import BUCKET, Perplexity
+from raypt.curation.perplexity.files import look as look_at_models
 from raypt.curation.presets import languages_of_preset
 from raypt.errors import UserError
 from raypt.outside import redact
@@ -235,8 +236,13 @@ def _classifiers(config: RunConfig) -> Iterator[str]:
 
 
 def _models_of_perplexity(config: RunConfig) -> Iterator[str]:
+    """A stage without models, and files on a local disk that are none; the others are read when the run starts."""
     perplexity = _perplexity(config)
-    if perplexity is not None and not perplexity.enabled:
+    if perplexity is None:
+        return
+    if perplexity.models and all(storage.is_local(u) and storage.exists(u) for u in perplexity.models.values()):
+        look_at_models(perplexity)
+    if not perplexity.enabled:
         yield (
             "curation.perplexity: the stage is on and has no model; name sources of good text in "
             "curation.perplexity.reference, or files in curation.perplexity.models"

@@ -1,7 +1,7 @@
 """The `perplexity` stage: how well a language model of good text foresees a document."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +11,11 @@ from raypt import storage
 from raypt.corpus.config import SourceConfig
 from raypt.curation import languages
 from raypt.curation.base import Attributes
-from raypt.curation.perplexity.arpa import MAX_ORDER, MalformedArpa
+from raypt.curation.perplexity.arpa import MAX_ORDER
 from raypt.curation.perplexity.sentences import sentences
 from raypt.curation.quality.config import Normalisation
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.view import Measured, View
-from raypt.errors import UserError
 from raypt.settings import Settings
 
 BUCKET = "bucket"
@@ -69,7 +68,11 @@ class Perplexity(RuleSettings):
     reference: tuple[SourceConfig, ...] = ()
     """Sources of good text; a model of each of its languages is trained inside the run."""
     models: dict[str, str] = Field(default_factory=dict)
-    """ARPA files (`.arpa`, `.arpa.gz`) by language, instead of `reference`."""
+    """Files by language, instead of `reference`: ARPA (`.arpa`, `.arpa.gz`), or KenLM's binary files of any kind, which
+    need `pip install 'raypt[kenlm]'`. Their bytes are part of the identity of what is tagged."""
+    models_sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]] = Field(default_factory=dict)
+    """sha256 (64 hex digits) that the file of a language must have. Without one, any well-formed file is taken; the
+    pointers of KenLM's tries are not followed before use, only tried in a child process."""
     normalisation: Normalisation = "words-v1"
     """How text is put to the model. words-v1: lower case, punctuation apart, each Chinese, Japanese or Thai character a
     word; plain: as it is, words between blanks, which suits a loaded model whose text was cut into words likewise."""
@@ -99,6 +102,13 @@ class Perplexity(RuleSettings):
     def _one_origin(self) -> "Perplexity":
         if self.reference and self.models:
             raise ValueError("reference and models exclude each other; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _hashes_of_models(self) -> "Perplexity":
+        for name in self.models_sha256:
+            if name not in self.models:
+                raise ValueError(f"models_sha256.{name}: models names no file of this language")
         return self
 
     @property
@@ -139,10 +149,14 @@ class Perplexity(RuleSettings):
         return settled
 
     def load(self, artefact: str | None) -> "Models":
-        """The models, each read at its first document."""
+        """The models, each read at its first document; with an `artefact`, exactly the files that it describes."""
+        uris = {name: storage.absolute(uri) for name, uri in self.models.items()}
         if artefact is None:
-            return Models({name: storage.absolute(uri) for name, uri in self.models.items()})
-        return Models(trained_models(artefact))
+            return Models(uris)
+        account = storage.read_json(storage.join(artefact, CARD_FILE))["account"]
+        if "tokens" in account:
+            return Models({name: storage.join(artefact, f"{name}.arpa") for name in account["tokens"]})
+        return Models(uris, account["sha256"])
 
     def measure(self, view: View, resources: "Models") -> Measured:
         """The metrics, language by language."""
@@ -165,29 +179,19 @@ class Perplexity(RuleSettings):
 class Models:
     """Models by language, each loaded when it is asked for."""
 
-    def __init__(self, uris: Mapping[str, str]) -> None:
-        self.uris = uris
+    def __init__(self, uris: Mapping[str, str], sha256: Mapping[str, str] | None = None) -> None:
+        """`sha256`: by language, of the files that the run started with."""
+        self.uris, self._sha256 = uris, sha256 or {}
         self._loaded: dict[str, Any] = {}
 
     def model(self, language: str) -> Any:
-        """The `NGramModel` of a language that `uris` names."""
-        from raypt.curation.perplexity.model import NGramModel  # compiled kernels: not for reading a configuration
+        """The `NGramModel` or `KenlmModel` of a language that `uris` names."""
+        from raypt.curation.perplexity.files import load  # compiled kernels: not for reading a configuration
 
         if language not in self._loaded:
-            uri = self.uris[language]
-            try:
-                self._loaded[language] = NGramModel.load(uri)
-            except FileNotFoundError:
-                raise UserError(f"curation.perplexity.models.{language}: no file {uri}") from None
-            except MalformedArpa as e:
-                raise UserError(f"curation.perplexity.models.{language}: {uri} is no ARPA file: {e}") from None
+            key = f"curation.perplexity.models.{language}"
+            self._loaded[language] = load(self.uris[language], key, self._sha256.get(language))
         return self._loaded[language]
 
 
 CARD_FILE = "card.json"
-
-
-def trained_models(uri: str) -> dict[str, str]:
-    """ARPA files by language of what `prepare` left at `uri`."""
-    card = storage.read_json(storage.join(uri, CARD_FILE))
-    return {name: storage.join(uri, f"{name}.arpa") for name in card["account"]["tokens"]}
