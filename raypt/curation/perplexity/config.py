@@ -71,8 +71,8 @@ class Perplexity(RuleSettings):
     """Files by language, instead of `reference`: ARPA (`.arpa`, `.arpa.gz`), or KenLM's binary files of any kind, which
     need `pip install 'raypt[kenlm]'`. Their bytes are part of the identity of what is tagged."""
     models_sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]] = Field(default_factory=dict)
-    """sha256 (64 hex digits) that the file of a language must have. Without one, any well-formed file is taken; the
-    pointers of KenLM's tries are not followed before use, only tried in a child process."""
+    """sha256 (64 hex digits) that the file of a language must have; without one, any well-formed file is taken (a
+    flipped bit among its probabilities shows in no other way)."""
     normalisation: Normalisation = "words-v1"
     """How text is put to the model. words-v1: lower case, punctuation apart, each Chinese, Japanese or Thai character a
     word; plain: as it is, words between blanks, which suits a loaded model whose text was cut into words likewise."""

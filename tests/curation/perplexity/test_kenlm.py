@@ -1,10 +1,12 @@
 """KenLM's binary files: the values are those of the ARPA file they were built from, and what is damaged is refused.
 
 The files in `kenlm/` were built of `tiny.arpa` (which `raypt.curation.perplexity.train` wrote) by KenLM's own
-`build_binary`, from the sources of the package kenlm 0.3.0: `build_binary -s [-q 8] [-a 4] [probing|trie] tiny.arpa OUT`.
+`build_binary`, from the sources of the package kenlm 0.3.0: `build_binary [-q 8 -b 8] [-a 4] [probing|trie] tiny.arpa OUT`;
+`rest.bin` with `-r` and the lower orders of the same file.
 """
 
 import hashlib
+import random
 import struct
 import subprocess
 import sys
@@ -127,20 +129,77 @@ def test_a_cut_file_and_damaged_hash_tables_are_refused(tmp_path: Path) -> None:
         check(str(changed(tmp_path, "probing.bin", unigrams, struct.pack("<f", float("nan")))))
 
 
-def test_a_trie_that_leads_kenlm_astray_ends_a_child_process_and_not_this_one(tmp_path: Path) -> None:
-    pytest.importorskip("kenlm", reason="kenlm is not installed: pip install 'raypt[kenlm]'")
-    raw = bytearray((FILES / "trie.bin").read_bytes())
-    words = check(str(FILES / "trie.bin")).ngrams[0]
-    first = (COUNTS + 8 * 5 + 7) // 8 * 8 + 8 * (words + 1)  # after the sorted hashes of the words
-    for i in range(words + 2):  # f32 log10, f32 back-off, u64 next: where the n-grams of two words begin
-        raw[first + 16 * i + 8 : first + 16 * i + 16] = struct.pack("<Q", 1 << 56)
+TRIES = ["trie.bin", "quantised.bin", "array.bin", "quantised_array.bin"]
+CHILD = [sys.executable, "-m", "raypt.curation.perplexity.kenlm_child"]
+
+
+def unigrams_at(name: str) -> int:
+    """Where the (f32 log10, f32 back-off, u64 next) of words begin."""
+    words = check(str(FILES / name)).ngrams[0]
+    quantiser = 8 + 4 * (3 * (256 + 256) + 256) if "quantised" in name else 0
+    return (COUNTS + 8 * 5 + 7) // 8 * 8 + 8 * (words + 1) + quantiser
+
+
+def test_pointers_that_lead_kenlm_out_of_its_memory_are_refused(tmp_path: Path) -> None:
+    first, raw = unigrams_at("trie.bin"), bytearray((FILES / "trie.bin").read_bytes())
+    for i in range(check(str(FILES / "trie.bin")).ngrams[0] + 2):
+        raw[first + 16 * i + 8 : first + 16 * i + 16] = struct.pack("<Q", i << 50)
     path = tmp_path / "astray.bin"
     path.write_bytes(raw)
-    check(str(path))  # pointers are not followed
-    child = [sys.executable, "-m", "raypt.curation.perplexity.kenlm_child", str(path)]
-    assert subprocess.run(child, capture_output=True, timeout=120).returncode != 0
-    with pytest.raises(UserError, match=r"models.en: KenLM cannot use .*astray.bin: "):
-        look(Perplexity(models={"en": str(path)}))
+    with pytest.raises(Malformed, match="a pointer of its 1-grams points beyond"):
+        check(str(path))
+    pytest.importorskip("kenlm", reason="kenlm is not installed: pip install 'raypt[kenlm]'")
+    assert subprocess.run([*CHILD, str(path)], capture_output=True, timeout=120).returncode < 0  # it died of a signal
+
+
+@pytest.mark.parametrize("name", TRIES)
+def test_pointers_between_ngrams_are_followed(tmp_path: Path, name: str) -> None:
+    """A byte that is turned over among the entries of two to four words is of a word, a value or a pointer."""
+    first = unigrams_at(name)
+    raw = (FILES / name).read_bytes()
+    ngrams = check(str(FILES / name)).ngrams
+    seen = 0
+    for at in range(first + 16 * (ngrams[0] + 2), len(raw) - 1200, 7):
+        path = changed(tmp_path, name, at, bytes([raw[at] ^ 0xFF]))
+        try:
+            check(str(path))
+        except Malformed as e:
+            seen += "leads astray" in str(e) or "do not ascend" in str(e)
+    assert seen > 20
+
+
+def test_what_passes_keeps_kenlm_alive(tmp_path: Path) -> None:
+    """Files with a few flipped bytes that the walk lets through are answered from without a crash."""
+    pytest.importorskip("kenlm", reason="kenlm is not installed: pip install 'raypt[kenlm]'")
+    chosen = random.Random(0)
+    passed = []
+    for name in [path.name for path in BUILT]:
+        raw = (FILES / name).read_bytes()
+        for i in range(40):
+            damaged = bytearray(raw)
+            for _ in range(3):
+                damaged[chosen.randrange(len(raw))] = chosen.randrange(256)
+            path = tmp_path / f"{i}-{name}"
+            path.write_bytes(damaged)
+            try:
+                check(str(path))
+                passed.append(str(path))
+            except Malformed:
+                path.unlink()
+    code = (
+        "import sys\n"
+        "from raypt.curation.perplexity.kenlm_model import loaded\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        model = loaded(path)\n"
+        "    except OSError:\n"
+        "        continue\n"
+        f"    for text in {TEXTS!r}:\n"
+        "        list(model.full_scores(text))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *passed], capture_output=True, text=True, timeout=300)
+    assert len(passed) > 20
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_the_file_must_be_the_one_that_is_expected(tmp_path: Path) -> None:
