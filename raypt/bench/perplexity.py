@@ -1,4 +1,4 @@
-"""Speed of perplexity on documents in memory: the whole measure (sentences, normalised, looked up) and the look-up alone.
+"""Speed of perplexity on documents in memory: the whole measure (cut, normalised, looked up), and the look-up alone.
 
 --model names an ARPA file or a binary file of KenLM; without it a model is trained first, of every other document. Runs
 alternate; the least time of each counts.

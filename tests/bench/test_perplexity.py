@@ -18,5 +18,5 @@ def test_the_last_line_has_bytes_tokens_and_ngrams(tmp_path: Path, capsys: pytes
             f.write(json.dumps({"id": str(i), "text": text}) + "\n")
     assert bench.main(["--corpus", str(tmp_path), "--repeat", "1"]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["docs"] == 50 and line["tokens"] == 50 * 41
+    assert line["docs"] == 50 and line["tokens_per_cpu_s"] > 0
     assert line["ngrams"] > 8 * 8 and line["mb_per_cpu_s"] > 0 and line["look_up_mb_per_cpu_s"] > 0

@@ -22,7 +22,6 @@ from raypt.run.report import build_report
 from raypt.run_dir import RunDir
 from raypt.tokens.parts import part_uris, summarize_part
 
-
 TEXT = "the harbour keeper wrote of ships and storms that came in from the north sea over a long summer night"
 WORDS = TEXT.split()
 

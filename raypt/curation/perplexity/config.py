@@ -23,14 +23,14 @@ BUCKET = "bucket"
 
 
 class RunPercentiles(Settings):
-    """Bounds and buckets by percentile of the run's own documents as the stage saw them; what earlier stages remove counts
-    among these. Documents of nearly one perplexity (1 part in 2,000) stay together. What is not measured is kept and
-    has no bucket."""
+    """Bounds and buckets by percentile of the run's own documents as the stage saw them; what earlier stages remove
+    counts among these. Documents of nearly one perplexity (1 part in 2,000) stay together. What is not measured is
+    kept and has no bucket."""
 
     min: float | None = Field(None, ge=0, le=100)
     """Drop documents whose perplexity is below this percentile: text that repeats itself (5: at most 5 % go)."""
     max: float | None = Field(None, ge=0, le=100)
-    """Drop documents whose perplexity is above this percentile (90: at most 10 % go; CulturaX and ROOTS cut likewise)."""
+    """Drop documents whose perplexity is above this percentile (90: at most 10 % go)."""
     buckets: tuple[float, float] | None = None
     """Percentiles that part head from middle and middle from tail, the most fluent text first (CCNet: `[30, 60]`). The
     curated documents then have `perplexity.bucket` (`head`, `middle`, `tail`), which `tokens.mixture.by` can name."""

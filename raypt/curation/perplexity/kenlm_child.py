@@ -5,7 +5,7 @@ import sys
 
 from raypt.curation.perplexity.kenlm_model import loaded
 
-PROBES = (b"the quick brown fox", "这 是 一 个 中文 句子".encode(), b"x" * 10_000, b"a b c d e f " * 1000, b"<s> </s> <unk>", b"")
+PROBES = ("the quick brown fox", "这 是 一 个 中文 句子", "x" * 10_000, "a b c d e f " * 1000, "<s> </s> <unk>", "")
 
 
 def main(path: str) -> None:

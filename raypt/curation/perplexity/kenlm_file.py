@@ -1,9 +1,9 @@
 """KenLM's binary files, looked at before the C++ that trusts them reads them, and their models (`raypt[kenlm]`).
 
-KenLM maps the file into memory and follows it: of a header it compares the size with the file's, of the rest nothing. A
-full hash table is searched for ever, a word's number and a trie's pointer are indices without a bound. Here the header is
-read first, then every entry of the tables (`kenlm_tables`) or every pointer of the trie (`kenlm_trie`). What passes is
-still loaded in a child process the first time, as fastText's files are.
+KenLM maps the file into memory and follows it: of a header it compares the size with the file's, of the rest nothing.
+A full hash table is searched for ever, a word's number and a trie's pointer are indices without a bound. Here the
+header is read first, then every entry of the tables (`kenlm_tables`) or every pointer of the trie (`kenlm_trie`). What
+passes is still loaded in a child process the first time, as fastText's files are.
 
 Layout (binary_format.cc), little-endian, version 5:
 

@@ -6,13 +6,14 @@ Layout (search_trie.cc, trie.hh, trie.cc, bhiksha.cc, quantize.hh), after the he
     quantised: u8 2, u8 bits of a probability p, u8 of a back-off b, 5 unused;
                f32[2^p], f32[2^b] of each order between the first and the longest; f32[2^p] of the longest
     1-grams:   (f32 log10, f32 back-off, u64 next)[1-grams + 2]
-    each order between: array-compressed: see `_Pointers`; then entries of bits: number of the word, values, next;
-               as many as n-grams and one more
+    each order between: array-compressed: see `_Pointers`; then entries of bits: number of the word, values, next; as
+               many as n-grams and one more
     longest:   entries of bits: number of the word, value
 
 An n-gram's extensions are the entries from its `next` to that of the entry after it, which must ascend within the table.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,7 @@ def walk(data: np.ndarray, at: int, ngrams: tuple[int, ...], *, quantised: bool,
         require(at + 2 <= data.size, "it ends within its 2-grams")
         require(int(data[at]) == _ARRAY_VERSION, f"its compressed pointers are of version {data[at]}")
         chopped = int(data[at + 1])
-    for n, (count, more) in enumerate(zip(ngrams[1:-1], ngrams[2:], strict=True), 2):
+    for n, (count, more) in enumerate(itertools.pairwise(ngrams[1:]), 2):
         pointers = _Pointers.of(count + 1, more, chopped)
         what = f"its {n}-grams"
         start = (at + 7) // 8 * 8 + 8
@@ -92,7 +93,8 @@ def walk(data: np.ndarray, at: int, ngrams: tuple[int, ...], *, quantised: bool,
         offsets = np.zeros(1, np.uint64)
         if pointers.offsets:
             offsets = data[start : start + 8 * pointers.offsets].view("<u8").astype(np.uint64)
-            require(bool(offsets[0] == 0 and (offsets[1:] >= offsets[:-1]).all()), f"the offsets of {what} do not ascend")
+            ascend = offsets[0] == 0 and (offsets[1:] >= offsets[:-1]).all()
+            require(bool(ascend), f"the offsets of {what} do not ascend")
         width = _bits(ngrams[0]) + values + pointers.inline_bits
         entries = take(((1 + count) * width + 7) // 8 + 8, what)
         bad = int(_astray(entries, width, width - pointers.inline_bits, pointers.inline_bits, count, more, offsets))

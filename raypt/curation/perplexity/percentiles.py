@@ -1,6 +1,6 @@
 """Percentiles of the perplexity of a run's own documents, by group; see `raypt.curation.percentiles`.
 
-A perplexity is counted by the upper 20 bits of its float32: sign, exponent and 11 bits of the fraction, 1 part in 2,048.
+A perplexity is counted by the upper 20 bits of its float32, with 11 bits of the fraction: 1 part in 2,048.
 """
 
 import logging
@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from raypt.curation import percentiles
 from raypt.curation.base import Attributes
-from raypt.curation.perplexity.config import Perplexity, RunPercentiles
 from raypt.curation.percentiles import Counts
+from raypt.curation.perplexity.config import Perplexity, RunPercentiles
 
 log = logging.getLogger("raypt")
 
@@ -71,7 +71,8 @@ def settle(counts: Counts, asked: RunPercentiles) -> Settled:
     """Of the counts of all tagged documents: at most the asked share of a group is beyond a bound, or in the head."""
     by_group = counts.get(METRIC, {})
     enough = {g: found for g, found in sorted(by_group.items()) if sum(found.values()) >= asked.min_documents}
-    if small := [f"{percentiles.shown(g) or 'the run'} ({sum(by_group[g].values())})" for g in by_group.keys() - enough]:
+    few = {g: sum(found.values()) for g, found in by_group.items() if g not in enough}
+    if small := [f"{percentiles.shown(g) or 'the run'} ({n})" for g, n in few.items()]:
         log.warning(
             "curation.perplexity.percentiles: fewer measured documents than min_documents (%d) in %s%s: these have no "
             "percentiles, and pass",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from raypt.artefact import Identity, Output, Verify, hash_of, make
+from raypt.artefact import Identity, Output, Verify, hash_of, make, read_card
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import build_manifest
 from raypt.curation.language import LanguageConfig
@@ -21,8 +21,8 @@ from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
 
-FORMAT = 1
-"""Raise it when the same text gives another model."""
+FORMAT = 2
+"""Raise it when the same text gives another model, or the same model other values."""
 NOT_TRAINING = {
     *("models", "models_sha256", "reference", "max_bytes"),
     *("per_token_min", "per_token_max", "unknown_fraction_max", "percentiles"),
@@ -80,3 +80,9 @@ def prepare(
     card = make(identity, root, CARD_FILE, maker, verify=verify)
     log.info("perplexity: models of %s", ", ".join(f"{k} ({n} words)" for k, n in card.account["tokens"].items()))
     return root, card.content
+
+
+def trained_languages(run: RunDir) -> list[str]:
+    """Those of which an earlier start of the run has trained a model."""
+    card = read_card(run.path("perplexity", CARD_FILE))
+    return [] if card is None else sorted(card.account["tokens"])

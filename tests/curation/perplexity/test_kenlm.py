@@ -1,8 +1,8 @@
 """KenLM's binary files: the values are those of the ARPA file they were built from, and what is damaged is refused.
 
 The files in `kenlm/` were built of `tiny.arpa` (which `raypt.curation.perplexity.train` wrote) by KenLM's own
-`build_binary`, from the sources of the package kenlm 0.3.0: `build_binary [-q 8 -b 8] [-a 4] [probing|trie] tiny.arpa OUT`;
-`rest.bin` with `-r` and the lower orders of the same file.
+`build_binary`, from the sources of the package kenlm 0.3.0: `build_binary [-q 8 -b 8] [-a 4] [probing|trie] tiny.arpa
+OUT`; `rest.bin` with `-r` and the lower orders of the same file.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.fast
 FILES = Path(__file__).parent / "kenlm"
 ARPA = FILES / "tiny.arpa"
 BUILT = sorted(FILES.glob("*.bin"))
-TEXTS = ["the cat sat on the mat", "unseen dog\nunseen\n\nran on", "我们很好 a", "the", "好 好 好 好 好 好 好", "zebra " * 9]
+TEXTS = ["the cat sat on the mat", "unseen dog\nunseen\n\nran on", "我们很好 a", "the", "好 好 好 好 好", "zebra " * 9]
 HEAD = 88
 """Bytes before the order."""
 
