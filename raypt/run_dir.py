@@ -42,6 +42,10 @@ class RunDir:
         return self.path("work", "labels.json")
 
     @property
+    def distributions(self) -> str:
+        return self.path("work", "distributions.json")
+
+    @property
     def tokenizer(self) -> str:
         return self.path("tokenizer")
 

@@ -102,6 +102,10 @@ class StageSettings(Settings):
         """Metrics of its own that are labels: the report counts documents by them."""
         return ()
 
+    def number_metrics(self) -> tuple[str, ...]:
+        """Metrics of its own, positive numbers, whose distribution by language the report shows."""
+        return ()
+
     def decides(self) -> frozenset[str]:
         """Settings that change decisions and not what is measured."""
         return frozenset()
@@ -126,6 +130,11 @@ class StageSettings(Settings):
         `settled`: what was settled for this stage once for the whole run (a threshold from a percentile), or None.
         """
         yield from ()
+
+    def settled_metrics(self, attributes: Attributes, settled: Any) -> dict[str, pa.Array]:
+        """Metrics of its own that are known only when all documents of the run are measured (the bucket of a
+        percentile): the curated documents have them beside the others. `settled`: as for `failures`."""
+        return {}
 
     def cuts(self, attributes: Attributes) -> dict[str, np.ndarray]:
         """int64[n] by reason: bytes by which `measure` made each document shorter (negative: longer)."""

@@ -13,6 +13,7 @@ from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.curation.base import Attributes
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
+from raypt.curation.distributions import Distributions, distributions, merge
 from raypt.curation.ledger import curation_ledger
 from raypt.curation.quality.threshold import QualityThreshold
 from raypt.ledger import Ledger
@@ -41,19 +42,26 @@ def collection(run: RunDir) -> Collection:
 
 
 def decide_shard(task: DecideTask) -> Card:
-    """Keep or drop each document of a tagged shard: writes (doc_key, reason); account {ledger, quality_scores,
-    quality_not_measured, labels}."""
+    """Keep or drop each document of a tagged shard: writes (doc_key, reason, settled metrics by `<stage>.<metric>`);
+    account {ledger, quality_scores, quality_not_measured, labels, distributions}."""
     run = RunDir(task.run_uri)
 
     def maker(output: Output) -> dict[str, Any]:
         with storage.open_parquet(run.tagged(task.shard)) as file:
             tagged = file.read([c for c in file.schema.names if c != "text"])
         reason = decide(tagged, task.config, task.settled)
-        decided = pa.table({"doc_key": tagged["doc_key"], "reason": reason})
+        settled: dict[str, pa.Array] = {}
+        for stage in task.config.plan():
+            settled |= stage.settled_metrics(tagged, task.settled)
+        decided = pa.table({"doc_key": tagged["doc_key"], "reason": reason, **settled})
         output.write_parquet(run.relative(run.decided(task.shard)), decided)
         ledger = curation_ledger(tagged, reason, task.config)
         scores = {"quality_scores": _score_histogram(tagged), "quality_not_measured": _not_measured(tagged)}
-        return {"ledger": ledger.to_json(), **scores, "labels": label_counts(tagged, reason, task.config)}
+        counts = {
+            "labels": label_counts(tagged, reason, task.config),
+            "distributions": distributions(tagged, reason, task.config, settled),
+        }
+        return {"ledger": ledger.to_json(), **scores, **counts}
 
     return collection(run).build(task.shard, task.identity, maker)
 
@@ -114,7 +122,7 @@ def decide_all(
     run: RunDir, tagged: list[Card], config: CurationConfig, settled: dict[str, Any], verify: Verify
 ) -> tuple[list[Card], Ledger]:
     """Decide on every shard that is not decided on; all cards, and the merged ledger of the curation stages. Leaves
-    the score histogram and the counts of labels for the report.
+    the score histogram, the counts of labels and the distributions of numbers for the report.
     """
     wanted = identities(tagged, config, settled)
     cards = collection(run).survey(wanted, verify)
@@ -127,8 +135,10 @@ def decide_all(
     ledger = Ledger()
     scores = np.zeros(SCORE_BINS, np.int64)
     labels: LabelCounts = {}
+    numbers: Distributions = {}
     for card in done:
         _add_labels(labels, card.account["labels"])
+        merge(numbers, card.account["distributions"])
         ledger.merge(Ledger.from_json(card.account["ledger"]))
         scores += np.array(card.account["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
@@ -139,4 +149,5 @@ def decide_all(
         run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum, "not_measured": unmeasured}
     )
     storage.write_json(run.label_counts, labels)
+    storage.write_json(run.distributions, numbers)
     return done, ledger

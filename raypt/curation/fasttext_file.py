@@ -15,15 +15,7 @@ Layout (fasttext.cc, args.cc, dictionary.cc, densematrix.cc, quantmatrix.cc, pro
     quantiser:         i32 dim parts part last, f32[dim, 256]
 """
 
-import contextlib
-import hashlib
-import os
-import shutil
 import struct
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,7 +24,7 @@ import fasttext
 import numpy as np
 import numpy.typing as npt
 
-from raypt import storage
+from raypt.curation.outside_file import sha256_of, try_in_a_child
 from raypt.errors import UserError
 from raypt.kernels import kernel
 
@@ -48,11 +40,6 @@ _MOST_COUNTS = 10**15
 """fastText builds its tree of labels with this count as infinity."""
 _CENTROIDS = 256
 _CHUNK = 4 << 20
-_SECONDS, _BYTES_A_SECOND = 60.0, 20e6
-"""How long a child may take to load a model: at least that, and so much for its bytes (a slow disk)."""
-
-_tried: set[str] = set()
-"""sha256 of the files that this process has seen a child survive."""
 
 
 class Malformed(Exception):
@@ -218,27 +205,13 @@ def check(path: str) -> FastTextFile:
     """Walk a local model file. Raises Malformed, saying what is wrong where, if fastText did not write it."""
     if Path(path).stat().st_size == 0:
         raise Malformed("it is empty")
-    with Path(path).open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()
+    digest = sha256_of(path)
     labels, words, dim, quantised = _structure(np.memmap(path, np.uint8, mode="r"))
     try:
         names = tuple(label.decode() for label in labels)
     except UnicodeDecodeError:
         raise Malformed("the name of a label is not UTF-8") from None
     return FastTextFile(digest, names, words, dim, quantised)
-
-
-@contextlib.contextmanager
-def local_copy(uri: str) -> Iterator[str]:
-    """fastText reads local files only."""
-    if storage.is_local(uri):
-        yield storage.filesystem(uri)[1]
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "model" + Path(uri).suffix)
-        with storage.open_read(uri) as f, path.open("wb") as copy:
-            shutil.copyfileobj(f, copy, _CHUNK)
-        yield str(path)
 
 
 @dataclass(frozen=True)
@@ -269,22 +242,6 @@ def load(
             f"{key}: {shown} is not the file that {expected.said_by} (sha256 {found.sha256[:12]}, expected "
             f"{expected.sha256[:12]}); copy, download or train it again"
         )
-    if found.sha256 not in _tried and not (expected is not None and expected.known):
-        _try_in_a_child(path, key, shown)
-        _tried.add(found.sha256)
+    if not (expected is not None and expected.known):
+        try_in_a_child(path, found.sha256, "raypt.curation.fasttext_child", "fastText", key, shown)
     return fasttext.load_model(path), found
-
-
-def _try_in_a_child(path: str, key: str, shown: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    limit = _SECONDS + Path(path).stat().st_size / _BYTES_A_SECOND
-    command = [sys.executable, "-m", "raypt.curation.fasttext_child", path]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"{key}: fastText did not load {shown} within {limit:.0f} s in a process of its own") from None
-    if done.returncode != 0:
-        why = (
-            done.stderr.strip().rsplit("\n", 1)[-1] if done.returncode > 0 else f"it died of signal {-done.returncode}"
-        )
-        raise UserError(f"{key}: fastText cannot use {shown}: {why}")

@@ -132,6 +132,11 @@ class Stage:
         for rule, fails in self.settings.failures(self._attributes(tagged), settled.get(self.name)):
             yield f"{self.name}.{rule}", fails
 
+    def settled_metrics(self, tagged: pa.Table, settled: Mapping[str, Any]) -> dict[str, pa.Array]:
+        """By `<stage>.<metric>`: what is known only now that the run is measured."""
+        found = self.settings.settled_metrics(self._attributes(tagged), settled.get(self.name))
+        return {f"{self.name}.{metric}": column for metric, column in found.items()}
+
     def cuts(self, tagged: pa.Table) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """`(reason, int64[n] bytes, bool[n])`: by how much it made documents shorter, and which it changed."""
         attributes = self._attributes(tagged)

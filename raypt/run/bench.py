@@ -13,6 +13,7 @@ BENCHES = {
     "curate": "raypt.bench.curation",
     "pii": "raypt.bench.pii",
     "quality": "raypt.bench.quality",
+    "perplexity": "raypt.bench.perplexity",
     "dedup": "raypt.bench.dedup",
     "tokens": "raypt.bench.tokens",
     "train": "raypt.bench.training",

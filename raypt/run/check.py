@@ -19,6 +19,8 @@ from raypt.curation import languages
 from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
+from raypt.curation.perplexity.config import BUCKET, Perplexity
+from raypt.curation.perplexity.files import look as look_at_models
 from raypt.curation.presets import languages_of_preset
 from raypt.curation.quality.model import languages_with_percentiles
 from raypt.errors import UserError
@@ -28,6 +30,7 @@ from raypt.retries import StorageError
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 from raypt.schemes import check_scheme
+from raypt.tokens.groups import columns
 
 log = logging.getLogger("raypt")
 
@@ -61,6 +64,7 @@ def check(config: RunConfig) -> None:
             collect(_files(config))
             collect(_languages(config))
             collect(_classifiers(config))
+            collect(_models_of_perplexity(config))
             collect(_evaluation_sets(config))
         collect(_tasks(config))
     if problems:
@@ -74,6 +78,11 @@ def _is_frozen(config: RunConfig) -> bool:
         return False
 
 
+def _perplexity(config: RunConfig) -> Perplexity | None:
+    """The settings of the stage, if it runs."""
+    return next((s.settings for s in config.curation.plan() if isinstance(s.settings, Perplexity)), None)
+
+
 def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]:
     """Lists of sources that the data side reads, with their keys."""
     yield "corpus.sources", config.corpus.sources
@@ -81,8 +90,8 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
     if config.curation.runs("quality") and quality.model is None:
         yield "curation.quality.reference", quality.reference
         yield "curation.quality.raw", quality.raw
-    if config.curation.runs("perplexity"):
-        yield "curation.perplexity.reference", config.curation.perplexity.reference
+    if (perplexity := _perplexity(config)) is not None:
+        yield "curation.perplexity.reference", perplexity.reference
     for stage in config.curation.plan():
         if isinstance(stage.settings, Classify):
             for name, model in stage.settings.models.items():
@@ -97,8 +106,8 @@ def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "tokens.tokenizer.path", config.tokens.tokenizer.path
     if curation.runs("quality") and curation.quality.model:
         yield "curation.quality.model", curation.quality.model
-    if curation.runs("perplexity"):
-        yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in curation.perplexity.models.items())
+    if (perplexity := _perplexity(config)) is not None:
+        yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in perplexity.models.items())
     yield from _classifier_files(config)
     if curation.runs("language") and curation.language.model:
         yield "curation.language.model", curation.language.model
@@ -144,6 +153,12 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     mixture = config.tokens.mixture
     if not config.dedup.enabled and any(name.partition("~")[0] == "dedup.cluster_size" for name in mixture.by):
         yield "tokens.mixture.by: dedup.cluster_size is not known without deduplication; set dedup.enabled=true"
+    perplexity = _perplexity(config)
+    if f"perplexity.{BUCKET}" in columns(mixture.by) and (perplexity is None or perplexity.percentiles.buckets is None):
+        yield (
+            f"tokens.mixture.by: there is no perplexity.{BUCKET} without buckets; name the stage perplexity in "
+            "curation.stages and set curation.perplexity.percentiles.buckets=[30,60]"
+        )
     if mixture.by != ("source",):
         return  # the groups are known once the text is curated
     named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
@@ -228,6 +243,20 @@ def _classifiers(config: RunConfig) -> Iterator[str]:
         files = [m.model for m in models.values() if m.model is not None]
         if all(storage.is_local(uri) and storage.exists(uri) for uri in files):
             check_settings(stage.settings)
+
+
+def _models_of_perplexity(config: RunConfig) -> Iterator[str]:
+    """A stage without models, and files on a local disk that are none; the others are read when the run starts."""
+    perplexity = _perplexity(config)
+    if perplexity is None:
+        return
+    if perplexity.models and all(storage.is_local(u) and storage.exists(u) for u in perplexity.models.values()):
+        look_at_models(perplexity)
+    if not perplexity.enabled:
+        yield (
+            "curation.perplexity: the stage is on and has no model; name sources of good text in "
+            "curation.perplexity.reference, or files in curation.perplexity.models"
+        )
 
 
 def _languages(config: RunConfig) -> Iterator[str]:

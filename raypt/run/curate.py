@@ -9,12 +9,14 @@ from raypt.artefact import Card, hash_of, rewrite
 from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
+from raypt.curation.classify import percentiles as classify_percentiles
 from raypt.curation.classify.config import Classify
-from raypt.curation.classify.percentiles import Percentiles, settle_run
 from raypt.curation.classify.prepare import Origin
 from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.config import CurationConfig
 from raypt.curation.deciding import decide_all
+from raypt.curation.perplexity import percentiles as perplexity_percentiles
+from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
@@ -135,15 +137,16 @@ def prepare_classifiers(config: RunConfig, run: RunDir) -> dict[str, Made]:
     return out
 
 
-def settle_classifiers(config: RunConfig, run: RunDir, shards: int) -> dict[str, Percentiles]:
-    """The percentiles that `classify` decides by, over the tagged shards of the run, by name of the stage."""
-    out = {}
+def settle_percentiles(config: RunConfig, run: RunDir, shards: int) -> dict[str, Any]:
+    """The percentiles that stages decide by, over the tagged shards of the run, by name of the stage."""
+    tagged = [run.tagged(i) for i in range(shards)]
+    out: dict[str, Any] = {}
     for stage in config.curation.plan():
         if isinstance(stage.settings, Classify):
-            found = settle_run([run.tagged(i) for i in range(shards)], stage.name, stage.settings)
-            if found is not None:
-                out[stage.name] = found
-    return out
+            out[stage.name] = classify_percentiles.settle_run(tagged, stage.name, stage.settings)
+        elif isinstance(stage.settings, Perplexity):
+            out[stage.name] = perplexity_percentiles.settle_run(tagged, stage.name, stage.settings)
+    return {name: found for name, found in out.items() if found is not None}
 
 
 def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curated:
@@ -164,11 +167,12 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
     verify, curation = config.run.verify, config.curation
     made = prepare_classifiers(config, run)
-    if any(stage.settings.stage == "perplexity" for stage in curation.plan()) and curation.perplexity.enabled:
-        with timed_stage(run, "perplexity"):
-            made["perplexity"] = prepare_perplexity(
-                run, curation.perplexity, config.corpus, curation.language, config.run.seed, verify
-            )
+    for stage in curation.plan():
+        if isinstance(stage.settings, Perplexity) and stage.settings.enabled:
+            with timed_stage(run, "perplexity"):
+                made[stage.name] = prepare_perplexity(
+                    run, stage.settings, config.corpus, curation.language, config.run.seed, verify
+                )
     with timed_stage(run, "curate") as figures:
         actors = None if in_process else config.ray
         tagged = tag(run, manifest, config.corpus, curation, model, actors, verify, made)
@@ -180,7 +184,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
     with timed_stage(run, "decide") as figures:
-        settled = {"quality": threshold, **settle_classifiers(config, run, len(tagged))}
+        settled = {"quality": threshold, **settle_percentiles(config, run, len(tagged))}
         decided, decisions = decide_all(run, tagged, config.curation, settled, verify)
         ledger.merge(decisions)
     dedup: tuple[str, str] | None = None

@@ -13,6 +13,8 @@ from raypt.corpus import python_docs
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.unchanged import check_unchanged
 from raypt.curation import deciding, tagging
+from raypt.curation.perplexity.config import Perplexity
+from raypt.curation.perplexity.prepare import trained_languages
 from raypt.curation.quality.model import QualityModel
 from raypt.errors import UserError
 from raypt.lease import holder_of
@@ -151,6 +153,7 @@ def _data(config: RunConfig, run: RunDir, manifest: Manifest, changed: Changes |
         return
     if any(stage.settings.stage in ("perplexity", "classify") for stage in config.curation.plan()):
         yield f"  models of the stages, then tagged documents: {count:,} shards at most"
+        yield from _perplexity(config, run)
         return
     wanted = tagging.identities(manifest, config.corpus, config.curation, classifier.model)
     tagged, why = tagging.collection(run).look(wanted, config.run.verify)
@@ -175,6 +178,26 @@ def _data(config: RunConfig, run: RunDir, manifest: Manifest, changed: Changes |
         yield f"  duplicates, curated text: {there:,} shards as they are" + (
             f", {count - there:,} to be made" if there < count else ""
         )
+
+
+def _perplexity(config: RunConfig, run: RunDir) -> Iterator[str]:
+    """The languages that have a model, and what percentiles decide."""
+    stages = [s.settings for s in config.curation.plan() if isinstance(s.settings, Perplexity)]
+    for stage in stages:
+        there, asked = trained_languages(run), stage.percentiles
+        if stage.models:
+            yield f"  perplexity of {', '.join(sorted(stage.models))}: models from files"
+        elif there:
+            yield f"  perplexity of {', '.join(there)}: models trained before, if reference and settings are the same"
+        else:
+            yield "  perplexity: a model of each language of the reference sources is trained"
+        said = [f"below percentile {asked.min:g} goes" if asked.min is not None else ""]
+        said.append(f"above percentile {asked.max:g} goes" if asked.max is not None else "")
+        if asked.buckets:
+            said.append("head, middle and tail are cut at {:g} and {:g}".format(*asked.buckets))
+        if asked.asked:
+            groups = ", ".join(asked.within) or "the run"
+            yield f"  decisions: {'; '.join(filter(None, said))}, within {groups}, once all documents are measured"
 
 
 def _line(what: str, cards: list[Card | None], why: dict[int, str]) -> str:

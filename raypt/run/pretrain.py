@@ -15,6 +15,7 @@ import ray
 
 from raypt import storage
 from raypt.artefact import Collection
+from raypt.curation.distributions import summarised
 from raypt.errors import UserError
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
 from raypt.ray_session import check_capacity, session
@@ -205,6 +206,7 @@ def finish(
     figures = summary(curated, result, ledgers, unigram) | {
         "vocabulary": tokens_by_source(ledgers),
         "samples": [asdict(a) | {"tokens": (a.trained + a.repeats) * (spec.width - 1)} for a in samples],
+        "by_language": summarised(storage.read_json(run.distributions)),
     }
     storage.write_json(run.path("summary.json"), figures)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.charts import number
+from raypt.curation.distributions_page import distributions_section
 from raypt.curation.page import funnel, labels_section, quality_section, trained_section
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
@@ -97,6 +98,8 @@ def build_report(run: RunDir, name: str) -> str:
         parts.append(heading("Classifiers trained in the run") + trained_section(trained))
     if labels := _optional_json(run.label_counts):
         parts.append(heading("What the classifiers say") + labels_section(labels))
+    if numbers := _optional_json(run.distributions):
+        parts.append(heading("Perplexity by language") + distributions_section(numbers))
     dedup = _optional_json(run.path("dedup", "report.json"))
     if dedup:
         parts.append(heading("Duplicates") + dedup_section(dedup))

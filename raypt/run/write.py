@@ -62,8 +62,22 @@ def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
     return gone.append_column("stage", stage).select(REMOVED_SCHEMA.names).cast(REMOVED_SCHEMA)
 
 
-def _schema(tagged: pa.Schema, task: CuratedTask) -> pa.Schema:
+def _with_settled(docs: pa.Table, settled: pa.Table) -> pa.Table:
+    """The documents with metrics of stages, `<stage>.<metric>`, that were settled after they were tagged."""
+    for name in settled.column_names:
+        stage, _, metric = name.rpartition(".")
+        own = docs[stage].combine_chunks()
+        own = own if isinstance(own, pa.StructArray) else pa.concat_arrays(own.chunks)
+        fields = [*own.type, pa.field(metric, settled.schema.field(name).type)]
+        values = [*(own.field(i) for i in range(own.type.num_fields)), settled[name].combine_chunks()]
+        whole = pa.StructArray.from_arrays(values, fields=fields, mask=own.is_null())
+        docs = docs.set_column(docs.column_names.index(stage), stage, whole)
+    return docs
+
+
+def _schema(tagged: pa.Schema, settled: pa.Schema, task: CuratedTask) -> pa.Schema:
     """Of the curated documents."""
+    tagged = _with_settled(tagged.empty_table(), settled.empty_table()).schema
     if task.dedup_uri is None:
         return tagged
     return tagged.append(pa.field(DEDUP_COLUMN, pa.struct([CLUSTER_SIZE])))
@@ -79,16 +93,18 @@ def write_curated_shard(task: CuratedTask) -> Card:
         edits, sizes = (
             _sparse(task.dedup_uri, kind, task.shard) if kind in task.listed else None for kind in ("edits", "sizes")
         )
+        settled = decided.drop_columns(["doc_key", "reason"])
         documents = nbytes = row = 0
         gone = [REMOVED_SCHEMA.empty_table()]
         with (
             output.open(run.relative(run.curated(task.shard))) as f,
             storage.open_parquet(run.tagged(task.shard)) as source,
-            storage.parquet_writer(f, _schema(source.schema, task)) as writer,
+            storage.parquet_writer(f, _schema(source.schema, settled.schema, task)) as writer,
         ):
             for group in range(source.num_row_groups):
                 docs = source.read_row_group(group)
                 reason = decided["reason"].slice(row, docs.num_rows)
+                docs = _with_settled(docs, settled.slice(row, docs.num_rows))
                 row += docs.num_rows
                 gone.append(_removed(docs, reason))
                 kept = docs.filter(pc.is_null(reason))

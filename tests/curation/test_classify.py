@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from raypt.curation import percentiles
 from raypt.curation.base import Attributes
-from raypt.curation.classify import percentiles
 from raypt.curation.classify.config import Classify, Decision
 from raypt.curation.classify.model import load_models
+from raypt.curation.classify.percentiles import bins, settle
 from raypt.curation.classify.prepare import check_settings, prepare
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
@@ -147,8 +148,8 @@ def test_a_percentile_is_that_of_each_group_and_of_the_run_for_small_ones() -> N
     whole = scored(values[order], lang=pa.array(lang[order]))
     total: percentiles.Counts = {}
     for part in (whole.slice(1500), whole.slice(0, 700), whole.slice(700, 800)):
-        percentiles.merge(total, percentiles.count(Attributes(part, "classify"), {"good": decision}))
-    settled = percentiles.settle(total, {"good": decision})
+        percentiles.merge(total, percentiles.count(Attributes(part, "classify"), {"good": ("lang",)}, bins))
+    settled = settle(total, {"good": decision})
     gone = settled.below("good", Attributes(scored(values, lang=pa.array(lang)), "classify"), ("lang",))
     for code in ("en", "zh"):
         own = values[lang == code]
@@ -162,8 +163,8 @@ def test_a_percentile_is_that_of_each_group_and_of_the_run_for_small_ones() -> N
 
 def test_bins_ascend_with_the_probability_and_are_finest_at_both_ends() -> None:
     values = np.array([0.0, 1e-7, 1e-6, 0.3, 0.499, 0.5, 0.501, 0.9, 0.99999, 0.999999, 1.0])
-    assert (np.diff(percentiles.bins(values)) > 0).all()
-    assert percentiles.bins(np.array([np.nan]))[0] == -1
+    assert (np.diff(bins(values)) > 0).all()
+    assert bins(np.array([np.nan]))[0] == -1
 
 
 @pytest.mark.parametrize(

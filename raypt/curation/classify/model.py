@@ -9,6 +9,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.curation import fasttext_file
 from raypt.curation.classify.config import Classifier, Classify
+from raypt.curation.outside_file import local_copy
 from raypt.curation.quality.linear import LinearClassifier, is_linear
 from raypt.curation.quality.normalise import normalise
 from raypt.errors import UserError
@@ -88,7 +89,7 @@ def look(settings: Classifier, key: str) -> fasttext_file.FastTextFile:
     if not storage.exists(uri):
         raise UserError(f"{key}.model: no file {settings.model}")
     try:
-        with fasttext_file.local_copy(uri) as path:
+        with local_copy(uri) as path:
             found = fasttext_file.check(path)
     except fasttext_file.Malformed as e:
         raise UserError(f"{key}.model: {settings.model} is not a fastText model: {e}") from None
@@ -132,7 +133,7 @@ def load_models(settings: Classify, artefact: str | None) -> dict[str, Model]:
         uri = storage.absolute(model.model)
         if not storage.exists(uri):
             raise UserError(f"{key}.model: no file {model.model}")
-        with fasttext_file.local_copy(uri) as path:
+        with local_copy(uri) as path:
             found = fasttext_file.load(path, f"{key}.model", shown=model.model, expected=expected)[0]
         loaded[name] = Model(model, found)
     return loaded

@@ -1,7 +1,7 @@
 """The `perplexity` stage: how well a language model of good text foresees a document."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +10,51 @@ from pydantic import Field, model_validator
 from raypt import storage
 from raypt.corpus.config import SourceConfig
 from raypt.curation import languages
-from raypt.curation.perplexity.arpa import MAX_ORDER, MalformedArpa
+from raypt.curation.base import Attributes
+from raypt.curation.perplexity.arpa import MAX_ORDER
 from raypt.curation.perplexity.sentences import sentences
 from raypt.curation.quality.config import Normalisation
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.view import Measured, View
-from raypt.errors import UserError
+from raypt.settings import Settings
+
+BUCKET = "bucket"
+"""The metric that says head, middle or tail."""
+
+
+class RunPercentiles(Settings):
+    """Bounds and buckets by percentile of the run's own documents as the stage saw them; what earlier stages remove
+    counts among these. Documents of nearly one perplexity (1 part in 2,000) stay together. What is not measured is
+    kept and has no bucket."""
+
+    min: float | None = Field(None, ge=0, le=100)
+    """Drop documents whose perplexity is below this percentile: text that repeats itself (5: at most 5 % go)."""
+    max: float | None = Field(None, ge=0, le=100)
+    """Drop documents whose perplexity is above this percentile (90: at most 10 % go)."""
+    buckets: tuple[float, float] | None = None
+    """Percentiles that part head from middle and middle from tail, the most fluent text first (CCNet: `[30, 60]`). The
+    curated documents then have `perplexity.bucket` (`head`, `middle`, `tail`), which `tokens.mixture.by` can name."""
+    within: tuple[str, ...] = ("lang",)
+    """Columns in whose every group percentiles are taken, e.g. `[source, lang]`; none: over the run. Perplexities under
+    the models of two languages do not compare."""
+    min_documents: int = Field(200, gt=0)
+    """Measured documents that a group needs for percentiles. Those of a smaller one pass and have no bucket, and a
+    warning names it: other than with classifiers, the run's percentiles say nothing about them."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "RunPercentiles":
+        for name, pair in (("min, max", (self.min, self.max)), ("buckets", self.buckets or (None, None))):
+            low, high = pair
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"{name}: the first percentile must be the smaller one, not {low:g} and {high:g}")
+        if any(not 0 < p < 100 for p in self.buckets or ()):
+            raise ValueError("buckets: both percentiles must lie between 0 and 100")
+        return self
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to settle."""
+        return self.min is not None or self.max is not None or self.buckets is not None
 
 
 class Perplexity(RuleSettings):
@@ -29,7 +68,11 @@ class Perplexity(RuleSettings):
     reference: tuple[SourceConfig, ...] = ()
     """Sources of good text; a model of each of its languages is trained inside the run."""
     models: dict[str, str] = Field(default_factory=dict)
-    """ARPA files (`.arpa`, `.arpa.gz`) by language, instead of `reference`."""
+    """Files by language, instead of `reference`: ARPA (`.arpa`, `.arpa.gz`), or KenLM's binary files of any kind, which
+    need `pip install 'raypt[kenlm]'`. Their bytes are part of the identity of what is tagged."""
+    models_sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]] = Field(default_factory=dict)
+    """sha256 (64 hex digits) that the file of a language must have; without one, any well-formed file is taken (a
+    flipped bit among its probabilities shows in no other way)."""
     normalisation: Normalisation = "words-v1"
     """How text is put to the model. words-v1: lower case, punctuation apart, each Chinese, Japanese or Thai character a
     word; plain: as it is, words between blanks, which suits a loaded model whose text was cut into words likewise."""
@@ -52,11 +95,20 @@ class Perplexity(RuleSettings):
     `by_language`."""
     unknown_fraction_max: float | None = None
     """Largest share of tokens that the model does not know."""
+    percentiles: RunPercentiles = RunPercentiles()
+    """Bounds, and head, middle and tail, by percentile of the run's own documents, language by language (CCNet)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Perplexity":
         if self.reference and self.models:
             raise ValueError("reference and models exclude each other; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _hashes_of_models(self) -> "Perplexity":
+        for name in self.models_sha256:
+            if name not in self.models:
+                raise ValueError(f"models_sha256.{name}: models names no file of this language")
         return self
 
     @property
@@ -68,11 +120,43 @@ class Perplexity(RuleSettings):
         """The bounds, and how models were trained, which is their own identity."""
         return frozenset(type(self).model_fields) - {"normalisation", "max_bytes"}
 
+    def asks_columns(self) -> tuple[str, ...]:
+        """Those that percentiles are taken within."""
+        return self.percentiles.within if self.percentiles.asked else ()
+
+    def number_metrics(self) -> tuple[str, ...]:
+        """Perplexity a token."""
+        return ("per_token",)
+
+    def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
+        """The bounds, then those by percentile. `settled`: the `Settled` of the run."""
+        yield from super().failures(attributes, None)
+        if self.percentiles.min is not None:
+            yield "per_token_percentile_min", self._settled(attributes, settled).below(attributes)
+        if self.percentiles.max is not None:
+            yield "per_token_percentile_max", self._settled(attributes, settled).above(attributes)
+
+    def settled_metrics(self, attributes: Attributes, settled: Any) -> dict[str, pa.Array]:
+        """`bucket`, if buckets are asked for."""
+        if self.percentiles.buckets is None:
+            return {}
+        return {BUCKET: self._settled(attributes, settled).bucket(attributes)}
+
+    @staticmethod
+    def _settled(attributes: Attributes, settled: Any) -> Any:
+        if settled is None:
+            raise ValueError(f"{attributes.stage}: the percentiles were not settled for the run")
+        return settled
+
     def load(self, artefact: str | None) -> "Models":
-        """The models, each read at its first document."""
+        """The models, each read at its first document; with an `artefact`, exactly the files that it describes."""
+        uris = {name: storage.absolute(uri) for name, uri in self.models.items()}
         if artefact is None:
-            return Models({name: storage.absolute(uri) for name, uri in self.models.items()})
-        return Models(trained_models(artefact))
+            return Models(uris)
+        account = storage.read_json(storage.join(artefact, CARD_FILE))["account"]
+        if "tokens" in account:
+            return Models({name: storage.join(artefact, f"{name}.arpa") for name in account["tokens"]})
+        return Models(uris, account["sha256"])
 
     def measure(self, view: View, resources: "Models") -> Measured:
         """The metrics, language by language."""
@@ -95,29 +179,19 @@ class Perplexity(RuleSettings):
 class Models:
     """Models by language, each loaded when it is asked for."""
 
-    def __init__(self, uris: Mapping[str, str]) -> None:
-        self.uris = uris
+    def __init__(self, uris: Mapping[str, str], sha256: Mapping[str, str] | None = None) -> None:
+        """`sha256`: by language, of the files that the run started with."""
+        self.uris, self._sha256 = uris, sha256 or {}
         self._loaded: dict[str, Any] = {}
 
     def model(self, language: str) -> Any:
-        """The `NGramModel` of a language that `uris` names."""
-        from raypt.curation.perplexity.model import NGramModel  # compiled kernels: not for reading a configuration
+        """The `NGramModel` or `KenlmModel` of a language that `uris` names."""
+        from raypt.curation.perplexity.files import load  # compiled kernels: not for reading a configuration
 
         if language not in self._loaded:
-            uri = self.uris[language]
-            try:
-                self._loaded[language] = NGramModel.load(uri)
-            except FileNotFoundError:
-                raise UserError(f"curation.perplexity.models.{language}: no file {uri}") from None
-            except MalformedArpa as e:
-                raise UserError(f"curation.perplexity.models.{language}: {uri} is no ARPA file: {e}") from None
+            key = f"curation.perplexity.models.{language}"
+            self._loaded[language] = load(self.uris[language], key, self._sha256.get(language))
         return self._loaded[language]
 
 
 CARD_FILE = "card.json"
-
-
-def trained_models(uri: str) -> dict[str, str]:
-    """ARPA files by language of what `prepare` left at `uri`."""
-    card = storage.read_json(storage.join(uri, CARD_FILE))
-    return {name: storage.join(uri, f"{name}.arpa") for name in card["account"]["tokens"]}

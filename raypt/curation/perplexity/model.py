@@ -32,6 +32,15 @@ class Scores:
     tokens: np.ndarray
     unknown: np.ndarray
 
+    @classmethod
+    def of(cls, text: Sentences, documents: int, log10: np.ndarray, counts: np.ndarray) -> "Scores":
+        """Of sentences: log10 probability float64[S]; int64[S, 2] tokens, and unknown ones among them."""
+        return cls(
+            np.bincount(text.document, log10, documents),
+            np.bincount(text.document, counts[:, 0], documents).astype(np.int64),
+            np.bincount(text.document, counts[:, 1], documents).astype(np.int64),
+        )
+
     @property
     def perplexity(self) -> np.ndarray:
         """float64[D], a token; NaN for a document without words."""
@@ -84,11 +93,7 @@ class NGramModel:
         log10, counts = np.zeros(count), np.zeros((count, 2), np.int64)
         special = np.array(_special(), np.uint64)
         _score(text.data, text.offsets, self.slots, self.slots.view(np.float32), self.order, special, log10, counts)
-        return Scores(
-            np.bincount(text.document, log10, documents),
-            np.bincount(text.document, counts[:, 0], documents).astype(np.int64),
-            np.bincount(text.document, counts[:, 1], documents).astype(np.int64),
-        )
+        return Scores.of(text, documents, log10, counts)
 
 
 @functools.cache

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from raypt.artefact import Identity, Output, Verify, hash_of, make, stamp_of
+from raypt.artefact import Identity, Output, Verify, hash_of, make, read_card
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import build_manifest
 from raypt.curation.language import LanguageConfig
 from raypt.curation.perplexity import arpa
 from raypt.curation.perplexity.config import CARD_FILE, Perplexity
+from raypt.curation.perplexity.files import look
 from raypt.curation.perplexity.sentences import sentences
 from raypt.curation.perplexity.train import train
 from raypt.curation.quality.sample import sample_documents
@@ -20,27 +21,27 @@ from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
 
-FORMAT = 1
-"""Raise it when the same text gives another model."""
-NOT_TRAINING = {"models", "reference", "max_bytes", "per_token_min", "per_token_max", "unknown_fraction_max"}
+FORMAT = 2
+"""Raise it when the same text gives another model, or the same model other values."""
+NOT_TRAINING = {
+    *("models", "models_sha256", "reference", "max_bytes"),
+    *("per_token_min", "per_token_max", "unknown_fraction_max", "percentiles"),
+}
 
 
 def prepare(
     run: RunDir, config: Perplexity, corpus: CorpusConfig, language: LanguageConfig, seed: int, verify: Verify
-) -> tuple[str | None, str]:
-    """`(URI of the trained models or None, fingerprint of the models)`.
+) -> tuple[str, str]:
+    """`(URI of the trained models, or of the hashes of those that are named; fingerprint of the models)`.
 
     Raises:
         UserError: a model that is not there, or no language with enough reference text.
     """
     if not config.reference:
-        found = {}
-        for name, uri in sorted(config.models.items()):
-            try:
-                found[name] = stamp_of(uri).xxh3
-            except FileNotFoundError:
-                raise UserError(f"curation.perplexity.models.{name}: no file {uri}") from None
-        return None, hash_of(found)
+        hashes = look(config)
+        root = run.path("perplexity", "files")
+        make(Identity("perplexity files", FORMAT, hashes), root, CARD_FILE, lambda _: {"sha256": hashes}, verify=verify)
+        return root, hash_of(hashes)
     manifest = build_manifest(
         corpus.model_copy(update={"sources": config.reference}), run.uri, "curation.perplexity.reference"
     )
@@ -79,3 +80,9 @@ def prepare(
     card = make(identity, root, CARD_FILE, maker, verify=verify)
     log.info("perplexity: models of %s", ", ".join(f"{k} ({n} words)" for k, n in card.account["tokens"].items()))
     return root, card.content
+
+
+def trained_languages(run: RunDir) -> list[str]:
+    """Those of which an earlier start of the run has trained a model."""
+    card = read_card(run.path("perplexity", CARD_FILE))
+    return [] if card is None else sorted(card.account["tokens"])

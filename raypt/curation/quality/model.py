@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.curation import fasttext_file
+from raypt.curation.outside_file import local_copy
 from raypt.curation.quality.config import Normalisation, QualityConfig, ThresholdConfig
 from raypt.curation.quality.linear import LinearScorer
 from raypt.curation.quality.metrics import Percentiles
@@ -112,7 +113,7 @@ class QualityModel:
             expected = fasttext_file.Expected(card.model_sha256, f"{CARD_FILE} describes")
         elif config is not None and config.model_sha256 is not None:
             expected = fasttext_file.Expected(config.model_sha256, "curation.quality.model_sha256 names")
-        with fasttext_file.local_copy(model_uri) as path:
+        with local_copy(model_uri) as path:
             model, found = fasttext_file.load(path, "curation.quality.model", shown=model_uri, expected=expected)
         if card is None:
             assert config is not None

@@ -85,6 +85,14 @@ def test_scores_equal_kenlms(tmp_path: Path) -> None:
     assert found.perplexity.tolist() == pytest.approx([theirs.perplexity(q) for q in QUESTIONS], rel=1e-4)
 
 
+def test_words_end_at_white_space_however_much_there_is(tmp_path: Path) -> None:
+    model = NGramModel.load(str(written(tmp_path / "m.arpa")))
+    wide = [" the  cat\tsat\x0bon\r\n\n \x00the mat ", "the cat sat on\nthe mat"]
+    found = model.score(sentences(pa.array(wide), "plain", 1000), 2)
+    assert found.log10[0] == found.log10[1]
+    assert found.tokens.tolist() == [8, 8] and found.unknown.tolist() == [0, 0]
+
+
 def test_the_model_does_not_depend_on_the_order_of_the_text(tmp_path: Path) -> None:
     backwards = written(tmp_path / "b.arpa", 2, texts()[::-1])
     assert written(tmp_path / "a.arpa", 2).read_bytes() == backwards.read_bytes()
