@@ -120,7 +120,7 @@ def quantile(found: Mapping[str, int], percentile: float) -> float | None:
     i = int(np.searchsorted(through, wanted, "left"))
     before = int(through[i - 1]) if i else 0
     low, high = edge_of(at[i]), edge_of(at[i] + 1)
-    return low + (high - low) * (wanted - before) / (int(through[i]) - before)
+    return low + (high - low) * (float(wanted) - before) / (int(through[i]) - before)
 
 
 SHOWN = (10, 50, 90)
