@@ -2,6 +2,7 @@
 that of training.
 """
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,11 +114,9 @@ def whole(name: str) -> dict[str, Any]:
 
 
 def memory(hidden: int, stage: int, tensor: int) -> dict[str, float]:
-    """Bytes a parameter of the whole model that a rank of two takes, in bf16: to judge, and then to train, after an
-    update. What the process has from the system, so with some megabytes that are not the engine's.
+    """Bytes of tensors a parameter of the whole model that a rank of two has, in bf16: to judge, and to train, before
+    and after an update.
     """
-    import psutil
-
     model = ModelConfig(
         hidden_size=hidden, intermediate_size=3 * hidden, num_layers=4, num_heads=8, num_kv_heads=8, vocab_size=512,
         tie_embeddings=False,
@@ -126,19 +125,32 @@ def memory(hidden: int, stage: int, tensor: int) -> dict[str, float]:
     train = train.model_copy(update={"zero": ZeroConfig.model_validate({"stage": stage})})
     device, mesh, plan = joined(train, LENGTH)
     batches = [micro([[*TEXT, 1], [*TEXT[::-1], 1]], 3)] * plan.accumulation
-    process = psutil.Process()
-    before = process.memory_info().rss
+    none = tensor_bytes()
     judge = build_weights(model, train, LENGTH, mesh, device=device)
     judge.restore(InitialState(model, SEED))
     judge.evaluate(batches)
-    out = {"held": judge.nbytes, "judge": process.memory_info().rss - before}
-    before = process.memory_info().rss
+    judging = tensor_bytes()
     engine = build_engine(model, train, plan, mesh, device=device)
     engine.restore(InitialState(model, SEED))
+    restored = tensor_bytes()
     engine.forward_backward(batches)
     engine.step(1.0)
-    out["train"] = process.memory_info().rss - before
+    training = tensor_bytes()
+    out = {
+        "held": judge.nbytes,
+        "judge": judging - none,
+        "train, restored": restored - judging,
+        "train, updated": training - judging,
+    }
     return {what: nbytes / model.parameters() for what, nbytes in out.items()}
+
+
+def tensor_bytes() -> int:
+    """Of all tensors of this process, each storage once."""
+    gc.collect()
+    tensors = [x for x in gc.get_objects() if issubclass(type(x), Tensor) and not x.is_meta]
+    tensors += [x.grad for x in tensors if x.is_leaf and x.grad is not None]
+    return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values())
 
 
 if __name__ == "__main__":
@@ -150,6 +162,6 @@ if __name__ == "__main__":
 
     for stage, tensor in ((1, 2), (1, 1), (3, 1)):
         with tempfile.TemporaryDirectory() as tmp:
-            arguments = {"hidden": 1536, "stage": stage, "tensor": tensor}
+            arguments = {"hidden": 256, "stage": stage, "tensor": tensor}
             found = run_ranks(2, "tests.parallel.weights.cases", "memory", Path(tmp), **arguments)
         print(f"ZeRO {stage}, tensor {tensor}: bytes a parameter on each rank {json.dumps(found)}", flush=True)
