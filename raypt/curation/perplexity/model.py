@@ -22,7 +22,7 @@ from raypt.text.hashing import chain, hash_bytes
 _BEGIN, _END, _UNKNOWN = "<s>", "</s>", "<unk>"
 UNKNOWN_PROBABILITY = -100.0
 """log10 of a word that a model without <unk> does not know (KenLM's default)."""
-BLOCK = 4096
+BLOCK = 512
 """Tokens looked up together: what is known of them stays in a core's cache."""
 
 
