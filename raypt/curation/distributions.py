@@ -116,7 +116,7 @@ def quantile(found: Mapping[str, int], percentile: float) -> float | None:
         return None
     at = sorted(map(int, found))
     through = np.cumsum([found[str(b)] for b in at])
-    wanted = percentile / 100 * through[-1]
+    wanted = percentile / 100 * float(through[-1])
     i = int(np.searchsorted(through, wanted, "left"))
     before = int(through[i - 1]) if i else 0
     low, high = edge_of(at[i]), edge_of(at[i] + 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raypt.curation import fasttext_file
+from raypt.curation import fasttext_file, outside_file
 from raypt.curation.fasttext_file import Expected, Malformed, check, load
 from raypt.curation.language import BUILTIN_MODEL, BUILTIN_SHA256, LanguageConfig, load_model
 from raypt.curation.quality.fit import fit
@@ -180,6 +180,6 @@ def test_a_file_that_kills_or_hangs_fasttext_is_refused_and_this_process_lives(
     with pytest.raises(UserError, match=r"^key: fastText cannot use .*dies\.bin: it died of signal 8"):
         load(str(tmp_path / "dies.bin"), "key")
     (tmp_path / "hangs.bin").write_bytes(good[: HEADER + 30])  # waits for the end of the word, past that of the file
-    monkeypatch.setattr(fasttext_file, "_SECONDS", 1.0)
+    monkeypatch.setattr(outside_file, "_SECONDS", 1.0)
     with pytest.raises(UserError, match=r"^key: fastText did not load .*hangs\.bin within 1 s"):
         load(str(tmp_path / "hangs.bin"), "key")

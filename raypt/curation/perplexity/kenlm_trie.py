@@ -10,7 +10,8 @@ Layout (search_trie.cc, trie.hh, trie.cc, bhiksha.cc, quantize.hh), after the he
                many as n-grams and one more
     longest:   entries of bits: number of the word, value
 
-An n-gram's extensions are the entries from its `next` to that of the entry after it, which must ascend in the table.
+An n-gram's extensions are the entries from its `next` to that of the entry after it: these must ascend, and end with
+the table.
 """
 
 import itertools

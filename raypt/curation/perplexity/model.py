@@ -22,6 +22,8 @@ from raypt.text.hashing import chain, hash_bytes
 _BEGIN, _END, _UNKNOWN = "<s>", "</s>", "<unk>"
 UNKNOWN_PROBABILITY = -100.0
 """log10 of a word that a model without <unk> does not know (KenLM's default)."""
+BLOCK = 512
+"""Tokens looked up together: what is known of them stays in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class NGramModel:
         count = len(text.document)
         log10, counts = np.zeros(count), np.zeros((count, 2), np.int64)
         special = np.array(_special(), np.uint64)
-        _score(text.data, text.offsets, self.slots, self.slots.view(np.float32), self.order, special, log10, counts)
+        values, longest = self.slots.view(np.float32), int(np.diff(text.offsets).max(initial=0))
+        _score(text.data, text.offsets, self.slots, values, self.order, special, log10, counts, longest)
         return Scores.of(text, documents, log10, counts)
 
 
@@ -157,54 +160,81 @@ def _orphan(slots, keys):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _score(data, offsets, slots, values, order, special, log10, counts):  # type: ignore[no-untyped-def]
-    """log10[S] of every sentence, counts[S, 2]: its tokens with its end, and the unknown ones among them."""
-    history = np.empty(order + 1, np.uint64)  # the last word first
-    backoff = np.empty(order + 1, np.float64)  # of the histories of one word, two words, ...
-    found = np.empty(order + 1, np.float64)
-    for s in range(len(offsets) - 1):
-        if offsets[s] == offsets[s + 1]:
-            continue
-        history[0] = special[0]
-        at = _slot(special[0], slots)
-        backoff[0] = values[at, 3] if slots[at, 0] != np.uint64(0) else 0.0
-        known = min(1, order - 1)
-        total = 0.0
-        start, i, last = offsets[s], offsets[s], offsets[s + 1]
-        while start <= last + 1:
-            if start == last + 1:
-                word = special[1]
-            else:
-                while i < last and data[i] != 0x20:
-                    i += 1
-                word = hash_bytes(data, start, i)
-            counts[s, 0] += 1
-            start = i + 1
-            i = start
-            at = _slot(word, slots)
+def _score(data, offsets, slots, values, order, special, log10, counts, longest):  # type: ignore[no-untyped-def]
+    """log10[S] of every sentence, counts[S, 2]: its tokens with its end, and the unknown ones among them. `longest`:
+    bytes of the longest sentence.
+
+    A block of sentences is looked up order by order, and the slots of one order are first read without asking what is
+    in them: so the processor has many reads from memory under way, where each question would wait for its own. What
+    was read is returned, so that the reads are not left out.
+    """
+    room = BLOCK + longest + 3
+    word, key = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    of = np.empty(room, np.int64)  # the sentence of a token; -1: its beginning
+    match = np.empty(room, np.int64)  # words of the longest n-gram that ends here
+    probability = np.empty(room, np.float32)
+    backoff = np.zeros((order, room), np.float32)  # of the n-grams of one word, two words, ... that end here
+    active = np.empty(room, np.int64)
+    s, sentences, read = 0, len(offsets) - 1, np.uint64(0)
+    mask = np.uint64(len(slots) - 1)
+    while s < sentences:
+        t = 0
+        while s < sentences and t < BLOCK:
+            start, last = offsets[s], offsets[s + 1]
+            if start < last:
+                word[t], of[t] = special[0], -1
+                t += 1
+                for i in range(start, last + 1):
+                    if i == last or data[i] == 0x20:
+                        word[t], of[t] = hash_bytes(data, start, i), s
+                        t += 1
+                        start = i + 1
+                word[t], of[t] = special[1], s
+                t += 1
+            s += 1
+        for i in range(t):
+            read ^= slots[(word[i] ^ (word[i] >> np.uint64(32))) & mask, 0]
+        for i in range(t):
+            match[i] = 1
+            at = _slot(word[i], slots)
+            if slots[at, 0] == np.uint64(0) and of[i] >= 0:
+                counts[of[i], 1] += 1
+                word[i] = special[2]
+                at = _slot(word[i], slots)
+            key[i] = word[i]
             if slots[at, 0] == np.uint64(0):
-                counts[s, 1] += 1
-                word = special[2]
-                at = _slot(word, slots)
-            if slots[at, 0] == np.uint64(0):
-                p, found[0] = UNKNOWN_PROBABILITY, 0.0
+                probability[i], backoff[0, i] = UNKNOWN_PROBABILITY, 0.0
             else:
-                p, found[0] = np.float64(values[at, 2]), np.float64(values[at, 3])
-            key, length = word, 1
-            while length <= known:
-                key = chain(key, history[length - 1])
-                at = _slot(key, slots)
-                if slots[at, 0] == np.uint64(0):
-                    break
-                p, found[length] = np.float64(values[at, 2]), np.float64(values[at, 3])
-                length += 1
-            for k in range(length - 1, known):
-                p += backoff[k]
-            total += p
-            known = min(length, order - 1)
-            for k in range(known - 1, 0, -1):
-                history[k] = history[k - 1]
-            history[0] = word
-            for k in range(known):
-                backoff[k] = found[k]
-        log10[s] = total
+                probability[i], backoff[0, i] = values[at, 2], values[at, 3]
+        count = 0
+        for i in range(t):
+            if of[i] >= 0:
+                active[count] = i
+                count += 1
+        for n in range(2, order + 1):
+            asked = 0
+            for a in range(count):
+                i = active[a]
+                # an n-gram is there only if its history is; after the beginning of a sentence that is `<s>` alone
+                if match[i - 1] >= n - 1:
+                    key[i] = chain(key[i], word[i - n + 1])
+                    read ^= slots[(key[i] ^ (key[i] >> np.uint64(32))) & mask, 0]
+                    active[asked] = i
+                    asked += 1
+            count = 0
+            for a in range(asked):
+                i = active[a]
+                at = _slot(key[i], slots)
+                if slots[at, 0] != np.uint64(0):
+                    probability[i], backoff[n - 1, i] = values[at, 2], values[at, 3]
+                    match[i] = n
+                    active[count] = i
+                    count += 1
+        for i in range(t):
+            if of[i] >= 0:
+                p = np.float64(probability[i])
+                for k in range(match[i], min(match[i - 1], order - 1) + 1):
+                    p += np.float64(backoff[k - 1, i - 1])
+                log10[of[i]] += p
+                counts[of[i], 0] += 1
+    return read
