@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.documents import read_some
@@ -85,8 +84,7 @@ def join_members(item: tuple[str, int]) -> int:
     labels = read_labels(plan, group)
     keys, roots, found = labels["doc_key"].to_numpy(), labels["root"], 0
     texts = _Texts(plan, group, keys)
-    with plan.writer(kind, group) as writer, storage.open_read(plan.file("attributes", group, "parquet")) as f:
-        file = pq.ParquetFile(f)
+    with plan.writer(kind, group) as writer, storage.open_parquet(plan.file("attributes", group, "parquet")) as file:
         for part in range(file.num_row_groups):
             attributes = file.read_row_group(part)
             members = attributes.filter(pa.array(np.isin(attributes["doc_key"].to_numpy(), keys)))

@@ -175,7 +175,7 @@ def _build(
     output: Output,
 ) -> dict[str, Any]:
     """Run the passes and write the outputs; the report. `finished`: the lists that are there, by group."""
-    job = Job(plan, plan.save(shards), runner)
+    job = Job(plan, plan.uri, runner, plan.save(shards))
     parts = [p.run(job) for p in enabled_passes(plan.config, text=not plan.rebuild)]
     left = [group for group, card in enumerate(finished) if card is None]
     made: Iterator[Card] = iter(job.run(finish_group, [(job.uri, group) for group in left], "finish"))

@@ -233,17 +233,21 @@ class Plan(Settings):
     def _shards_layout(self) -> Layout:
         return Layout(SHARDS, self.groups, self.key)
 
-    def save(self, shards: Sequence[PlannedShard]) -> str:
-        """Write the plan, and its shards by group; the URI of the plan."""
+    @property
+    def uri(self) -> str:
+        return storage.join(self.passes_uri, "plan.json")
+
+    def save(self, shards: Sequence[PlannedShard]) -> bool:
+        """Write the plan, and its shards by group; whether it was not there before, nor anything else of its passes."""
         assert [s.index for s in shards] == self.shards
-        uri = storage.join(self.passes_uri, "plan.json")
-        if not storage.is_file(uri):
+        new = not storage.is_file(self.uri)
+        if new:
             table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
             by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
             with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:
                 writer.add(table, by_group)
-            storage.write_json(uri, self.model_dump(mode="json"))
-        return uri
+            storage.write_json(self.uri, self.model_dump(mode="json"))
+        return new
 
     def group(self, number: int) -> list[PlannedShard]:
         """The shards of a group."""
@@ -265,6 +269,8 @@ class Job:
     uri: str
     """Of the plan."""
     runner: TaskRunner
+    new: bool
+    """Whether nothing of it can be there yet."""
 
     def groups(self, function: Task, name: str, done: str, root: str | None = None) -> None:
         """Map: `function((plan URI, group))` for every group of shards that has no file of the kind `done` under `root`
@@ -290,6 +296,8 @@ class Job:
 
     def there(self, kind: str, root: str | None = None) -> set[int]:
         """The numbers of the files of a kind that are there: one listing, of 1,000 files a request."""
+        if self.new and root is None:
+            return set()
         names = storage.listdir(storage.join(root or self.plan.passes_uri, kind))
         return {int(name.partition(".")[0]) for name in names}
 
@@ -350,7 +358,7 @@ def file_stamp(uri: str) -> list[Any]:
 def inspect_shard(shard: DedupShard) -> PlannedShard:
     """Rows, size and stamp of a shard. UserError for a missing file or a missing column."""
     stamps = [file_stamp(uri) for uri in (shard.docs_uri, shard.decisions_uri) if uri is not None]
-    with storage.open_read(shard.docs_uri) as f:
+    with storage.open_ranges(shard.docs_uri) as f:
         file = pq.ParquetFile(f)
         names, metadata = file.schema_arrow.names, file.metadata
     for needed in ("doc_key", "source", "text"):
