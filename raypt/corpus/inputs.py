@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -45,6 +46,18 @@ class Input:
     skipped: Skipped = field(default_factory=Skipped)
 
 
+def _to_check(pattern: str) -> str:
+    """What to look at where a path matches nothing."""
+    place = "the bucket and the prefix" if "://" in pattern else f"the directory (relative to {Path.cwd()})"
+    if Path(pattern).is_absolute():
+        place = "the directory (on the machine that runs the job)"
+    return (
+        f"Check {place} and the spelling, case too; a pattern must match the whole name with its ending (*.jsonl does "
+        "not match a.jsonl.gz) and goes into directories only with **; a directory needs no pattern: its data files "
+        "are found by their endings"
+    )
+
+
 def list_source(source: SourceConfig, key: str, run_uri: str, broken_files: str) -> Input:
     """The data files of a source's paths, in order, each once."""
     if plugins.is_plugin(source.format):
@@ -65,7 +78,7 @@ def list_source(source: SourceConfig, key: str, run_uri: str, broken_files: str)
                 "remove them, or set corpus.broken_files=quarantine to go on without"
             )
         if not listing.files and not listing.skipped.counts:
-            raise UserError(f"{key}.paths[{i}]: no file matches {redact(pattern)!r}")
+            raise UserError(f"{key}.paths[{i}]: no file matches {redact(pattern)!r}. {_to_check(pattern)}")
         found = 0
         for file, kind in data_files(listing, source.format):
             if kind is None:

@@ -20,7 +20,7 @@ from raypt.dedup.documents import read_group
 from raypt.dedup.exact import content_hashes
 from raypt.dedup.exchange import column, partition_of
 from raypt.dedup.keys import FuzzyKeys, source_salt
-from raypt.dedup.plan import Job, Kind, load_plan
+from raypt.dedup.plan import Job, Kind, Plan, load_plan
 from raypt.dedup.sentences import hash_units
 from raypt.dedup.spans import cut_repeats
 from raypt.dedup.verdicts import EDITS, REMAINDER, alone, cuts_uri, removed_uri
@@ -30,6 +30,7 @@ _KEY = [("hash", pa.uint64()), ("doc_key", pa.int64())]
 KEYS = Kind("bloom-keys", pa.schema([*_KEY, ("unit", pa.int32())]), "partitions")
 """A key and where it is from; the unit is that of a paragraph, else 0."""
 KNOWN = Kind("bloom-known", pa.schema([("doc_key", pa.int64()), ("unit", pa.int32())]), "groups")
+FILTERS = "bloom-filters"
 ROW_BYTES = 20
 """Of a key in a file."""
 BYTES_A_PARAGRAPH = 60
@@ -84,8 +85,6 @@ def bloom_keys(docs: pa.Table, config: DedupConfig) -> pa.Table:
 def key_group(item: tuple[str, int]) -> int:
     """Write the keys of the documents of a group that are still there. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(KEYS.name, group)):
-        return 0
     with plan.writer(KEYS, group) as writer:
         for docs in read_group(plan, group, ["doc_key", "source", "text"], STAGE):
             rows = bloom_keys(docs, plan.config)
@@ -99,9 +98,6 @@ def filter_partition(item: tuple[str, int]) -> FilterSummary:
     Memory: the filter and the keys of a file.
     """
     plan, partition = load_plan(item[0]), item[1]
-    done = plan.file("bloom-filters", partition, "json")
-    if storage.is_file(done):
-        return FilterSummary(**storage.read_json(done))
     seen = BloomFilter(plan.stored_bytes(KEYS, partition) // ROW_BYTES, key_rate(plan.config))
     keys, known, false = 0, 0, 0.0
     with plan.writer(KNOWN, partition) as writer:
@@ -114,20 +110,27 @@ def filter_partition(item: tuple[str, int]) -> FilterSummary:
             hits = rows.select(KNOWN.schema.names).filter(pa.array(found))
             writer.add(hits, plan.groups_of(column(hits, "doc_key")))
     summary = FilterSummary(keys, known, seen.words.nbytes, seen.fill, false)
-    storage.write_json(done, asdict(summary))
+    storage.write_json(_summary_uri(plan, partition), asdict(summary))
     return summary
+
+
+def _summary_uri(plan: Plan, partition: int) -> str:
+    return plan.file(FILTERS, partition, "json")
+
+
+def read_summary(item: tuple[str, int]) -> FilterSummary:
+    """What the filter of a partition did. Item: (plan URI, partition)."""
+    return FilterSummary(**storage.read_json(_summary_uri(load_plan(item[0]), item[1])))
 
 
 def settle_group(item: tuple[str, int]) -> int:
     """Write what a group loses to the filters. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = removed_uri(plan, STAGE, group)
-    if storage.is_file(done):
-        return group
+    target = removed_uri(plan, STAGE, group)
     known = plan.read(KNOWN, group).sort_by([("doc_key", "ascending"), ("unit", "ascending")])
     wanted = np.unique(known["doc_key"].to_numpy())
     if plan.config.bloom.unit != "paragraph":
-        storage.write_parquet(done, alone(wanted, BLOOM))
+        storage.write_parquet(target, alone(wanted, BLOOM))
         return group
     passage = SentenceConfig(unit="paragraph", length=1, min_words=plan.config.bloom.min_words)
     edits, short = [EDITS.empty_table()], [pa.array([], pa.int64())]
@@ -138,7 +141,7 @@ def settle_group(item: tuple[str, int]) -> int:
             edits.append(kept)
             short.append(gone)
     storage.write_parquet(cuts_uri(plan, STAGE, group), pa.concat_tables(edits))
-    storage.write_parquet(done, alone(pa.chunked_array(short), REMAINDER))
+    storage.write_parquet(target, alone(pa.chunked_array(short), REMAINDER))
     return group
 
 
@@ -185,7 +188,7 @@ class Bloom(Pass):
         return filter_bytes(self.keys(config, rows, text_bytes), key_rate(config))
 
     def run(self, job: Job) -> dict[str, Any]:
-        job.groups(key_group, "bloom keys")
-        filters = job.partitions(filter_partition, "bloom filters")
-        job.groups(settle_group, "bloom")
+        job.groups(key_group, "bloom keys", KEYS.name)
+        filters = job.partitions(filter_partition, "bloom filters", FILTERS, read_summary)
+        job.groups(settle_group, "bloom", f"{STAGE}-removed")
         return {STAGE: summarise(job.plan.config, filters)}

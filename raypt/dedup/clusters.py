@@ -9,13 +9,16 @@ from raypt.dedup.base import Pass
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.documents import read_texts
 from raypt.dedup.elect import (
+    ELECTED,
     EXACT,
     FUZZY,
     INDEXED,
+    MEMBERS,
     ClusterSummary,
     elect_partition,
     join_members,
     settle_clusters,
+    summarise_partition,
 )
 from raypt.dedup.empirical import measure_curve
 from raypt.dedup.graph import connect
@@ -51,13 +54,13 @@ class Clusters(Pass):
         return rows * per_document * BAND_ROW_BYTES * SORT_FACTOR
 
     def run(self, job: Job) -> dict[str, Any]:
-        job.groups(stored_attributes if job.plan.rebuild else sign_group, "sign")
+        job.groups(stored_attributes if job.plan.rebuild else sign_group, "sign", "attributes")
         connect(job)
-        job.groups(join_members, "join")
+        job.groups(join_members, "join", MEMBERS)
         summary = ClusterSummary()
-        for part in job.partitions(elect_partition, "elect"):
+        for part in job.partitions(elect_partition, "elect", ELECTED.name, summarise_partition):
             summary.add(part)
-        job.groups(settle_clusters, "settle")
+        job.groups(settle_clusters, "settle", f"{CLUSTERS_STAGE}-removed")
         curve = []
         if job.plan.config.fuzzy.enabled and job.plan.config.measure_s_curve:
             curve = measure_curve(job, [keys for _, keys in summary.sample])

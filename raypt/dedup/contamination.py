@@ -153,15 +153,12 @@ def contamination_report(samples: pa.Table, found: pa.Table, config: Contaminati
 def decontaminate_group(item: tuple[str, int]) -> int:
     """Write which documents of a group are contaminated; their number. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = removed_uri(plan, STAGE, group)
-    if storage.is_file(done):
-        return int(storage.read_parquet(done, ["doc_key"]).num_rows)
     config = plan.config.contamination
     evaluation = load_evaluation(plan.samples_uri, config)
     parts = [find_contaminated(docs, evaluation, config) for docs in read_group(plan, group, COLUMNS, STAGE)]
     found = pa.concat_tables([FOUND.empty_table(), *parts])
     storage.write_parquet(plan.file("contaminated", group, "parquet"), found)
-    storage.write_parquet(done, alone(found["doc_key"], CONTAMINATION))
+    storage.write_parquet(removed_uri(plan, STAGE, group), alone(found["doc_key"], CONTAMINATION))
     return int(found.num_rows)
 
 
@@ -187,8 +184,8 @@ class Contamination(Pass):
         plan = job.plan
         if not storage.is_file(plan.samples_uri):
             storage.write_parquet(plan.samples_uri, read_samples(plan.config.contamination))
-        job.groups(decontaminate_group, "decontaminate")
+        job.groups(decontaminate_group, "decontaminate", f"{STAGE}-removed")
         files = [plan.file("contaminated", group, "parquet") for group in range(plan.groups)]
-        found = pa.concat_tables([storage.read_parquet(uri) for uri in files])
+        found = pa.concat_tables(storage.in_order(storage.read_parquet, files))
         samples = storage.read_parquet(plan.samples_uri)
         return {"contamination": contamination_report(samples, found, plan.config.contamination)}

@@ -14,6 +14,8 @@ from raypt.errors import UserError
 
 BATCH_ROWS, BATCH_BYTES = 2048, 32 << 20
 """Most documents of a batch, and about how much text."""
+READ_BYTES = 128 << 20
+"""Of row groups that are read together (uncompressed)."""
 
 
 def live_rows(doc_keys: np.ndarray, decisions: pa.Table | None) -> np.ndarray:
@@ -31,6 +33,29 @@ def batch_rows(metadata: pq.FileMetaData) -> int:
     return max(1, min(BATCH_ROWS, rows))
 
 
+def row_group_runs(metadata: pq.FileMetaData, limit: int) -> Iterator[list[int]]:
+    """Consecutive row groups, each run of at most so many bytes (uncompressed), or one that has more. Pure."""
+    run: list[int] = []
+    size = 0
+    for group in range(metadata.num_row_groups):
+        more = metadata.row_group(group).total_byte_size
+        if run and size + more > limit:
+            yield run
+            run, size = [], 0
+        run.append(group)
+        size += more
+    if run:
+        yield run
+
+
+def _batches(file: pq.ParquetFile, names: list[str]) -> Iterator[pa.Table]:
+    """What is fetched ahead is READ_BYTES at most, by some few requests."""
+    rows = batch_rows(file.metadata)
+    for run in row_group_runs(file.metadata, READ_BYTES):
+        for batch in file.iter_batches(rows, row_groups=run, columns=names):
+            yield pa.Table.from_batches([batch])
+
+
 def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The live documents of a shard in batches, with those of `columns` that the file has (and id, null if it has
     none).
@@ -38,11 +63,10 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
     Raises UserError for a document without text, where text is asked for: curation quarantines those.
     """
     decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
-    with storage.open_read(shard.docs_uri) as f:
-        file = pq.ParquetFile(f)
+    with storage.open_ranges(shard.docs_uri) as f:
+        file = pq.ParquetFile(f, pre_buffer=not storage.is_local(shard.docs_uri))
         names = [n for n in file.schema_arrow.names if n in columns]
-        for batch in file.iter_batches(batch_rows(file.metadata), columns=names):
-            docs = pa.Table.from_batches([batch])
+        for docs in _batches(file, names):
             docs = docs.filter(pa.array(live_rows(docs["doc_key"].to_numpy(), decisions)))
             if "id" in columns and "id" not in names:
                 docs = docs.append_column("id", pa.nulls(docs.num_rows, pa.string()))
@@ -65,8 +89,8 @@ def read_some(docs_uri: str, doc_keys: Collection[int], name: str = "text") -> d
     """A column (the text) of a few documents of a file, by doc_key; row groups without any of them are not read."""
     wanted = np.array(sorted(doc_keys), np.int64)
     texts: dict[int, str] = {}
-    with storage.open_read(docs_uri) as f:
-        file = pq.ParquetFile(f)
+    with storage.open_ranges(docs_uri) as f:
+        file = pq.ParquetFile(f, pre_buffer=not storage.is_local(docs_uri))
         at = file.schema_arrow.names.index("doc_key")
         for group in range(file.num_row_groups):
             bounds = file.metadata.row_group(group).column(at).statistics

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raypt import storage
 from raypt.dedup.documents import read_some
@@ -16,7 +15,7 @@ from raypt.dedup.graph import read_labels
 from raypt.dedup.keys import ExactKeys, FuzzyKeys
 from raypt.dedup.plan import Kind, Plan, load_plan
 from raypt.dedup.signing import ATTRIBUTES, CLUSTERS_STAGE
-from raypt.dedup.verdicts import REMOVED, removed_uri
+from raypt.dedup.verdicts import removed_uri
 from raypt.dedup.verify import EVIDENCE, evidence, refine
 from raypt.text.hashing import murmur64_all
 
@@ -37,6 +36,7 @@ ELECTED = Kind(
     ),
     "groups",
 )
+MEMBERS = "members"
 CLUSTERS = pa.schema([("doc_key", pa.int64()), ("id", pa.string()), ("cluster_id", pa.int64()), ("kept", pa.bool_())])
 SIZES = pa.schema([("doc_key", pa.int64()), ("cluster_size", pa.int64())])
 """Kept documents that stand for others too, and how many documents each stands for, itself among them."""
@@ -69,29 +69,22 @@ class ClusterSummary:
         self.sample = sorted(self.sample + other.sample)[:SAMPLE_CLUSTERS]
 
 
-def sizes_uri(plan: Plan, group: int) -> str:
-    return plan.file("cluster-sizes", group, "parquet")
-
-
 def members_kind(plan: Plan) -> Kind:
     """Members of clusters by component: ATTRIBUTES, the component, and what the keep policy and verification need."""
     columns = [*ATTRIBUTES, pa.field("root", pa.int64()), pa.field("priority", pa.int64())]
     if plan.verifies:
         columns.append(pa.field(EVIDENCE, pa.large_list(pa.uint64())))
-    return Kind("members", pa.schema(columns), "partitions")
+    return Kind(MEMBERS, pa.schema(columns), "partitions")
 
 
 def join_members(item: tuple[str, int]) -> int:
     """Write the attributes of a group's cluster members, partitioned by component. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     kind = members_kind(plan)
-    if storage.is_file(plan.file(kind.name, group)):
-        return 0
     labels = read_labels(plan, group)
     keys, roots, found = labels["doc_key"].to_numpy(), labels["root"], 0
     texts = _Texts(plan, group, keys)
-    with plan.writer(kind, group) as writer, storage.open_read(plan.file("attributes", group, "parquet")) as f:
-        file = pq.ParquetFile(f)
+    with plan.writer(kind, group) as writer, storage.open_parquet(plan.file("attributes", group, "parquet")) as file:
         for part in range(file.num_row_groups):
             attributes = file.read_row_group(part)
             members = attributes.filter(pa.array(np.isin(attributes["doc_key"].to_numpy(), keys)))
@@ -221,27 +214,34 @@ def _shared(members: pa.Table) -> Counter[tuple[str, str]]:
     return shared
 
 
+def _elected(plan: Plan, partition: int) -> pa.Table:
+    members = plan.read(members_kind(plan), partition)
+    return elect(refine(rank(members), plan.config.fuzzy) if plan.verifies else members)
+
+
 def elect_partition(item: tuple[str, int]) -> ClusterSummary:
     """Elect the kept member of each component of a partition and write the decisions. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    members = plan.read(members_kind(plan), partition)
-    if plan.verifies:
-        members = refine(rank(members), plan.config.fuzzy)
-    elected = elect(members)
-    if not storage.is_file(plan.file(ELECTED.name, partition)):
-        plan.write(ELECTED, partition, elected, plan.groups_of(column(elected, "doc_key")))
+    elected = _elected(plan, partition)
+    plan.write(ELECTED, partition, elected, plan.groups_of(column(elected, "doc_key")))
     return summarise(elected)
 
 
+def summarise_partition(item: tuple[str, int]) -> ClusterSummary:
+    """What `elect_partition` returns, of a partition whose decisions are written. Item: (plan URI, partition)."""
+    return summarise(_elected(load_plan(item[0]), item[1]))
+
+
 def settle_clusters(item: tuple[str, int]) -> int:
-    """Write what a group loses to clusters, and its rows of the clusters' table. Item: (plan URI, group)."""
+    """Write what became of a group's members of clusters, removed or not: its verdicts, its rows of the clusters' table
+    and whom the kept stand for, in one file. Item: (plan URI, group).
+    """
     plan, group = load_plan(item[0]), item[1]
-    done = removed_uri(plan, CLUSTERS_STAGE, group)
-    if not storage.is_file(done):
-        members = plan.read(ELECTED, group).sort_by("doc_key")
-        storage.write_parquet(plan.file("clusters", group, "parquet"), members.select(CLUSTERS.names).cast(CLUSTERS))
-        kept = members.filter(pc.and_(members["kept"], pc.greater(members["cluster_size"], 1)))
-        storage.write_parquet(sizes_uri(plan, group), kept.select(SIZES.names).cast(SIZES))
-        lost = members.filter(pc.invert(members["kept"]))
-        storage.write_parquet(done, lost.select(REMOVED.names).cast(REMOVED))
+    storage.write_parquet(removed_uri(plan, CLUSTERS_STAGE, group), plan.read(ELECTED, group).sort_by("doc_key"))
     return group
+
+
+def standing(members: pa.Table) -> pa.Table:
+    """SIZES of a group's members of clusters. Pure."""
+    kept = members.filter(pc.and_(members["kept"], pc.greater(members["cluster_size"], 1)))
+    return kept.select(SIZES.names).cast(SIZES)

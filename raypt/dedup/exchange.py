@@ -4,14 +4,20 @@ A file is a table of entries, one of 48 bytes a partition, and behind it the row
 batch. An entry holds where its rows are, their hash, what the file is (`identity`: parameters, columns, number of
 partitions), and a hash of all this, so that each byte of a file that is read is vouched for: whoever wants partition p
 asks for the bytes of entry p, then for the bytes that it names. The requests of a reduce task are twice the number of
-map tasks, which `raypt.dedup.plan` bounds, and go out in parallel.
+map tasks, which `raypt.dedup.plan` bounds, and go out in parallel. A file may have several kinds of rows (sections):
+those of a partition are one behind the other, its entries too, and are read together.
+
+On an object store a process keeps the beginnings of the files that it reads from, with their entries, as long as they
+are few bytes: of a file that is no more than that it asks once, of another once and then once a partition.
 """
 
 import io
+import itertools
 import struct
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
 
@@ -20,6 +26,7 @@ import pyarrow as pa
 import xxhash
 
 from raypt import storage
+from raypt.dedup.heads import HEADS_BYTES, heads
 from raypt.errors import UserError
 
 ENTRY = struct.Struct("<8sQQQQQ")
@@ -29,6 +36,12 @@ MAGIC = b"raypt-x2"
 
 SPILL_BYTES = 256 << 20
 """Rows kept in memory by a writer before they go to a temporary file of the machine."""
+
+
+HEAD_BYTES = 16 << 10
+"""Of a file on an object store, what is read beside its table of entries: what is smaller is read at once."""
+MOST_ENTRIES_BYTES = 256 << 10
+"""Table of entries from which the beginning of a file costs more than what it spares."""
 
 
 def partition_of(hashes: np.ndarray, partitions: int) -> np.ndarray:
@@ -74,37 +87,20 @@ class _Segment:
         return [pa.ipc.read_record_batch(pa.py_buffer(self.file.read(end - start)), schema)]
 
 
-@dataclass
-class PartitionWriter:
-    """Writes one file of an exchange; the rows of a partition keep the order in which they were added.
+class _Rows:
+    """The rows of one section, by partition; those that are too many for the memory in temporary files."""
 
-    Memory: about three times `spill_bytes`, however many rows there are.
-    """
-
-    uri: str
-    layout: Layout
-    spill_bytes: int = SPILL_BYTES
-    rows: int = 0
-    _pending: list[tuple[pa.Table, np.ndarray]] = field(default_factory=list)
-    _pending_bytes: int = 0
-    _segments: list[_Segment] = field(default_factory=list)
-
-    def __enter__(self) -> "PartitionWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self._finish()
-        for segment in self._segments:
-            segment.file.close()
+    def __init__(self, layout: Layout, spill_bytes: int) -> None:
+        self.layout, self.spill_bytes = layout, spill_bytes
+        self._pending: list[tuple[pa.Table, np.ndarray]] = []
+        self._pending_bytes = 0
+        self.segments: list[_Segment] = []
 
     def add(self, table: pa.Table, partition: np.ndarray) -> None:
-        """Add rows (columns as in the layout) and the partition of each."""
         assert len(partition) == table.num_rows
         table = table.select(self.layout.schema.names).cast(self.layout.schema)
         self._pending.append((table, partition))
         self._pending_bytes += table.nbytes
-        self.rows += table.num_rows
         if self._pending_bytes > self.spill_bytes:
             self._spill()
 
@@ -126,24 +122,55 @@ class PartitionWriter:
             start += count
 
     def _spill(self) -> None:
-        file = tempfile.TemporaryFile(prefix="raypt-exchange-")  # noqa: SIM115 - closed in __exit__
+        file = tempfile.TemporaryFile(prefix="raypt-exchange-")  # noqa: SIM115 - closed by the writer
         sizes = [file.write(data) for data in self._sorted()]
-        self._segments.append(_Segment(file, np.cumsum([0, *sizes])))
+        self.segments.append(_Segment(file, np.cumsum([0, *sizes])))
 
-    def _partitions(self) -> Iterator[bytes | pa.Buffer]:
-        if not self._segments:
+    def partitions(self) -> Iterator[bytes | pa.Buffer]:
+        """The serialised rows of each partition, in order."""
+        if not self.segments:
             yield from self._sorted()
             return
         self._spill()
         for p in range(self.layout.partitions):
-            batches = [b for segment in self._segments for b in segment.read(p, self.layout.schema)]
+            batches = [b for segment in self.segments for b in segment.read(p, self.layout.schema)]
             yield _serialised(pa.Table.from_batches(batches, self.layout.schema).combine_chunks())
 
+
+class PartitionWriter:
+    """Writes one file of an exchange; the rows of a partition keep the order in which they were added.
+
+    Memory: about three times `spill_bytes` a section, however many rows there are.
+    """
+
+    def __init__(self, uri: str, *sections: Layout, spill_bytes: int = SPILL_BYTES) -> None:
+        assert len({layout.partitions for layout in sections}) == 1
+        self.uri, self.rows = uri, 0
+        self._sections = [_Rows(layout, spill_bytes) for layout in sections]
+
+    def __enter__(self) -> "PartitionWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self._finish()
+        for section in self._sections:
+            for segment in section.segments:
+                segment.file.close()
+
+    def add(self, table: pa.Table, partition: np.ndarray, section: int = 0) -> None:
+        """Add rows (columns as in the layout) and the partition of each."""
+        self._sections[section].add(table, partition)
+        self.rows += table.num_rows
+
     def _finish(self) -> None:
-        start, entries = ENTRY.size * self.layout.partitions, io.BytesIO()
-        with tempfile.TemporaryFile(prefix="raypt-exchange-") if self._segments else io.BytesIO() as body:
-            for p, data in enumerate(self._partitions()):
-                entries.write(self.layout.entry(p, start, data))
+        count = len(self._sections)
+        start, entries = ENTRY.size * count * self._sections[0].layout.partitions, io.BytesIO()
+        spilled = any(section.segments for section in self._sections)
+        with tempfile.TemporaryFile(prefix="raypt-exchange-") if spilled else io.BytesIO() as body:
+            rows = zip(*(section.partitions() for section in self._sections), strict=True)
+            for number, data in enumerate(itertools.chain.from_iterable(rows)):
+                entries.write(self._sections[number % count].layout.entry(number, start, data))
                 start += body.write(data)
             body.seek(0)
             with storage.atomic_write(self.uri) as f:
@@ -169,29 +196,74 @@ def _damaged(uri: str, what: str) -> UserError:
     return UserError(f"{uri}: {what}; the file was damaged after it was written. Delete its directory and run again")
 
 
-def _read_entry(uri: str, partition: int, layout: Layout) -> tuple[int, int, int]:
-    """(first byte, bytes, hash) of the rows of a partition."""
-    packed = storage.read_range(uri, partition * ENTRY.size, ENTRY.size)
-    if len(packed) < ENTRY.size:
-        raise _damaged(uri, f"it ends at byte {partition * ENTRY.size + len(packed)}, within its table of partitions")
-    magic, identity, start, size, digest, _ = ENTRY.unpack(packed)
-    if magic != MAGIC or packed[-8:] != _seal(packed[:-8], partition):
-        raise _damaged(uri, f"the entry of partition {partition} has another checksum than was written")
-    if identity != layout.identity:
-        raise ValueError(f"{uri} was written with other parameters, columns or partitions than {layout.fingerprint!r}")
-    return start, size, digest
+def _head_bytes(uris: Sequence[str], layouts: Sequence[Layout]) -> int:
+    """How much of the beginning of each file to keep; 0: nothing, they are local or there are too many bytes."""
+    table = ENTRY.size * len(layouts) * layouts[0].partitions
+    if not uris or storage.is_local(uris[0]) or table > MOST_ENTRIES_BYTES:
+        return 0
+    return table + HEAD_BYTES if len(uris) * (table + HEAD_BYTES) <= HEADS_BYTES else 0
 
 
-def _read_one(uri: str, partition: int, layout: Layout) -> pa.Table:
-    start, size, digest = _read_entry(uri, partition, layout)
-    if size == 0:
-        return layout.schema.empty_table()
-    data = storage.read_range(uri, start, size)
-    if len(data) < size:
-        raise _damaged(uri, f"it ends within partition {partition}: {size - len(data)} of {size} bytes are missing")
-    if xxhash.xxh3_64_intdigest(data) != digest:
-        raise _damaged(uri, f"partition {partition} has another checksum than was written")
-    return pa.Table.from_batches([pa.ipc.read_record_batch(pa.py_buffer(data), layout.schema)])
+@dataclass(frozen=True)
+class _Place:
+    """Where the rows of a section of a partition are."""
+
+    start: int
+    size: int
+    digest: int
+
+
+def _places(uri: str, partition: int, layouts: Sequence[Layout], head: bytes) -> list[_Place]:
+    """Of each section of a partition."""
+    width = ENTRY.size * len(layouts)
+    at = partition * width
+    packed = head[at : at + width] if at + width <= len(head) else storage.read_range(uri, at, width)
+    if len(packed) < width:
+        raise _damaged(uri, f"it ends at byte {at + len(packed)}, within its table of partitions")
+    places = []
+    for k, layout in enumerate(layouts):
+        entry = packed[k * ENTRY.size : (k + 1) * ENTRY.size]
+        magic, identity, start, size, digest, _ = ENTRY.unpack(entry)
+        if magic != MAGIC or entry[-8:] != _seal(entry[:-8], partition * len(layouts) + k):
+            raise _damaged(uri, f"the entry of partition {partition} has another checksum than was written")
+        if identity != layout.identity:
+            raise ValueError(
+                f"{uri} was written with other parameters, columns or partitions than {layout.fingerprint!r}"
+            )
+        places.append(_Place(start, size, digest))
+    return places
+
+
+def _read_one(uri: str, partition: int, layouts: Sequence[Layout], head_bytes: int) -> list[pa.Table]:
+    """The rows of each section of a partition of one file."""
+    if head_bytes and layouts[0].partitions == 1:  # all of it is wanted
+        head, head_bytes = storage.read_bytes(uri), sys.maxsize
+    else:
+        head = heads.get(uri, head_bytes) if head_bytes else b""
+    places = _places(uri, partition, layouts, head)
+    start, end = places[0].start, places[-1].start + places[-1].size
+    # The head of a file that is no longer than it is the file, whatever its entries say.
+    whole = end <= len(head) or len(head) < head_bytes
+    data = memoryview(head[start:end] if whole else storage.read_range(uri, start, end - start))
+    if len(data) < end - start:
+        missing = end - start - len(data)
+        raise _damaged(uri, f"it ends within partition {partition}: {missing} of {end - start} bytes are missing")
+    tables = []
+    for layout, place in zip(layouts, places, strict=True):
+        rows = data[place.start - start : place.start - start + place.size]
+        if xxhash.xxh3_64_intdigest(rows) != place.digest:
+            raise _damaged(uri, f"partition {partition} has another checksum than was written")
+        batches = [pa.ipc.read_record_batch(pa.py_buffer(rows), layout.schema)] if place.size else []
+        tables.append(pa.Table.from_batches(batches, layout.schema))
+    return tables
+
+
+def _read_all(uris: Sequence[str], partition: int, layouts: Sequence[Layout]) -> Iterator[list[pa.Table]]:
+    head_bytes = _head_bytes(uris, layouts)
+    if len(uris) < 2 or storage.is_local(uris[0]):
+        yield from (_read_one(uri, partition, layouts, head_bytes) for uri in uris)
+        return
+    yield from storage.in_order(lambda uri: _read_one(uri, partition, layouts, head_bytes), uris)
 
 
 def read_each(uris: Sequence[str], partition: int, layout: Layout) -> Iterator[pa.Table]:
@@ -200,17 +272,16 @@ def read_each(uris: Sequence[str], partition: int, layout: Layout) -> Iterator[p
     Raises UserError for a damaged file, and ValueError for one that was written with other parameters: hashes of
     different parameters never meet.
     """
-    if len(uris) < 2 or storage.is_local(uris[0]):
-        yield from (_read_one(uri, partition, layout) for uri in uris)
-        return
-    yield from storage.in_order(lambda uri: _read_one(uri, partition, layout), uris)
+    for (table,) in _read_all(uris, partition, [layout]):
+        yield table
 
 
 def stored_bytes(uris: Sequence[str], partition: int, layout: Layout) -> int:
     """Bytes of the rows of one partition over many files, from their tables of entries. Raises as `read_each`."""
+    head_bytes = _head_bytes(uris, [layout])
 
     def size(uri: str) -> int:
-        return _read_entry(uri, partition, layout)[1]
+        return _places(uri, partition, [layout], heads.get(uri, head_bytes) if head_bytes else b"")[0].size
 
     if len(uris) < 2 or storage.is_local(uris[0]):
         return sum(map(size, uris))
@@ -219,8 +290,16 @@ def stored_bytes(uris: Sequence[str], partition: int, layout: Layout) -> int:
 
 def read_partition(uris: Sequence[str], partition: int, layout: Layout) -> pa.Table:
     """As `read_each`, in one table."""
-    tables = [layout.schema.empty_table(), *read_each(uris, partition, layout)]
-    return pa.concat_tables(tables).combine_chunks()
+    return read_sections(uris, partition, [layout])[0]
+
+
+def read_sections(uris: Sequence[str], partition: int, layouts: Sequence[Layout]) -> list[pa.Table]:
+    """As `read_each`, of files of several sections: a table of each."""
+    files = list(_read_all(uris, partition, layouts))
+    return [
+        pa.concat_tables([layout.schema.empty_table(), *(tables[k] for tables in files)]).combine_chunks()
+        for k, layout in enumerate(layouts)
+    ]
 
 
 def column(table: pa.Table, name: str) -> np.ndarray:

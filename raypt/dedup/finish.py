@@ -7,10 +7,11 @@ import pyarrow as pa
 
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output
-from raypt.dedup.elect import sizes_uri
+from raypt.dedup.elect import standing
 from raypt.dedup.ledger import account
 from raypt.dedup.plan import FORMAT, Plan, load_plan
-from raypt.dedup.verdicts import EDITS, cuts, edited_bytes, removals, union
+from raypt.dedup.signing import CLUSTERS_STAGE
+from raypt.dedup.verdicts import EDITS, cuts, edited_bytes, removals, union, verdicts
 from raypt.ledger import Ledger
 
 ACCOUNTED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("bytes", pa.int64())])
@@ -32,16 +33,16 @@ def finish_group(item: tuple[str, int]) -> Card:
     plan, group = load_plan(item[0]), item[1]
 
     def maker(output: Output) -> dict[str, Any]:
-        removed = removals(plan, group).sort_by("doc_key")
+        found = verdicts(plan, group)
+        removed, sizes = removals(found.values()).sort_by("doc_key"), standing(found[CLUSTERS_STAGE])
         edits, accounted = _edits(plan, group, removed["doc_key"].to_numpy())
-        sizes = storage.read_parquet(sizes_uri(plan, group))
         for index in plan.shards[plan.bounds[group] : plan.bounds[group + 1]]:
             if plan.cuts:
                 output.write_parquet(_within(plan, plan.edits(index)), _of_shard(edits, index))
             output.write_parquet(_within(plan, plan.removed(index)), _of_shard(removed, index))
-            standing = _of_shard(sizes, index)
-            if standing.num_rows:
-                output.write_parquet(_within(plan, plan.sizes(index)), standing)
+            mine = _of_shard(sizes, index)
+            if mine.num_rows:
+                output.write_parquet(_within(plan, plan.sizes(index)), mine)
         attributes = storage.read_parquet(plan.file("attributes", group, "parquet"), ["doc_key", "source", "bytes"])
         return Ledger(account(attributes, removed, accounted)).to_json()
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.exchange import Layout, column, read_partition, write_partitioned
-from raypt.dedup.keys import Keyed, indexed_keys
+from raypt.dedup.keys import Keyed, indexed_keys, key_makers, read_keys
 from raypt.dedup.plan import Generation, Job, Plan, fingerprint, hash_parameters, load_plan
 from raypt.errors import UserError
 
@@ -99,19 +99,18 @@ def stored_rows(plan: Plan, maker: Keyed, partition: int) -> pa.Table:
 def _write_partition(item: tuple[str, int]) -> int:
     """Sort a partition of this run's hashes into its generation. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    total = 0
+    total, makers = 0, key_makers(plan.config)
+    tables: dict[Keyed, pa.Table] = dict(zip(makers, read_keys(plan, partition) if makers else [], strict=True))
     for maker in indexed_keys(plan.config):
-        done = generation_file(plan, plan.generation, maker.kind.name, partition)
-        if storage.is_file(done):
-            continue
-        rows = plan.read(maker.kind, partition)
+        rows = tables[maker] if maker in tables else plan.read(maker.kind, partition)
         keys = column(rows, "doc_key")
         shard = plan.positions(keys) + plan.indexed_shards
         keys = ~((shard << 32) | (keys & 0xFFFFFFFF))
         order = np.lexsort((keys, *(column(rows, name) for name in reversed(maker.columns))))
         at = rows.column_names.index("doc_key")
         rows = rows.set_column(at, "doc_key", pa.array(keys)).take(pa.array(order))
-        write_partitioned(done, rows, np.zeros(len(keys), np.int64), _layout(plan, maker))
+        target = generation_file(plan, plan.generation, maker.kind.name, partition)
+        write_partitioned(target, rows, np.zeros(len(keys), np.int64), _layout(plan, maker))
         total += len(keys)
     return total
 
@@ -119,9 +118,8 @@ def _write_partition(item: tuple[str, int]) -> int:
 def _copy_attributes(item: tuple[str, int]) -> int:
     """Keep the attributes of a group's documents with the generation. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = generation_file(plan, plan.generation, "attributes", group, "parquet")
-    if not storage.is_file(done):
-        storage.write_parquet(done, storage.read_parquet(plan.file("attributes", group, "parquet")))
+    target = generation_file(plan, plan.generation, "attributes", group, "parquet")
+    storage.write_parquet(target, storage.read_parquet(plan.file("attributes", group, "parquet")))
     return group
 
 
@@ -135,9 +133,11 @@ def add_generation(job: Job) -> None:
         return
     if [g.name for g in known] != [g.name for g in plan.generations]:
         raise UserError(f"dedup.index: {index_uri} got a generation while this run was comparing with it; run it again")
-    job.partitions(_write_partition, "index")
-    job.groups(_copy_attributes, "index attributes")
-    new = Generation(name=plan.generation, partitions=plan.partitions, shards=plan.shards, bounds=plan.bounds.tolist())
+    root, kinds = storage.join(index_uri, plan.generation), [maker.kind.name for maker in indexed_keys(plan.config)]
+    if kinds:
+        job.partitions(_write_partition, "index", kinds[-1], root=root)
+    job.groups(_copy_attributes, "index attributes", "attributes", root=root)
+    new = Generation(name=plan.generation, partitions=plan.partitions, shards=plan.shards, bounds=plan.bounds)
     generations = [g.model_dump() for g in [*known, new]]
     content: dict[str, Any] = {"parameters": hash_parameters(plan.config), "generations": generations}
     storage.write_json(_index_file(index_uri), content)

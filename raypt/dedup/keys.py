@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.exact import content_hashes
-from raypt.dedup.exchange import partition_of
+from raypt.dedup.exchange import Layout, PartitionWriter, partition_of, read_sections
 from raypt.dedup.minhash import permutations
-from raypt.dedup.plan import Kind
+from raypt.dedup.plan import Kind, Plan
 from raypt.dedup.shingles import sign
 from raypt.dedup.tokenise import fuzzy_tokens
 
@@ -110,9 +110,27 @@ KEYS: tuple[KeyMaker, ...] = (ExactKeys(), FuzzyKeys())
 """In this order a removed document gets its reason: an exact copy is one, however near it is besides."""
 
 
+KEYS_FILE = "keys"
+
+
 def key_makers(config: DedupConfig) -> Sequence[KeyMaker]:
     """Those that are switched on."""
     return [maker for maker in KEYS if maker.enabled(config)]
+
+
+def _layouts(plan: Plan) -> list[Layout]:
+    return [plan.layout(maker.kind) for maker in key_makers(plan.config)]
+
+
+def keys_writer(plan: Plan, group: int) -> PartitionWriter:
+    """The file of a group's keys, a section for each of `key_makers`."""
+    return PartitionWriter(plan.file(KEYS_FILE, group), *_layouts(plan))
+
+
+def read_keys(plan: Plan, partition: int) -> list[pa.Table]:
+    """The keys of a partition over all groups, a table for each of `key_makers`."""
+    uris = [plan.file(KEYS_FILE, group) for group in range(plan.groups)]
+    return read_sections(uris, partition, _layouts(plan))
 
 
 def indexed_keys(config: DedupConfig) -> Sequence[Keyed]:

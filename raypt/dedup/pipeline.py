@@ -25,6 +25,7 @@ from raypt.dedup.plan import (
     PlannedShard,
     TaskRunner,
     fingerprint,
+    group_bounds,
     inspect,
     power_of_two,
 )
@@ -38,7 +39,7 @@ log = logging.getLogger("raypt")
 REPORT_FILE = "report.json"
 CARD_FILE = "dedup.card.json"
 TABLES = {
-    "clusters": ("clusters", CLUSTERS, "clusters.parquet"),
+    "clusters": ("clusters-removed", CLUSTERS, "clusters.parquet"),
     "contamination": ("contaminated", FOUND, "contamination.parquet"),
 }
 """By stage: files by group that become one table of the output, their columns, and its name."""
@@ -136,6 +137,7 @@ def make_plan(
         generation=generation,
         rebuild=rebuild,
         shards=[s.index for s in shards],
+        bounds=group_bounds([s.text_bytes for s in shards], config.task_bytes),
         stamps=fingerprint([s.stamp for s in shards]),
     )
 
@@ -173,7 +175,7 @@ def _build(
     output: Output,
 ) -> dict[str, Any]:
     """Run the passes and write the outputs; the report. `finished`: the lists that are there, by group."""
-    job = Job(plan, plan.save(shards), runner)
+    job = Job(plan, plan.uri, runner, plan.save(shards))
     parts = [p.run(job) for p in enabled_passes(plan.config, text=not plan.rebuild)]
     left = [group for group, card in enumerate(finished) if card is None]
     made: Iterator[Card] = iter(job.run(finish_group, [(job.uri, group) for group in left], "finish"))
@@ -215,6 +217,6 @@ def _join_tables(plan: Plan, stage: str, output: Output) -> None:
     kind, schema, name = TABLES[stage]
     with output.open(name) as f, storage.parquet_writer(f, schema) as writer:
         files = [plan.file(kind, group, "parquet") for group in range(plan.groups)]
-        for table in storage.in_order(storage.read_parquet, files):
+        for table in storage.in_order(lambda uri: storage.read_parquet(uri, schema.names), files):
             if table.num_rows:
                 writer.write_table(table)

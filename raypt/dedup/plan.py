@@ -3,15 +3,18 @@
 Everything a task needs is in one plan file, so a task item is (plan URI, number). The directory of the passes is named
 by a fingerprint of the parameters and of every input file: a changed configuration or input never meets stale files.
 
-Map tasks take *groups* of consecutive shards, reduce tasks *partitions* of the hash range. There are at most MAP_TASKS
-groups, so that a reduce task reads at most that many files, in two range requests each and many at a time: at 10^5
-shards and 30 ms a request its 4,000 requests take 4 s. (A file a shard would be 5 x 10^5 requests: 4 h one by one.)
+Map tasks take *groups* of consecutive shards, reduce tasks *partitions* of the hash range. A group has
+`dedup.task_bytes` of text, or one shard that has more. There are at most MAP_TASKS groups, so that a reduce task reads
+at most that many files, in two range requests each and many at a time: at 10^5 shards and 30 ms a request its 4,000
+requests take 4 s. (A file a shard would be 5 x 10^5 requests: 4 h one by one.)
+
+What is done is found by one listing of each pass's files, before its tasks are sent out; a task does not look.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,10 +31,14 @@ from raypt.text.unicode import UNICODE_VERSION
 
 TaskRunner = Callable[..., list[Any]]
 """`raypt.tasks.run_tasks`, or what is called like it: (function, items, *, name) -> results in order."""
+Task = Callable[[tuple[str, int]], Any]
+"""Of (plan URI, number of a group or a partition). Where its last file is, it is done."""
 PASSES = "passes-"
 """How the directories of intermediate files are called, before the plan's key."""
 FORMAT = 4
-"""Version of the intermediate files and hash functions; part of every fingerprint."""
+"""Version of the hash functions and of the files of an index; part of every fingerprint."""
+LAYOUT = 1
+"""Version of the intermediate files; part of the plan's key."""
 MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""
 INSPECTORS = 16
@@ -118,6 +125,8 @@ class Plan(Settings):
     """The documents are those of the index itself: there is no text."""
     shards: list[int]
     """The manifest's number of each shard, ascending."""
+    bounds: list[int]
+    """Group g is the shards at positions [bounds[g], bounds[g + 1])."""
     stamps: str
     """Fingerprint of what `PlannedShard.stamp` says of each."""
 
@@ -132,21 +141,16 @@ class Plan(Settings):
         keep = (self.config.quality_column, sorted(self.source_priority.items()))
         decides = {
             "parameters": self.parameters,
+            "layout": LAYOUT,
             "partitions": self.partitions,
             "keep": keep,
             "passes": self.passes,
             "measure": self.config.measure_s_curve,
             "index": [g.name for g in self.generations],
             "rebuild": self.rebuild,
-            "shards": [self.shards, self.stamps],
+            "shards": [self.shards, self.bounds, self.stamps],
         }
         return fingerprint(decides)
-
-    @functools.cached_property
-    def bounds(self) -> np.ndarray:
-        """int64[groups + 1]: group g is the shards at positions [bounds[g], bounds[g + 1])."""
-        groups = min(len(self.shards), MAP_TASKS)
-        return np.arange(groups + 1) * len(self.shards) // groups
 
     @property
     def groups(self) -> int:
@@ -229,17 +233,21 @@ class Plan(Settings):
     def _shards_layout(self) -> Layout:
         return Layout(SHARDS, self.groups, self.key)
 
-    def save(self, shards: Sequence[PlannedShard]) -> str:
-        """Write the plan, and its shards by group; the URI of the plan."""
+    @property
+    def uri(self) -> str:
+        return storage.join(self.passes_uri, "plan.json")
+
+    def save(self, shards: Sequence[PlannedShard]) -> bool:
+        """Write the plan, and its shards by group; whether it was not there before, nor anything else of its passes."""
         assert [s.index for s in shards] == self.shards
-        uri = storage.join(self.passes_uri, "plan.json")
-        if not storage.is_file(uri):
+        new = not storage.is_file(self.uri)
+        if new:
             table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
             by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
             with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:
                 writer.add(table, by_group)
-            storage.write_json(uri, self.model_dump(mode="json"))
-        return uri
+            storage.write_json(self.uri, self.model_dump(mode="json"))
+        return new
 
     def group(self, number: int) -> list[PlannedShard]:
         """The shards of a group."""
@@ -261,17 +269,40 @@ class Job:
     uri: str
     """Of the plan."""
     runner: TaskRunner
+    new: bool
+    """Whether nothing of it can be there yet."""
 
-    def groups(self, function: Callable[[tuple[str, int]], Any], name: str) -> list[Any]:
-        """Map: `function((plan URI, group))` for every group of shards; the results in order."""
-        return self.run(function, [(self.uri, group) for group in range(self.plan.groups)], name)
+    def groups(self, function: Task, name: str, done: str, root: str | None = None) -> None:
+        """Map: `function((plan URI, group))` for every group of shards that has no file of the kind `done` under `root`
+        (of the passes).
+        """
+        self._missing(function, self.plan.groups, name, self.there(done, root))
 
-    def partitions(self, function: Callable[[tuple[str, int]], Any], name: str) -> list[Any]:
-        """Reduce: `function((plan URI, partition))` for every partition."""
-        return self.run(function, [(self.uri, partition) for partition in range(self.plan.partitions)], name)
+    def partitions(
+        self, function: Task, name: str, done: str, again: Task | None = None, root: str | None = None
+    ) -> list[Any]:
+        """Reduce: as `groups` for every partition. The results in order: of those that are done what `again` says of
+        what they left, None without it.
+        """
+        results = self._missing(function, self.plan.partitions, name, self.there(done, root))
+        if again is not None:
+            there = [(self.uri, n) for n in range(self.plan.partitions) if n not in results]
+            results |= {n: found for (_, n), found in zip(there, self.run(again, there, name), strict=True)}
+        return [results.get(n) for n in range(self.plan.partitions)]
+
+    def _missing(self, function: Task, count: int, name: str, there: Collection[int]) -> dict[int, Any]:
+        items = [(self.uri, n) for n in range(count) if n not in there]
+        return {n: found for (_, n), found in zip(items, self.run(function, items, name), strict=True)}
+
+    def there(self, kind: str, root: str | None = None) -> set[int]:
+        """The numbers of the files of a kind that are there: one listing, of 1,000 files a request."""
+        if self.new and root is None:
+            return set()
+        names = storage.listdir(storage.join(root or self.plan.passes_uri, kind))
+        return {int(name.partition(".")[0]) for name in names}
 
     def run(self, function: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
-        return self.runner(function, items, name=f"dedup: {name}")
+        return self.runner(function, items, name=f"dedup: {name}") if items else []
 
 
 def fingerprint(value: Any) -> str:
@@ -297,6 +328,17 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
     }
 
 
+def group_bounds(text_bytes: Sequence[int], task_bytes: int) -> list[int]:
+    """`Plan.bounds` of shards with so much text: groups of about `task_bytes`, or as much more as at most MAP_TASKS of
+    them need; where nothing is known of the text, of as many shards each. Pure.
+    """
+    n, total = len(text_bytes), sum(text_bytes)
+    sizes = np.array(text_bytes, np.float64) if total else np.ones(n)
+    each = max(task_bytes if total else 1, float(sizes.sum()) / MAP_TASKS)
+    of = np.minimum((np.cumsum(sizes) - sizes / 2) // each, MAP_TASKS - 1)
+    return [0, *(np.flatnonzero(np.diff(of)) + 1).tolist(), n]
+
+
 def power_of_two(n: int) -> int:
     """The smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()
@@ -316,7 +358,7 @@ def file_stamp(uri: str) -> list[Any]:
 def inspect_shard(shard: DedupShard) -> PlannedShard:
     """Rows, size and stamp of a shard. UserError for a missing file or a missing column."""
     stamps = [file_stamp(uri) for uri in (shard.docs_uri, shard.decisions_uri) if uri is not None]
-    with storage.open_read(shard.docs_uri) as f:
+    with storage.open_ranges(shard.docs_uri) as f:
         file = pq.ParquetFile(f)
         names, metadata = file.schema_arrow.names, file.metadata
     for needed in ("doc_key", "source", "text"):

@@ -1,7 +1,5 @@
 """Recompute the decisions about everything in an index from its stored hashes: what one batch would find."""
 
-import pyarrow.parquet as pq
-
 from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.index import read_generations
@@ -61,6 +59,8 @@ def _shards(index_uri: str, generations: list[Generation]) -> list[PlannedShard]
 def _documents(index_uri: str, generation: Generation) -> int:
     total = 0
     for group in range(len(generation.bounds) - 1):
-        with storage.open_read(storage.join(index_uri, generation.name, "attributes", f"{group:05d}.parquet")) as f:
-            total += pq.ParquetFile(f).metadata.num_rows
+        with storage.open_parquet(
+            storage.join(index_uri, generation.name, "attributes", f"{group:05d}.parquet")
+        ) as file:
+            total += file.num_rows
     return total

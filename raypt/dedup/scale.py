@@ -52,7 +52,7 @@ class Costs:
         documents = max(result.documents, 1)
         members = max(result.report["documents_in_clusters"], 1)
         other = sum(s for name, s in passes.items() if name not in (*BY_DOCUMENT, "connect"))
-        by_document = sum(size for kind, size in files.items() if kind in ("bands", "exact", "attributes"))
+        by_document = sum(size for kind, size in files.items() if kind in ("keys", "attributes"))
         return cls(
             document_bytes=nbytes / documents,
             members_share=members / documents,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.documents import read_live
-from raypt.dedup.keys import ExactKeys, key_makers, source_salt
+from raypt.dedup.keys import ExactKeys, key_makers, keys_writer, source_salt
 from raypt.dedup.plan import load_plan
 from raypt.dedup.verdicts import gone
 
@@ -67,22 +67,21 @@ def sign_group(item: tuple[str, int]) -> int:
     Returns the live documents. Item: (plan URI, group).
     """
     plan, group = load_plan(item[0]), item[1]
-    done = plan.file("attributes", group, "parquet")
-    if storage.is_file(done):
-        return int(storage.read_parquet(done, ["doc_key"]).num_rows)
     lost, live = gone(plan, group, CLUSTERS_STAGE), 0
     columns = ["doc_key", "id", "source", "text", *filter(None, [plan.config.quality_column])]
-    makers = {maker.section: maker for maker in key_makers(plan.config)}
+    makers = key_makers(plan.config)
     with contextlib.ExitStack() as stack:  # the attributes are entered first, so that they are there last
-        file = stack.enter_context(storage.atomic_write(done))
+        file = stack.enter_context(storage.atomic_write(plan.file("attributes", group, "parquet")))
         attributes = stack.enter_context(pq.ParquetWriter(file, ATTRIBUTES, compression="zstd"))
-        writers = {name: stack.enter_context(plan.writer(maker.kind, group)) for name, maker in makers.items()}
+        writer = stack.enter_context(keys_writer(plan, group)) if makers else None
         for shard in plan.group(group):
             for docs in read_live(shard, columns):
                 fresh = docs.filter(pa.array(~np.isin(docs["doc_key"].to_numpy(), lost)))
                 keys = make_keys(fresh, plan.config)
-                for name, rows in keys.items():
-                    writers[name].add(rows, makers[name].partition(rows, plan.partitions))
+                for section, maker in enumerate(makers):
+                    assert writer is not None
+                    rows = keys[maker.section]
+                    writer.add(rows, maker.partition(rows, plan.partitions), section)
                 attributes.write_table(attributes_of(docs, keys, plan.config))
                 live += docs.num_rows
     return live

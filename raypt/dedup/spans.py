@@ -32,8 +32,6 @@ SPAN_BYTES = 160
 def hash_group_spans(item: tuple[str, int]) -> int:
     """Write the span hashes of the documents of a group that are still there. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(SPANS.name, group)):
-        return 0
     config = plan.config.sentences
     with plan.writer(SPANS, group) as writer:
         for docs in read_group(plan, group, ["doc_key", "text"], STAGE):
@@ -67,8 +65,6 @@ def mark_repeats(
 def find_repeats(item: tuple[str, int]) -> int:
     """Write (doc_key, unit) of the spans of a partition that are to be cut, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(REPEATS.name, partition)):
-        return 0
     rows = plan.read(SPANS, partition)
     high, low, keys, units = (column(rows, name) for name in ("high", "low", "doc_key", "unit"))
     repeated = rows.select(REPEATS.schema.names).filter(
@@ -81,9 +77,6 @@ def find_repeats(item: tuple[str, int]) -> int:
 def cut_group(item: tuple[str, int]) -> int:
     """Write the cuts of a group, and the documents of which too little is left. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = removed_uri(plan, STAGE, group)
-    if storage.is_file(done):
-        return group
     repeats = plan.read(REPEATS, group).sort_by([("doc_key", "ascending"), ("unit", "ascending")])
     wanted = np.unique(repeats["doc_key"].to_numpy())
     edits, short = [EDITS.empty_table()], [pa.array([], pa.int64())]
@@ -94,7 +87,7 @@ def cut_group(item: tuple[str, int]) -> int:
             edits.append(kept)
             short.append(gone)
     storage.write_parquet(cuts_uri(plan, STAGE, group), pa.concat_tables(edits))
-    storage.write_parquet(done, alone(pa.chunked_array(short), REMAINDER))
+    storage.write_parquet(removed_uri(plan, STAGE, group), alone(pa.chunked_array(short), REMAINDER))
     return group
 
 
@@ -172,7 +165,7 @@ class Sentences(Pass):
         return text_bytes // BYTES_A_UNIT * SPAN_BYTES
 
     def run(self, job: Job) -> dict[str, Any]:
-        job.groups(hash_group_spans, "spans")
-        job.partitions(find_repeats, "repeats")
-        job.groups(cut_group, "cut")
+        job.groups(hash_group_spans, "spans", SPANS.name)
+        job.partitions(find_repeats, "repeats", REPEATS.name)
+        job.groups(cut_group, "cut", f"{STAGE}-removed")
         return {}

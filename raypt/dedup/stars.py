@@ -87,39 +87,36 @@ def scatter_forest(item: tuple[Step, str]) -> int:
     """Hand a forest's edges to the tasks of their nodes. Item: (the step, forest URI)."""
     step, forest = item
     plan = load_plan(step.plan_uri)
-    done = plan.file(step.target, step.number)
-    if not storage.is_file(done):
-        table = storage.read_parquet(forest)
-        edges = both_ways(np.column_stack([table["a"].to_numpy(), table["b"].to_numpy()]))
-        _write_edges(plan, done, edges, step.tasks)
+    table = storage.read_parquet(forest)
+    edges = both_ways(np.column_stack([table["a"].to_numpy(), table["b"].to_numpy()]))
+    _write_edges(plan, plan.file(step.target, step.number), edges, step.tasks)
     return step.number
 
 
 def star_step(step: Step) -> int:
     """One step on the nodes of a task; the new edges."""
     plan = load_plan(step.plan_uri)
-    done, count = plan.file(step.target, step.number), plan.file(f"{step.target}-changes", step.number, "json")
-    if storage.is_file(count):
-        return int(storage.read_json(count))
     rows = step.rows(plan)
     large = step.target.startswith("large")
     edges, changes = (large_star if large else small_star)(column(rows, "node"), column(rows, "other"))
-    _write_edges(plan, done, edges if large else both_ways(edges), step.tasks)
-    storage.write_json(count, changes)
+    _write_edges(plan, plan.file(step.target, step.number), edges if large else both_ways(edges), step.tasks)
+    storage.write_json(_changes_uri(plan, step), changes)
     return changes
+
+
+def _changes_uri(plan: Plan, step: Step) -> str:
+    return plan.file(f"{step.target}-changes", step.number, "json")
 
 
 def label_stars(step: Step) -> int:
     """Write (doc_key, root) of the nodes of a task, by group."""
     plan = load_plan(step.plan_uri)
-    done = plan.file("labels", step.number)
-    if storage.is_file(done):
-        return step.number
     rows = step.rows(plan)
     nodes, _, least = _least(column(rows, "node"), column(rows, "other"))
     first = np.append(True, nodes[1:] != nodes[:-1])[: len(nodes)] & (nodes >= 0)
     table = pa.table([nodes[first], least[first]], schema=LABELS)
-    write_partitioned(done, table, plan.groups_of(nodes[first]), Layout(LABELS, plan.groups, plan.parameters))
+    layout = Layout(LABELS, plan.groups, plan.parameters)
+    write_partitioned(plan.file("labels", step.number), table, plan.groups_of(nodes[first]), layout)
     return step.number
 
 
@@ -132,14 +129,21 @@ def connect_by_stars(job: Job, forests: list[str], edges: int) -> int:
     plan = job.plan
     tasks = min(max(1, -(-edges * STAR_BYTES // (plan.config.memory_mb << 20))), plan.partitions)
     scatter = [(Step(job.uri, i, tasks, "", 0, "small-0"), uri) for i, uri in enumerate(forests)]
-    job.run(scatter_forest, scatter, "scatter")
+    there = job.there("small-0")
+    job.run(scatter_forest, [item for item in scatter if item[0].number not in there], "scatter")
     source, files, changes, rounds = "small-0", len(forests), 1, 0
     while changes:
         rounds += 1
         changes = 0
         for target in (f"large-{rounds}", f"small-{rounds}"):
             steps = [Step(job.uri, t, tasks, source, files, target) for t in range(tasks)]
-            changes += sum(job.run(star_step, steps, target.replace("-", " star ")))
+            there = job.there(f"{target}-changes")
+            todo = [step for step in steps if step.number not in there]
+            changes += sum(job.run(star_step, todo, target.replace("-", " star ")))
+            done = [_changes_uri(plan, step) for step in steps if step.number in there]
+            changes += sum(int(found) for found in storage.in_parallel(storage.read_json, done))
             source, files = target, tasks
-    job.run(label_stars, [Step(job.uri, t, tasks, source, files, "labels") for t in range(tasks)], "label")
+    there = job.there("labels")
+    left = [t for t in range(tasks) if t not in there]
+    job.run(label_stars, [Step(job.uri, t, tasks, source, files, "labels") for t in left], "label")
     return tasks

@@ -37,9 +37,8 @@ def _of_shard(plan: Plan, position: int) -> pa.Table:
 def stored_attributes(item: tuple[str, int]) -> int:
     """Take the attributes of shards of the index for those of a group of the plan. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = plan.file("attributes", group, "parquet")
-    if not storage.is_file(done):
-        with storage.atomic_write(done) as f, pq.ParquetWriter(f, ATTRIBUTES, compression="zstd") as writer:
-            for position in range(plan.bounds[group], plan.bounds[group + 1]):
-                writer.write_table(_of_shard(plan, position).cast(ATTRIBUTES))
+    uri = plan.file("attributes", group, "parquet")
+    with storage.atomic_write(uri) as f, pq.ParquetWriter(f, ATTRIBUTES, compression="zstd") as writer:
+        for position in range(plan.bounds[group], plan.bounds[group + 1]):
+            writer.write_table(_of_shard(plan, position).cast(ATTRIBUTES))
     return group

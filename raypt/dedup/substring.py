@@ -57,8 +57,6 @@ CONTEXT_FACTOR = 12
 def anchor_group(item: tuple[str, int]) -> int:
     """Write the anchors of the documents of a group that are still there. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(ANCHORS.name, group)):
-        return 0
     config = plan.config.substring
     with plan.writer(ANCHORS, group) as writer:
         for docs in read_group(plan, group, ["doc_key", "text"], STAGE):
@@ -82,8 +80,6 @@ def repeated(hashes: np.ndarray) -> np.ndarray:
 def match_anchors(item: tuple[str, int]) -> int:
     """Write the anchors of a partition that are not alone, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(CANDIDATES.name, partition)):
-        return 0
     rows = plan.read(ANCHORS, partition)
     rows = rows.filter(pa.array(repeated(column(rows, "hash"))))
     plan.write(CANDIDATES, partition, rows, plan.groups_of(column(rows, "doc_key")))
@@ -141,8 +137,6 @@ def make_contexts(written: Written, docs: np.ndarray, places: pa.Table, length: 
 def context_group(item: tuple[str, int]) -> int:
     """Write the contexts of the candidates of a group. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(CONTEXTS.name, group)):
-        return 0
     config = plan.config.substring
     places = plan.read(CANDIDATES, group).sort_by([("doc_key", "ascending"), ("first", "ascending")])
     keys, own = column(places, "doc_key"), [COPIES.schema.empty_table()]
@@ -210,8 +204,6 @@ class Seen:
 def compare_contexts(item: tuple[str, int]) -> int:
     """Write what of the contexts of a partition occurs before, by group. Item: (plan URI, partition)."""
     plan, partition = load_plan(item[0]), item[1]
-    if storage.is_file(plan.file(COPIES.name, partition)):
-        return 0
     room = (plan.config.memory_mb << 20) // CONTEXT_FACTOR
     seen, waiting, nbytes = Seen(plan.config.substring), list[pa.Table](), 0
     with plan.writer(COPIES, partition) as writer:
@@ -253,9 +245,6 @@ def cut_substrings(docs: pa.Table, copies: pa.Table, config: SubstringConfig) ->
 def cut_group(item: tuple[str, int]) -> int:
     """Write the cuts of a group, and the documents of which too little is left. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = removed_uri(plan, STAGE, group)
-    if storage.is_file(done):
-        return group
     own = storage.read_parquet(plan.file(OWN, group, "parquet"))
     copies = pa.concat_tables([plan.read(COPIES, group), own]).sort_by("doc_key")
     keys = column(copies, "doc_key")
@@ -267,7 +256,7 @@ def cut_group(item: tuple[str, int]) -> int:
         passages.append(cut)
     storage.write_parquet(plan.file("longest", group, "parquet"), pa.concat_tables(passages))
     storage.write_parquet(cuts_uri(plan, STAGE, group), pa.concat_tables(edits))
-    storage.write_parquet(done, alone(pa.chunked_array(short), REMAINDER))
+    storage.write_parquet(removed_uri(plan, STAGE, group), alone(pa.chunked_array(short), REMAINDER))
     return group
 
 
@@ -284,9 +273,9 @@ class Substring(Pass):
         return int(anchors * ANCHOR_BYTES)
 
     def run(self, job: Job) -> dict[str, Any]:
-        job.groups(anchor_group, "anchors")
-        job.partitions(match_anchors, "match")
-        job.groups(context_group, "contexts")
-        job.partitions(compare_contexts, "compare")
-        job.groups(cut_group, "cut substrings")
+        job.groups(anchor_group, "anchors", ANCHORS.name)
+        job.partitions(match_anchors, "match", CANDIDATES.name)
+        job.groups(context_group, "contexts", CONTEXTS.name)
+        job.partitions(compare_contexts, "compare", COPIES.name)
+        job.groups(cut_group, "cut substrings", f"{STAGE}-removed")
         return {STAGE: passages_report(job.plan)}

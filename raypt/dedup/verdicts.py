@@ -3,11 +3,12 @@
 A stage decides about the documents that no stage before it removed. The last pass joins the verdicts of all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.dedup.plan import Plan
@@ -15,7 +16,8 @@ from raypt.kernels import kernel
 from raypt.text.buffers import string_buffers
 
 REMOVED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("cluster_id", pa.int64())])
-"""A removed document and for whose sake: the name of its cluster, its own doc_key where it goes for itself."""
+"""A removed document and for whose sake: the name of its cluster, its own doc_key where it goes for itself. A stage may
+write more columns, and rows of documents that it keeps: those where its column `kept` is true."""
 EDITS = pa.schema([("doc_key", pa.int64()), ("starts", pa.list_(pa.int64())), ("stops", pa.list_(pa.int64()))])
 """What is cut from a document: bytes [start, stop) of its UTF-8 text, in order, apart from each other."""
 REMAINDER = "dedup.remainder"
@@ -36,27 +38,34 @@ def alone(doc_keys: pa.Array | pa.ChunkedArray | np.ndarray, reason: str) -> pa.
     return pa.table(columns, names=REMOVED.names).cast(REMOVED)
 
 
-def _before(plan: Plan, stages: tuple[str, ...], stage: str | None) -> Iterator[str]:
+def _before(stages: tuple[str, ...], stage: str | None) -> Iterator[str]:
     for name in stages:
         if name == stage:
             return
         yield name
 
 
-def removals(plan: Plan, group: int, before: str | None = None) -> pa.Table:
-    """REMOVED of the stages that run before `before`, or of all; no document is in it twice."""
-    uris = [removed_uri(plan, name, group) for name in _before(plan, plan.verdicts, before)]
-    return pa.concat_tables([REMOVED.empty_table(), *(storage.read_parquet(uri) for uri in uris)])
+def verdicts(plan: Plan, group: int, before: str | None = None) -> dict[str, pa.Table]:
+    """What the stages that run before `before`, or all, wrote at `removed_uri`."""
+    stages = list(_before(plan.verdicts, before))
+    tables = storage.in_parallel(lambda name: storage.read_parquet(removed_uri(plan, name, group)), stages)
+    return dict(zip(stages, tables, strict=True))
+
+
+def removals(tables: Iterable[pa.Table]) -> pa.Table:
+    """REMOVED of `verdicts`; no document is in it twice. Pure."""
+    lost = (table.filter(pc.invert(table["kept"])) if "kept" in table.column_names else table for table in tables)
+    return pa.concat_tables([REMOVED.empty_table(), *(table.select(REMOVED.names).cast(REMOVED) for table in lost)])
 
 
 def gone(plan: Plan, group: int, before: str | None = None) -> np.ndarray:
-    """int64[n]: the documents in `removals`, sorted."""
-    return np.sort(removals(plan, group, before)["doc_key"].to_numpy())
+    """int64[n]: the documents that the stages before `before`, or all, remove, sorted."""
+    return np.sort(removals(verdicts(plan, group, before).values())["doc_key"].to_numpy())
 
 
 def cuts(plan: Plan, group: int, before: str | None = None) -> list[tuple[str, pa.Table]]:
     """(stage, EDITS) of the stages that cut and run before `before`, or of all."""
-    return [(name, storage.read_parquet(cuts_uri(plan, name, group))) for name in _before(plan, plan.cuts, before)]
+    return [(name, storage.read_parquet(cuts_uri(plan, name, group))) for name in _before(plan.cuts, before)]
 
 
 def intervals(edits: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -74,8 +74,6 @@ def hash_group_urls(item: tuple[str, int]) -> int:
     """Write the addresses of the documents of a group. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
     config, url = plan.config, plan.config.url
-    if storage.is_file(plan.file(URL_KEYS.kind.name, group)):
-        return 0
     wanted = ["doc_key", "source", url.url_column]
     wanted += [name for name in (url.date_column, config.quality_column) if name is not None]
     needed = [url.url_column, *([url.date_column] if url.keep == "latest" else [])]
@@ -126,26 +124,33 @@ def elect_versions(rows: pa.Table, keep: str) -> tuple[pa.Table, Versions]:
     return pa.table([keys[lost], least[lost]], schema=OLDER.schema), summary
 
 
-def keep_versions(item: tuple[str, int]) -> Versions:
-    """Choose the version of each address of a partition, and write which documents go. Item: (plan URI, partition)."""
-    plan, partition = load_plan(item[0]), item[1]
+def _choose(plan: Plan, partition: int) -> tuple[pa.Table, Versions]:
     rows = plan.read(URL_KEYS.kind, partition)
     if plan.generations:
         rows = with_indexed(plan, URL_KEYS, partition, rows)
-    older, summary = elect_versions(rows, plan.config.url.keep)
-    if not storage.is_file(plan.file(OLDER.name, partition)):
-        plan.write(OLDER, partition, older, plan.groups_of(column(older, "doc_key")))
+    return elect_versions(rows, plan.config.url.keep)
+
+
+def keep_versions(item: tuple[str, int]) -> Versions:
+    """Choose the version of each address of a partition, and write which documents go. Item: (plan URI, partition)."""
+    plan, partition = load_plan(item[0]), item[1]
+    older, summary = _choose(plan, partition)
+    plan.write(OLDER, partition, older, plan.groups_of(column(older, "doc_key")))
     return summary
+
+
+def count_versions(item: tuple[str, int]) -> Versions:
+    """What `keep_versions` returns, of a partition whose documents to go are written. Item: (plan URI, partition)."""
+    return _choose(load_plan(item[0]), item[1])[1]
 
 
 def settle_versions(item: tuple[str, int]) -> int:
     """Write what a group loses to other versions. Item: (plan URI, group)."""
     plan, group = load_plan(item[0]), item[1]
-    done = removed_uri(plan, STAGE, group)
-    if not storage.is_file(done):
-        older = plan.read(OLDER, group).sort_by("doc_key")
-        reasons = pa.array([REASON] * older.num_rows, pa.string())
-        storage.write_parquet(done, pa.table([older["doc_key"], reasons, older["cluster_id"]], schema=REMOVED))
+    older = plan.read(OLDER, group).sort_by("doc_key")
+    reasons = pa.array([REASON] * older.num_rows, pa.string())
+    removed = pa.table([older["doc_key"], reasons, older["cluster_id"]], schema=REMOVED)
+    storage.write_parquet(removed_uri(plan, STAGE, group), removed)
     return group
 
 
@@ -160,11 +165,11 @@ class Url(Pass):
         return rows * ROW_BYTES
 
     def run(self, job: Job) -> dict[str, Any]:
-        job.groups(hash_group_urls, "addresses")
+        job.groups(hash_group_urls, "addresses", URL_KEYS.kind.name)
         summary = Versions()
-        for part in job.partitions(keep_versions, "versions"):
+        for part in job.partitions(keep_versions, "versions", OLDER.name, count_versions):
             summary.add(part)
-        job.groups(settle_versions, "settle versions")
+        job.groups(settle_versions, "settle versions", f"{STAGE}-removed")
         return {
             "url": {
                 "documents": summary.documents,

@@ -73,7 +73,7 @@ def resolve_builtin(config: RunConfig) -> RunConfig:
 
 def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
     """The run's manifest: made and written the first time, read and checked against the files afterwards."""
-    if storage.exists(run.manifest):
+    if storage.is_file(run.manifest):
         manifest = Manifest.from_json(storage.read_json(run.manifest), run.manifest)
         manifest = manifest.with_credentials(config.corpus.sources)
         check_unchanged(manifest, run.uri)

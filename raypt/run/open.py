@@ -126,7 +126,7 @@ def changes(config: RunConfig, run: RunDir) -> Changes | None:
     Raises:
         UserError: config.yaml there is not what raypt wrote.
     """
-    if not storage.exists(run.config) or is_empty(run):
+    if not storage.is_file(run.config) or is_empty(run):
         return None
     changed = differences(redacted(_settings_of(run)), redacted(config.model_dump(mode="json")))
     trained = has_trained(run)

@@ -10,9 +10,6 @@ import argparse
 import time
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from raypt import storage
 from raypt.charts import number
 from raypt.curation.distributions_page import distributions_section
@@ -22,6 +19,7 @@ from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
 from raypt.run.diary import Start, starts
 from raypt.run.examples import quarantine_section, removed_section
+from raypt.run.write import collection
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_section
 from raypt.tokens.tokenizer import CARD_FILE, FERTILITY_FILE
@@ -29,12 +27,12 @@ from raypt.training.page import throughput_section, training_section
 from raypt.training.pipeline_page import pipeline_section
 from raypt.training.records import read_metrics, read_pipeline
 
-MOST_PARTS = 2000
-"""Parts of the curated text that are counted by language: a request or two each, at the end of every job."""
-
 
 def _optional_json(uri: str) -> Any:
-    return storage.read_json(uri) if storage.exists(uri) else None
+    try:
+        return storage.read_json(uri)
+    except FileNotFoundError:
+        return None
 
 
 def _trained_classifiers(run: RunDir) -> dict[str, Any]:
@@ -46,21 +44,15 @@ def _trained_classifiers(run: RunDir) -> dict[str, Any]:
     return found
 
 
-def _languages(run: RunDir, parts: list[str]) -> list[tuple[str, str, int, int]]:
-    """(source, language, documents, bytes) of the curated text, biggest first. `parts`: names of its files."""
+def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
+    """(source, language, documents, bytes) of the curated text, biggest first, from the accounts of its parts."""
     totals: dict[tuple[str, str], list[int]] = {}
-    names = parts[:MOST_PARTS]
-
-    def columns_of(name: str) -> pa.Table:
-        with storage.open_ranges(run.path("curated", name)) as f:
-            return pq.read_table(f, columns=["source", "lang", "text_bytes"])
-
-    for columns in storage.in_order(columns_of, names):
-        grouped = columns.group_by(["source", "lang"]).aggregate([("text_bytes", "sum"), ("text_bytes", "count")])
-        for row in grouped.to_pylist():
-            entry = totals.setdefault((row["source"], row["lang"] or "–"), [0, 0])
-            entry[0] += row["text_bytes_count"]
-            entry[1] += row["text_bytes_sum"] or 0
+    for card in collection(run).load().values():
+        for source, languages in card.account.get("languages", {}).items():
+            for language, (documents, nbytes) in languages.items():
+                entry = totals.setdefault((source, language or "–"), [0, 0])
+                entry[0] += documents
+                entry[1] += nbytes
     return sorted(((s, lang, d, b) for (s, lang), (d, b) in totals.items()), key=lambda row: -row[3])
 
 
@@ -84,8 +76,7 @@ def build_report(run: RunDir, name: str) -> str:
             parts.append(heading("Removed documents") + removed)
     if quarantined := quarantine_section(run):
         parts.append(heading("Quarantine") + quarantined)
-    if ledger_json:
-        languages = _languages(run, curated)[:30]
+    if languages := _languages(run)[:30]:
         shown = [(s, lang, f"{d:,}", f"{b:,}") for s, lang, d, b in languages]
         parts.append(heading("Curated text") + table(["source", "language", "documents", "bytes"], shown, (2, 3)))
     card = _optional_json(storage.join(run.quality, "quality.json"))
@@ -131,7 +122,7 @@ def build_report(run: RunDir, name: str) -> str:
     if sample:
         shown_text = "".join(f"<pre><b>{text(s['prompt'])}</b>{text(s['text'])}</pre>" for s in sample)
         parts.append(heading("Generated text") + shown_text)
-    if storage.exists(run.config):
+    if storage.is_file(run.config):
         parts.append(
             heading("Configuration")
             + "<details><summary>config.yaml</summary><pre>"

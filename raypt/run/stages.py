@@ -45,5 +45,5 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
         figures |= {"started": start, "seconds": time.time() - start}
         _before[:] = [f"{name} took {figures['seconds']:.1f} s"]
         uri = run.path("work", "stages", f"{name}.json")
-        if not storage.exists(uri):
+        if not storage.is_file(uri):
             storage.write_json(uri, figures)

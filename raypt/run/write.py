@@ -1,6 +1,7 @@
 """The end of the data side: curated documents, and for every other document where and why it went."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +13,10 @@ from raypt.dedup.apply import CLUSTER_SIZE, apply_shard, stands_for
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks
 
-FORMAT = 2
+FORMAT = 3
 
+Languages = dict[str, dict[str, list[int]]]
+"""Source -> language ("": not told) -> documents and bytes."""
 
 REMOVED_SCHEMA = pa.schema(
     [
@@ -83,11 +86,20 @@ def _schema(tagged: pa.Schema, settled: pa.Schema, task: CuratedTask) -> pa.Sche
     return tagged.append(pa.field(DEDUP_COLUMN, pa.struct([CLUSTER_SIZE])))
 
 
+def _count_languages(into: Languages, docs: pa.Table) -> None:
+    grouped = docs.group_by(["source", "lang"]).aggregate([("text_bytes", "sum"), ([], "count_all")])
+    for row in grouped.sort_by([("source", "ascending"), ("lang", "ascending")]).to_pylist():
+        total = into.setdefault(row["source"], {}).setdefault(row["lang"] or "", [0, 0])
+        total[0] += row["count_all"]
+        total[1] += row["text_bytes_sum"] or 0
+
+
 def write_curated_shard(task: CuratedTask) -> Card:
-    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account counts what was kept."""
+    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account counts what was kept:
+    {documents, bytes, languages: {source: {lang: [documents, bytes]}}}."""
     run = RunDir(task.run_uri)
 
-    def maker(output: Output) -> dict[str, int]:
+    def maker(output: Output) -> dict[str, Any]:
         decided = storage.read_parquet(run.decided(task.shard))
         duplicates = _sparse(task.dedup_uri, "removed", task.shard)
         edits, sizes = (
@@ -95,6 +107,7 @@ def write_curated_shard(task: CuratedTask) -> Card:
         )
         settled = decided.drop_columns(["doc_key", "reason"])
         documents = nbytes = row = 0
+        languages: Languages = {}
         gone = [REMOVED_SCHEMA.empty_table()]
         with (
             output.open(run.relative(run.curated(task.shard))) as f,
@@ -119,8 +132,9 @@ def write_curated_shard(task: CuratedTask) -> Card:
                 writer.write_table(kept)
                 documents += kept.num_rows
                 nbytes += int(pc.sum(size).as_py() or 0)
+                _count_languages(languages, kept)
         output.write_parquet(run.relative(run.removed(task.shard)), pa.concat_tables(gone).sort_by("doc_key"))
-        return {"documents": documents, "bytes": nbytes}
+        return {"documents": documents, "bytes": nbytes, "languages": languages}
 
     return collection(run).build(task.shard, task.identity, maker)
 

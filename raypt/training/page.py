@@ -26,15 +26,15 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
     """Loss against the unigram entropy of the text, held-out loss, learning rate, gradient norm, speed, waiting."""
     steps = [r["step"] for r in rows]
 
-    def series(name: str, key: str, **options: Any) -> Series:
+    def series(name: str, key: str, x: str = "step", **options: Any) -> Series:
         have = [r for r in rows if r.get(key) is not None]
-        return Series(name, [r["step"] for r in have], [r[key] for r in have], **options)
+        return Series(name, [r[x] for r in have], [r[key] for r in have], **options)
 
-    losses = [series("training", "loss"), series("held-out", "heldout_loss", marks=True)]
+    # Runs of other batch sizes are compared by the tokens they were trained on.
+    x = "tokens" if all("tokens" in r for r in rows) else "step"
+    losses = [series("training", "loss", x), series("held-out", "heldout_loss", x, marks=True)]
     levels = [("unigram entropy", unigram_nats)] if unigram_nats is not None else []
-    wide = line_chart(
-        losses, title="Loss", x_label="step", y_label="nats a token", levels=levels, width=900, height=340
-    )
+    wide = line_chart(losses, title="Loss", x_label=x, y_label="nats a token", levels=levels, width=900, height=340)
     small = [
         line_chart([series(name, key)], title=name, x_label="step", y_label=unit, width=440, height=220)
         for name, key, unit in (

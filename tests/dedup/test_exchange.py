@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from raypt import storage
-from raypt.dedup.exchange import ENTRY, Layout, PartitionWriter, partition_of, read_each, read_partition
+from raypt.dedup.exchange import ENTRY, Layout, PartitionWriter, partition_of, read_each, read_partition, read_sections
 from raypt.errors import UserError
 
 SCHEMA = pa.schema([("doc_key", pa.int64()), ("name", pa.string())])
@@ -101,11 +101,18 @@ def test_every_flipped_byte_and_every_cut_is_named_with_its_file(tmp_path: Path)
         assert "rows.arrow: the entry of partition" in damaged(uri, layout)
 
 
-def test_a_partition_of_a_remote_file_takes_two_range_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = Layout(SCHEMA, 40, "p")
-    keys = np.arange(4000)
-    count = 3 * storage.PARALLEL_REQUESTS
-    files = [write(f"memory://exchange/{i}.arrow", keys, keys % 40, layout) for i in range(count)]
+@pytest.mark.parametrize(
+    ("partitions", "first", "second"),
+    [(7000, 2, 2), (40, 2, 1)],
+    ids=["its entry and its rows", "the beginning of the file and its rows, then rows only"],
+)
+def test_a_partition_of_a_remote_file_takes_two_range_requests_at_most(
+    monkeypatch: pytest.MonkeyPatch, partitions: int, first: int, second: int
+) -> None:
+    layout = Layout(SCHEMA, partitions, "p")
+    keys = np.arange(20_000)
+    count = 2 * storage.PARALLEL_REQUESTS
+    files = [write(f"memory://exchange/{partitions}-{i}.arrow", keys, keys % partitions, layout) for i in range(count)]
     asked: list[tuple[str, int]] = []
     read_range = storage.read_range
 
@@ -115,11 +122,50 @@ def test_a_partition_of_a_remote_file_takes_two_range_requests(monkeypatch: pyte
 
     monkeypatch.setattr(storage, "read_range", counted)
     monkeypatch.setattr(storage, "open_read", None)
-    tables = list(read_each(files, 7, layout))
-    assert [t["doc_key"].to_pylist() for t in tables] == [keys[keys % 40 == 7].tolist()] * len(files)
-    assert len(asked) == 2 * len(files)
     size = storage.size(files[0])
-    assert sum(length for uri, length in asked if uri == files[0]) < size / 20
+    for partition, requests in ((37, first), (39, second)):
+        asked.clear()
+        tables = list(read_each(files, partition, layout))
+        assert [t["doc_key"].to_pylist() for t in tables] == [keys[keys % partitions == partition].tolist()] * count
+        assert len(asked) == requests * count
+        assert sum(length for uri, length in asked if uri == files[0]) < size / 10
+
+
+def test_a_small_remote_file_is_asked_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts = Layout(SCHEMA, 10, "small"), Layout(FEWER, 10, "small")
+    with PartitionWriter("memory://exchange/small.arrow", *layouts) as writer:
+        writer.add(table(np.arange(200)), np.arange(200) % 10)
+        writer.add(table(np.arange(300)).select(["doc_key"]), np.arange(300) % 10, 1)
+    asked = []
+    read_range = storage.read_range
+    monkeypatch.setattr(storage, "read_range", lambda *args: asked.append(args) or read_range(*args))
+    for partition in range(10):
+        one, other = read_sections(["memory://exchange/small.arrow"], partition, layouts)
+        assert one["doc_key"].to_pylist() == list(range(partition, 200, 10))
+        assert other["doc_key"].to_pylist() == list(range(partition, 300, 10))
+    assert len(asked) == 1
+
+
+def test_a_remote_file_of_one_partition_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(SCHEMA, 1, "one")
+    uri = write("memory://exchange/one.arrow", np.arange(20_000), np.zeros(20_000, np.int64), layout)
+    monkeypatch.setattr(storage, "read_range", None)
+    assert read_partition([uri], 0, layout)["doc_key"].to_pylist() == list(range(20_000))
+
+
+@pytest.mark.parametrize("spill_bytes", [1 << 30, 1000])
+def test_the_sections_of_a_file_are_read_together(tmp_path: Path, spill_bytes: int) -> None:
+    layouts = Layout(SCHEMA, 5, "p"), Layout(FEWER, 5, "p")
+    with PartitionWriter(str(tmp_path / "two"), *layouts, spill_bytes=spill_bytes) as writer:
+        for i in range(0, 400, 50):
+            keys = np.arange(i, i + 50)
+            writer.add(table(keys), keys % 5)
+            writer.add(table(keys[::2]).select(["doc_key"]), keys[::2] % 3, 1)
+    assert writer.rows == 600
+    for partition in range(5):
+        one, other = read_sections([str(tmp_path / "two")], partition, layouts)
+        assert one["doc_key"].to_pylist() == [k for k in range(400) if k % 5 == partition]
+        assert other["doc_key"].to_pylist() == [k for k in range(0, 400, 2) if k % 3 == partition]
 
 
 def test_partitions_share_the_hash_range_in_order() -> None:

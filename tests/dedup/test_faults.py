@@ -22,10 +22,11 @@ CONFIG = DedupConfig(
     sentences=SentenceConfig(enabled=True),
     substring=SubstringConfig(enabled=True, length=12),
     partitions=4,
+    task_bytes=1,
     keep_intermediate=True,
 )
-FILES = ["shards", "plan.json", "exact", "bands", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
-FILES += ["clusters", "clusters-removed", "bloom-keys", "bloom-known", "bloom-filters", "bloom-cuts", "bloom-removed"]
+FILES = ["shards", "plan.json", "keys", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
+FILES += ["clusters-removed", "bloom-keys", "bloom-known", "bloom-filters", "bloom-cuts", "bloom-removed"]
 FILES += ["spans", "repeats", "sentences-cuts", "sentences-removed"]
 FILES += ["anchors", "candidates", "own-copies", "contexts", "frequent", "copies", "longest", "substring-cuts"]
 FILES += ["substring-removed", "edits", "removed"]

@@ -297,7 +297,8 @@ def test_passages_of_removed_duplicates_do_not_count(tmp_path: Path) -> None:
 def test_the_result_does_not_depend_on_how_shards_are_grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{text}. {NOTICE} {text[:40]}" for text in mutated_corpus(300)]
     tables = split(documents(texts), 7)
-    config = DedupConfig(sentences=SentenceConfig(enabled=True), partitions=3, max_removed_fraction=None)
+    sentences = SentenceConfig(enabled=True)
+    config = DedupConfig(sentences=sentences, partitions=3, max_removed_fraction=None, task_bytes=1)
     expected = run(tmp_path / "a", tables, config)
     assert len(expected) > 50
     for tasks in (1, 2, 3):
@@ -313,7 +314,8 @@ def test_the_result_does_not_depend_on_how_shards_are_grouped(tmp_path: Path, mo
 def test_at_most_so_many_files_are_written_to_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "MAP_TASKS", 4)
     shards = write_shards(tmp_path, split(documents(mutated_corpus(60)), 30))
-    deduplicate(shards, DedupConfig(keep_intermediate=True), str(tmp_path / "work"), str(tmp_path / "out"))
-    for kind in ("bands", "exact", "attributes", "members"):
+    config = DedupConfig(keep_intermediate=True, task_bytes=1)
+    deduplicate(shards, config, str(tmp_path / "work"), str(tmp_path / "out"))
+    for kind in ("keys", "attributes", "members"):
         assert len(list((tmp_path / "work").glob(f"passes-*/{kind}/*"))) == 4
     assert len(removed_keys(tmp_path / "work", shards)) > 5

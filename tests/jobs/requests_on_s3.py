@@ -25,6 +25,7 @@ OPTIONS = [
     *[option for option in TINY if not option.startswith("corpus.")],
     "curation.stages=[language, gopher_quality]",
     "curation.quality.reference=[]",
+    "corpus.shard_bytes=2k",
     "train.checkpoint.every_steps=10",
 ]
 
@@ -85,7 +86,7 @@ def inputs(server: S3Server, scratch: Path, shards: int) -> str:
     """So many JSON Lines files of some 100 kB, each a shard."""
     config = load(RunConfig, None, [f"corpus.builtin.max_bytes={shards * 150_000}", f"corpus.builtin.files={shards}"])
     python_docs.materialize(config.corpus.builtin, str(scratch / "text"))
-    for path in sorted((scratch / "text").rglob("*.jsonl*")):
+    for path in sorted((scratch / "text" / python_docs.CORPUS_DIR).glob("*.jsonl*")):
         storage.write_bytes(server.uri("in", path.name), path.read_bytes())
     return server.uri("in")
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -89,8 +89,16 @@ class RawFile:
         self.close()
 
     def _open(self) -> IO[bytes]:
-        options = {} if self._local else {"cache_type": "none"}
+        options: dict[str, Any] = {} if self._local else {"cache_type": "none"}
+        size, etag = self._known
+        tag = etag.removeprefix("etag:")
         try:
+            if storage.is_s3(self._fs) and not self._fs.version_aware and size and tag != etag:
+                # What is known is not asked for: each read is made under the condition that the ETag is the same.
+                file: Any = self._fs.open(self._path, "rb", size=size, **options)
+                file.details = {"name": self._path, "size": size, "ETag": tag}
+                file.read_kw = {**file.read_kw, "IfMatch": tag}
+                return cast(IO[bytes], file)
             opened: IO[bytes] = self._fs.open(self._path, "rb", **options)
             return opened
         except FileNotFoundError:
@@ -139,6 +147,8 @@ class RawFile:
             except FileNotFoundError:
                 raise changed(self.uri, "is gone") from None
             except Exception as e:  # whatever the many file systems raise when a connection breaks
+                if type(e).__name__ == "FileExpired":  # s3fs: the ETag is another
+                    raise changed(self.uri, "was changed") from None
                 if attempt == _ATTEMPTS - 1 or isinstance(e, PermissionError):
                     raise UserError(
                         f"{redact(self.uri)} cannot be read on at byte {self.position}: {redact(str(e))[:500]}. What "
