@@ -25,10 +25,12 @@ Overrides = Mapping[str, Mapping[str, float | None]]
 class Attributes:
     """Tagged documents as one stage decides on them: the columns of the table, and its own among them."""
 
-    def __init__(self, tagged: pa.Table, stage: str, overrides: Overrides | None = None) -> None:
-        """`stage` is the name that the documents were tagged under."""
+    def __init__(
+        self, tagged: pa.Table, stage: str, overrides: Overrides | None = None, own: str | None = None
+    ) -> None:
+        """`stage` is the name that the documents were tagged under, `own` the column of its metrics (None: the same)."""
         self.stage, self.overrides = stage, overrides or {}
-        self._tagged = tagged
+        self._tagged, self._own = tagged, own or stage
 
     def __len__(self) -> int:
         return len(self._tagged)
@@ -59,7 +61,12 @@ class Attributes:
     @property
     def own(self) -> pa.StructArray:
         """The stage's metrics."""
-        return self.column(self.stage)
+        return self.column(self._own)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the documents have metrics of the stage."""
+        return self._own in self
 
     def metric(self, name: str) -> np.ndarray:
         """float64[n] of one metric of the stage, NaN where it does not apply."""
@@ -121,7 +128,7 @@ class StageSettings(Settings):
 
     def cuts(self, attributes: Attributes) -> dict[str, np.ndarray]:
         """int64[n] by reason: bytes by which `measure` made each document shorter (negative: longer)."""
-        if attributes.stage not in attributes:
+        if not attributes.measured:
             return {}
         own = attributes.own
         names = [f.name for f in own.type if f.name.startswith(CUT_PREFIX)]
