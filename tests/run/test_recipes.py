@@ -19,7 +19,12 @@ pytestmark = pytest.mark.skipif(not CORPORA.exists(), reason="the real corpora b
 
 CHARS = 2500
 EACH = 6
-QUICK = ["curation.quality.epochs=1", "curation.quality.window_bytes=512", "curation.quality.buckets=1000", "curation.perplexity.max_documents=8"]
+QUICK = [
+    "curation.quality.epochs=1",
+    "curation.quality.window_bytes=512",
+    "curation.quality.buckets=1000",
+    "curation.perplexity.max_documents=8",
+]
 REMOVED = {
     "ccnet": {},  # copies of lines are cut out of documents, which stay
     "culturax": {"dedup.fuzzy": 2, "dedup.url": 1},
