@@ -28,7 +28,7 @@ class Attributes:
     def __init__(
         self, tagged: pa.Table, stage: str, overrides: Overrides | None = None, own: str | None = None
     ) -> None:
-        """`stage` is the name that the documents were tagged under, `own` the column of its metrics (None: the same)."""
+        """`stage`: the name that the documents were tagged under; `own`: the column of its metrics, None: named alike."""
         self.stage, self.overrides = stage, overrides or {}
         self._tagged, self._own = tagged, own or stage
 
