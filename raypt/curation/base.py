@@ -28,7 +28,7 @@ class Attributes:
     def __init__(
         self, tagged: pa.Table, stage: str, overrides: Overrides | None = None, own: str | None = None
     ) -> None:
-        """`stage`: the name that the documents were tagged under; `own`: the column of its metrics, None: named alike."""
+        """`stage`: its name in the run; `own`: the column of its metrics, None: named like it."""
         self.stage, self.overrides = stage, overrides or {}
         self._tagged, self._own = tagged, own or stage
 
