@@ -42,7 +42,7 @@ NEAR: dict[str, tuple[str, int, int, int]] = {
 def settings(recipe: str, **values: Any) -> CurationConfig:
     """A recipe's curation without the stages whose models a run trains, or that are the user's."""
     curation = load(RunConfig, str(RECIPES[recipe]), []).curation
-    stages = [stage for stage in curation.stages if stage not in ("quality", "classify")]
+    stages = [stage for stage in curation.stages if stage not in ("quality", "classify", "perplexity")]
     return CurationConfig.model_validate({**curation.model_dump(), "stages": stages, "preset": None, **values})
 
 
