@@ -28,10 +28,12 @@ Overrides = Mapping[str, Mapping[str, float | None]]
 class Attributes:
     """Tagged documents as one stage decides on them: the columns of the table, and its own among them."""
 
-    def __init__(self, tagged: pa.Table, stage: str, overrides: Overrides | None = None) -> None:
-        """`stage` is the name that the documents were tagged under."""
+    def __init__(
+        self, tagged: pa.Table, stage: str, overrides: Overrides | None = None, own: str | None = None
+    ) -> None:
+        """`stage`: its name in the run; `own`: the column of its metrics, None: named like it."""
         self.stage, self.overrides = stage, overrides or {}
-        self._tagged = tagged
+        self._tagged, self._own = tagged, own or stage
 
     def __len__(self) -> int:
         return len(self._tagged)
@@ -62,7 +64,12 @@ class Attributes:
     @property
     def own(self) -> pa.StructArray:
         """The stage's metrics."""
-        return self.column(self.stage)
+        return self.column(self._own)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the documents have metrics of the stage."""
+        return self._own in self
 
     def metric(self, name: str) -> np.ndarray:
         """float64[n] of one metric of the stage, NaN where it does not apply."""
@@ -149,7 +156,7 @@ class StageSettings(Settings):
 
 def _by_reason(attributes: Attributes, prefix: str) -> dict[str, pa.Array]:
     """The stage's metrics whose names begin with `prefix`, by the rest of their names; null: not measured."""
-    if attributes.stage not in attributes:
+    if not attributes.measured:
         return {}
     own = attributes.own
     names = [f.name for f in own.type if f.name.startswith(prefix)]

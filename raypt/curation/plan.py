@@ -18,6 +18,8 @@ from raypt.settings import Settings
 from raypt.text.buffers import TextBatch
 
 _LABEL = re.compile(r"\w+\Z")
+DOCUMENT_COLUMNS = frozenset(("doc_key", "id", "source", "url", "text"))
+"""Columns that every document has."""
 
 
 class Condition(Settings):
@@ -78,12 +80,17 @@ class Stage:
     """One turn of a stage."""
 
     name: str
-    """Its name in the run: of its attribute column, its account, and at the head of its reasons."""
+    """Its name in the run: of its account, and at the head of its reasons."""
     settings: StageSettings
     overrides: Overrides = field(default_factory=dict)
     """Thresholds by language."""
     when: Mapping[str, Condition] = field(default_factory=dict)
     """Conditions by column; documents that do not meet all of them are passed."""
+
+    @property
+    def column(self) -> str:
+        """Of its metrics: its name, unless documents have a column of that name themselves, which stays as it is."""
+        return f"{self.name}_metrics" if self.name in DOCUMENT_COLUMNS else self.name
 
     def measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
         """The columns that it adds to the documents of a view, and their new text if it edits."""
@@ -111,7 +118,7 @@ class Stage:
         measured = self.settings.measure(view, resources)
         columns = dict(measured.columns)
         if measured.attributes is not None:
-            columns[self.name] = measured.attributes
+            columns[self.column] = measured.attributes
         return columns, measured.text
 
     def _column(self, columns: Mapping[str, pa.Array], name: str) -> pa.Array:
@@ -145,7 +152,7 @@ class Stage:
             yield f"{self.name}.{name}", cut, changed.get(name, cut != 0)
 
     def _attributes(self, tagged: pa.Table) -> Attributes:
-        return Attributes(tagged, self.name, self.overrides)
+        return Attributes(tagged, self.name, self.overrides, self.column)
 
 
 def _merged(before: pa.Array | None, found: pa.Array, met: np.ndarray) -> pa.Array:
@@ -182,8 +189,8 @@ def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
             )
         for column in stage.when:
             head = column.partition(".")[0]
-            later = [s.name for s in stages[i:] if head in (s.name, *s.settings.adds)]
-            sooner = any(head in (s.name, *s.settings.adds) for s in stages[:i])
+            later = [s.name for s in stages[i:] if head in (s.column, *s.settings.adds)]
+            sooner = any(head in (s.column, *s.settings.adds) for s in stages[:i])
             if later and not sooner and not (head == "lang" and language_known):
                 raise ValueError(f"stages: {stage.name} asks for {column}, which only {later[0]} after it finds")
 
@@ -195,7 +202,7 @@ def check_inputs(stages: Iterable[Stage], carried: frozenset[str], *, language_k
     `carried`: the columns of the documents as they are read.
     """
     stages = tuple(stages)
-    added = {name for stage in stages for name in (stage.name, *stage.settings.adds)}
+    added = {name for stage in stages for name in (stage.column, *stage.settings.adds)}
     for stage in stages:
         rule = stage.settings.asks_language()
         if rule is not None and not language_known and "lang" not in added:

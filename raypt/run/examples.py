@@ -164,7 +164,7 @@ def values_of(reason: str, row: Mapping[str, Any], stages: Mapping[str, Stage]) 
     stage = stages.get(name)
     bound = "" if stage is None else _bound(stage, rule, row.get("lang"))
     sign = {"_min": "at least ", "_max": "at most "}.get(side, "")
-    own = row.get(name)
+    own = row.get(name if stage is None else stage.column)
     measured = dict(own) if isinstance(own, dict) else {}
     if stage is not None:
         measured = {column: row[column] for column in stage.settings.adds if column in row} | measured

@@ -46,6 +46,16 @@ def test_an_editing_stage_edits_only_documents_that_meet_its_condition() -> None
     assert reasons == [None] * 3
 
 
+def test_the_stage_url_leaves_the_documents_their_addresses() -> None:
+    urls = ["https://a.org/1", "https://bad.com/2", None]
+    docs = table([PROSE] * 3, url=pa.array(urls))
+    stages = ["url", {"stage": "length", "when": {"url_metrics.blocked_domain": {"max": 0}}}]
+    curation = {"stages": stages, "url": {"domains": ["bad.com"]}, "length": {"chars_max": 1}}
+    _, out, reasons = tagged(curation, docs)
+    assert out["url"].to_pylist() == urls
+    assert reasons == ["length.chars_max", "url.blocked_domain_max", None]
+
+
 def test_heuristics_on_low_scores_only() -> None:
     docs = table(["short", "short", "short"], score=pa.array([0.9, 0.1, None]))
     stages = [{"stage": "gopher_quality", "when": {"score": {"max": 0.5}}}]

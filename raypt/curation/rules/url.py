@@ -16,7 +16,8 @@ _HOST = r"^(?:[A-Za-z][A-Za-z0-9+.\-]*:)?(?://)?(?:[^/?#@]*@)?(?P<host>[^/?#:]*)
 
 
 class UrlFilter(RuleSettings):
-    """URL block list. Documents without a URL pass."""
+    """URL block list. Documents without a URL pass. In conditions and bounds its metrics are
+    `url_metrics.<name>`, as `url` is the address."""
 
     stage: ClassVar[str] = "url"
     metrics: ClassVar[tuple[str, ...]] = ("blocked_domain", "strict_words", "hard_words", "soft_words")
