@@ -149,20 +149,23 @@ def remove(uri: str) -> None:
 
 
 def _remove_keys(uri: str, fs: Any, path: str) -> None:
-    """One listing, and one request for each 1,000 objects of it (`fs.rm` looks five times for what is not there)."""
+    """A listing of what lies below, and one request for each 1,000 objects of it and the file of that name itself (five
+    of `fs.rm` for what is not there)."""
     bucket, key, _ = fs.split_path(path)
     assert key, f"{uri}: a whole bucket is not removed"
+    key = key.rstrip("/")
     page: dict[str, Any] = {}
+    found = [{"Key": key}]
     while not page or page.get("IsTruncated"):
         more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-        page = asked(uri, functools.partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=key, **more))
-        names = [entry["Key"] for entry in page.get("Contents", [])]
-        found = [{"Key": name} for name in names if f"{name}/".startswith(f"{key.rstrip('/')}/")]
-        if found:
-            delete = {"Objects": found, "Quiet": True}
+        page = asked(uri, functools.partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=f"{key}/", **more))
+        found += [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+        for at in range(0, len(found), 1000):
+            delete = {"Objects": found[at : at + 1000], "Quiet": True}
             done = asked(uri, functools.partial(fs.call_s3, "delete_objects", Bucket=bucket, Delete=delete))
             for error in done.get("Errors", []):
                 raise OSError(f"{uri}: {error.get('Key')} is not deleted: {error.get('Code')} {error.get('Message')}")
+        found = []
     fs.invalidate_cache()
 
 

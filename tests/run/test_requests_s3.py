@@ -36,8 +36,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.mark.parametrize(
     ("files", "task_bytes", "shards", "most"),
     [
-        # 18.4 (51.2 at 32 shards before small shards were taken together), of which 3 whatever the number of shards: the
-        # start, the page, the passes of deduplication. 64 is what `corpus.shard_bytes` cuts by itself at least.
+        # 18.4 (51.2 at 32 shards before small shards were taken together), of which 3 whatever the number of shards:
+        # start, page, the passes of deduplication. 64 is what `corpus.shard_bytes` cuts by itself at least.
         ("*", None, 64, 19),
         # 31.5, of which 5 whatever the number: a shard that is a group by itself takes 12 requests more.
         ("[0-7]", 1, 32, 33),
@@ -75,7 +75,16 @@ def test_a_directory_is_removed_by_a_listing_and_a_request(s3: S3Server) -> None
     s3.requests()
     storage.remove(s3.uri("remove", "d"))
     storage.remove(s3.uri("remove", "none"))
-    assert s3.requests() == {"GET": 2}
+    assert s3.requests() == {"GET": 2, "POST": 2}
+
+
+def test_a_file_among_others_of_like_names_is_removed_alone(s3: S3Server) -> None:
+    for name in ("part-1", *(f"part-1{i}" for i in range(9))):
+        storage.write_bytes(s3.uri("alike", name), b"x")
+    s3.requests()
+    storage.remove(s3.uri("alike", "part-1"))
+    assert s3.requests() == {"GET": 1, "POST": 1}
+    assert len(storage.listdir(s3.uri("alike"))) == 9
 
 
 def test_an_input_file_that_is_another_is_refused_without_asking_for_it_first(s3: S3Server) -> None:
