@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from raypt.model import Llama
@@ -16,7 +17,7 @@ from raypt.model.batch import MicroBatch
 from raypt.model.llama import KVCache
 from raypt.model.weights import runs
 from raypt.parallel.cut import Forward, cut_to_mesh
-from raypt.parallel.mesh import Mesh
+from raypt.parallel.mesh import Group, Mesh
 from raypt.parallel.pipeline.runner import Plan, Runner
 from raypt.parallel.state import MASTER, Piece, ShardSource, StateKey, Want
 from raypt.parallel.weights.gathered import Gathered
@@ -60,13 +61,17 @@ class WeightsEngine:
         # Without sequence parallelism: single tokens are decoded, which cannot be shared out.
         model, self._layout, stages = cut_to_mesh(build, mesh, sequence_parallel=False, layers=layers)
         self.module, self._vocabulary = model.requires_grad_(False), model.config.vocab
+        self._device = device
         self._gathered: Gathered | None = None
+        self._sharers: Group | None = None
+        """Ranks that hold the same, if there are others."""
         if cut_weights and mesh.gradient.size > 1:
             assert not stages, "ZeRO 3 has no pipelines"
             kept = torch.device("cpu") if in_host_memory else device
             self._gathered = Gathered(model, mesh.gradient, dtype, device, kept)
         else:
             model.allocated(device, dtype)
+            self._sharers = mesh.gradient if mesh.gradient.size > 1 else None
         runner = None
         if stages:
             assert len(stages) == 1
@@ -87,7 +92,9 @@ class WeightsEngine:
 
     @torch.no_grad()
     def restore(self, source: ShardSource) -> None:
-        """Take the weights from a checkpoint written by any strategy on any mesh, or from Hugging Face's files."""
+        """Take the weights from a checkpoint written by any strategy on any mesh, or from Hugging Face's files. Ranks
+        that hold the same share the reading.
+        """
         parts = [
             _Held(held.name, held.first + start, held.values[start : start + numel])
             for held in self._held()
@@ -98,19 +105,31 @@ class WeightsEngine:
             while count < len(parts) and (count == 0 or elements + parts[count].values.numel() <= READ):
                 elements += parts[count].values.numel()
                 count += 1
-            self._read(source, parts[:count], torch.empty(elements))
+            read, at = self._read(source, parts[:count], elements), 0
+            for _, _, values in parts[:count]:
+                values.copy_(read[at : at + values.numel()])
+                at += values.numel()
             del parts[:count]
 
-    def _read(self, source: ShardSource, parts: Sequence[_Held], buffer: Tensor) -> None:
-        wants, at = [], 0
+    def _read(self, source: ShardSource, parts: Sequence[_Held], elements: int) -> Tensor:
+        """The elements of some parts one after the other, float32."""
+        ranks, rank = (self._sharers.size, self._sharers.rank) if self._sharers is not None else (1, 0)
+        share = -(-elements // ranks)
+        low, at, own, wants = rank * share, 0, torch.zeros(share), []
         for name, first, values in parts:
-            part = self._layout[name]
-            piece = Piece(name, part.shape, part.box, first, values.numel(), buffer, at)
-            wants += [Want(StateKey(name, MASTER, box), view) for box, view in piece.boxes(buffer)]
+            start, end = max(at, low), min(at + values.numel(), low + share)
+            if start < end:
+                part = self._layout[name]
+                piece = Piece(name, part.shape, part.box, first + start - at, end - start, own, start - low)
+                wants += [Want(StateKey(name, MASTER, box), view) for box, view in piece.boxes(own)]
             at += values.numel()
         source.read(wants)
-        for (_, _, values), read in zip(parts, buffer.split([p.values.numel() for p in parts]), strict=True):
-            values.copy_(read)
+        if self._sharers is None:
+            return own
+        own = own.to(self._device)
+        whole = own.new_empty(ranks * share)
+        dist.all_gather_into_tensor(whole, own, group=self._sharers.handle)
+        return whole
 
     def evaluate(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """The sum of the cross-entropy over each micro-batch of this replica, nats. All ranks bring equally many."""
