@@ -36,8 +36,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.mark.parametrize(
     ("files", "task_bytes", "shards", "most"),
     [
-        # 18.4 (51.2 at 32 shards before small shards were taken together), of which 3 whatever the number of shards: the
-        # start, the page, the passes of deduplication. 64 is what `corpus.shard_bytes` cuts by itself at least.
+        # 18.4 (51.2 at 32 shards before small shards were taken together), of which 3 whatever the number of shards:
+        # the start, the page, the passes of deduplication. 64 is what `corpus.shard_bytes` cuts by itself at least.
         ("*", None, 64, 19),
         # 31.5, of which 5 whatever the number: a shard that is a group by itself takes 12 requests more.
         ("[0-7]", 1, 32, 33),
