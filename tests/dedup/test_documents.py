@@ -8,7 +8,7 @@ import pytest
 from raypt import storage
 from raypt.dedup import DedupConfig, DedupShard, deduplicate
 from raypt.dedup.documents import BATCH_BYTES, BATCH_ROWS, batch_rows, live_rows, read_live, read_some
-from raypt.dedup.plan import inspect_shard
+from raypt.dedup.plan import MAP_TASKS, group_bounds, inspect_shard
 from tests.dedup.reference import documents, removed_keys, write_shards
 
 
@@ -48,3 +48,19 @@ def test_a_mega_document_among_small_ones_is_deduplicated(tmp_path: Path) -> Non
     shards = write_shards(tmp_path, [documents(["small one", mega, mega.replace("w77 ", "x77 "), "small two"])])
     deduplicate(shards, DedupConfig(), str(tmp_path / "work"), str(tmp_path / "out"))
     assert removed_keys(tmp_path / "work", shards) == {2: "dedup.fuzzy"}
+
+
+def test_small_shards_are_taken_together_and_big_ones_alone() -> None:
+    assert group_bounds([4] * 8, 8) == [0, 2, 4, 6, 8]
+    assert group_bounds([100, 1, 1, 1, 100], 8) == [0, 1, 4, 5]
+    assert group_bounds([5, 5], 100) == [0, 2]
+    assert group_bounds([7], 1) == [0, 1]
+
+
+def test_there_are_at_most_so_many_groups_whatever_the_shards() -> None:
+    for sizes in ([1000] * (10 * MAP_TASKS), [0] * (3 * MAP_TASKS), list(range(2 * MAP_TASKS))):
+        bounds = group_bounds(sizes, 1)
+        assert bounds[0] == 0
+        assert bounds[-1] == len(sizes)
+        assert bounds == sorted(set(bounds))
+        assert MAP_TASKS / 3 < len(bounds) - 1 <= MAP_TASKS
