@@ -63,11 +63,6 @@ class Attributes:
         """The stage's metrics."""
         return self.column(self._own)
 
-    @property
-    def measured(self) -> bool:
-        """Whether the documents have metrics of the stage."""
-        return self._own in self
-
     def metric(self, name: str) -> np.ndarray:
         """float64[n] of one metric of the stage, NaN where it does not apply."""
         values: np.ndarray = pc.struct_field(self.own, name).cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -128,7 +123,7 @@ class StageSettings(Settings):
 
     def cuts(self, attributes: Attributes) -> dict[str, np.ndarray]:
         """int64[n] by reason: bytes by which `measure` made each document shorter (negative: longer)."""
-        if not attributes.measured:
+        if attributes.stage not in attributes:
             return {}
         own = attributes.own
         names = [f.name for f in own.type if f.name.startswith(CUT_PREFIX)]
