@@ -66,11 +66,6 @@ class Attributes:
         """The stage's metrics."""
         return self.column(self._own)
 
-    @property
-    def measured(self) -> bool:
-        """Whether the documents have metrics of the stage."""
-        return self._own in self
-
     def metric(self, name: str) -> np.ndarray:
         """float64[n] of one metric of the stage, NaN where it does not apply."""
         values: np.ndarray = pc.struct_field(self.own, name).cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -156,7 +151,7 @@ class StageSettings(Settings):
 
 def _by_reason(attributes: Attributes, prefix: str) -> dict[str, pa.Array]:
     """The stage's metrics whose names begin with `prefix`, by the rest of their names; null: not measured."""
-    if not attributes.measured:
+    if attributes.stage not in attributes:
         return {}
     own = attributes.own
     names = [f.name for f in own.type if f.name.startswith(prefix)]

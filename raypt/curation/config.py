@@ -175,10 +175,10 @@ class CurationConfig(Settings):
                 continue
             if stage.name != stage.settings.stage:
                 raise ValueError(f"stages: {stage.name}: a stage that can only run once has no label")
-            if entry.settings:
+            if entry.settings and isinstance(stage.settings, QualityConfig):
                 raise ValueError(
-                    f"stages: {stage.name} can only run once: give its settings in curation.{stage.name}, where a run "
-                    "looks for them before the stage works"
+                    "stages: quality can only run once: give its settings in curation.quality, where a run looks for "
+                    "them when it trains the classifier"
                 )
         check_order(stages, language_known=self.language.assume is not None)
         return self
