@@ -1,14 +1,18 @@
-"""Judging a model on Ray Train's workers, on the mesh that trains it."""
+"""Judging a model on workers of a Ray cluster, on the mesh that trains it."""
 
 import math
 from typing import Any
 
+import ray
+import torch.distributed as dist
 from ray.train.torch import TorchConfig
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
+from torch._C._distributed_c10d import HashStore
 
 from raypt import storage
+from raypt.errors import UserError
 from raypt.training.judging import Judging, answer
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
@@ -24,6 +28,9 @@ def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
     all begin anew; one more is the end: nothing is lost but the time. An error of the work is raised as itself if it is
     a UserError.
     """
+    if spec.workers == 1:
+        _judge_in_task(spec, run_uri, failures)
+        return
     train, scratch = spec.train, storage.join(run_uri, *SCRATCH)
     resources: dict[str, float] = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
     name, path, filesystem = place(scratch)
@@ -56,6 +63,31 @@ def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
         raise
     finally:
         storage.remove(scratch)
+
+
+def _judge_in_task(spec: Judging, run_uri: str, failures: int) -> None:
+    """One worker that holds the whole model needs no Ray Train, whose controller is one more process to start."""
+    train = spec.train
+    # A process that has been a member of a group is one for good: it takes no other task.
+    task: Any = ray.remote(max_calls=1)(_alone).options(
+        num_cpus=train.cpus_per_worker,
+        num_gpus=1 if train.use_gpu else 0,
+        label_selector=dict(train.labels) or None,
+        runtime_env={"env_vars": worker_environment(train, train.threads, run_uri)},
+        max_retries=failures,
+        name="judging",
+    )
+    try:
+        ray.get(task.remote(spec))
+    except ray.exceptions.RayTaskError as e:
+        raise (e.cause if isinstance(e.cause, UserError) else e) from None
+
+
+def _alone(spec: Judging) -> None:
+    quiet_libraries()
+    backend = "nccl" if spec.train.use_gpu else "gloo"
+    dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    answer(spec)
 
 
 def _worker(config: dict[str, Any]) -> None:
