@@ -63,6 +63,9 @@ def test_the_data_side_asks_for_no_size_before_it_reads_and_at_most_so_often_a_s
     for stage in ("curate", "decide", "dedup", "write"):
         of_shards = Counter(a.operation for a in found if a.stage == stage and a.place.startswith(("in/", "work/")))
         assert of_shards["HEAD"] <= 3, told(found, shards)
+    for stage in ("decide", "write"):
+        of_files = Counter(a.operation for a in found if a.stage == stage and ".parquet" in a.place)
+        assert of_files["HEAD"] == of_files["LIST"] == 0, told(found, shards)
 
 
 def test_a_directory_is_removed_by_a_listing_and_a_request(s3: S3Server) -> None:
