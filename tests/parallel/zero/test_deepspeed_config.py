@@ -145,7 +145,7 @@ def together() -> dict[str, list[str]]:
 def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tmp = tmp_path_factory.mktemp("keys")
     runs = {case: settings(names, int(case[-1])) for case, names in together().items()}
-    plain = {f"plain@{stage}": {"stage": stage} for stage in range(4)}
+    plain = {f"plain {case}": zero | {"deepspeed": {}} for case, zero in runs.items()}
     return dict(run_ranks(2, "tests.parallel.cases", "with_settings", tmp, path=str(tmp), runs=runs | plain)[0])
 
 
@@ -153,7 +153,10 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_every_key_goes_through_steps_a_save_and_a_restore_and_changes_no_figure(
     case: str, tried: dict[str, Any]
 ) -> None:
-    """In bf16, where DeepSpeed chooses among more classes. Buckets and layouts change the order of sums alone."""
-    found, plain = tried[case], tried[f"plain@{case[-1]}"]
+    """In bf16, where DeepSpeed chooses among more classes. Buckets and layouts change the order of sums alone.
+
+    Offloading is beside offloading: its Adam is DeepSpeed's own, whose last bits are those of the CPU's vectors, and a
+    weight in some thousands then rounds to another bf16 (without AVX-512: 6e-5 of the norm after three updates)."""
+    found, plain = tried[case], tried[f"plain {case}"]
     np.testing.assert_allclose(found["run"], plain["run"], rtol=1e-5)
     assert found["resumed"] == found["run"][2:]
