@@ -1,35 +1,64 @@
-"""Run a function in several processes that form a gloo group, and get every rank's result back."""
+"""Run a function in several processes that form a gloo group, and get every rank's result back.
 
+The processes are forked off one that has imported torch and DeepSpeed: five seconds of a core for each rank.
+"""
+
+import importlib
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_MAIN = """
-import importlib, json, os, sys
-module, function, arguments, out = sys.argv[1:]
-result = getattr(importlib.import_module(module), function)(**json.loads(arguments))
-with open(out, "w") as f:
-    f.write(json.dumps(result))
-import torch.distributed as dist
-if dist.is_initialized():
-    # Nobody leaves while others compute. A rank may be through before another has heard of it, to whom its leaving then
-    # is a closed connection: the results are written.
+IMPORTED = ["torch", "deepspeed", "torch._dynamo", "raypt.model", "raypt.parallel.zero.engine"]
+"""Before the ranks are forked. What starts threads when it is imported (pyarrow) must not be here."""
+
+
+def _rank(module: str, function: str, arguments: Mapping[str, Any], out: str, log: str, env: dict[str, str]) -> None:
+    """What a rank does."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    with Path(log).open("wb") as f:
+        os.dup2(f.fileno(), 1)
+        os.dup2(f.fileno(), 2)
+    code = 1
     try:
-        dist.barrier()
-        dist.destroy_process_group()
-    except RuntimeError as e:
-        if "closed by peer" not in str(e):
-            raise
-# A finished rank may abort in the interpreter's shutdown ("terminate called without an active exception", seen once in
-# gloo's threads on a busy machine); its result is written.
-os._exit(0)
-"""
+        _compute(module, function, arguments, out)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A finished rank may abort in the interpreter's shutdown ("terminate called without an active exception", seen
+        # once in gloo's threads on a busy machine); its result is written.
+        os._exit(code)
+
+
+def _compute(module: str, function: str, arguments: Mapping[str, Any], out: str) -> None:
+    result = getattr(importlib.import_module(module), function)(**arguments)
+    Path(out).write_text(json.dumps(result))
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        # Nobody leaves while others compute. A rank may be through before another has heard of it, to whom its leaving
+        # then is a closed connection: the results are written.
+        try:
+            dist.barrier()
+            dist.destroy_process_group()
+        except RuntimeError as e:
+            if "closed by peer" not in str(e):
+                raise
 
 
 def variables() -> dict[str, str]:
@@ -50,6 +79,18 @@ LONG_S = 3600.0
 """That those of a command may which measures everything."""
 
 
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def run_ranks(
     world: int, module: str, function: str, tmp: Path, *, limit_s: float = LIMIT_S, **arguments: Any
 ) -> list[Any]:
@@ -58,23 +99,29 @@ def run_ranks(
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     base = variables() | {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    arguments = json.loads(json.dumps(arguments))
     outputs = [tmp / f"{function}-{world}-{rank}.json" for rank in range(world)]
     logs = [tmp / f"{function}-{world}-{rank}.log" for rank in range(world)]
-    processes: list[subprocess.Popen[bytes]] = []
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with _environment(variables()):  # of the first call: some of it is read by an import
+        forkserver.ensure_running()
+    processes = []
     for rank in range(world):
-        command = [sys.executable, "-c", _MAIN, module, function, json.dumps(arguments), str(outputs[rank])]
-        with logs[rank].open("w") as log:
-            processes.append(
-                subprocess.Popen(
-                    command, env=base | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=log, stderr=log, cwd=ROOT
-                )
-            )
+        env = base | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        given = (module, function, arguments, str(outputs[rank]), str(logs[rank]), env)
+        processes.append(context.Process(target=_rank, args=given, name=f"rank-{rank}"))
+        processes[-1].start()
+    end = time.monotonic() + limit_s
     try:
-        codes = [p.wait(timeout=limit_s) for p in processes]
+        for process in processes:
+            process.join(max(end - time.monotonic(), 0))
+        codes = [process.exitcode for process in processes]
     finally:
-        for p in processes:
-            p.kill()
-    if any(codes):
-        failed = next(r for r, code in enumerate(codes) if code)
-        raise AssertionError(f"rank {failed} exited with {codes[failed]}:\n{logs[failed].read_text()[-4000:]}")
+        for process in processes:
+            process.kill()
+    if any(codes) or None in codes:
+        failed = next(r for r, code in enumerate(codes) if code != 0)
+        ended = "did not end" if codes[failed] is None else f"exited with {codes[failed]}"
+        raise AssertionError(f"rank {failed} {ended}:\n{logs[failed].read_text()[-4000:]}")
     return [json.loads(o.read_text()) for o in outputs]
