@@ -215,7 +215,7 @@ def _rank(args: argparse.Namespace, threads: int) -> None:
             "parts": parts,
             "flops_per_token": model.flops_per_token(args.length),
         }
-        figures["peak_flops"] = matmul_flops(device, args.precision, size=2048, repeats=4)
+        figures["peak_flops"] = matmul_flops(device, args.precision, repeats=4)
         args.rank_result.write_text(json.dumps(figures))
     if args.under == "torchrun":
         dist.destroy_process_group()

@@ -37,7 +37,7 @@ from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
 from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
-from raypt.training.peak import matmul_flops
+from raypt.training.peak import matmul_flops, warn_of_slow_bf16
 from raypt.training.records import MetricsFile, SampleRecorder, UpdateRecorder, cut_records
 from raypt.training.replica_rows import shared
 from raypt.training.sinks import Tracer, build_sinks
@@ -104,6 +104,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         workers = train.worker_range[0] if train.asynchronous else topology.world_size
         each = plan.samples_per_step // plan.micro_batch_size // workers
         log.info("%d workers, %d micro-batches each a step; training %s", workers, each * train.parallel.replica, where)
+        if train.precision == "bf16" and not train.use_gpu:
+            warn_of_slow_bf16()
         # From here on the state is sure: only now may anything be cut or deleted.
         cut_records(spec.run_uri, start.step)
         sweep(spec.checkpoints_uri)

@@ -1,5 +1,7 @@
 """Running job scripts as a user does: a process of its own, its exit status and what it printed."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from raypt.run.cli import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,9 +48,21 @@ def environment(address: str | None = None) -> dict[str, str]:
     return clean | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
 
 
-def run_job(script: str, *arguments: str, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+def run_job(
+    script: str, *arguments: str, cwd: Path, address: str | None = None, timeout: float = 400
+) -> subprocess.CompletedProcess[str]:
+    """On a Ray of its own, or on the one at an address."""
     command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment())
+    env = environment(address)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=env)
+
+
+def run_here(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which has imported what it needs: of what starts no Ray."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([name, *arguments])
+    return subprocess.CompletedProcess([name, *arguments], code, out.getvalue(), err.getvalue())
 
 
 def start_job(script: str, *arguments: str, cwd: Path) -> "subprocess.Popen[bytes]":

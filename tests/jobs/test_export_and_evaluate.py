@@ -18,7 +18,7 @@ from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.checkpoint.reader import CheckpointReader
 from raypt.training.records import read_metrics
 from tests.jobs import trained
-from tests.jobs.helpers import run_job
+from tests.jobs.helpers import run_here, run_job
 
 torch.set_num_threads(1)
 PROMPTS = ["the river moves slowly", "light and", "a stone walks under the wind home"]
@@ -33,7 +33,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exports(root: Path) -> dict[str, "subprocess.CompletedProcess[str]"]:
-    return {kind: run_job("export.py", f"run.dir={root / kind}", cwd=root) for kind in trained.KINDS}
+    """The first by its script."""
+    first, *others = trained.KINDS
+    exports = {first: run_job("export.py", f"run.dir={root / first}", cwd=root)}
+    return exports | {kind: run_here("export", f"run.dir={root / kind}", cwd=root) for kind in others}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def ours(run: Path) -> Llama:
 
 def test_average_writes_the_mean_of_the_last_checkpoints_to_a_place_of_its_own(root: Path) -> None:
     run = root / "elastic"
-    done = run_job("average.py", f"run.dir={run}", "export.average=2", cwd=root)
+    done = run_here("average", f"run.dir={run}", "export.average=2", cwd=root)
     assert done.returncode == 0, done.stderr
     readers = [CheckpointReader(info) for info in list_checkpoints(str(run / "checkpoints"))[-2:]]
     mean = load_hf(str(run / "averaged"))
@@ -110,7 +113,7 @@ def test_transformers_generates_the_same_greedy_tokens_as_our_cache(kind: str, e
 
 
 def test_a_step_that_is_not_there_is_answered_with_those_that_are(root: Path) -> None:
-    done = run_job("export.py", f"run.dir={root / 'zero-1'}", "export.step=3", cwd=root)
+    done = run_here("export", f"run.dir={root / 'zero-1'}", "export.step=3", cwd=root)
     assert done.returncode == 2
     assert f"no checkpoint of step 3; there are [{trained.STEPS}]" in done.stderr
 
@@ -161,6 +164,6 @@ def test_workers_that_hold_a_checkpoint_between_them_find_what_one_process_finds
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="the extra lm-eval is installed")
 def test_tasks_without_the_harness_are_answered_with_how_to_install_it(root: Path, exports: object) -> None:
-    done = run_job("evaluate.py", f"run.dir={root / 'zero-1'}", "evaluate.tasks=[hellaswag]", cwd=root)
+    done = run_here("evaluate", f"run.dir={root / 'zero-1'}", "evaluate.tasks=[hellaswag]", cwd=root)
     assert done.returncode == 2
     assert "pip install 'raypt[lm-eval]'" in done.stderr

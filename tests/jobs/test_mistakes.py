@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.helpers import rows, run_job
+from tests.jobs.helpers import rows, run_here, run_job
 
 SMALL = ["ray.dashboard=false", "curation.stages=[language]", "curation.language.score_min=null"]
 PROSE = "The committee met again in the old town hall, and the {} members spoke for hours about bridges and roads. "
@@ -30,11 +30,17 @@ PROSE = "The committee met again in the old town hall, and the {} members spoke 
 def test_a_mistake_in_the_configuration_is_told_before_anything_starts(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    done = run_job("pretrain.py", *arguments, cwd=tmp_path)
+    done = run_here("pretrain", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_script_ends_as_the_command_does(tmp_path: Path) -> None:
+    done = run_job("pretrain.py", "train.stesp=3", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "\nraypt pretrain: train.stesp: unknown key; did you mean train.steps?\n"
 
 
 def test_a_cluster_too_small_is_told_before_it_starts(tmp_path: Path) -> None:
@@ -53,15 +59,15 @@ def test_a_cluster_too_small_is_told_before_it_starts(tmp_path: Path) -> None:
         (lambda p: (p / "x.jsonl").write_text('{"body": "x"}\n' * 5), "x.jsonl, record 0: no field 'text'"),
     ],
 )
-def test_input_that_cannot_be_used_is_named(tmp_path: Path, make, message: str) -> None:
+def test_input_that_cannot_be_used_is_named(cluster_address: str, tmp_path: Path, make, message: str) -> None:
     make(tmp_path)
-    done = run_job("curate.py", *SMALL, "corpus.sources[0].paths=x.*", cwd=tmp_path)
+    done = run_job("curate.py", *SMALL, "corpus.sources[0].paths=x.*", cwd=tmp_path, address=cluster_address)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def mixed(cluster_address: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run over every kind of bad input at once, among enough good documents."""
     work = tmp_path_factory.mktemp("mixed")
     good = [json.dumps({"id": f"g{i}", "text": PROSE.format(f"{i} and {i * 7919} ") * 20}) for i in range(200)]
@@ -70,7 +76,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (work / "a.jsonl").write_bytes(b"\n".join([*(g.encode() for g in good[:100]), *bad, huge]) + b"\n")
     (work / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(good[100:]).encode())[:-100])
     (work / "c.jsonl").write_bytes(b"")
-    done = run_job("curate.py", *SMALL, "corpus.sources[0].paths=[a.jsonl,b.jsonl.gz,c.jsonl]", cwd=work)
+    paths = "corpus.sources[0].paths=[a.jsonl,b.jsonl.gz,c.jsonl]"
+    done = run_job("curate.py", *SMALL, paths, cwd=work, address=cluster_address)
     assert done.returncode == 0, done.stderr
     return work / "runs" / "default", done.stderr
 
@@ -102,6 +109,6 @@ def test_a_warning_says_what_could_not_be_read_and_what_is_empty(mixed: tuple[Pa
 
 def test_a_changed_setting_is_refused_in_the_same_run_directory(mixed: tuple[Path, str]) -> None:
     work = mixed[0].parents[1]
-    done = run_job("curate.py", *SMALL, "run.seed=7", "corpus.sources[0].paths=[a.jsonl,b.jsonl.gz,c.jsonl]", cwd=work)
+    done = run_here("curate", *SMALL, "run.seed=7", "corpus.sources[0].paths=[a.jsonl,b.jsonl.gz,c.jsonl]", cwd=work)
     assert done.returncode == 2
     assert "run.seed: was 0, now 7" in done.stderr

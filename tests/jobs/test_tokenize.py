@@ -11,14 +11,14 @@ import pytest
 from raypt.tokens.formats import megatron
 from raypt.tokens.store.files import TokenStore
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from tests.jobs.helpers import ROOT, TINY, rows, run_job
+from tests.jobs.helpers import ROOT, TINY, rows, run_here, run_job
 
 
 @pytest.fixture(scope="module")
-def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tokenized(cluster_address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("tokenize")
     options = ["run.dir=out", "curation.quality.reference=[]", "tokens.export.formats=[megatron, nanogpt]"]
-    done = run_job("tokenize.py", *TINY, *options, cwd=cwd)
+    done = run_job("tokenize.py", *TINY, *options, cwd=cwd, address=cluster_address)
     assert done.returncode == 0, done.stderr[-3000:]
     return cwd / "out"
 
@@ -50,14 +50,15 @@ def test_every_curated_document_is_in_the_store_and_in_the_export(tokenized: Pat
     assert sorted(found) == sorted(documents["text"].to_pylist())
 
 
-def test_a_store_is_made_of_megatron_files(tokenized: Path) -> None:
+def test_a_store_is_made_of_megatron_files(cluster_address: str, tokenized: Path) -> None:
     prefixes = sorted(str(p.with_suffix("")) for p in (tokenized / "token-export" / "megatron" / "train").glob("*.idx"))
     options = [f"tokens.megatron={{docs: {json.dumps(prefixes)}}}", f"tokens.tokenizer.path={tokenized / 'tokenizer'}"]
     done = run_job(
-        "tokenize.py", *TINY, *options, "run.dir=imported", "tokens.heldout.fraction=0", cwd=tokenized.parent
-    )
+        "tokenize.py", *TINY, *options, "run.dir=imported", "tokens.heldout.fraction=0", cwd=tokenized.parent,
+        address=cluster_address,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     figures = [json.loads((tokenized.parent / d / "tokens.json").read_text()) for d in ("out", "imported")]
     assert figures[1]["tokens"] == figures[0]["tokens"] and figures[1]["documents"] == figures[0]["documents"]
-    again = run_job("tokenize.py", *TINY, "tokens.megatron={docs: [x]}", "run.dir=other", cwd=tokenized.parent)
+    again = run_here("tokenize", *TINY, "tokens.megatron={docs: [x]}", "run.dir=other", cwd=tokenized.parent)
     assert again.returncode == 2 and "tokenizer.path" in again.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.jobs.helpers import run_job
 
 
-def test_a_tokenizer_is_trained_from_files_and_its_fertility_told(tmp_path: Path) -> None:
+def test_a_tokenizer_is_trained_from_files_and_its_fertility_told(cluster_address: str, tmp_path: Path) -> None:
     english = [
         f"In chapter {i} the garden is planted, and the old gardener walks there in spring." * 3 for i in range(80)
     ]
@@ -21,6 +21,7 @@ def test_a_tokenizer_is_trained_from_files_and_its_fertility_told(tmp_path: Path
         "dedup.enabled=false",
         "tokens.tokenizer.vocab_size=400",
         cwd=tmp_path,
+        address=cluster_address,
     )
     assert done.returncode == 0, done.stderr
     assert "tokens/word" in done.stdout and "encoded by the fast encoder" in done.stdout
