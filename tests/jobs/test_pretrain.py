@@ -25,7 +25,7 @@ STEPS = 150
 """The run's text is a few epochs of it."""
 OPTIONS = [
     *(option for option in TINY if not option.startswith("corpus.")), "corpus.sources[0].paths=stdlib-*.jsonl",
-    "model.hidden_size=128", "model.intermediate_size=256", "train.optimizer.lr=0.003", f"train.steps={STEPS}",
+    "curation.quality.reference=[{paths: reference.jsonl}]", "model.hidden_size=128", "model.intermediate_size=256", "train.optimizer.lr=0.003", f"train.steps={STEPS}",
     "train.checkpoint.every_steps=10", "run.record_samples=true",
 ]  # fmt: skip
 """On text that does not change with the installed packages, a model that can leave the unigrams behind (32 wide, it
@@ -37,11 +37,12 @@ FILES = 6
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the text: docstrings of Python's own modules, in shards."""
+    """With the text: docstrings of Python's own modules, in shards; the longest are the reference."""
     work = tmp_path_factory.mktemp("jobs")
     lines = list(standard_library())
     for i in range(FILES):
         (work / f"stdlib-{i}.jsonl").write_text("".join(lines[i::FILES]))
+    (work / "reference.jsonl").write_text("".join(sorted(lines, key=len)[-100:]))
     return work
 
 
