@@ -25,8 +25,8 @@ STEPS = 150
 """The run's text is a few epochs of it."""
 OPTIONS = [
     *(option for option in TINY if not option.startswith("corpus.")), "corpus.sources[0].paths=stdlib-*.jsonl",
-    "curation.quality.reference=[{paths: reference.jsonl}]", "model.hidden_size=128", "model.intermediate_size=256", "train.optimizer.lr=0.003", f"train.steps={STEPS}",
-    "train.checkpoint.every_steps=10", "run.record_samples=true",
+    "curation.quality.reference=[{paths: reference.jsonl}]", "model.hidden_size=128", "model.intermediate_size=256",
+    "train.optimizer.lr=0.003", f"train.steps={STEPS}", "train.checkpoint.every_steps=10", "run.record_samples=true",
 ]  # fmt: skip
 """On text that does not change with the installed packages, a model that can leave the unigrams behind (32 wide, it
 only just reaches them). At a rate of 0.01 it depends on the seed whether it does within 200 steps; at 0.003 it ends 0.3
