@@ -62,7 +62,7 @@ class CurationConfig(Settings):
 
     preset: str | None = None
     """Start from the order and the values of a published recipe; any value given beside it wins. One of: gopher, c4,
-    fineweb, fineweb2 (thresholds of 29 languages), refinedweb, dclm, chinese, documentation (looser, for the reference
+    fineweb, fineweb2 (thresholds of 53 languages), refinedweb, dclm, chinese, documentation (looser, for the reference
     pages of software)."""
     stages: tuple[Entry, ...] = (
         "language",

@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "fineweb": {"quote_after_stop": False},
         "pii": {"kinds": ("email", "ipv4")},
     },
-    # Penedo et al. 2025 (arXiv:2506.20920), and its fineweb-2-pipeline.py. 29 languages have published thresholds
+    # Penedo et al. 2025 (arXiv:2506.20920), and its fineweb-2-pipeline.py. 53 languages have published thresholds
     # (fineweb2.py); scores are GlotLID's, which is loaded with `language.model`.
     "fineweb2": {
         "stages": ("url", "language", "gopher_repetition", "fineweb", "gopher_quality", "pii"),

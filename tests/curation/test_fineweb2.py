@@ -13,7 +13,7 @@ from raypt.curation.stopwords import STOP_WORDS
 
 
 def test_numbers_are_those_of_the_published_files() -> None:
-    """configs/jpn_Jpan.yml at d331bee, configs/cmn_Hani.yml and configs/deu_Latn.yml at 05e6729."""
+    """configs/jpn_Jpan.yml and mar_Deva.yml at d331bee, cmn_Hani.yml, deu_Latn.yml and als_Latn.yml at 05e6729."""
     values = fineweb2()
     scores = values["language"]["score_min_by_language"]
     assert (scores["jpn_Jpan"], scores["cmn_Hani"], scores["deu_Latn"]) == (0.886, 0.692, 0.821)
@@ -26,11 +26,15 @@ def test_numbers_are_those_of_the_published_files() -> None:
     german = values["by_language"]["deu_Latn"]["gopher_quality"]
     assert german == {"mean_word_length_min": 0, "mean_word_length_max": 15, "alpha_word_fraction_min": 0.774}
     assert values["gopher_quality"]["stop_words"]["deu_Latn"][:3] == ("der", "und", "die")
+    assert values["by_language"]["mar_Deva"]["fineweb"] == {
+        "ended_line_fraction_min": 0.008, "newline_to_word_ratio_max": 0.351,
+    }  # fmt: skip
+    assert values["gopher_quality"]["stop_words"]["als_Latn"][:4] == ("të", "e", "në", "dhe")
 
 
 def test_each_language_is_complete_and_known() -> None:
     values = fineweb2()
-    assert len(values["by_language"]) == 29
+    assert len(values["by_language"]) == 53
     assert languages.twice(values["by_language"]) is None
     for label, stages in values["by_language"].items():
         assert str(languages.read(label)).replace("pes", "fas") == label
