@@ -1,9 +1,10 @@
 """FineWeb-2's thresholds by language and script (Penedo et al. 2025, arXiv:2506.20920), as published.
 
 `assets/fineweb2.txt` has a line for each of 53 of its large languages, read from `configs/<language>.yml` of
-github.com/huggingface/fineweb-2 (commits d331bee and 05e6729: the last values of each stand in one of them; Turkish ones
-could not be had): the language's score under GlotLID, `dup_line_frac`, `dup_n_grams` 5 to 10, `line_punct_thr`, `max_avg_word_length`, `min_avg_word_length`,
-`max_non_alpha_words_ratio`, `new_line_ratio`, `top_n_grams` 2 to 4, `stopwords`.
+github.com/huggingface/fineweb-2 (commits d331bee and 05e6729, in one of which the last values of each stand; Turkish
+ones could not be had): the language's score under GlotLID, `dup_line_frac`, `dup_n_grams` 5 to 10, `line_punct_thr`,
+`max_avg_word_length`, `min_avg_word_length`, `max_non_alpha_words_ratio`, `new_line_ratio`, `top_n_grams` 2 to 4,
+`stopwords`.
 
 They were made on words of a segmenter (jieba for Chinese, and so on). Here a character of Chinese, Japanese or Thai is
 a word: so repetition of the same text is that of shorter n-grams, line breaks are fewer a word, and stop words of more
