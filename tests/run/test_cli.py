@@ -87,13 +87,13 @@ def test_without_a_job_it_says_what_there_is(capsys: pytest.CaptureFixture[str])
 
 
 def test_every_script_is_a_job_of_the_command() -> None:
-    """Each as `python SCRIPT --help` runs it, in forks of one process that has imported the command."""
+    """Each as `python SCRIPT --help` runs it, in forks of one process that has imported what all of them import."""
     scripts = {p.stem.replace("_", "-"): p for p in (ROOT / "jobs").glob("*.py")}
     assert scripts.keys() == JOBS.keys()
     for script in scripts.values():
         assert len(script.read_text().splitlines()) <= 30
     code = (
-        "import os, runpy, sys, raypt.run.cli\n"
+        "import os, runpy, sys, raypt.run.job, raypt.run.config\n"
         "for script in sys.argv[1:]:\n"
         "    if (child := os.fork()) == 0:\n"
         "        sys.argv, sys.path[0] = [script, '--help'], os.path.dirname(script)\n"
