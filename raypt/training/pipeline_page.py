@@ -17,7 +17,8 @@ def pipeline_section(step: int, record: StepRecord) -> str:
     """The picture, and in figures: idle shares, activations."""
     each = DRAWN // len(record.devices)
     order = [[taken.action for taken in device[:each]] for device in record.devices]
-    was = {t.action: (t.begin - record.begin, t.end - record.begin) for device in record.devices for t in device}
+    began = record.begin  # looks at every action
+    was = {t.action: (t.begin - began, t.end - began) for device in record.devices for t in device}
     ideal = record.ideal()
     until = max(record.span, ideal.end)
     if any(len(device) > each for device in record.devices):

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from itertools import pairwise
 
 from raypt.curation.rules.c4 import STARTERS
@@ -10,6 +11,7 @@ from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.text import unicode as u
 
 
+@lru_cache(maxsize=1 << 16)
 def has(c: str, bits: int) -> bool:
     return bool(u.flags(c) & bits)
 
@@ -116,16 +118,18 @@ def tokens(text: str) -> list[str]:
 
 def line_words(line: str) -> list[str]:
     """What C4 counts as the words of a line: chunks between spaces, and each character of an unspaced script."""
-    out = []
-    for chunk in line.split():
-        if any(has(c, u.UNSPACED) for c in chunk):
-            parts = chunk_tokens(chunk)
-            out += [t for t in parts if any(has(c, u.UNSPACED) for c in t)]
-            if any(not any(has(c, u.UNSPACED) for c in t) and not is_symbol(t) for t in parts):
-                out.append("x")
-        else:
-            out.append(chunk)
-    return out
+    return [word for chunk in line.split() for word in _line_words(chunk)]
+
+
+@lru_cache(maxsize=1 << 16)  # very long documents of few words
+def _line_words(chunk: str) -> tuple[str, ...]:
+    if not any(has(c, u.UNSPACED) for c in chunk):
+        return (chunk,)
+    parts = chunk_tokens(chunk)
+    out = [t for t in parts if any(has(c, u.UNSPACED) for c in t)]
+    if any(not any(has(c, u.UNSPACED) for c in t) and not is_symbol(t) for t in parts):
+        out.append("x")
+    return tuple(out)
 
 
 def longest_word(line: str) -> int:
@@ -298,12 +302,14 @@ def _longest_at(text: str, p: int, end: int, phrases: tuple[str, ...]) -> int:
 
 def spoken_words(line: str) -> int:
     """Words that begin with a letter or digit."""
-    n = 0
-    for chunk in line.split():
-        parts = chunk_tokens(chunk)
-        n += sum(any(has(c, u.UNSPACED) for c in t) for t in parts)
-        n += has(chunk[0], u.ALPHA | u.DIGIT) and not any(has(c, u.UNSPACED) for c in parts[0])
-    return n
+    return sum(map(_spoken, line.split()))
+
+
+@lru_cache(maxsize=1 << 16)
+def _spoken(chunk: str) -> int:
+    parts = chunk_tokens(chunk)
+    n = sum(any(has(c, u.UNSPACED) for c in t) for t in parts)
+    return n + (has(chunk[0], u.ALPHA | u.DIGIT) and not any(has(c, u.UNSPACED) for c in parts[0]))
 
 
 def is_counter(line: str, words: tuple[str, ...]) -> bool:

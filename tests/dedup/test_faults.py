@@ -175,7 +175,7 @@ def test_a_run_killed_in_each_pass_goes_on_to_the_same_output(
     shards: list[DedupShard], expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.dedup.test_faults"])
+    processes.set_forkserver_preload(["tests.dedup.preloaded"])
     written: dict[Path, int] = {}
     for part in FILES:
         process = processes.Process(target=run_and_die, args=(shards, tmp_path, part))

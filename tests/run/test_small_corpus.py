@@ -22,7 +22,7 @@ def config_of(root: Path, reference: str) -> RunConfig:
         (root / f"{name}.jsonl").write_text("\n".join(lines))
     settings = {
         "run": {"dir": str(root / "run")},
-        "corpus": {"sources": [{"name": "text", "paths": str(root / "in.jsonl")}]},
+        "corpus": {"sources": [{"name": "text", "paths": str(root / "in.jsonl")}], "builtin": {"files": 1}},
         "curation": {
             "stages": ["quality"],
             "quality": {"reference": [{"name": "good", "paths": str(root / "good.jsonl")}]},
@@ -33,7 +33,9 @@ def config_of(root: Path, reference: str) -> RunConfig:
     if reference == "default":
         directory = root / "run" / python_docs.REFERENCE_DIR
         directory.mkdir(parents=True)
-        (directory / "a.jsonl").write_text((root / "good.jsonl").read_text())
+        for place in (directory, root / "run" / python_docs.CORPUS_DIR):  # both there: the embedded corpus is not made
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "a.jsonl").write_text((root / "good.jsonl").read_text())
         source = python_docs.reference_source()
         source = source.model_copy(update={"paths": (source.paths[0].replace("*.jsonl.gz", "*.jsonl"),)})
         quality = config.curation.quality.model_copy(update={"reference": (source,)})

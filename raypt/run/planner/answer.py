@@ -18,7 +18,7 @@ from raypt.run.planner.cluster import Machines, live, of_workers, said, sized
 from raypt.run.planner.config import ClusterConfig, PlanConfig
 from raypt.run.planner.data_side import DataSide, Speeds, data_side
 from raypt.run.planner.goodput import StayingUp, staying_up
-from raypt.run.planner.search import Job, Plan, judge, search
+from raypt.run.planner.search import Job, Plan, holds, judge, search
 from raypt.run.planner.sense import Finding, findings
 from raypt.run.planner.shape import Layout, Shape
 from raypt.training.sizes import check_mesh
@@ -302,8 +302,7 @@ def impossible(job: Job, machines: Machines, plans: list[Plan], runs: Callable[[
     nodes = machines.nodes
     for _ in range(10):
         nodes *= 2
-        found = search(job, nodes * machines.per_node, machines.device, machines.per_node, axes=AXES, runs=runs)
-        if any(p.fits and p.runs for p in found):
+        if holds(job, nodes * machines.per_node, machines.device, machines.per_node, axes=AXES, runs=runs):
             return f"{text}. {nodes} nodes of {machines.per_node} would hold it"
     return f"{text}. More of the same do not help: take a device with more memory, or a smaller model or sequence"
 

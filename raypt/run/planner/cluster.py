@@ -100,8 +100,11 @@ def sized(
         machines = Machines(device, nodes, device.per_node, "sized")
         found = search(job, machines.devices, device, device.per_node, axes=axes, runs=runs)
         fitting = [p for p in found if p.fits and p.runs]
-        if fitting:
-            tried.append((machines, fitting[0], found))
+        if not fitting:
+            continue
+        if plan.days is not None and fitting[0].days <= plan.days:
+            return machines, found
+        tried.append((machines, fitting[0], found))
     if not tried:
         smallest = search(job, SIZES[-1] * device.per_node, device, device.per_node, axes=axes, runs=runs)
         why = (
@@ -109,9 +112,6 @@ def sized(
         )
         raise UserError(f"plan.accelerator={device.name}: even {SIZES[-1]} nodes of it cannot hold this run{why}")
     if plan.days is not None:
-        for machines, best, found in tried:
-            if best.days <= plan.days:
-                return machines, found
         machines, best, _ = min(tried, key=lambda entry: entry[1].days)
         raise UserError(
             f"plan.days={plan.days:g}: {machines.devices} {device.name} need {best.days:.1f} days, and more do not "

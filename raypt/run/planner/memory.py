@@ -6,11 +6,12 @@ are counted by what autograd keeps of each operation; `gpt_activation_bytes` is 
 """
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from raypt.parallel.zero.exact.tree import levels
 from raypt.run.planner.shape import Layout, Shape
-from raypt.run.planner.states import buckets, gathered, groups, states, updated_together
+from raypt.run.planner.states import buckets, held
 
 CACHED_BYTES = 4 << 20
 """Of float32 logits that a CPU passes over at a time."""
@@ -38,7 +39,8 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return sum(asdict(self).values())
+        held = self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.buffers
+        return held + self.margin
 
     def to_json(self) -> dict[str, int]:
         return {**asdict(self), "total": self.total}
@@ -167,10 +169,8 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     """What the device with the most needs, of a mesh of devices."""
     t, e = layout.tensor, layout.element
     local = cut(shape, layout)
-    found = states(local, layout)
-    part = {
-        name: sum(s.bytes for s in found if s.part == name) for name in ("weights", "gradients", "optimizer", "buffers")
-    }
+    kept_on = held(local, layout)
+    part = {name: getattr(kept_on, name) for name in ("weights", "gradients", "optimizer", "buffers")}
     # Of stage 3, gathered parameters; of stage 2, whether sums are there before and in the last backward pass, and
     # buckets.
     whole, kept_whole, there, beside = 0, 0, (True, True), (0, 0)
@@ -185,7 +185,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
             there = travel.received_before, travel.received
             beside = (layout.communication_bytes * travel.before, layout.communication_bytes * travel.most)
     if layout.zero == 3:
-        kept_whole, arriving = gathered(local, layout)
+        kept_whole, arriving = kept_on.gathered
         whole = kept_whole + arriving
     if layout.offload_params:
         part["weights"] = 0
@@ -215,8 +215,7 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
     if layout.zero == 3 and layout.offload != "other":
         # DeepSpeed's update: a flat copy of what is updated at once of the gradients. Parameters that stay whole are
         # let go of before they are gathered anew.
-        copied = max(n for group, _ in groups(local, layout) for n in updated_together(group, layout))
-        moments.append((summed + 4 * copied, 0, 0, 0))
+        moments.append((summed + 4 * kept_on.copied, 0, 0, 0))
     if layout.zero == 3 and layout.gradient_ranks > 1:
         # DeepSpeed sends a bucket, or a larger tensor, from a copy cut up by ranks, of which gloo makes another.
         copy = layout.communication_bytes * (1 if gpu else 2)
@@ -246,7 +245,11 @@ def memory(shape: Shape, layout: Layout, *, gpu: bool = True) -> Memory:
 
 def cut(shape: Shape, layout: Layout) -> Shape:
     """What a tensor rank of the first pipeline stage holds, as a shape: its share of matrices, whole norms."""
-    t, p = layout.tensor, layout.pipeline
+    return _cut(shape, layout.tensor, layout.pipeline)
+
+
+@lru_cache(maxsize=4096)
+def _cut(shape: Shape, t: int, p: int) -> Shape:
     if t == p == 1:
         return shape
     return Shape(

@@ -174,6 +174,25 @@ def anything(_: Layout) -> bool:
     return True
 
 
+def holds(
+    job: Job,
+    devices: int,
+    device: Accelerator,
+    per_node: int,
+    *,
+    axes: frozenset[str] = frozenset(),
+    runs: Callable[[Layout], bool] = anything,
+    stages: tuple[int, ...] = (0, 1, 2, 3),
+) -> bool:
+    """Whether any layout of a `search` fits and can be run. Those of few sequences at a time and with everything
+    recomputed, which need least, are asked first: a yes is soon found."""
+    room = device.memory_bytes
+    by_need = sorted(layouts(job, devices, per_node, axes, stages), key=lambda x: (x.micro_batch, x.checkpointing))
+    return any(
+        runs(layout) and (memory(job.shape, layout, gpu=device.gpu).total <= room or not room) for layout in by_need
+    )
+
+
 def search(
     job: Job,
     devices: int,

@@ -1,6 +1,7 @@
 """A model and the way it is laid out over devices, in the numbers that memory and time depend on."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from raypt.model.config import ModelConfig
@@ -69,7 +70,7 @@ class Shape:
             feed_forward
         )
 
-    @property
+    @cached_property
     def block_matrices(self) -> int:
         return sum(self.matrices.values())
 

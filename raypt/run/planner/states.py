@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from raypt.run.planner.shape import Layout, Shape
 
@@ -21,11 +22,9 @@ class State:
 
 def _parameters(shape: Shape) -> tuple[list[int], list[int]]:
     """Elements of each matrix and of each vector of the model, in the order of the model."""
-    matrices = [shape.embedding]
-    matrices += [n for _ in range(shape.layers) for n in shape.matrices.values()]
+    matrices = [shape.embedding, *[*shape.matrices.values()] * shape.layers]
     matrices += [] if shape.tied else [shape.embedding]
-    vectors = [n for _ in range(shape.layers) for n in shape.block_vectors] + [shape.hidden]
-    return matrices, vectors
+    return matrices, [*shape.block_vectors * shape.layers, shape.hidden]
 
 
 def groups(shape: Shape, layout: Layout) -> list[tuple[list[int], int]]:
@@ -92,9 +91,53 @@ def states(shape: Shape, layout: Layout) -> list[State]:
     return out
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a rank keeps from one step to the next and gathers of ZeRO 3, summed up: bytes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    buffers: int
+    gathered: tuple[int, int]
+    """Of stage 3 (`gathered`)."""
+    copied: int
+    """Elements, at stage 3: of the largest part of the parameters that is updated at once."""
+
+
+def held(shape: Shape, layout: Layout) -> Held:
+    """Of `states`, `gathered` and `updated_together`. Most layouts of a search differ in nothing that these depend on
+    (micro-batch, checkpointing): one reckoning does for all of them."""
+    return _held(shape, *(getattr(layout, name) for name in HELD_BY))
+
+
+HELD_BY = (
+    "data", "context", "zero", "precision", "optimizer", "bucket", "persistent", "live", "prefetched", "sub_group",
+    "offload",
+)  # fmt: skip
+"""Fields of a layout that `held` depends on."""
+
+
+@lru_cache(maxsize=4096)
+def _held(shape: Shape, *values: Any) -> Held:
+    layout = Layout(**dict(zip(HELD_BY, values, strict=True)))
+    part = dict.fromkeys(("weights", "gradients", "optimizer", "buffers"), 0)
+    for state in states(shape, layout):
+        part[state.part] += state.bytes
+    if layout.zero < 3:
+        return Held(**part, gathered=(0, 0), copied=0)
+    copied = max(n for group, _ in groups(shape, layout) for n in updated_together(group, layout))
+    return Held(**part, gathered=gathered(shape, layout), copied=copied)
+
+
+@lru_cache(maxsize=4096)
+def _whole(shape: Shape, persistent: int) -> int:
+    return sum(n for group in _parameters(shape) for n in group if n <= persistent)
+
+
 def stays_whole(shape: Shape, layout: Layout) -> int:
     """Stage 3: elements of parameters that stay whole on every rank."""
-    return sum(n for n in sizes(shape, layout) if n <= layout.persistent)
+    return _whole(shape, layout.persistent)
 
 
 def gathered(shape: Shape, layout: Layout) -> tuple[int, int]:
