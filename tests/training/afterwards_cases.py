@@ -11,7 +11,7 @@ from raypt.model import Llama
 from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.run.sample import NAME, Sampling
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.training.afterwards import judge_trained
+from raypt.training.afterwards import Afterwards, judge_trained
 from raypt.training.checkpoint.directory import latest_checkpoint
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
@@ -28,8 +28,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "pp2": {"parallel": ParallelConfig(pipeline=2, schedule="zero_bubble")},
     "cp2": {"parallel": ParallelConfig(context=2)},
     "zero3": {"zero": ZeroConfig(stage=3)},
-    "local sgd": {"strategy": "local_sgd"},
-    "parameter server": {"strategy": "parameter_server"},
 }
 """What two workers train with, beside the defaults."""
 
@@ -60,24 +58,29 @@ def engines() -> list[str]:
     return sorted(type(o).__name__ for o in gc.get_objects() if isinstance(o, Llama | torch.optim.Optimizer))
 
 
+def noting(sampling: Sampling, held: list[str]) -> Afterwards:
+    """The same, noting what this process holds when rank 0 begins."""
+
+    def afterwards(info: CheckpointInfo) -> Judging:
+        spec = sampling.judging(info)
+
+        def work(model: Judged, tokenizer: Tokenizer) -> None:
+            held.extend(engines())
+            spec.work(model, tokenizer)
+
+        return replace(spec, work=work)
+
+    return afterwards
+
+
 def on_ranks(data: str, root: str) -> dict[str, Any]:
-    """By kind of training: whether a text was written afterwards, and what this process held when rank 0 began."""
+    """By kind of training: whether a text was written afterwards, and what rank 0 held when it began with that."""
     s, out = Scenario(data), {}
     for kind in KINDS:
         run, train = Path(root) / kind, train_for(kind)
         held: list[str] = []
-
-        def afterwards(info: CheckpointInfo, sampling: Sampling, held: list[str]) -> Judging:
-            spec = sampling.judging(info)
-
-            def work(model: Judged, tokenizer: Tokenizer) -> None:
-                held.extend(engines())
-                spec.work(model, tokenizer)
-
-            return replace(spec, work=work)
-
-        sampling = sampling_for(data, run, train)
-        done = judge_trained(lambda info: afterwards(info, sampling, held), trained(s, run, kind), train)  # noqa: B023
+        saved = trained(s, run, kind)
+        done = judge_trained(noting(sampling_for(data, run, train), held), saved, train)
         out[kind] = {"done": done, "held": held}
     return out
 
