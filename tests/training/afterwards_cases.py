@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from raypt.model import Llama
 from raypt.parallel.config import ParallelConfig, ZeroConfig
 from raypt.run.sample import NAME, Sampling
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
@@ -53,19 +52,26 @@ def trained(s: Scenario, out: Path, kind: str) -> CheckpointInfo | None:
     return latest_checkpoint(str(out / "checkpoints")) if s.rank == 0 else None
 
 
-def engines() -> list[str]:
-    """The models and optimizers of this process."""
-    return sorted(type(o).__name__ for o in gc.get_objects() if isinstance(o, Llama | torch.optim.Optimizer))
+def held_elements() -> int:
+    """Of all tensors of this process with memory of their own, in float32."""
+    storages = {}
+    for o in gc.get_objects():
+        if isinstance(o, torch.Tensor) and o.device.type == "cpu":
+            storages[o.untyped_storage().data_ptr()] = o.untyped_storage().nbytes() // 4
+    return sum(storages.values())
 
 
-def noting(sampling: Sampling, held: list[str]) -> Afterwards:
-    """The same, noting what this process holds when rank 0 begins."""
+def noting(sampling: Sampling, held: list[int]) -> Afterwards:
+    """The same, noting what this process holds of tensors when rank 0 begins, and what the weights alone are of that,
+    as float32 elements.
+    """
 
     def afterwards(info: CheckpointInfo) -> Judging:
         spec = sampling.judging(info)
 
         def work(model: Judged, tokenizer: Tokenizer) -> None:
-            held.extend(engines())
+            assert isinstance(model, MeshModel)
+            held.extend((held_elements(), model.engine.nbytes // 4))
             spec.work(model, tokenizer)
 
         return replace(spec, work=work)
@@ -74,14 +80,15 @@ def noting(sampling: Sampling, held: list[str]) -> Afterwards:
 
 
 def on_ranks(data: str, root: str) -> dict[str, Any]:
-    """By kind of training: whether a text was written afterwards, and what rank 0 held when it began with that."""
+    """By kind of training, what rank 0 held of tensors when it began to write a text afterwards: see `noting`."""
     s, out = Scenario(data), {}
     for kind in KINDS:
         run, train = Path(root) / kind, train_for(kind)
-        held: list[str] = []
+        held: list[int] = []
         saved = trained(s, run, kind)
         done = judge_trained(noting(sampling_for(data, run, train), held), saved, train)
-        out[kind] = {"done": done, "held": held}
+        assert done, kind
+        out[kind] = held
     return out
 
 

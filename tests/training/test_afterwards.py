@@ -1,7 +1,6 @@
 """The workers that have trained a model write a text with it before they go, and may fail at that."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,17 +27,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ranks(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def ranks(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, list[int]]]]:
     root = tmp_path_factory.mktemp("ranks")
     return root, run_ranks(2, "tests.training.afterwards_cases", "on_ranks", root, data=str(data), root=str(root))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_text_is_what_one_process_writes_that_holds_all_of_the_last_checkpoint(
-    kind: str, ranks: tuple[Path, list[dict[str, Any]]], data: Path, tmp_path: Path
+    kind: str, ranks: tuple[Path, list[dict[str, list[int]]]], data: Path, tmp_path: Path
 ) -> None:
     run = ranks[0] / kind
-    assert [rank[kind]["done"] for rank in ranks[1]] == [True, True]
     info = latest_checkpoint(str(run / "checkpoints"))
     assert info is not None and info.step == afterwards_cases.STEPS
     export_checkpoint(info, str(data / "tokenizer"), str(tmp_path / "export"))
@@ -52,8 +50,10 @@ def test_the_text_is_what_one_process_writes_that_holds_all_of_the_last_checkpoi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_engine_that_trained_is_gone_by_then(kind: str, ranks: tuple[Path, list[dict[str, Any]]]) -> None:
-    assert ranks[1][0][kind]["held"] == ["Llama"]
+def test_what_training_held_is_free_by_then(kind: str, ranks: tuple[Path, list[dict[str, list[int]]]]) -> None:
+    """An engine that trains holds four times the weights at least: with their gradient, and two moments of Adam."""
+    held, weights = ranks[1][0][kind]
+    assert weights <= held < 2 * weights
 
 
 def test_a_rank_that_fails_alone_ends_it_for_all_and_the_training_stays(data: Path, tmp_path: Path) -> None:
