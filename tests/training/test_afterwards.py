@@ -51,9 +51,9 @@ def test_the_text_is_what_one_process_writes_that_holds_all_of_the_last_checkpoi
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_training_held_is_free_by_then(kind: str, ranks: tuple[Path, list[dict[str, list[int]]]]) -> None:
-    """An engine that trains holds four times the weights at least: with their gradient, and two moments of Adam."""
+    """What is left of one kind would be seen in the next. A tenth is for what is no weight."""
     held, weights = ranks[1][0][kind]
-    assert weights <= held < 2 * weights
+    assert weights <= held < 1.1 * weights
 
 
 def test_a_rank_that_fails_alone_ends_it_for_all_and_the_training_stays(data: Path, tmp_path: Path) -> None:
