@@ -70,6 +70,7 @@ PLACES = {
         "tokens/stream/test_memory.py",
         "training/checkpoint/test_reshard.py",
         "training/checkpoint/test_saving.py",
+        "training/test_afterwards.py",
         "training/test_engines.py",
         "training/test_worker.py",
     ),

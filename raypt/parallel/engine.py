@@ -146,6 +146,14 @@ class Restores(Protocol):
 
 
 @runtime_checkable
+class Closes(Protocol):
+    """What an engine has besides whose memory is not free when nothing refers to it."""
+
+    def close(self) -> None:
+        """Let go of it; the engine is of no use from then on."""
+
+
+@runtime_checkable
 class Asynchronous(Protocol):
     """What an engine has besides whose samples are under way when a step returns."""
 

@@ -25,7 +25,7 @@ from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
-from raypt.run.sample import sample_on_workers
+from raypt.run.sample import Sampling, ensure_sample
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
 from raypt.run_dir import RunDir
@@ -169,6 +169,7 @@ def train(
             add_bos=config.tokens.packing.add_bos,
             starting=starting,
             data_config=StreamDataConfig(spec, readers=partial(readers, config.train)),
+            afterwards=Sampling.of(config, run).judging,
         )
     ledgers = tokenizing.wait()
     assert tokenizing.ended_at is not None
@@ -187,15 +188,14 @@ def finish(
     result: TrainResult,
     ledgers: list[TokenAccount],
 ) -> None:
-    """Export, generated sample, summary and report."""
+    """Export, generated text where the workers have left none, summary and report."""
     export = config.export
     export_uri = storage.absolute(export.out) if export.out else run.path("export")
     with timed_stage(run, "export"):
         export_checkpoint(
             result.checkpoint, run.tokenizer, export_uri, precision=export.precision, shard_bytes=export.shard_bytes
         )
-    with timed_stage(run, "sample"):
-        sample_on_workers(config, run, result.checkpoint)
+    ensure_sample(Sampling.of(config, run), run, result.checkpoint)
     unigram = unigram_entropy(run.token_store)
     samples = account_samples(spec, ledgers, result.checkpoint.cursor.next_sample)
     for source, counts in tokens_by_source(ledgers).items():

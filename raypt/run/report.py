@@ -119,9 +119,8 @@ def build_report(run: RunDir, name: str) -> str:
     if stages:
         parts.append(heading("Throughput") + throughput_section(stages, rows))
     sample = _optional_json(run.path("sample.json"))
-    if sample:
-        shown_text = "".join(f"<pre><b>{text(s['prompt'])}</b>{text(s['text'])}</pre>" for s in sample)
-        parts.append(heading("Generated text") + shown_text)
+    if sample or summary:
+        parts.append(heading("Generated text") + generated_section(sample or []))
     if storage.is_file(run.config):
         parts.append(
             heading("Configuration")
@@ -131,6 +130,15 @@ def build_report(run: RunDir, name: str) -> str:
         )
     body = "".join(parts)
     return page(name, head + contents(body) + body)
+
+
+def generated_section(sample: list[dict[str, str]]) -> str:
+    """How the model continues some beginnings, and which model that was."""
+    if not sample:
+        return "<p class=muted>There is none: its generation failed, as the log of the run says.</p>"
+    models = sorted({s["checkpoint"] for s in sample if "checkpoint" in s})
+    head = f"<p class=muted>of {text(', '.join(models))}</p>" if models else ""
+    return head + "".join(f"<pre><b>{text(s['prompt'])}</b>{text(s['text'])}</pre>" for s in sample)
 
 
 def newest(rows: list[dict[str, Any]], key: str) -> float | None:

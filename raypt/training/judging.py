@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 
 from raypt.errors import UserError
 from raypt.model.weights import WeightFiles
+from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.training.checkpoint.resume import take
+from raypt.training.checkpoint.resume import agree, take
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_weights
 from raypt.training.judged import Judged
@@ -83,16 +85,36 @@ def tokenizer_of(found: StartingPoint) -> Tokenizer:
 def answer(spec: Judging) -> None:
     """On every rank, in a process group or the environment of one. Raises on all of them what rank 0's work raised."""
     device, mesh = join(spec.train)
+    judge(spec, hold(spec, mesh, device))
+
+
+def hold(spec: Judging, mesh: Mesh, device: torch.device) -> MeshModel:
+    """Collective. The model, of which this rank holds its cut on a mesh of `spec.train`.
+
+    Raises:
+        OSError, UserError: on every rank, if one could not make or read its cut; on that rank its own error.
+    """
     PULSE.at("building the model")
-    found = spec.found
-    engine = build_weights(found.model, spec.train, spec.sequence_length, mesh, device=device)
+    found, engine, error = spec.found, None, None
+    try:
+        engine = build_weights(found.model, spec.train, spec.sequence_length, mesh, device=device)
+    except Exception as e:  # the others wait to hear of it
+        error = e
+    agree(error)
+    assert engine is not None
     PULSE.at("reading the weights")
     weights = StartingWeights(found.uri, is_checkpoint=found.checkpoint is not None, model=found.model)
     if (problem := take(engine, weights.open)) is not None:
         raise UserError(f"{found.uri}: {problem}")
+    return MeshModel(engine, found.model.vocab, max_length=spec.max_length, batch_size=spec.batch_size, device=device)
+
+
+def judge(spec: Judging, model: MeshModel) -> None:
+    """Collective. `spec.work`, which rank 0 does and in which the others help it. Raises on all ranks what it raised
+    there.
+    """
     PULSE.at("judging")
-    model = MeshModel(engine, found.model.vocab, max_length=spec.max_length, batch_size=spec.batch_size, device=device)
-    if mesh.topology.rank != 0:
+    if dist.get_rank() != 0:
         model.follow()
         return
-    model.leading(lambda: spec.work(model, tokenizer_of(found)))
+    model.leading(lambda: spec.work(model, tokenizer_of(spec.found)))

@@ -21,7 +21,7 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
-from raypt.parallel.engine import Asynchronous
+from raypt.parallel.engine import Asynchronous, Closes
 from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
@@ -76,7 +76,7 @@ class WorkerSpec:
 
 def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -> Progress:
     """Train on `rows` (packed samples, `train.micro_batch_size` at a time, from the checkpoint's cursor on), which the
-    first rank of each replica reads; the others' are not looked at.
+    first rank of each replica reads; the others' are not looked at. The process group stays, and of the engine nothing.
     """
     train = spec.train
     rows = begun(rows)
@@ -115,7 +115,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     tokenizer = Tokenizer.load(spec.tokenizer_uri)
     dist.barrier()
     try:
-        return TrainLoop(
+        progress = TrainLoop(
             engine=engine,
             model=spec.model,
             train=train,
@@ -148,6 +148,9 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             metrics.close()
         for sink in sinks:
             sink.close()
+    if isinstance(engine, Closes):
+        engine.close()
+    return progress
 
 
 def joined(train: TrainConfig, sequence_length: int) -> tuple[torch.device, Mesh, BatchPlan]:

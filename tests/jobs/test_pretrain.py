@@ -90,6 +90,12 @@ def test_the_text_that_the_workers_have_generated_is_in_the_report(finished: Pat
         assert f"<b>{html.escape(entry['prompt'])}</b>{html.escape(entry['text'])}</pre>" in report
 
 
+def test_the_workers_that_trained_have_written_it_and_no_others_were_started(finished: Path) -> None:
+    written = {entry["checkpoint"] for entry in json.loads((finished / "sample.json").read_text())}
+    assert written == {max(path.name for path in (finished / "checkpoints").glob("step-*"))}
+    assert not (finished / "work" / "stages" / "sample.json").exists()
+
+
 def test_the_ledger_adds_up_and_agrees_with_the_files(finished: Path) -> None:
     ledger = Ledger.from_json(json.loads((finished / "ledger.json").read_text()))
     ledger.check()

@@ -70,6 +70,20 @@ def test_text_from_documents_is_shown_not_run(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in page
 
 
+def test_the_generated_text_names_the_model_that_wrote_it(tmp_path: Path) -> None:
+    entry = {"prompt": "The ", "text": "end", "checkpoint": "step-00000009-1"}
+    (tmp_path / "sample.json").write_text(json.dumps([entry]))
+    page = build_report(RunDir(str(tmp_path)), "run")
+    assert "<p class=muted>of step-00000009-1</p><pre><b>The </b>end</pre>" in page
+
+
+def test_a_finished_run_without_a_generated_text_says_so_and_one_that_trains_does_not(tmp_path: Path) -> None:
+    missing = "There is none: its generation failed"
+    assert missing not in build_report(RunDir(str(tmp_path)), "run")
+    (tmp_path / "summary.json").write_text(json.dumps({"unigram_nats": 6.5}))
+    assert missing in build_report(RunDir(str(tmp_path)), "run")
+
+
 def test_duplicates_between_sources_and_contamination_are_shown(tmp_path: Path) -> None:
     shared = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
     exam = " ".join(reversed(shared.split()))

@@ -1,6 +1,9 @@
-"""The text that a run ends with is the same whatever mesh trained, and no part of its model is ever on the driver."""
+"""The text that a run ends with, where the workers that trained have left none: new ones write it, and no part of the
+model is ever on the driver. What those that trained write is tested in tests/training/test_afterwards.py.
+"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from raypt import storage
 from raypt.config_io import validate
 from raypt.model import Llama, ModelConfig
 from raypt.run.config import RunConfig
-from raypt.run.sample import NAME, PROMPTS, sample_on_workers, workers_for_sample, write_sample
+from raypt.run.sample import NAME, PROMPTS, Sampling, ensure_sample, sample_on_workers, workers_for_sample, write_sample
 from raypt.run_dir import RunDir
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
@@ -27,6 +30,7 @@ from tests.training.one_rank import checkpoint
 
 torch.set_num_threads(1)
 LENGTH = 64
+ORIGIN = {"precision": "fp32"}
 TRAINED: dict[str, dict[str, Any]] = {
     "dp2": {},
     "tp2": {"parallel": {"tensor": 2}},
@@ -80,7 +84,7 @@ def saved(root: Path, model: Llama) -> CheckpointInfo:
 def alone(root: Path, model: Llama, tokenizer: Tokenizer) -> list[dict[str, str]]:
     """What one process writes that holds all of the model."""
     uri = str(root / "alone.json")
-    write_sample(WholeModel(model, LENGTH, 1), tokenizer, uri=uri, prompts=PROMPTS, seed=0)
+    write_sample(WholeModel(model, LENGTH, 1), tokenizer, uri=uri, prompts=PROMPTS, seed=0, origin=ORIGIN)
     sample: list[dict[str, str]] = storage.read_json(uri)
     return sample
 
@@ -106,8 +110,13 @@ def held() -> Iterator[list[str]]:
     hook.remove()
 
 
-@pytest.mark.parametrize("name", ["dp2", "tp2", "pp2", "zero3", "parameter server"])
-def test_workers_of_any_mesh_write_what_one_process_does_and_the_driver_holds_no_model(
+def sampling_for(name: str, root: Path) -> Sampling:
+    settings = {"run": {"dir": str(root)}, "tokens": {"packing": {"sequence_length": LENGTH}}}
+    return Sampling.of(validate(RunConfig, settings | {"train": train_of(TRAINED[name])}), RunDir(str(root)))
+
+
+@pytest.mark.parametrize("name", ["dp2", "tp2"])
+def test_one_worker_or_several_write_what_one_process_does_and_the_driver_holds_no_model(
     name: str,
     cluster: None,
     root: Path,
@@ -115,12 +124,51 @@ def test_workers_of_any_mesh_write_what_one_process_does_and_the_driver_holds_no
     alone: list[dict[str, str]],
     held: list[str],
 ) -> None:
-    settings = {"run": {"dir": str(root)}, "tokens": {"packing": {"sequence_length": LENGTH}}}
-    config = validate(RunConfig, settings | {"train": train_of(TRAINED[name])})
-    storage.write_json(str(root / NAME), ["of an earlier start"])
-    sample_on_workers(config, RunDir(str(root)), saved)
-    assert storage.read_json(str(root / NAME)) == alone
+    sampling = sampling_for(name, root)
+    storage.write_json(sampling.uri, ["of an earlier start"])
+    sample_on_workers(sampling, str(root), saved)
+    assert [without(entry, "checkpoint") for entry in storage.read_json(sampling.uri)] == alone
     assert held == []
+    assert sampling.made(saved)
+
+
+def without(entry: dict[str, str], key: str) -> dict[str, str]:
+    return {k: v for k, v in entry.items() if k != key}
+
+
+def test_a_text_of_the_last_checkpoint_is_kept(saved: CheckpointInfo, tmp_path: Path) -> None:
+    """No workers are started for it: Ray is not running, and what would be tried begins with removing the file."""
+    sampling = sampling_for("dp2", tmp_path)
+    written = [{"prompt": "The ", "text": "end", "checkpoint": saved.name, "precision": "fp32"}]
+    storage.write_json(sampling.uri, written)
+    ensure_sample(sampling, RunDir(str(tmp_path)), saved)
+    assert storage.read_json(sampling.uri) == written
+
+
+@pytest.mark.parametrize(
+    "origin", [{}, {"checkpoint": "step-00000009-1", "precision": "fp32"}, {"precision": "bf16"}, None]
+)
+def test_a_text_of_another_model_is_none_of_the_last_checkpoint(
+    origin: dict[str, str] | None, saved: CheckpointInfo, tmp_path: Path
+) -> None:
+    sampling = sampling_for("dp2", tmp_path)
+    if origin is not None:
+        entry = {"prompt": "The ", "text": "end"} | ({"checkpoint": saved.name} | origin if origin else {})
+        storage.write_json(sampling.uri, [entry])
+    assert not sampling.made(saved)
+
+
+def test_a_text_that_cannot_be_generated_fails_nothing_and_leaves_none_of_an_earlier_model(
+    saved: CheckpointInfo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sampling = sampling_for("dp2", tmp_path)
+    storage.write_json(sampling.uri, [{"prompt": "The ", "text": "end", "checkpoint": "step-00000009-1"}])
+    unknown = replace(saved, meta={**saved.meta, "model": {"hidden_size": -1}})
+    with caplog.at_level("WARNING", "raypt"):
+        ensure_sample(sampling, RunDir(str(tmp_path)), unknown)
+    assert "no text was generated with the model" in caplog.text
+    assert "The same command (raypt pretrain) tries it again" in caplog.text
+    assert not (tmp_path / NAME).exists()
 
 
 def test_a_model_in_this_process_would_have_been_seen(held: list[str], model: Llama) -> None:
@@ -174,7 +222,7 @@ def test_a_model_that_knows_no_beginning_is_not_asked_for_one(
             return generate(prompt, **options)
 
     uri = str(tmp_path / NAME)
-    write_sample(Noting(), tokenizer.with_added(bos=add_bos), uri=uri, prompts=("the ", ""), seed=0)
+    write_sample(Noting(), tokenizer.with_added(bos=add_bos), uri=uri, prompts=("the ", ""), seed=0, origin={})
     begin = [tokenizer.bos_id] if add_bos else []
     assert asked == [[*begin, *tokenizer.encode("the ")], *([begin] if add_bos else [])]
     assert [entry["prompt"] for entry in storage.read_json(uri)] == (["the ", ""] if add_bos else ["the "])

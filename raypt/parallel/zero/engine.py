@@ -218,6 +218,25 @@ class ZeroEngine:
         """See TrainEngine."""
         self.partition.restore(source)
 
+    def close(self) -> None:
+        """See Closes. Hooks of parameters are circles that Python's collector does not find. At stage 3 DeepSpeed's
+        objects stay for other reasons too (a list that it never takes a model out of): what they hold is let go of.
+        """
+        outer = self.engine.optimizer
+        self.updates.close()
+        self.engine.destroy()
+        if self.stage < 3:
+            return
+        self.engine.optimizer = None
+        for master in outer.fp32_partitioned_groups_flat:
+            master.grad, master.data = None, master.data.new_empty(0)
+        outer.optimizer.state.clear()
+        outer.optimizer.param_groups.clear()
+        for parameter in self.module.parameters():
+            vars(parameter).clear()
+            parameter.data = parameter.data.new_empty(0)  # small ones are kept whole
+        vars(outer).clear()
+
 
 def _allocate(
     model: Llama, config: dict[str, Any], device: torch.device, dtype: torch.dtype, mpu: ModelParallelUnit | None

@@ -47,6 +47,11 @@ class Gradients(ABC):
             for p, at in flat.parameters
         ]
 
+    def close(self) -> None:
+        """Take no more gradients."""
+        for hook in self._hooks:
+            hook.remove()
+
     def _taken(self, flat: int, at: int, parameter: Tensor) -> None:
         assert parameter.grad is not None
         self.add(flat, at, parameter.grad.reshape(-1))

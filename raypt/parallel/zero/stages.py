@@ -204,3 +204,6 @@ class ParameterUpdates(Updates):
         self.optimizer._pre_step()
         self.optimizer._partition_all_parameters()
         self.optimizer._overflow_clean_up(self.optimizer.loss_scale)
+
+    def close(self) -> None:
+        """See Updates: the hooks are DeepSpeed's."""

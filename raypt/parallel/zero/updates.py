@@ -42,6 +42,10 @@ class Updates(ABC):
     def discard(self) -> None:
         """Forget the gradients."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Take back the hooks that parameters were given. Not collective."""
+
 
 class SummedHere(Updates):
     """Stages 0 to 2, and 3 too where the sums have one order: `exact` is then the number of micro-batches of a step."""
@@ -64,6 +68,10 @@ class SummedHere(Updates):
         self._norm: float | None = None
         self._max_norm: float | None = None
         self.optimizer.step = self._apply  # engine.step() calls it, and keeps its own counters
+
+    def close(self) -> None:
+        """See Updates."""
+        self.gradients.close()
 
     @abstractmethod
     def make_gradients(self) -> Gradients:

@@ -66,9 +66,9 @@ def take(engine: Restores, open_source: Callable[[], ShardSource]) -> str | None
         OSError, UserError: on every rank, if one could not read its part for another reason.
     """
     source = _Reading(open_source)
-    if (problem := _agree(source.error)) is None:
+    if (problem := agree(source.error)) is None:
         engine.restore(source)
-        problem = _agree(source.error)
+        problem = agree(source.error)
     return problem
 
 
@@ -106,7 +106,7 @@ class _Reading:
 _Kind = Literal["damaged", "mistake", "failed"]
 
 
-def _agree(error: Exception | None) -> str | None:
+def agree(error: Exception | None) -> str | None:
     """What one of the ranks found damaged, or None. Raises, on every rank, what else went wrong on one."""
     mine: tuple[_Kind, str] | None = None
     if error is not None:

@@ -10,7 +10,7 @@ BEATS = "beat/"
 STOP = "stop"
 """Name of the driver's word that the run is to end."""
 STOPPED = "stopped"
-"""Name of rank 0's word that it has: the step of the last checkpoint, which is whole."""
+"""Name of rank 0's word that training has ended, asked to or not: the step of the last checkpoint, which is whole."""
 
 
 class Board:

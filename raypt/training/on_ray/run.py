@@ -29,6 +29,7 @@ from raypt.parallel.topology import Topology
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
 from raypt.tokens.stream.waits import Waits
+from raypt.training.afterwards import Afterwards, judge_trained
 from raypt.training.checkpoint.directory import latest_checkpoint, newest_step
 from raypt.training.checkpoint.manifest import CheckpointInfo
 from raypt.training.config import TrainConfig
@@ -75,6 +76,7 @@ def run_training(
     add_bos: bool = False,
     starting: StartingWeights | None = None,
     data_config: ray.train.DataConfig | None = None,
+    afterwards: Afterwards | None = None,
 ) -> TrainResult:
     """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
 
@@ -82,8 +84,9 @@ def run_training(
     the worker group; `cursor()` says where the newest checkpoint stands. `heldout_uri` lies in the token store.
     `add_bos` is what the documents were packed with: checkpoints keep it for those who export them. `starting` weights
     are read where there is no checkpoint yet; None = they are drawn. Writes
-    metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. Raises UserError for mistakes in the
-    configuration.
+    metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. `afterwards` is done by the workers that
+    have saved the last step, unless they are asynchronous; whoever wants it looks whether it was, for it may have
+    failed, or those workers were lost. Raises UserError for mistakes in the configuration.
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
     sizes = group_sizes(train, check_workers(train, sequence_length))
@@ -107,7 +110,13 @@ def run_training(
         if problem := mismatch(spec, newest):
             raise UserError(problem)
     if newest is None or newest.step < train.steps:
-        _fit(spec, sizes, make_dataset, data_config)
+        try:
+            _fit(spec, sizes, make_dataset, data_config, afterwards)
+        except TrainingFailedError:
+            newest = latest_checkpoint(checkpoints_uri)
+            if newest is None or newest.step < train.steps:
+                raise
+            log.warning("the workers failed when the last checkpoint was whole already: training has ended")
         newest = latest_checkpoint(checkpoints_uri)
     assert newest is not None, "training ended without a checkpoint"
     if record_samples:
@@ -120,6 +129,7 @@ def _fit(
     sizes: list[int],
     make_dataset: Callable[[Callable[[], Cursor | None]], Callable[[], ray.data.Dataset]],
     data_config: ray.train.DataConfig | None,
+    afterwards: Afterwards | None,
 ) -> None:
     train, board = spec.train, Board(new_name())
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
@@ -132,7 +142,7 @@ def _fit(
     name, path, filesystem = place(spec.run_uri)
     trainer = BatchTrainer(
         _worker,
-        train_loop_config={"spec": spec, "board": board},
+        train_loop_config={"spec": spec, "board": board, "afterwards": None if train.asynchronous else afterwards},
         torch_config=TorchConfig(
             backend="nccl" if train.use_gpu else "gloo", timeout_s=math.ceil(train.first_step_timeout_s)
         ),
@@ -212,20 +222,31 @@ def _worker(config: dict[str, Any]) -> None:
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
     board: Board = config["board"]
+    afterwards: Afterwards | None = config["afterwards"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
     place = topology(spec.train, rank, context.get_world_size())
     group = comm.broadcast_object(new_name())
-    with Beating(board, rank, group) as beating, _rows(spec, place) as (rows, waits):
-        hooks = Hooks(
-            committed=_report,
-            preempted=_preempted,
-            stopping=lambda: beating.stop_asked,
-            waits=waits,
-        )
-        progress = run_worker(spec, rows, hooks)
-    if rank == 0 and beating.stop_asked:
-        board.put(STOPPED, progress.step)
+    saved: tuple[int, CheckpointInfo | None] = (0, None)
+
+    def committed(figures: dict[str, Any], info: CheckpointInfo | None) -> None:
+        nonlocal saved
+        saved = figures["step"], info
+        _report(figures, info)
+
+    with Beating(board, rank, group) as beating:
+        with _rows(spec, place) as (rows, waits):
+            hooks = Hooks(
+                committed=committed,
+                preempted=_preempted,
+                stopping=lambda: beating.stop_asked,
+                waits=waits,
+            )
+            progress = run_worker(spec, rows, hooks)
+        if rank == 0:
+            board.put(STOPPED, progress.step)  # whoever asks the run to end from here on need not wait
+        if afterwards is not None and saved[0] == spec.train.steps:
+            judge_trained(afterwards, saved[1], spec.train)
 
 
 @contextlib.contextmanager
