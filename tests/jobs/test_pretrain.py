@@ -198,6 +198,7 @@ def test_a_killed_and_resumed_run_trains_on_every_sample_once(finished: Path, re
     assert one.sort_by(column).drop_columns(["rank"]).equals(two.sort_by(column).drop_columns(["rank"]))
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_the_export_of_another_with_more_tokens(
     finished: Path, work: Path, cluster_address: str
 ) -> None:
