@@ -292,7 +292,7 @@ class TrainConfig(Settings):
     """The same until the first step after a start is done, and while a checkpoint is read."""
     stall_warning_s: float = Field(default=60.0, gt=0)
     """Seconds without a step after which the log says which rank was last seen where; more where steps are longer
-    (three times the longest so far)."""
+    (three times the longest so far, but half of `collective_timeout_s` at most)."""
     stop_timeout_s: float = Field(default=120.0, gt=0)
     """After SIGTERM, how long the job waits for a last checkpoint before it ends (exit 143). Let whoever sends the
     signal wait longer before it kills (Slurm: --signal=B:TERM@180; Kubernetes: terminationGracePeriodSeconds; Ray jobs:

@@ -49,8 +49,8 @@ def test_a_pulse_counts_what_is_begun() -> None:
 class Ranks:
     """Two ranks of one start that beat every second, and the watch that sees them."""
 
-    def __init__(self) -> None:
-        self.watch = Watch(None, after_s=10, timeout_s=100)  # type: ignore[arg-type]
+    def __init__(self, timeout_s: float = 100) -> None:
+        self.watch = Watch(None, after_s=10, timeout_s=timeout_s)  # type: ignore[arg-type]
         self.now, self.number, self.group = 0.0, 0, "first"
 
     def second(self, *steps: int, silent: int | None = None) -> str | None:
@@ -84,6 +84,16 @@ def test_where_steps_are_long_more_time_goes_by_before_a_word() -> None:
             assert ranks.second(step, step) is None
     said = [i for i in range(1, 30) if ranks.second(3, 3) is not None]
     assert said == [24 - 8 + 1]  # three times the longest step
+
+
+def test_a_word_comes_before_the_group_is_ended_however_long_steps_are() -> None:
+    """Later the ranks that waited are gone too, and nobody can be told from the one that hangs."""
+    ranks = Ranks(timeout_s=32)
+    for step in (1, 2, 3):
+        for _ in range(8):
+            ranks.second(step, step)
+    said = [i for i in range(1, 30) if ranks.second(3, 3) is not None]
+    assert said == [16 - 8 + 1, 32 - 8 + 1]
 
 
 def test_another_start_of_the_workers_begins_anew() -> None:

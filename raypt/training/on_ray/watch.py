@@ -66,6 +66,7 @@ class Watch:
     def __init__(self, board: Board, *, after_s: float, timeout_s: float) -> None:
         """`after_s` and `timeout_s`: see train.stall_warning_s and train.collective_timeout_s."""
         self.board, self.after_s = board, after_s
+        self._most = timeout_s / 2  # later the group is gone, and nobody is there to be told from the one that hangs
         self._remedy = (
             f"If it does not go on, the group is restarted within train.collective_timeout_s={timeout_s:g} s (before "
             "the first step: train.first_step_timeout_s)"
@@ -114,7 +115,7 @@ class Watch:
             if self._step > 0:
                 self._longest = max(self._longest, now - self._stepped)
             self._step, self._stepped, self._said = step, now, now
-        limit = max(self.after_s, 3 * self._longest)
+        limit = max(self.after_s, min(3 * self._longest, self._most))
         if now - self._said < limit:
             return None
         self._said = now
