@@ -46,7 +46,7 @@ PLACES = {
         "jobs/test_study.py",
     ),
     # Minutes, for a claim whose parts shorter tests hold: not in CI.
-    "long": ("bench/test_pairs.py", "jobs/test_study.py"),
+    "long": ("jobs/test_study.py",),
     # Ten seconds and more without Ray: process groups under DeepSpeed, readers that die, studies of many documents.
     "slow": (
         "corpus/formats/test_tables.py",
