@@ -176,4 +176,5 @@ def every_setting(address: str, checkpoints: str, server_counts: list[int]) -> d
     refused = engine.step(1.0, max_norm=1e-3)
     out["refused"] = refused.skipped and refused.grad_norm is not None and weights(engine) == before
     out["after"] = train(engine, plan, rank, 0, 1)
+    comm.barrier()
     return out

@@ -63,10 +63,13 @@ def every() -> list[dict[str, Any]]:
 
 
 def quick() -> list[dict[str, Any]]:
-    """One of each stage, checkpointing and precision, over five shapes; an override and offloading."""
-    chosen = [(0, 0, "none", "bf16"), (4, 1, "selective", "fp32"), (3, 2, "full", "bf16"), (7, 3, "none", "fp32")]
-    chosen += [(5, 3, "selective", "bf16"), (0, 2, "none", "fp32"), (6, 2, "full", "bf16")]
-    return [*(_case(*each) for each in chosen), overridden()[1], overridden()[-3]]
+    """One of each stage, checkpointing and precision, over four shapes, and over a fifth an override and offloading. In bf16 the small
+    ones: many a CPU multiplies that way 60 times as slowly.
+    """
+    chosen = [(0, 0, "none", "bf16"), (4, 1, "selective", "fp32"), (3, 2, "full", "fp32"), (7, 3, "none", "fp32")]
+    chosen += [(0, 3, "selective", "bf16"), (6, 2, "none", "fp32"), (0, 2, "full", "bf16")]
+    others = [{**each, "precision": "fp32"} for each in (overridden()[1], overridden()[-3])]
+    return [*(_case(*each) for each in chosen), *others]
 
 
 OVERRIDES: list[dict[str, Any]] = [

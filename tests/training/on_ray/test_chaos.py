@@ -1,4 +1,7 @@
-"""Two hundred steps while workers and then the driver are killed, beside the same steps undisturbed."""
+"""A hundred steps while two workers and the driver are killed, beside the same steps undisturbed.
+
+`python -m tests.chaos` is the long form: a hundred kills, and other faults, over all phases of a job.
+"""
 
 import os
 import random
@@ -18,7 +21,7 @@ from raypt.training.records import read_metrics
 from tests.training import tiny_run
 from tests.training.drivers import Driver, train_workers
 
-STEPS, EVERY, WORKER_KILLS = 200, 5, 6
+STEPS, EVERY, WORKER_KILLS = 100, 5, 2
 
 
 @dataclass
@@ -73,7 +76,7 @@ def losses(rows: list[dict[str, float]]) -> np.ndarray:
     return np.array([row["loss"] for row in rows])
 
 
-def test_six_workers_and_the_driver_died_before_the_end(chaos: Chaos) -> None:
+def test_the_workers_and_the_driver_died_before_the_end(chaos: Chaos) -> None:
     assert len(chaos.worker_kills) == WORKER_KILLS
     assert all(0 < step < STEPS for step in [*chaos.worker_kills, chaos.driver_kill])
 
