@@ -63,8 +63,9 @@ def every() -> list[dict[str, Any]]:
 
 
 def quick() -> list[dict[str, Any]]:
-    """One of each stage, checkpointing and precision, over four shapes, and over a fifth an override and offloading. In bf16 the small
-    ones: many a CPU multiplies that way 60 times as slowly.
+    """One of each stage, checkpointing and precision, over four shapes, and over a fifth an override and offloading.
+
+    In bf16 the small ones: many a CPU multiplies that way 60 times as slowly.
     """
     chosen = [(0, 0, "none", "bf16"), (4, 1, "selective", "fp32"), (3, 2, "full", "fp32"), (7, 3, "none", "fp32")]
     chosen += [(0, 3, "selective", "bf16"), (6, 2, "none", "fp32"), (0, 2, "full", "bf16")]
