@@ -124,10 +124,13 @@ def junk(directory: Path, steps: int) -> bool:
     rng = random.Random(3)
     with gzip.open(PAGES, "rt", encoding="utf-8") as f:
         rows = [json.loads(line) for line in f]
-    pages = [r["text"] for r in rows if r["lang"] == "en"]
-    lines = [x for t in pages for x in t.splitlines() if 60 < len(x) < 200]
+    texts = [r["text"] for r in rows if r["lang"] == "en"]
+    # Junk is made of few pages, none of which is trained on or held out: many other pages' lines would teach something,
+    # and those of held-out pages would tell the answer.
+    apart = [t for t in texts[::8] if 2_000 < len(t) < 6_000][:4]
+    pages = [t for i, t in enumerate(texts) if i % 8]
+    lines = [x for t in apart for x in t.splitlines() if 60 < len(x) < 200]
     share = sum(map(len, pages)) // 2
-    copies = [p for p in pages if 2_000 < len(p) < 6_000][:4]
 
     def filled(make: Any) -> list[str]:
         out, size = [], 0
@@ -140,7 +143,7 @@ def junk(directory: Path, steps: int) -> bool:
         ("pages", pages),
         ("numbers", filled(lambda: numbers(rng))),
         ("repeated", filled(lambda: repeated(rng, lines))),
-        ("copies", filled(lambda: rng.choice(copies))),
+        ("copies", filled(lambda: rng.choice(apart))),
     ):
         for part in range(2):
             write(directory / name / f"{part}.jsonl", texts[part::2])
@@ -148,7 +151,7 @@ def junk(directory: Path, steps: int) -> bool:
     rules = {"repetition": "gopher_repetition", "quality": "gopher_quality"}
     off = {"dedup.enabled": False}
     config = {
-        "study": {"dir": "junk", "question": "Which rule removes the junk?", "reference": "all rules"},
+        "study": {"dir": "junk", "question": "Which rule removes the junk?", "reference": "all rules", "seeds": [0, 1]},
         "base": {
             "ray": {"dashboard": False},
             "corpus": {"sources": [{"name": n, "paths": f"{n}/*.jsonl"} for n in names]},
@@ -160,6 +163,7 @@ def junk(directory: Path, steps: int) -> bool:
                 "steps": steps,
                 "global_batch_tokens": 4096,
                 "micro_batch_size": 32,
+                "optimizer": {"lr": 1e-3},
                 "checkpoint": {"every_steps": 50},
                 "evaluation": {"every_steps": None, "max_samples": 16},
             },
