@@ -11,7 +11,7 @@ from pydantic import Field
 
 from raypt.errors import Terminated, UserError
 from raypt.node_waits import node_waits
-from raypt.ray_output import HOOK, aside
+from raypt.ray_output import HOOK, MARKS, aside
 from raypt.settings import Settings
 
 log = logging.getLogger("raypt")
@@ -56,28 +56,29 @@ def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job. SIGTERM does what it did before, though Ray would have it end the process."""
     import ray.data  # here: a configuration is read without it
 
+    from raypt.ray_loop import rest_when_idle
     from raypt.tasks import Placement, placed
 
-    for key, value in QUIET.items():
+    for key, value in {**QUIET, MARKS: "1"}.items():
         os.environ.setdefault(key, value)
     # Its progress tables repeat what raypt's own progress lines say.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    rest_when_idle(ray.data.DataContext.get_current())
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}, "worker_process_setup_hook": HOOK}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     with aside() as output:
         try:
-            if address == "local":
+            if address == "local":  # its processes have this one's environment: see `MARKS` for why not a runtime_env
                 context = ray.init(
                     address="local",
                     num_cpus=config.num_cpus,
                     include_dashboard=config.dashboard,
-                    runtime_env=runtime_env,
                     log_to_driver=True,
                     logging_level=logging.WARNING,
                 )
             else:
+                runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}, "worker_process_setup_hook": HOOK}
                 context = ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
         except ConnectionError as e:
             raise UserError(

@@ -58,56 +58,60 @@ _KIND, _LOWER = _tables()
 
 @kernel
 def _words_v1(data, offsets, max_bytes, kind, lower, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
-    w = 0
+    """ASCII, most of all text, goes without branches: what may have to be written is written, and counted where it has
+    to (one space before a mark that follows a letter, the character, one space after a mark)."""
+    w = np.uint64(0)
     for doc in range(len(offsets) - 1):
-        i = offsets[doc]
-        end = min(offsets[doc + 1], i + max_bytes)
+        end = min(offsets[doc + 1], offsets[doc] + max_bytes)
         start = w
-        glued = False  # does the last thing written still lack the space after it?
-        while i < end:
-            n, c = width_of(data[i]), np.int64(data[i])
+        glued = np.uint8(0)  # does the last thing written still lack the space after it?
+        for i in range(offsets[doc], end):
+            first = data[np.uint64(i)]
+            if first < 0x80:
+                k = kind[first]
+                out[w] = 0x20
+                w += np.uint64(glued & np.uint8(k != 1))
+                out[w] = lower[first]
+                w += np.uint64(k != 0)
+                out[w] = 0x20
+                w += np.uint64(k == 2)
+                glued = np.uint8(k == 1)
+                continue
+            if first < 0xC0:  # in a character
+                continue
+            n = width_of(first)
             if i + n > end:  # the bound on the length cut this character
                 break
-            if n > 1:
-                c = np.int64(decode(data, i)[0])
-            i += n
+            c = np.int64(decode(data, i)[0])
             if c < 0x10000:
                 k = kind[c]
                 c = np.int64(lower[c])
             else:
                 k = np.uint8(2) if 0x20000 <= c < 0x40000 else np.uint8(1)
-            if k == 0:
-                if glued:
-                    out[w] = 0x20
-                    w += 1
-                    glued = False
-                continue
-            if k == 2 and glued:
+            if k != 1 and glued:
                 out[w] = 0x20
-                w += 1
-            if n == 1:
-                out[w] = c
-            elif n == 2:
+                w += np.uint64(1)
+            glued = np.uint8(k == 1)
+            if k == 0:
+                continue
+            if n == 2:
                 out[w] = 0xC0 | (c >> 6)
-                out[w + 1] = 0x80 | (c & 0x3F)
+                out[w + np.uint64(1)] = 0x80 | (c & 0x3F)
             elif n == 3:
                 out[w] = 0xE0 | (c >> 12)
-                out[w + 1] = 0x80 | ((c >> 6) & 0x3F)
-                out[w + 2] = 0x80 | (c & 0x3F)
+                out[w + np.uint64(1)] = 0x80 | ((c >> 6) & 0x3F)
+                out[w + np.uint64(2)] = 0x80 | (c & 0x3F)
             else:
                 out[w] = 0xF0 | (c >> 18)
-                out[w + 1] = 0x80 | ((c >> 12) & 0x3F)
-                out[w + 2] = 0x80 | ((c >> 6) & 0x3F)
-                out[w + 3] = 0x80 | (c & 0x3F)
-            w += n
+                out[w + np.uint64(1)] = 0x80 | ((c >> 12) & 0x3F)
+                out[w + np.uint64(2)] = 0x80 | ((c >> 6) & 0x3F)
+                out[w + np.uint64(3)] = 0x80 | (c & 0x3F)
+            w += np.uint64(n)
             if k == 2:
                 out[w] = 0x20
-                w += 1
-                glued = False
-            else:
-                glued = True
-        if w > start and out[w - 1] == 0x20:
-            w -= 1
+                w += np.uint64(1)
+        if w > start and out[w - np.uint64(1)] == 0x20:
+            w -= np.uint64(1)
         out_offsets[doc + 1] = w
     return w
 
