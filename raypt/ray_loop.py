@@ -1,8 +1,9 @@
 """Ray Data's scheduling loop, kept from spinning.
 
-The loop waits (0.1 s) for a task with something to give. A streaming task whose output may not be read yet, because what
-comes after it is full, counts as such at once: the loop then turns as fast as it can and takes half a core or more, on
-the node where the training is that it feeds. A stage that keeps ahead of the next one spends most of its life so.
+The loop waits (0.1 s) for a task with something to give. A streaming task whose output may not be read yet, because
+what comes after it is full, counts as such at once: the loop then turns as fast as it can and takes half a core or
+more, on the node where the training is that it feeds. A stage that keeps ahead of the next one spends most of its life
+so.
 """
 
 import time
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 _FIRST_S, _LONGEST_S = 0.001, 0.05
-"""The first wait after a turn that moved nothing, and the longest, by doubling. A block that becomes due is noticed that
-much later at most; a stream holds several blocks a rank."""
+"""The first wait after a turn that moved nothing, and the longest, by doubling. A block that becomes due is noticed
+that much later at most; a stream holds several blocks a rank."""
 
 
 class Rest(ExecutionCallback):

@@ -28,9 +28,9 @@ MARK = "raypt|"
 HOOK = "raypt.ray_output.mark_lines"
 """What each worker of a cluster that was there before runs first (`worker_process_setup_hook`)."""
 MARKS = "RAYPT_MARKS_LINES"
-"""Of the environment of a Ray that a job starts: its workers mark lines as soon as they import raypt. With a runtime_env
-each worker would first be set up by a process of its own (a second of CPU for each of the thirty of a small run), and
-none could be started before it is asked for."""
+"""Of the environment of a Ray that a job starts: its workers mark lines as soon as they import raypt. With a
+runtime_env each worker would first be set up by a process of its own (a second of CPU for each of the thirty of a small
+run), and none could be started before it is asked for."""
 LAST_LINES_S = 0.3
 """How long the last lines of workers are waited for: the log monitor looks every tenth of a second."""
 
