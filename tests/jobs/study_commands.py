@@ -125,9 +125,9 @@ def junk(directory: Path, steps: int) -> bool:
     with gzip.open(PAGES, "rt", encoding="utf-8") as f:
         rows = [json.loads(line) for line in f]
     texts = [r["text"] for r in rows if r["lang"] == "en"]
-    # Junk is made of few pages, none of which is trained on or held out: many other pages' lines would teach something,
-    # and those of held-out pages would tell the answer.
-    apart = [t for t in texts[::8] if 2_000 < len(t) < 6_000][:4]
+    # Junk is made of two pages, neither of which is trained on or held out: they are learned by heart in some steps and
+    # then teach nothing, as a notice that stands on every page; many pages would, and held-out ones tell the answer.
+    apart = [t for t in texts[::8] if 2_000 < len(t) < 6_000][:2]
     pages = [t for i, t in enumerate(texts) if i % 8]
     lines = [x for t in apart for x in t.splitlines() if 60 < len(x) < 200]
     share = sum(map(len, pages)) // 2
@@ -151,7 +151,7 @@ def junk(directory: Path, steps: int) -> bool:
     rules = {"repetition": "gopher_repetition", "quality": "gopher_quality"}
     off = {"dedup.enabled": False}
     config = {
-        "study": {"dir": "junk", "question": "Which rule removes the junk?", "reference": "all rules", "seeds": [0, 1]},
+        "study": {"dir": "junk", "question": "Which rule removes the junk?", "reference": "all rules", "seeds": [0, 1, 2, 3]},
         "base": {
             "ray": {"dashboard": False},
             "corpus": {"sources": [{"name": n, "paths": f"{n}/*.jsonl"} for n in names]},

@@ -1,6 +1,7 @@
 """Training under Ray Train: what it leaves, and that killing a worker and then the driver changes nothing of it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import ray
 import torch
 import transformers
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from raypt import storage
 from raypt.errors import UserError
@@ -19,6 +21,7 @@ from raypt.training.config import TrainConfig
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult
+from raypt.training.worker import WorkerSpec
 from tests.training import tiny_run
 from tests.training.drivers import Driver, train_workers
 
@@ -179,6 +182,27 @@ def test_a_mistake_that_shows_in_a_worker_ends_the_run_however_many_failures_are
     job = tiny_run.Job(str(runs.data), str(tmp_path / "out"), max_failures=-1, lr=1e38, max_skipped_in_a_row=3)
     with pytest.raises(UserError, match=r"more than train\.max_skipped_in_a_row=3"):
         tiny_run.run(job)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_workers_that_fail_after_the_last_checkpoint_have_trained(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
+    def fit(spec: WorkerSpec, *more: object) -> None:  # what such a group leaves: all of its run, and an error
+        shutil.copytree(runs.undisturbed_dir, tmp_path / "out", dirs_exist_ok=True)
+        if not saved:
+            newest = latest_checkpoint(spec.checkpoints_uri)
+            assert newest is not None
+            storage.remove(newest.uri)
+        raise WorkerGroupError("a rank is gone", {1: ConnectionError("reset")})
+
+    monkeypatch.setattr("raypt.training.on_ray.run._fit", fit)
+    job = tiny_run.Job(str(runs.data), str(tmp_path / "out"))
+    if not saved:
+        with pytest.raises(WorkerGroupError):
+            tiny_run.run(job)
+        return
+    assert tiny_run.run(job).checkpoint.step == tiny_run.STEPS
 
 
 @pytest.mark.parametrize(("cpus", "threads", "expected"), [(0.5, 1, 1), (2.0, 1, 1), (1.25, None, 2), (0.5, None, 1)])
