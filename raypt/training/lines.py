@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 OFTEN_S, SELDOM_S = 10.0, 60.0
-SHARE = 0.1
+SHARE = 0.2
 """Of the time since the first line, that passes between two."""
 
 
 class Lines:
-    """A line at the first step, then one every ten seconds, after some minutes one a minute."""
+    """A line at the first step, then one every ten seconds, after five minutes one a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

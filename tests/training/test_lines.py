@@ -14,8 +14,12 @@ def said(step_s: float, steps: int) -> list[float]:
     return out
 
 
-def test_a_run_of_minutes_has_a_line_every_ten_seconds_and_the_first_step_one() -> None:
-    assert said(0.5, 200) == [10.0 * i for i in range(10)]
+def test_the_first_step_has_a_line_and_then_every_ten_seconds_at_first() -> None:
+    assert said(0.5, 120) == [10.0 * i for i in range(6)]
+
+
+def test_a_run_of_some_minutes_fits_a_screen() -> None:
+    assert len(said(1.0, 400)) <= 18
 
 
 def test_a_month_has_a_line_a_minute() -> None:
