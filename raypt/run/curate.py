@@ -14,7 +14,7 @@ from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import Origin
 from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.config import CurationConfig
-from raypt.curation.deciding import decide_all
+from raypt.curation.deciding import decide_all, decided_uri
 from raypt.curation.perplexity import percentiles as perplexity_percentiles
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
@@ -195,7 +195,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
                 PlannedShard(
                     index=i,
                     docs_uri=run.tagged(i),
-                    decisions_uri=run.decided(i),
+                    decisions_uri=decided_uri(run, i, decisions_of),
                     rows=documents.account["documents"],
                     text_bytes=documents.account["bytes"],
                     stamp=hash_of([documents.content, decisions_of.content]),

@@ -1,5 +1,7 @@
 """The end of the data side: curated documents, and for every other document where and why it went."""
 
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +11,10 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.config import DEDUP_COLUMN
+from raypt.curation.deciding import decided_uri
 from raypt.dedup.apply import CLUSTER_SIZE, apply_shard, stands_for
 from raypt.run_dir import RunDir
-from raypt.tasks import run_tasks
+from raypt.tasks import run_tasks, together
 
 FORMAT = 3
 
@@ -35,6 +38,7 @@ class CuratedTask:
 
     run_uri: str
     shard: int
+    decided_uri: str
     dedup_uri: str | None
     identity: Identity
     listed: tuple[str, ...] = ()
@@ -49,13 +53,11 @@ def _name(shard: int) -> str:
     return f"shard-{shard:05d}.parquet"
 
 
-def _sparse(dedup_uri: str | None, kind: str, shard: int) -> pa.Table | None:
-    if dedup_uri is None:
+def _list(task: CuratedTask, kind: str) -> pa.Table | None:
+    """What deduplication left of this kind; each shard has a list of removed documents."""
+    if task.dedup_uri is None or (kind != "removed" and kind not in task.listed):
         return None
-    try:
-        return storage.read_parquet(storage.join(dedup_uri, kind, _name(shard)))
-    except FileNotFoundError:
-        return None
+    return storage.read_parquet(storage.join(task.dedup_uri, kind, _name(task.shard)))
 
 
 def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -94,17 +96,17 @@ def _count_languages(into: Languages, docs: pa.Table) -> None:
         total[1] += row["text_bytes_sum"] or 0
 
 
-def write_curated_shard(task: CuratedTask) -> Card:
-    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account counts what was kept:
-    {documents, bytes, languages: {source: {lang: [documents, bytes]}}}."""
-    run = RunDir(task.run_uri)
+def write_curated_shards(tasks: Sequence[CuratedTask]) -> list[Card]:
+    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet` of some shards of a run; the account counts
+    what was kept: {documents, bytes, languages: {source: {lang: [documents, bytes]}}}."""
+    run = RunDir(tasks[0].run_uri)
+    return collection(run).build_together({task.shard: (task.identity, _maker(run, task)) for task in tasks})
 
+
+def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
-        decided = storage.read_parquet(run.decided(task.shard))
-        duplicates = _sparse(task.dedup_uri, "removed", task.shard)
-        edits, sizes = (
-            _sparse(task.dedup_uri, kind, task.shard) if kind in task.listed else None for kind in ("edits", "sizes")
-        )
+        decided = storage.read_parquet(task.decided_uri)
+        duplicates, edits, sizes = (_list(task, kind) for kind in ("removed", "edits", "sizes"))
         settled = decided.drop_columns(["doc_key", "reason"])
         documents = nbytes = row = 0
         languages: Languages = {}
@@ -136,7 +138,7 @@ def write_curated_shard(task: CuratedTask) -> Card:
         output.write_parquet(run.relative(run.removed(task.shard)), pa.concat_tables(gone).sort_by("doc_key"))
         return {"documents": documents, "bytes": nbytes, "languages": languages}
 
-    return collection(run).build(task.shard, task.identity, maker)
+    return maker
 
 
 def write_curated(
@@ -152,11 +154,16 @@ def write_curated(
     todo = [s for s, card in enumerate(cards) if card is None]
     # What most shards do not have is looked for once, not by each.
     files = {kind: set(storage.listdir(storage.join(uri, kind))) for kind in ("edits", "sizes")} if uri and todo else {}
+
+    def listed_of(shard: int) -> tuple[str, ...]:
+        return tuple(kind for kind, names in files.items() if _name(shard) in names)
+
     tasks = [
-        CuratedTask(run.uri, s, uri, wanted[s], tuple(k for k, names in files.items() if _name(s) in names))
-        for s in todo
+        [CuratedTask(run.uri, s, decided_uri(run, s, decided[s]), uri, wanted[s], listed_of(s)) for s in group]
+        for group in together(todo, [card.account["bytes"] for card in tagged], run.uri)
     ]
-    for shard, card in zip(todo, run_tasks(write_curated_shard, tasks, name="write curated"), strict=True):
+    made = itertools.chain.from_iterable(run_tasks(write_curated_shards, tasks, name="write curated"))
+    for shard, card in zip(todo, made, strict=True):
         cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
     collection(run).finish(done)
