@@ -286,8 +286,9 @@ class Output:
             yield cast(IO[bytes], stamping)
         self.files[path] = stamping.stamp
 
-    def write_bytes(self, path: str, data: bytes) -> None:
-        if self._pack is None:
+    def write_bytes(self, path: str, data: bytes, *, apart: bool = False) -> None:
+        """`apart`: not into the pack, if there is one; nor is a file so large that a part of it is worth a request."""
+        if self._pack is None or apart or len(data) > storage.TAIL_BYTES:
             storage.write_bytes(storage.join(self.root, path), data)
         else:
             self.packed[path] = self._pack.path, self._pack.add(data)
@@ -318,7 +319,8 @@ class Pack:
         return start
 
     def write(self, root: str) -> None:
-        storage.write_bytes(storage.join(root, self.path), self._data.getvalue())
+        if self._data.tell():
+            storage.write_bytes(storage.join(root, self.path), self._data.getvalue())
 
 
 def read_card(uri: str) -> Card | None:
@@ -444,9 +446,22 @@ class Collection:
     def index_uri(self) -> str:
         return storage.join(self.cards_uri, "index.zst")
 
-    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any]) -> Card:
-        """Make one and write its card; in a task, which may be retried."""
-        return build(identity, self.root, maker, self.card_uri(number))
+    def build(
+        self, number: int, identity: Identity, maker: Callable[[Output], Any], *, packed: bool = False
+    ) -> Card:
+        """Make one and write its card; in a task, which may be retried. `packed`: its small files are one file."""
+        if not packed:
+            return build(identity, self.root, maker, self.card_uri(number))
+        pack = self._pack({number: (identity, maker)})
+        card = build(identity, self.root, maker, pack=pack)
+        pack.write(self.root)
+        storage.write_bytes(self.card_uri(number), card.to_bytes())
+        return card
+
+    def _pack(self, work: Work) -> Pack:
+        """Named after what will be in it."""
+        name = PACK + hash_of([[number, identity.key] for number, (identity, _) in sorted(work.items())])
+        return Pack(storage.join(self.cards, name) if self.cards else name)
 
     def build_together(
         self,
@@ -458,14 +473,11 @@ class Collection:
     ) -> list[Card]:
         """Make several, by number, in a task that may be retried, and write all their cards last as one file: a request
         where small ones cost one each. Until then none of them is there. With `uri`, where others look for the file,
-        it has the cards of `others` too. `packed`: their files are one file, beside the cards.
+        it has the cards of `others` too. `packed`: their small files are one file, beside the cards.
         """
         if len(work) == 1 and uri is None:
             return [self.build(number, *of) for number, of in work.items()]
-        pack = None
-        if packed:
-            name = PACK + hash_of([[number, identity.key] for number, (identity, _) in sorted(work.items())])
-            pack = Pack(storage.join(self.cards, name) if self.cards else name)
+        pack = self._pack(work) if packed else None
         cards = {n: build(identity, self.root, maker, pack=pack) for n, (identity, maker) in work.items()}
         if pack is not None:
             pack.write(self.root)

@@ -17,6 +17,7 @@ from raypt.curation.decide import decide
 from raypt.curation.distributions import Distributions, distributions, merge
 from raypt.curation.ledger import curation_ledger
 from raypt.curation.quality.threshold import QualityThreshold
+from raypt.curation.tagging import tagged_uri
 from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks, together
@@ -32,6 +33,7 @@ class DecideTask:
 
     run_uri: str
     shard: int
+    tagged_uri: str
     config: CurationConfig
     settled: dict[str, Any]
     """What was settled for stages once for the whole run, by name of the stage."""
@@ -57,7 +59,7 @@ def decide_shards(tasks: Sequence[DecideTask]) -> list[Card]:
 
 def _maker(run: RunDir, task: DecideTask) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
-        with storage.open_parquet(run.tagged(task.shard)) as file:
+        with storage.open_parquet(task.tagged_uri) as file:
             tagged = file.read([c for c in file.schema.names if c != "text"])
         reason = decide(tagged, task.config, task.settled)
         settled: dict[str, pa.Array] = {}
@@ -138,7 +140,7 @@ def decide_all(
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     groups = together(todo, [card.account["bytes"] for card in tagged], run.uri)
-    tasks = [[DecideTask(run.uri, s, config, settled, wanted[s]) for s in group] for group in groups]
+    tasks = [[DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s]) for s in group] for group in groups]
     made = itertools.chain.from_iterable(run_tasks(decide_shards, tasks, name="decide"))
     for shard, card in zip(todo, made, strict=True):
         cards[shard] = card.holding(wanted[shard])

@@ -49,6 +49,11 @@ def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/tagged")
 
 
+def tagged_uri(run: RunDir, shard: int, card: Card) -> str:
+    """Where the tagged documents of a shard are read."""
+    return card.uri(run.uri, run.relative(run.tagged(shard)))
+
+
 def identities(
     manifest: Manifest,
     corpus: CorpusConfig,
@@ -105,7 +110,7 @@ def tag_together(
     joint = len(shards) > 1 and factory is not None
     if len(shards) > 1 and (factory is None or begin_together(run, shards)):
         makers = {s: _maker(run, manifest, corpus, tagger, s, NOTHING, factory) for s in shards}
-        cards = collection(run).build_together({s: (wanted[s], maker) for s, maker in makers.items()})
+        cards = collection(run).build_together({s: (wanted[s], m) for s, m in makers.items()}, packed=True)
     else:
         cards = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory) for s in shards]
     if joint:
@@ -148,7 +153,7 @@ def _maker(
             writer.close()
         if quarantined:
             lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined)
-            output.write_bytes(run.relative(run.quarantine(shard)), lines.encode())
+            output.write_bytes(run.relative(run.quarantine(shard)), lines.encode(), apart=True)
         return {
             "shard": shard,
             "source": manifest.shards[shard].source,
@@ -222,17 +227,17 @@ def tag(
     if todo and actors is None:
         tagger = Tagger(curation, artefacts)
         work = functools.partial(_tag_here, run, manifest, corpus, tagger, wanted)
-        made = itertools.chain.from_iterable(run_tasks(work, _groups(run, manifest, todo), name="curate"))
-        for shard, card in zip(todo, made, strict=True):
+        done = itertools.chain.from_iterable(run_tasks(work, _groups(run, manifest, todo), name="curate"))
+        for shard, card in zip(todo, done, strict=True):
             cards[shard] = card.holding(wanted[shard])
     elif todo and actors is not None:
         for card in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors):
-            shard = card.account["shard"]
-            cards[shard] = card.holding(wanted[shard])
-    done = [card for card in cards if card is not None]
-    assert len(done) == len(wanted), "a shard was not tagged"
-    collection(run).finish(done)
-    return done
+            number = card.account["shard"]
+            cards[number] = card.holding(wanted[number])
+    whole = [card for card in cards if card is not None]
+    assert len(whole) == len(wanted), "a shard was not tagged"
+    collection(run).finish(whole)
+    return whole
 
 
 def _tag_here(
