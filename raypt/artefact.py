@@ -446,9 +446,7 @@ class Collection:
     def index_uri(self) -> str:
         return storage.join(self.cards_uri, "index.zst")
 
-    def build(
-        self, number: int, identity: Identity, maker: Callable[[Output], Any], *, packed: bool = False
-    ) -> Card:
+    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any], *, packed: bool = False) -> Card:
         """Make one and write its card; in a task, which may be retried. `packed`: its small files are one file."""
         if not packed:
             return build(identity, self.root, maker, self.card_uri(number))

@@ -140,7 +140,10 @@ def decide_all(
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     groups = together(todo, [card.account["bytes"] for card in tagged], run.uri)
-    tasks = [[DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s]) for s in group] for group in groups]
+    tasks = [
+        [DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s]) for s in group]
+        for group in groups
+    ]
     made = itertools.chain.from_iterable(run_tasks(decide_shards, tasks, name="decide"))
     for shard, card in zip(todo, made, strict=True):
         cards[shard] = card.holding(wanted[shard])

@@ -20,6 +20,7 @@ from raypt.curation import languages
 from raypt.curation.config import CurationConfig
 from raypt.curation.plan import Stage
 from raypt.curation.quality.threshold import uniform
+from raypt.curation.tagging import collection, tagged_uri
 from raypt.errors import UserError
 from raypt.html import table, text
 from raypt.outside import shown

@@ -124,7 +124,7 @@ def counted(shards: int, steps: int, shard_bytes: int) -> Iterator[tuple[str, li
         ]  # fmt: skip
         for what in ("a run", "the same again"):
             server.requests()
-            done = run_job("pretrain.py", *command, cwd=Path(folder))
+            done = run_job("pretrain.py", *command, cwd=Path(folder), timeout=1500)
             if done.returncode:
                 sys.exit(f"{what} ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
             manifest = storage.read_json(server.uri("runs", "a", "manifest.json"))
