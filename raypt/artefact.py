@@ -18,7 +18,8 @@ import functools
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, Literal, cast
 
@@ -27,7 +28,7 @@ import pyarrow as pa
 import xxhash
 import zstandard
 
-from raypt import __version__, storage
+from raypt import __version__, packs, storage
 from raypt.errors import UserError
 
 log = logging.getLogger("raypt")
@@ -35,6 +36,10 @@ log = logging.getLogger("raypt")
 CARD_FORMAT = 1
 Verify = Literal["sizes", "full"]
 REASONS_SHOWN = 3
+JOINT = ".cards"
+"""How files of several cards are called."""
+PACK = "pack-"
+"""How packs are called, before a hash of what is in them."""
 
 
 class Damaged(UserError):
@@ -141,6 +146,20 @@ class Card:
     """Version of raypt that made it."""
     indexed: bool = field(default=False, compare=False, repr=False)
     """Whether it was read from the index of its collection."""
+    packed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Of the files that lie in a pack (`raypt.packs`): its path, and where in it they begin."""
+
+    def uri(self, root: str, path: str) -> str:
+        """Where one of the files is read."""
+        if path not in self.packed:
+            return storage.join(root, path)
+        pack, start = self.packed[path]
+        return packs.uri_of(storage.join(root, pack), start, self.files[path].size)
+
+    @property
+    def paths(self) -> set[str]:
+        """Of the files and packs that must be there."""
+        return {self.packed[path][0] if path in self.packed else path for path in self.files}
 
     @property
     def content(self) -> str:
@@ -150,7 +169,7 @@ class Card:
     def to_json(self) -> dict[str, Any]:
         files = {path: [stamp.size, stamp.xxh3] for path, stamp in self.files.items()}
         words = {"card": CARD_FORMAT, "raypt": self.raypt, "key": self.key, "identity": self.identity, "files": files}
-        return {**words, "account": self.account}
+        return {**words, "account": self.account, **({"packed": self.packed} if self.packed else {})}
 
     def holding(self, identity: Identity) -> "Card":
         """The card with the words of `identity`, whose settings 10^5 cards share; what came from another process has
@@ -165,7 +184,8 @@ class Card:
     @classmethod
     def from_json(cls, value: dict[str, Any], *, indexed: bool = False) -> "Card":
         files = {path: Stamp(*stamp) for path, stamp in value["files"].items()}
-        return cls(value["identity"], value["key"], files, value["account"], value["raypt"], indexed)
+        packed = {path: (pack, start) for path, (pack, start) in value.get("packed", {}).items()}
+        return cls(value["identity"], value["key"], files, value["account"], value["raypt"], indexed, packed)
 
     @classmethod
     def from_bytes(cls, data: bytes, uri: str) -> "Card":
@@ -182,8 +202,13 @@ class Card:
     def problem(self, sizes: Mapping[str, int]) -> str | None:
         """What is wrong by the sizes of the files that are there (by path), or None."""
         for path, stamp in self.files.items():
-            if path not in sizes:
-                return f"{path} is missing"
+            pack, start = self.packed.get(path, ("", 0))
+            if (pack or path) not in sizes:
+                return f"{pack or path} is missing"
+            if pack:
+                if sizes[pack] < start + stamp.size:
+                    return f"{pack} has {sizes[pack]} bytes, fewer than {start + stamp.size}"
+                continue
             if sizes[path] != stamp.size:
                 return f"{path} has {sizes[path]} bytes, not {stamp.size}"
         return None
@@ -192,7 +217,7 @@ class Card:
         """What is wrong with the bytes of the files under `root`, all of which are read, or None."""
         for path, stamp in self.files.items():
             try:
-                found = stamp_of(storage.join(root, path))
+                found = stamp_of(self.uri(root, path))
             except FileNotFoundError:
                 return f"{path} is missing"
             if found.size != stamp.size:
@@ -242,21 +267,31 @@ class _Stamping(io.RawIOBase):
 class Output:
     """Where the maker of an artefact writes its files: under `root`, each whole or absent."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, root: str, pack: "Pack | None" = None) -> None:
+        self.root, self._pack = root, pack
         self.files: dict[str, Stamp] = {}
+        self.packed: dict[str, tuple[str, int]] = {}
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[IO[bytes]]:
         """A file to be written front to back."""
         assert path not in self.files, f"{path} is written twice"
+        if self._pack is not None:
+            memory = io.BytesIO()
+            yield memory
+            self.write_bytes(path, memory.getvalue())
+            return
         with storage.atomic_write(storage.join(self.root, path)) as f:
             stamping = _Stamping(f)
             yield cast(IO[bytes], stamping)
         self.files[path] = stamping.stamp
 
-    def write_bytes(self, path: str, data: bytes) -> None:
-        storage.write_bytes(storage.join(self.root, path), data)
+    def write_bytes(self, path: str, data: bytes, *, apart: bool = False) -> None:
+        """`apart`: not into the pack, if there is one; nor is a file so large that a part of it is worth a request."""
+        if self._pack is None or apart or len(data) > storage.TAIL_BYTES:
+            storage.write_bytes(storage.join(self.root, path), data)
+        else:
+            self.packed[path] = self._pack.path, self._pack.add(data)
         self.files[path] = Stamp(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def write_json(self, path: str, value: Any) -> None:
@@ -269,6 +304,23 @@ class Output:
     def add(self, path: str) -> None:
         """Stamp a file that something else wrote under `root`."""
         self.files[path] = stamp_of(storage.join(self.root, path))
+
+
+class Pack:
+    """Small files of several artefacts, in memory until they are written as one."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self._data = path, io.BytesIO()
+
+    def add(self, data: bytes) -> int:
+        """Where it begins."""
+        start = self._data.tell()
+        self._data.write(data)
+        return start
+
+    def write(self, root: str) -> None:
+        if self._data.tell():
+            storage.write_bytes(storage.join(root, self.path), self._data.getvalue())
 
 
 def read_card(uri: str) -> Card | None:
@@ -291,11 +343,19 @@ def rewrite(uri: str, data: bytes) -> None:
     storage.write_bytes(uri, data)
 
 
-def build(identity: Identity, root: str, maker: Callable[[Output], Any], card_uri: str | None = None) -> Card:
-    """Have `maker` write the artefact's files under `root`, then write the card (if it has a place of its own)."""
-    output = Output(root)
+def build(
+    identity: Identity,
+    root: str,
+    maker: Callable[[Output], Any],
+    card_uri: str | None = None,
+    pack: Pack | None = None,
+) -> Card:
+    """Have `maker` write the artefact's files under `root`, or into a pack that the caller writes, then write the card
+    (if it has a place of its own).
+    """
+    output = Output(root, pack)
     account = maker(output)
-    card = Card(identity.words(), identity.key, output.files, account)
+    card = Card(identity.words(), identity.key, output.files, account, packed=output.packed)
     if card_uri is not None:
         storage.write_bytes(card_uri, card.to_bytes())
     return card
@@ -330,7 +390,7 @@ def make(
             changed = "\n".join(f"  {line}" for line in differences(found.identity, identity.words()))
             raise UserError(f"{card_uri}: {identity.kind} was made of other inputs or settings; {refuse}\n{changed}")
         log.warning("%s is made anew: %s", identity.kind, why)
-        storage.remove(card_uri)
+        storage.remove_file(card_uri)
     return build(identity, root, maker, card_uri)
 
 
@@ -358,6 +418,10 @@ def sizes_under(root: str, paths: Mapping[str, Any] | Sequence[str]) -> dict[str
     }
 
 
+Work = Mapping[int, tuple[Identity, Callable[[Output], Any]]]
+"""By number, what an artefact is and what writes its files."""
+
+
 @dataclass(frozen=True)
 class Collection:
     """Artefacts of one kind by number, e.g. one a shard: cards `root/cards/00007.json`, an index when all are there.
@@ -376,15 +440,52 @@ class Collection:
         return storage.join(self.root, self.cards) if self.cards else self.root
 
     def card_uri(self, number: int) -> str:
-        return storage.join(self.cards_uri, f"{self.prefix}{number:05d}.json")
+        return storage.join(self.cards_uri, self._name(number))
 
     @property
     def index_uri(self) -> str:
         return storage.join(self.cards_uri, "index.zst")
 
-    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any]) -> Card:
-        """Make one and write its card; in a task, which may be retried."""
-        return build(identity, self.root, maker, self.card_uri(number))
+    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any], *, packed: bool = False) -> Card:
+        """Make one and write its card; in a task, which may be retried. `packed`: its small files are one file."""
+        if not packed:
+            return build(identity, self.root, maker, self.card_uri(number))
+        pack = self._pack({number: (identity, maker)})
+        card = build(identity, self.root, maker, pack=pack)
+        pack.write(self.root)
+        storage.write_bytes(self.card_uri(number), card.to_bytes())
+        return card
+
+    def _pack(self, work: Work) -> Pack:
+        """Named after what will be in it."""
+        name = PACK + hash_of([[number, identity.key] for number, (identity, _) in sorted(work.items())])
+        return Pack(storage.join(self.cards, name) if self.cards else name)
+
+    def build_together(
+        self,
+        work: Work,
+        uri: str | None = None,
+        others: Mapping[int, Card] | None = None,
+        *,
+        packed: bool = False,
+    ) -> list[Card]:
+        """Make several, by number, in a task that may be retried, and write all their cards last as one file: a request
+        where small ones cost one each. Until then none of them is there. With `uri`, where others look for the file,
+        it has the cards of `others` too. `packed`: their small files are one file, beside the cards.
+        """
+        if len(work) == 1 and uri is None:
+            return [self.build(number, *of) for number, of in work.items()]
+        pack = self._pack(work) if packed else None
+        cards = {n: build(identity, self.root, maker, pack=pack) for n, (identity, maker) in work.items()}
+        if pack is not None:
+            pack.write(self.root)
+        uri = uri or self.joint_uri(hash_of(sorted(work))[:16])
+        storage.write_bytes(uri, _joint({**(others or {}), **cards}))
+        return list(cards.values())
+
+    def joint_uri(self, name: str) -> str:
+        """Of a file of several cards."""
+        return storage.join(self.cards_uri, f"{self.prefix}{name}{JOINT}")
 
     def look(
         self, identities: Sequence[Identity], verify: Verify = "sizes"
@@ -392,12 +493,12 @@ class Collection:
         """By number, the card of each artefact that is whole and of its identity (None: it has to be made); and why
         those that are there and cannot be used have to be made anew. Changes nothing.
         """
-        found = self._index() or self._read_cards(len(identities))
+        found = self._index() or self._read_cards(identities)
         usable = {n: card for n, card in found.items() if isinstance(card, Card) and n < len(identities)}
         if len(found) != len(identities):  # the index is of another number: `finish` writes it anew
             usable = {n: replace(card, indexed=False) for n, card in usable.items()}
         why = {n: str(card) for n, card in found.items() if isinstance(card, Damaged) and n < len(identities)}
-        paths = [path for card in usable.values() for path in card.files]
+        paths = sorted({path for card in usable.values() for path in card.paths})
         sizes = sizes_under(self.root, paths) if paths else {}
         out: list[Card | None] = [None] * len(identities)
         to_read = []
@@ -427,9 +528,32 @@ class Collection:
             shown = "; ".join(f"{number}: {reason}" for number, reason in sorted(why.items())[:REASONS_SHOWN])
             more = "; ..." if len(why) > REASONS_SHOWN else ""
             log.warning("%d of %d %s are made anew: %s%s", len(why), len(identities), identities[0].kind, shown, more)
-            storage.remove(self.index_uri)
-            storage.in_parallel(lambda n: storage.remove(self.card_uri(n)), why)
+            storage.remove_file(self.index_uri)
+            self._take_away(why.keys())
         return out
+
+    def _take_away(self, numbers: Set[int]) -> None:
+        """The cards of these artefacts, from wherever they are."""
+        names = storage.list_sizes(self.cards_uri)
+        alone = [n for n in numbers if self._name(n) in names]
+        storage.in_parallel(lambda n: storage.remove_file(self.card_uri(n)), alone)
+
+        def less(name: str) -> None:
+            uri = storage.join(self.cards_uri, name)
+            cards = read_joint(uri)
+            rest = {n: card for n, card in cards.items() if n not in numbers}
+            if not rest:
+                storage.remove_file(uri)
+            elif len(rest) < len(cards):
+                storage.write_bytes(uri, _joint(rest))
+
+        storage.in_parallel(less, self._joint_names(names))
+
+    def _name(self, number: int) -> str:
+        return f"{self.prefix}{number:05d}.json"
+
+    def _joint_names(self, names: Iterable[str]) -> list[str]:
+        return sorted(name for name in names if name.startswith(self.prefix) and name.endswith(JOINT))
 
     def load(self) -> dict[int, Card]:
         """The cards of a finished collection by number, from its index; empty if it is not finished."""
@@ -452,6 +576,14 @@ class Collection:
         lines[0] = b"[" + b",".join(shared) + b"]"
         packed = zstandard.ZstdCompressor(write_checksum=True).compress(b"\n".join(lines))
         storage.write_bytes(self.index_uri, packed)
+        self._drop_packs(cards)
+
+    def _drop_packs(self, cards: Sequence[Card]) -> None:
+        """Delete the packs beside the cards that are none of theirs any more."""
+        if any(card.packed for card in cards):
+            ours = {path.rpartition("/")[2] for card in cards for path in card.paths}
+            names = [name for name in storage.list_sizes(self.cards_uri) if name.startswith(PACK) and name not in ours]
+            storage.in_parallel(lambda name: storage.remove_file(storage.join(self.cards_uri, name)), names)
 
     def _index(self) -> dict[int, Card | Damaged]:
         try:
@@ -470,9 +602,19 @@ class Collection:
             log.warning("%s is damaged (%s): the cards are read one by one", self.index_uri, e)
             return {}
 
-    def _read_cards(self, count: int) -> dict[int, Card | Damaged]:
+    def read_cards(self) -> dict[int, Card]:
+        """The cards that are there and whole, by number: of a collection that need not be finished."""
+        return self.load() or {n: card for n, card in self._read_cards().items() if isinstance(card, Card)}
+
+    def _read_cards(self, identities: Sequence[Identity] | None = None) -> dict[int, Card | Damaged]:
+        """All cards that are there; of `identities` alone where they are given. Who is in several files (a task that
+        was thought dead may have come to its end) has one of its identity there.
+        """
         names = storage.list_sizes(self.cards_uri)
-        numbers = [n for n in range(count) if f"{self.prefix}{n:05d}.json" in names]
+        form = re.compile(rf"{re.escape(self.prefix)}(\d{{5,}})\.json")
+        numbers = [int(match[1]) for name in names if (match := form.fullmatch(name))]
+        if identities is not None:
+            numbers = [n for n in numbers if n < len(identities)]
 
         def read(number: int) -> Card | Damaged | None:
             try:
@@ -481,4 +623,44 @@ class Collection:
                 return e
 
         cards = storage.in_parallel(read, numbers)
-        return {n: card for n, card in zip(numbers, cards, strict=True) if card is not None}
+        out: dict[int, Card | Damaged] = {n: c for n, c in zip(numbers, cards, strict=True) if c is not None}
+        uris = [storage.join(self.cards_uri, name) for name in self._joint_names(names)]
+        for joint in storage.in_parallel(read_joint, uris):
+            for number, card in joint.items():
+                if identities is not None and number >= len(identities):
+                    continue
+                wanted = None if identities is None else identities[number].key
+                if number not in out or card.key == wanted:
+                    out[number] = card
+        return out
+
+
+def _joint(cards: Mapping[int, Card]) -> bytes:
+    """A line a card, each with its own checksum."""
+    lines = []
+    for number, card in sorted(cards.items()):
+        value = {"number": number, **card.to_json()}
+        lines.append(json.dumps({**value, "checksum": hash_of(value)}, ensure_ascii=False, separators=(",", ":")))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def read_joint(uri: str) -> dict[int, Card]:
+    """The cards of a joint file, by number; of a damaged line nothing is known, not even whose card it was. Empty if
+    there is none.
+    """
+    try:
+        data = storage.read_bytes(uri)
+    except FileNotFoundError:
+        return {}
+    out: dict[int, Card] = {}
+    for line in data.splitlines():
+        try:
+            value = orjson.loads(line)
+            checksum = value.pop("checksum")
+            if value["card"] == CARD_FORMAT and checksum == hash_of(value):
+                out[value["number"]] = Card.from_json(value)
+                continue
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        log.warning("%s is damaged: the artefact of a line of it is made anew", uri)
+    return out

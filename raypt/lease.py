@@ -135,7 +135,7 @@ class Lease:
                 holder = self._read(name)
                 if touched < now - self.stale_s or (holder is not None and holder.is_gone()):
                     log.warning("%s: taking over from a job that is gone: %s", self.uri, _describe(holder))
-                    storage.remove(storage.join(self.uri, name))
+                    storage.remove_file(storage.join(self.uri, name))
                     continue
                 first = seen.setdefault(name, touched)
                 alive = touched > first or (holder is not None and holder.is_here())
@@ -189,7 +189,7 @@ class Lease:
 
     def _remove(self, state: str) -> None:
         try:
-            storage.remove(self._path(state))
+            storage.remove_file(self._path(state))
         except Exception as e:  # it goes stale
             log.warning("%s: the mark of this job could not be removed: %s", self.uri, e)
 

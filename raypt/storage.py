@@ -31,6 +31,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from raypt import packs
 from raypt.errors import UserError
 from raypt.retries import asked
 
@@ -148,6 +149,18 @@ def remove(uri: str) -> None:
             asked(uri, lambda: fs.rm(path, recursive=True))
 
 
+def remove_file(uri: str) -> None:
+    """Delete one file, by one request; nothing happens if it is not there. What lies below a directory stays."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        if is_s3(fs):
+            bucket, key, _ = fs.split_path(path)
+            asked(uri, lambda: fs.call_s3("delete_object", Bucket=bucket, Key=key))
+            fs.invalidate_cache()
+        else:
+            asked(uri, lambda: fs.rm_file(path))
+
+
 def _remove_keys(uri: str, fs: Any, path: str) -> None:
     """A listing of what lies below, and one request for each 1,000 objects of it and the file of that name itself (five
     of `fs.rm` for what is not there)."""
@@ -175,14 +188,26 @@ def move(uri: str, target: str) -> None:
     fs.mv(path, filesystem(target)[1], recursive=True)
 
 
+def _packed(uri: str) -> bytes | None:
+    """A file that lies in a pack; None if it is a file by itself."""
+    if (place := packs.parsed(uri)) is None:
+        return None
+    pack, start, size = place
+    return packs.kept.get(pack, read_bytes)[start : start + size]
+
+
 def open_read(uri: str) -> IO[bytes]:
     """A file to be read from its beginning to its end."""
+    if (data := _packed(uri)) is not None:
+        return io.BytesIO(data)
     fs, path = filesystem(uri)
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb")))
 
 
 def open_ranges(uri: str) -> IO[bytes]:
     """A file of which parts are read: nothing is fetched ahead of what is asked for."""
+    if (data := _packed(uri)) is not None:
+        return io.BytesIO(data)
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return cast(IO[bytes], fs.open(path, "rb"))
@@ -271,6 +296,8 @@ class _Ranges(io.RawIOBase):
 
 def read_range(uri: str, start: int, length: int) -> bytes:
     """`length` bytes from `start` on; fewer where the file ends."""
+    if (data := _packed(uri)) is not None:
+        return data[start : start + max(length, 0)]
     fs, path = filesystem(uri)
     if length <= 0:
         return b""
@@ -361,12 +388,22 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def read_bytes(uri: str) -> bytes:
+    if (data := _packed(uri)) is not None:
+        return data
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return Path(path).read_bytes()
     # In one piece: in several at a time, s3fs asks for the size first.
     options = {"max_concurrency": 1} if is_s3(fs) else {}
     return bytes(asked(uri, lambda: fs.cat_file(path, **options)))
+
+
+def read_if_there(uri: str) -> bytes | None:
+    """A whole file; None if there is none. One request, where `exists` before it is one or two more."""
+    try:
+        return read_bytes(uri)
+    except FileNotFoundError:
+        return None
 
 
 def json_bytes(value: Any) -> bytes:

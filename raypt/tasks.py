@@ -4,6 +4,7 @@ The pieces are files in and files out; only small summaries come back. Results a
 so nothing downstream can depend on the order in which tasks happened to finish.
 """
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from raypt import metrics
+from raypt import metrics, storage
 from raypt.durations import duration
 from raypt.errors import UserError
 
@@ -97,6 +98,22 @@ CPUS_LOOK_S = 5.0
 def _in_flight(num_cpus: float) -> int:
     """How many tasks to submit to the cluster as it is now."""
     return max(ASKED_AHEAD if _placement.growing else 2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
+
+
+TOGETHER_BYTES = 8 << 20
+"""Of small artefacts that a task makes together on an object store: what is done again if it is killed."""
+
+
+def together(todo: Sequence[int], sizes: Sequence[int], uri: str, most_bytes: int = TOGETHER_BYTES) -> list[list[int]]:
+    """The numbers of `todo`, ascending, by task: those of neighbours together that have up to about `most_bytes`
+    (`sizes` has the bytes of every number there is), so that they share requests. Who is with whom depends on the sizes
+    alone. Where `uri` is on a local disk, which asks nothing for a request, each is alone.
+    """
+    if storage.is_local(uri):
+        return [[number] for number in todo]
+    before = itertools.accumulate(sizes, initial=0)
+    of = [(start + size // 2) // most_bytes for start, size in zip(before, sizes, strict=False)]
+    return [list(group) for _, group in itertools.groupby(todo, key=of.__getitem__)]
 
 
 _IN_TASK: ContextVar[bool] = ContextVar("raypt-task", default=False)

@@ -1,12 +1,13 @@
 """raypt.artefact: made once, verified when used, and made anew (saying why) when foreign or damaged."""
 
+import functools
 import logging
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from raypt import storage
+from raypt import packs, storage
 from raypt.artefact import Card, Collection, Damaged, Identity, Output, hash_of, make
 from raypt.errors import UserError
 
@@ -179,3 +180,83 @@ def test_the_index_keeps_the_order_of_an_account(tmp_path: Path) -> None:
     card = parts.build(0, identity, lambda output: {"second": 1, "first": 2})
     parts.finish([card])
     assert list(parts.survey([identity])[0].account) == ["second", "first"]
+
+
+def together(parts: Collection, identities: list[Identity], numbers: list[int], packed: bool = False) -> list[Card]:
+    def maker(n: int, output: Output) -> dict[str, int]:
+        output.write_bytes(f"parts/{n}.txt", b"%d" % n * 100)
+        return {"n": n}
+
+    work = {n: (identities[n], functools.partial(maker, n)) for n in numbers}
+    return parts.build_together(work, packed=packed)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["files", "pack"])
+def test_what_is_made_together_is_found_as_what_is_made_alone(tmp_path: Path, packed: bool) -> None:
+    at = f"memory://{tmp_path.name}-{packed}"
+    parts, identities = Collection(at, "cards"), collection(tmp_path, 5)[1]
+    cards = [*together(parts, identities, [0, 1, 2], packed), *together(parts, identities, [3], packed)]
+    assert parts.survey(identities) == [*cards, None]
+    names = storage.listdir(parts.cards_uri)
+    assert len(names) == (3 if packed else 2), "a card, cards of three, and their pack"
+    for n, card in enumerate(cards):
+        assert storage.read_bytes(card.uri(at, f"parts/{n}.txt")) == b"%d" % n * 100
+    alone = [parts.build(4, identities[4], lambda output: output.write_bytes("parts/4.txt", b"4"))]
+    parts.finish([*cards, *alone])
+    assert list(parts.load().values()) == parts.survey(identities, "full") == [*cards, *alone]
+
+
+def test_of_what_is_made_together_nothing_is_there_before_all_is(tmp_path: Path) -> None:
+    parts, identities = Collection(f"memory://{tmp_path.name}", "cards"), collection(tmp_path, 3)[1]
+
+    def dies(output: Output) -> None:
+        raise OSError("killed")
+
+    work = {0: (identities[0], lambda output: output.write_bytes("0", b"0")), 1: (identities[1], dies)}
+    with pytest.raises(OSError, match="killed"):
+        parts.build_together(work)
+    assert parts.survey(identities) == [None] * 3
+
+
+def test_one_of_several_that_is_foreign_or_damaged_is_made_anew_and_the_others_stay(tmp_path: Path) -> None:
+    at = f"memory://{tmp_path.name}"
+    parts, identities = Collection(at, "cards"), collection(tmp_path, 4)[1]
+    cards = together(parts, identities, [0, 1, 2, 3])
+    storage.write_bytes(f"{at}/parts/2.txt", b"2" * 99)
+    identities[1] = Identity("part", 1, {"shard": "another"}, {"rule": 1})
+    assert parts.survey(identities) == [cards[0], None, None, cards[3]]
+    assert sorted(parts.read_cards()) == [0, 3], "whoever waits for a card does not meet the old one"
+    made = together(parts, identities, [1, 2])
+    assert parts.survey(identities) == [cards[0], *made, cards[3]]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "flipped"])
+def test_a_damaged_pack_is_noticed(tmp_path: Path, how: str) -> None:
+    at = f"memory://{tmp_path.name}"
+    parts, identities = Collection(at, "cards"), collection(tmp_path, 3)[1]
+    cards = together(parts, identities, [0, 1, 2], packed=True)
+    uri = storage.join(at, next(iter(cards[0].paths)))
+    data = bytearray(storage.read_bytes(uri))
+    packs.kept.__init__()  # type: ignore[misc]  # another process has not read it
+    if how == "gone":
+        storage.remove_file(uri)
+        assert parts.survey(identities) == [None] * 3
+    elif how == "cut":
+        storage.write_bytes(uri, bytes(data[:-1]))
+        assert parts.survey(identities) == [cards[0], cards[1], None]
+    else:
+        data[150] ^= 1
+        storage.write_bytes(uri, bytes(data))
+        assert parts.survey(identities, "full") == [cards[0], None, cards[2]]
+
+
+def test_packs_of_earlier_artefacts_are_deleted_when_all_are_made(tmp_path: Path) -> None:
+    at = f"memory://{tmp_path.name}"
+    parts, identities = Collection(at, "cards"), collection(tmp_path, 3)[1]
+    parts.finish(together(parts, identities, [0, 1, 2], packed=True))
+    others = [Identity("part", 1, {"shard": str(n)}, {"rule": 2}) for n in range(3)]
+    assert parts.survey(others) == [None] * 3
+    cards = together(parts, others, [0, 1, 2], packed=True)
+    parts.finish(cards)
+    there = {f"cards/{name}" for name in storage.listdir(parts.cards_uri) if name.startswith("pack-")}
+    assert there == cards[0].paths

@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from raypt.errors import UserError
-from raypt.tasks import run_tasks
+from raypt.tasks import run_tasks, together
 
 
 def _slow_when_small(x: int) -> int:
@@ -41,3 +41,10 @@ def test_any_picklable_callable_will_do(local_ray: None) -> None:
 def test_an_exception_in_a_task_is_raised_as_itself(local_ray: None) -> None:
     with pytest.raises(UserError, match="file 1 is bad"):
         run_tasks(_refuse, [1], name="t")
+
+
+def test_small_neighbours_are_made_together_where_requests_cost_whatever_is_left_to_do() -> None:
+    sizes = [30, 30, 30, 200, 10, 10]
+    assert together(range(6), sizes, "s3://b/run", 100) == [[0, 1, 2], [3], [4, 5]]
+    assert together([1, 2, 5], sizes, "s3://b/run", 100) == [[1, 2], [5]]
+    assert together(range(3), sizes, "/a/run", 100) == [[0], [1], [2]]

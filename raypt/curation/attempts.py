@@ -3,7 +3,8 @@
 A worker leaves a marker before it begins a shard and takes it away at the end. Who finds markers of attempts that did
 not end knows that they died. After PLAIN_ATTEMPTS of them (nodes are taken away, neighbours eat the memory) the shard
 is looked through in child processes: a record whose reading ends the child, and a document on which the tagger ends it,
-are found and go to quarantine; then the shard is done as usual. A worker that hangs ends itself.
+are found and go to quarantine; then the shard is done as usual. A worker that hangs ends itself. Small shards that are
+done together have one marker: if that attempt dies, each is done by itself.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import faulthandler
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def begin(run: RunDir, shard: int, find: Callable[[Poison], Poison]) -> Poison:
     """
     uri = _marker(run, shard)
     known, died = NOTHING, 0
-    if storage.is_file(uri):
+    with contextlib.suppress(FileNotFoundError):
         value = json.loads(storage.read_bytes(uri))
         known, died = _poison(value["poison"]), value["attempts"]
     if died >= MOST_ATTEMPTS:
@@ -77,7 +78,30 @@ def _write(uri: str, attempts: int, poison: Poison) -> None:
 
 def finish(run: RunDir, shard: int) -> None:
     """Mark that a shard is done."""
-    storage.remove(_marker(run, shard))
+    storage.remove_file(_marker(run, shard))
+
+
+def _joint_marker(run: RunDir, shards: Sequence[int]) -> str:
+    return run.path("work", "attempts", f"shards-{shards[0]}-{shards[-1]}-{len(shards)}.json")
+
+
+def begin_together(run: RunDir, shards: Sequence[int]) -> bool:
+    """Mark that an attempt at several shards begins, by one marker. False if an earlier one died: then they are to be
+    done one by one, each with its own marker.
+    """
+    uri = _joint_marker(run, shards)
+    try:
+        storage.read_bytes(uri)
+    except FileNotFoundError:
+        storage.write_bytes(uri, b"{}")
+        return True
+    log.warning("an attempt at shards %d to %d has ended a worker: they are done one by one", shards[0], shards[-1])
+    return False
+
+
+def finish_together(run: RunDir, shards: Sequence[int]) -> None:
+    """Mark that they are all done, together or one by one."""
+    storage.remove_file(_joint_marker(run, shards))
 
 
 @contextlib.contextmanager

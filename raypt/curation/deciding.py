@@ -1,6 +1,7 @@
 """Deciding on the tagged shards: cheap tasks that read attribute columns only, one artefact a shard."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,9 +17,10 @@ from raypt.curation.decide import decide
 from raypt.curation.distributions import Distributions, distributions, merge
 from raypt.curation.ledger import curation_ledger
 from raypt.curation.quality.threshold import QualityThreshold
+from raypt.curation.tagging import tagged_uri
 from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
-from raypt.tasks import run_tasks
+from raypt.tasks import run_tasks, together
 
 FORMAT = 4
 """Raise it when the same attributes and thresholds lead to another decision, or account."""
@@ -31,6 +33,7 @@ class DecideTask:
 
     run_uri: str
     shard: int
+    tagged_uri: str
     config: CurationConfig
     settled: dict[str, Any]
     """What was settled for stages once for the whole run, by name of the stage."""
@@ -41,13 +44,22 @@ def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/decided")
 
 
-def decide_shard(task: DecideTask) -> Card:
-    """Keep or drop each document of a tagged shard: writes (doc_key, reason, settled metrics by `<stage>.<metric>`);
-    account {ledger, quality_scores, quality_not_measured, labels, distributions}."""
-    run = RunDir(task.run_uri)
+def decided_uri(run: RunDir, shard: int, card: Card) -> str:
+    """Where the decisions on a shard are read."""
+    return card.uri(run.uri, run.relative(run.decided(shard)))
 
+
+def decide_shards(tasks: Sequence[DecideTask]) -> list[Card]:
+    """Keep or drop each document of some tagged shards of a run: writes (doc_key, reason, settled metrics by
+    `<stage>.<metric>`) of each; account {ledger, quality_scores, quality_not_measured, labels, distributions}."""
+    run = RunDir(tasks[0].run_uri)
+    work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
+    return collection(run).build_together(work, packed=True)
+
+
+def _maker(run: RunDir, task: DecideTask) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
-        with storage.open_parquet(run.tagged(task.shard)) as file:
+        with storage.open_parquet(task.tagged_uri) as file:
             tagged = file.read([c for c in file.schema.names if c != "text"])
         reason = decide(tagged, task.config, task.settled)
         settled: dict[str, pa.Array] = {}
@@ -63,7 +75,7 @@ def decide_shard(task: DecideTask) -> Card:
         }
         return {"ledger": ledger.to_json(), **scores, **counts}
 
-    return collection(run).build(task.shard, task.identity, maker)
+    return maker
 
 
 def _score_histogram(tagged: pa.Table) -> list[int]:
@@ -127,8 +139,13 @@ def decide_all(
     wanted = identities(tagged, config, settled)
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
-    tasks = [DecideTask(run.uri, s, config, settled, wanted[s]) for s in todo]
-    for shard, card in zip(todo, run_tasks(decide_shard, tasks, name="decide"), strict=True):
+    groups = together(todo, [card.account["bytes"] for card in tagged], run.uri)
+    tasks = [
+        [DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s]) for s in group]
+        for group in groups
+    ]
+    made = itertools.chain.from_iterable(run_tasks(decide_shards, tasks, name="decide"))
+    for shard, card in zip(todo, made, strict=True):
         cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
     collection(run).finish(done)

@@ -4,10 +4,11 @@ What is tagged does not depend on thresholds (contract 2: tag, then decide), so 
 """
 
 import functools
+import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,8 +21,8 @@ from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest
-from raypt.corpus.reader import NOTHING, read_shard
-from raypt.curation.attempts import begin, finish, watched, watched_items
+from raypt.corpus.reader import NOTHING, Poison, read_shard
+from raypt.curation.attempts import begin, begin_together, finish, finish_together, watched, watched_items
 from raypt.curation.config import CurationConfig
 from raypt.curation.poison import find_poison
 from raypt.curation.quality.model import QualityModel
@@ -29,7 +30,7 @@ from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
 from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
-from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, user_error_in
+from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, together, user_error_in
 
 log = logging.getLogger("raypt")
 
@@ -46,6 +47,11 @@ NO_MODELS: Mapping[str, Made] = {}
 
 def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/tagged")
+
+
+def tagged_uri(run: RunDir, shard: int, card: Card) -> str:
+    """Where the tagged documents of a shard are read."""
+    return card.uri(run.uri, run.relative(run.tagged(shard)))
 
 
 def identities(
@@ -80,13 +86,51 @@ def tag_shard(
     of every record. `factory` makes the same tagger in another process: with it, a worker that hangs is ended, and a
     shard that ended workers is looked through for the reason.
     """
+    poison = NOTHING
+    if factory is not None:
+        poison = begin(run, shard, functools.partial(find_poison, manifest, shard, corpus, run.uri, factory))
+    card = collection(run).build(shard, identity, _maker(run, manifest, corpus, tagger, shard, poison, factory))
+    if factory is not None:
+        finish(run, shard)
+    return card
+
+
+def tag_together(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    tagger: Tagger,
+    shards: Sequence[int],
+    wanted: Sequence[Identity],
+    factory: Callable[[], Tagger] | None = None,
+) -> list[Card]:
+    """`tag_shard` of several, whose identities are in `wanted`: with joint cards and one marker of the attempt, or one
+    by one if an attempt ended its worker.
+    """
+    joint = len(shards) > 1 and factory is not None
+    if len(shards) > 1 and (factory is None or begin_together(run, shards)):
+        makers = {s: _maker(run, manifest, corpus, tagger, s, NOTHING, factory) for s in shards}
+        cards = collection(run).build_together({s: (wanted[s], m) for s, m in makers.items()}, packed=True)
+    else:
+        cards = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory) for s in shards]
+    if joint:
+        finish_together(run, shards)
+    return cards
+
+
+def _maker(
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    tagger: Tagger,
+    shard: int,
+    poison: Poison,
+    factory: Callable[[], Tagger] | None,
+) -> Callable[[Output], dict[str, Any]]:
+    seconds = None if factory is None else corpus.max_batch_seconds
 
     def maker(output: Output) -> dict[str, Any]:
         start, cpu = time.time(), time.process_time()
-        poison, seconds = NOTHING, None
-        if factory is not None:
-            find = functools.partial(find_poison, manifest, shard, corpus, run.uri, factory)
-            poison, seconds = begin(run, shard, find), corpus.max_batch_seconds
         quarantined: list[dict[str, Any]] = []
         read = ReadAccount()
         documents, source_bytes, label = 0, 0, metrics.label_of(run.uri)
@@ -109,7 +153,7 @@ def tag_shard(
             writer.close()
         if quarantined:
             lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined)
-            output.write_bytes(run.relative(run.quarantine(shard)), lines.encode())
+            output.write_bytes(run.relative(run.quarantine(shard)), lines.encode(), apart=True)
         return {
             "shard": shard,
             "source": manifest.shards[shard].source,
@@ -120,10 +164,7 @@ def tag_shard(
             "seconds": time.time() - start,
         }
 
-    card = collection(run).build(shard, identity, maker)
-    if factory is not None:
-        finish(run, shard)
-    return card
+    return maker
 
 
 class TagShards:
@@ -149,18 +190,15 @@ class TagShards:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         try:
             self._tagger = self._tagger or self._make_tagger()
-            cards = [
-                tag_shard(
-                    self._run,
-                    self._manifest,
-                    self._corpus,
-                    self._tagger,
-                    shard,
-                    self._wanted[shard],
-                    self._make_tagger,
-                )
-                for shard in batch["shard"].tolist()
-            ]
+            cards = tag_together(
+                self._run,
+                self._manifest,
+                self._corpus,
+                self._tagger,
+                [shard for shards in batch["shards"].tolist() for shard in json.loads(shards)],
+                self._wanted,
+                self._make_tagger,
+            )
         except UserError as e:  # as a value: Ray Data wraps an exception, and the wrapped one is lost on the way
             return {"card": [""], "mistake": [str(e)]}
         found = [json.dumps(card.to_json(), ensure_ascii=False) for card in cards]
@@ -188,23 +226,29 @@ def tag(
     artefacts |= {stage: uri for stage, (uri, _) in made.items() if uri is not None}
     if todo and actors is None:
         tagger = Tagger(curation, artefacts)
-        work = functools.partial(_tag_one, run, manifest, corpus, tagger, wanted)
-        for shard, card in zip(todo, run_tasks(work, todo, name="curate"), strict=True):
+        work = functools.partial(_tag_here, run, manifest, corpus, tagger, wanted)
+        done = itertools.chain.from_iterable(run_tasks(work, _groups(run, manifest, todo), name="curate"))
+        for shard, card in zip(todo, done, strict=True):
             cards[shard] = card.holding(wanted[shard])
     elif todo and actors is not None:
         for card in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors):
-            shard = card.account["shard"]
-            cards[shard] = card.holding(wanted[shard])
-    done = [card for card in cards if card is not None]
-    assert len(done) == len(wanted), "a shard was not tagged"
-    collection(run).finish(done)
-    return done
+            number = card.account["shard"]
+            cards[number] = card.holding(wanted[number])
+    whole = [card for card in cards if card is not None]
+    assert len(whole) == len(wanted), "a shard was not tagged"
+    collection(run).finish(whole)
+    return whole
 
 
-def _tag_one(
-    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, wanted: list[Identity], shard: int
-) -> Card:
-    return tag_shard(run, manifest, corpus, tagger, shard, wanted[shard])
+def _tag_here(
+    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, wanted: list[Identity], shards: Sequence[int]
+) -> list[Card]:
+    return tag_together(run, manifest, corpus, tagger, shards, wanted)
+
+
+def _groups(run: RunDir, manifest: Manifest, todo: list[int]) -> list[list[int]]:
+    """The shards of each task, by their stored bytes."""
+    return together(todo, [sum(piece.size for piece in shard.pieces) for shard in manifest.shards], run.uri)
 
 
 def _on_actors(
@@ -217,15 +261,17 @@ def _on_actors(
     todo: list[int],
     actors: RaySection,
 ) -> Iterator[Card]:
-    there = len(todo) if actors.autoscaling else max(1, int(cluster_cpus() / actors.actor_cpus))
+    groups = _groups(run, manifest, todo)
+    there = len(groups) if actors.autoscaling else max(1, int(cluster_cpus() / actors.actor_cpus))
     most = max(actors.min_actors, actors.max_actors or there)
     # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
     shared = [ray.put(manifest)], [ray.put(wanted)]
-    dataset = ray.data.from_items([{"shard": s} for s in todo], override_num_blocks=len(todo)).map_batches(
+    items = [{"shards": json.dumps(group)} for group in groups]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         TagShards,
         fn_constructor_args=(run.uri, shared[0], corpus, curation, artefacts, shared[1]),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(todo)), max_size=most),
+        compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(groups)), max_size=most),
         num_cpus=actors.actor_cpus,
         label_selector=actors.labels or None,
     )

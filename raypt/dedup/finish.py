@@ -14,12 +14,25 @@ from raypt.dedup.signing import CLUSTERS_STAGE
 from raypt.dedup.verdicts import EDITS, cuts, edited_bytes, removals, union, verdicts
 from raypt.ledger import Ledger
 
+LISTS, PREFIX = "lists", "group-"
 ACCOUNTED = pa.schema([("doc_key", pa.int64()), ("reason", pa.string()), ("bytes", pa.int64())])
 
 
 def lists(plan: Plan) -> Collection:
     """What deduplication decided, an artefact a group of shards: the lists of what each shard loses, and its edits."""
-    return Collection(plan.work_uri, "lists", "group-")
+    return Collection(plan.work_uri, LISTS, PREFIX)
+
+
+def shard_lists(work_uri: str) -> dict[int, dict[str, str]]:
+    """Of a deduplication that is done: by number of the shard, the kinds of its lists (removed, edits, sizes) and where
+    each is read.
+    """
+    out: dict[int, dict[str, str]] = {}
+    for card in Collection(work_uri, LISTS, PREFIX).read_cards().values():
+        for path in card.files:
+            kind, _, name = path.partition("/")
+            out.setdefault(int(name.removeprefix("shard-").partition(".")[0]), {})[kind] = card.uri(work_uri, path)
+    return out
 
 
 def list_identity(plan: Plan, group: int) -> Identity:
@@ -46,7 +59,9 @@ def finish_group(item: tuple[str, int]) -> Card:
         attributes = storage.read_parquet(plan.file("attributes", group, "parquet"), ["doc_key", "source", "bytes"])
         return Ledger(account(attributes, removed, accounted)).to_json()
 
-    return lists(plan).build(group, list_identity(plan, group), maker)
+    several = plan.bounds[group + 1] - plan.bounds[group] > 1
+    packed = several and not storage.is_local(plan.work_uri)
+    return lists(plan).build(group, list_identity(plan, group), maker, packed=packed)
 
 
 def _within(plan: Plan, uri: str) -> str:

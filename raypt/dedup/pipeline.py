@@ -154,7 +154,7 @@ def run_plan(
     wanted = [list_identity(plan, group) for group in range(plan.groups)]
     finished = lists(plan).survey(wanted, verify)
     if None in finished:
-        storage.remove(storage.join(out_uri, CARD_FILE))
+        storage.remove_file(storage.join(out_uri, CARD_FILE))
     if not any(finished):  # what is there, if anything, another plan decided
         for kind in ("removed", "edits", "sizes"):
             storage.remove(storage.join(plan.work_uri, kind))
@@ -190,7 +190,7 @@ def _build(
         if stage in plan.verdicts:
             _join_tables(plan, stage, output)
         else:
-            storage.remove(storage.join(output.root, name))
+            storage.remove_file(storage.join(output.root, name))
     if plan.config.index is not None and not plan.rebuild:
         add_generation(job)
     output.write_json(REPORT_FILE, report)

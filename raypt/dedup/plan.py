@@ -238,14 +238,16 @@ class Plan(Settings):
         return storage.join(self.passes_uri, "plan.json")
 
     def save(self, shards: Sequence[PlannedShard]) -> bool:
-        """Write the plan, and its shards by group; whether it was not there before, nor anything else of its passes."""
+        """Write the plan, and its shards by group; whether it was not there before, nor anything else of its passes.
+        The shards are written each time: the same decisions may lie elsewhere.
+        """
         assert [s.index for s in shards] == self.shards
         new = not storage.is_file(self.uri)
+        table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
+        by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
+        with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:
+            writer.add(table, by_group)
         if new:
-            table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
-            by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
-            with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:
-                writer.add(table, by_group)
             storage.write_json(self.uri, self.model_dump(mode="json"))
         return new
 

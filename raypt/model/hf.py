@@ -210,7 +210,7 @@ def export_hf(
     `config.json` is deleted first and written last: an export that was interrupted is none.
     """
     config_uri = storage.join(uri, CONFIG)
-    storage.remove(config_uri)
+    storage.remove_file(config_uri)
     write_weights(uri, parameter_shapes(config), tensors, dtype=dtype, shard_bytes=shard_bytes)
     storage.write_json(config_uri, to_hf_config(config, dtype=dtype, bos=bos, eos=eos))
 

@@ -144,7 +144,7 @@ def write_weights(
     """
     for name in storage.listdir(uri):
         if is_weight_file(name):
-            storage.remove(storage.join(uri, name))
+            storage.remove_file(storage.join(uri, name))
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():

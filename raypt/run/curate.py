@@ -14,7 +14,7 @@ from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import Origin
 from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.config import CurationConfig
-from raypt.curation.deciding import decide_all
+from raypt.curation.deciding import decide_all, decided_uri
 from raypt.curation.perplexity import percentiles as perplexity_percentiles
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
@@ -22,7 +22,7 @@ from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
 from raypt.curation.quality.train import TooFewTexts, train_quality
 from raypt.curation.reading import check_reading, reading_account
-from raypt.curation.tagging import Made, tag
+from raypt.curation.tagging import Made, tag, tagged_uri
 from raypt.dedup.pipeline import deduplicate
 from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
@@ -137,9 +137,8 @@ def prepare_classifiers(config: RunConfig, run: RunDir) -> dict[str, Made]:
     return out
 
 
-def settle_percentiles(config: RunConfig, run: RunDir, shards: int) -> dict[str, Any]:
+def settle_percentiles(config: RunConfig, tagged: list[str]) -> dict[str, Any]:
     """The percentiles that stages decide by, over the tagged shards of the run, by name of the stage."""
-    tagged = [run.tagged(i) for i in range(shards)]
     out: dict[str, Any] = {}
     for stage in config.curation.plan():
         if isinstance(stage.settings, Classify):
@@ -183,8 +182,9 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         figures |= {"documents": ledger.stages["read"].kept.documents, "bytes": ledger.stages["read"].kept.bytes}
         if not ledger.stages["read"].kept.documents:
             raise UserError("corpus.sources: the input holds no document")
+    texts = [tagged_uri(run, i, card) for i, card in enumerate(tagged)]
     with timed_stage(run, "decide") as figures:
-        settled = {"quality": threshold, **settle_percentiles(config, run, len(tagged))}
+        settled = {"quality": threshold, **settle_percentiles(config, texts)}
         decided, decisions = decide_all(run, tagged, config.curation, settled, verify)
         ledger.merge(decisions)
     dedup: tuple[str, str] | None = None
@@ -194,8 +194,8 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
             shards = [
                 PlannedShard(
                     index=i,
-                    docs_uri=run.tagged(i),
-                    decisions_uri=run.decided(i),
+                    docs_uri=texts[i],
+                    decisions_uri=decided_uri(run, i, decisions_of),
                     rows=documents.account["documents"],
                     text_bytes=documents.account["bytes"],
                     stamp=hash_of([documents.content, decisions_of.content]),

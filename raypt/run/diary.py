@@ -102,6 +102,7 @@ def written_down(run: RunDir, job: str) -> Iterator[None]:
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start.started))}-{uuid.uuid4().hex[:6]}.json"
     uri = run.path(*DIARY, name)
     storage.write_json(uri, asdict(start))
+    _counted[run.uri] = len(storage.listdir(run.path(*DIARY)))
     status, error = "done", None
     try:
         yield
@@ -122,6 +123,15 @@ def _ending(e: BaseException) -> tuple[str, str | None]:
     if isinstance(e, KeyboardInterrupt):
         return "interrupted", None
     return "failed", redact("".join(traceback.format_exception(e)))[-MOST_ERROR:]
+
+
+_counted: dict[str, int] = {}
+"""By run, how many starts there were when its last one in this process was noted."""
+
+
+def count_of_starts(run: RunDir) -> int:
+    """How often a job was started on this run, up to this one's start."""
+    return _counted[run.uri] if run.uri in _counted else len(storage.listdir(run.path(*DIARY)))
 
 
 def stage_begins(run: RunDir, stage: str) -> None:

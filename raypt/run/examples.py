@@ -20,6 +20,7 @@ from raypt.curation import languages
 from raypt.curation.config import CurationConfig
 from raypt.curation.plan import Stage
 from raypt.curation.quality.threshold import uniform
+from raypt.curation.tagging import collection, tagged_uri
 from raypt.errors import UserError
 from raypt.html import table, text
 from raypt.outside import shown
@@ -115,15 +116,18 @@ def tagged_rows(run: RunDir, documents: Iterable[Removed]) -> dict[int, dict[str
     for document in documents:
         wanted.setdefault(document.shard, []).append(document.doc_key)
     out: dict[int, dict[str, Any]] = {}
-    for rows in storage.in_order(lambda shard: _rows(run, shard, wanted[shard]), sorted(wanted), ahead=4):
+    # Whose documents lie in packs, their cards say; on a local disk none do.
+    cards = {} if storage.is_local(run.uri) or not wanted else collection(run).read_cards()
+    uris = {s: tagged_uri(run, s, cards[s]) if s in cards else run.tagged(s) for s in wanted}
+    for rows in storage.in_order(lambda shard: _rows(uris[shard], wanted[shard]), sorted(wanted), ahead=4):
         out |= rows
     return out
 
 
-def _rows(run: RunDir, shard: int, doc_keys: list[int]) -> dict[int, dict[str, Any]]:
+def _rows(uri: str, doc_keys: list[int]) -> dict[int, dict[str, Any]]:
     out: dict[int, dict[str, Any]] = {}
     try:
-        with storage.open_parquet(run.tagged(shard)) as file:
+        with storage.open_parquet(uri) as file:
             for group in range(file.num_row_groups):
                 keys = file.read_row_group(group, ["doc_key"])["doc_key"].to_numpy()
                 rows = np.flatnonzero(np.isin(keys, doc_keys))

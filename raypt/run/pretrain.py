@@ -100,9 +100,8 @@ def planned_stream(
     seed, train, verify = config.run.seed, config.train, config.run.verify
     replace = not has_trained(run)
     with timed_stage(run, "tokenizer"):
-        contents = [card.content for card in curated.cards]
         measured = Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, contents, config.tokens, seed, measured, verify)
+        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, verify)
         tokenizer = prepare_tokenizer(
             parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
         )

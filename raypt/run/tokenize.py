@@ -61,8 +61,8 @@ def _tokenize(config: RunConfig, run: RunDir) -> list[TokenAccount]:
     config = with_heldout(config, curated.documents)
     parts = [run.curated(shard.index) for shard in curated.manifest.shards]
     with timed_stage(run, "tokenizer"):
-        contents, measured = [card.content for card in curated.cards], Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, contents, config.tokens, seed, measured, verify)
+        measured = Collection(run.uri, "work/measured")
+        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, verify)
         tokenizer = prepare_tokenizer(
             parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
         )

@@ -23,8 +23,8 @@ def main(config: RunConfig) -> None:
         check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
         curated, seed = curate(config, run), config.run.seed
         parts = [run.curated(shard.index) for shard in curated.manifest.shards]
-        contents, measured = [card.content for card in curated.cards], Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, contents, config.tokens, seed, measured, config.run.verify)
+        measured = Collection(run.uri, "work/measured")
+        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, config.run.verify)
         tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
         groups = fertility.measure(parts, summaries, run.tokenizer, seed)
     print(fertility.table(groups))

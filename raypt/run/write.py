@@ -1,5 +1,7 @@
 """The end of the data side: curated documents, and for every other document where and why it went."""
 
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +11,12 @@ import pyarrow.compute as pc
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.config import DEDUP_COLUMN
+from raypt.curation.deciding import decided_uri
+from raypt.curation.tagging import tagged_uri
 from raypt.dedup.apply import CLUSTER_SIZE, apply_shard, stands_for
+from raypt.dedup.finish import shard_lists
 from raypt.run_dir import RunDir
-from raypt.tasks import run_tasks
+from raypt.tasks import run_tasks, together
 
 FORMAT = 3
 
@@ -31,31 +36,25 @@ REMOVED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class CuratedTask:
-    """One shard; `dedup_uri` is where deduplication left its lists, None if it is off."""
+    """One shard."""
 
     run_uri: str
     shard: int
-    dedup_uri: str | None
+    tagged_uri: str
+    decided_uri: str
     identity: Identity
-    listed: tuple[str, ...] = ()
-    """Of edits and sizes, those that the shard has."""
+    lists: Mapping[str, str] | None = None
+    """Where deduplication left its lists (removed, edits, sizes), of those that the shard has; None if it is off."""
 
 
 def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/curated")
 
 
-def _name(shard: int) -> str:
-    return f"shard-{shard:05d}.parquet"
-
-
-def _sparse(dedup_uri: str | None, kind: str, shard: int) -> pa.Table | None:
-    if dedup_uri is None:
-        return None
-    try:
-        return storage.read_parquet(storage.join(dedup_uri, kind, _name(shard)))
-    except FileNotFoundError:
-        return None
+def _list(task: CuratedTask, kind: str) -> pa.Table | None:
+    """What deduplication left of this kind, if anything."""
+    uri = (task.lists or {}).get(kind)
+    return None if uri is None else storage.read_parquet(uri)
 
 
 def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -81,7 +80,7 @@ def _with_settled(docs: pa.Table, settled: pa.Table) -> pa.Table:
 def _schema(tagged: pa.Schema, settled: pa.Schema, task: CuratedTask) -> pa.Schema:
     """Of the curated documents."""
     tagged = _with_settled(tagged.empty_table(), settled.empty_table()).schema
-    if task.dedup_uri is None:
+    if task.lists is None:
         return tagged
     return tagged.append(pa.field(DEDUP_COLUMN, pa.struct([CLUSTER_SIZE])))
 
@@ -94,24 +93,24 @@ def _count_languages(into: Languages, docs: pa.Table) -> None:
         total[1] += row["text_bytes_sum"] or 0
 
 
-def write_curated_shard(task: CuratedTask) -> Card:
-    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet`; the account counts what was kept:
-    {documents, bytes, languages: {source: {lang: [documents, bytes]}}}."""
-    run = RunDir(task.run_uri)
+def write_curated_shards(tasks: Sequence[CuratedTask]) -> list[Card]:
+    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet` of some shards of a run; the account counts
+    what was kept: {documents, bytes, languages: {source: {lang: [documents, bytes]}}}."""
+    run = RunDir(tasks[0].run_uri)
+    return collection(run).build_together({task.shard: (task.identity, _maker(run, task)) for task in tasks})
 
+
+def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
-        decided = storage.read_parquet(run.decided(task.shard))
-        duplicates = _sparse(task.dedup_uri, "removed", task.shard)
-        edits, sizes = (
-            _sparse(task.dedup_uri, kind, task.shard) if kind in task.listed else None for kind in ("edits", "sizes")
-        )
+        decided = storage.read_parquet(task.decided_uri)
+        duplicates, edits, sizes = (_list(task, kind) for kind in ("removed", "edits", "sizes"))
         settled = decided.drop_columns(["doc_key", "reason"])
         documents = nbytes = row = 0
         languages: Languages = {}
         gone = [REMOVED_SCHEMA.empty_table()]
         with (
             output.open(run.relative(run.curated(task.shard))) as f,
-            storage.open_parquet(run.tagged(task.shard)) as source,
+            storage.open_parquet(task.tagged_uri) as source,
             storage.parquet_writer(f, _schema(source.schema, settled.schema, task)) as writer,
         ):
             for group in range(source.num_row_groups):
@@ -127,7 +126,7 @@ def write_curated_shard(task: CuratedTask) -> Card:
                     gone.append(_removed(kept_before, reason))
                 size = pc.binary_length(kept["text"]).cast(pa.int64())
                 kept = kept.set_column(kept.column_names.index("text_bytes"), "text_bytes", size)
-                if task.dedup_uri is not None:
+                if task.lists is not None:
                     kept = kept.append_column(DEDUP_COLUMN, stands_for(kept, sizes))
                 writer.write_table(kept)
                 documents += kept.num_rows
@@ -136,7 +135,7 @@ def write_curated_shard(task: CuratedTask) -> Card:
         output.write_parquet(run.relative(run.removed(task.shard)), pa.concat_tables(gone).sort_by("doc_key"))
         return {"documents": documents, "bytes": nbytes, "languages": languages}
 
-    return collection(run).build(task.shard, task.identity, maker)
+    return maker
 
 
 def write_curated(
@@ -150,13 +149,19 @@ def write_curated(
     wanted = [Identity("curated", FORMAT, i) for i in inputs]
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
-    # What most shards do not have is looked for once, not by each.
-    files = {kind: set(storage.listdir(storage.join(uri, kind))) for kind in ("edits", "sizes")} if uri and todo else {}
+    lists = shard_lists(uri) if uri and todo else {}
+    assert uri is None or set(todo) <= lists.keys(), "each shard has a list of removed documents"
     tasks = [
-        CuratedTask(run.uri, s, uri, wanted[s], tuple(k for k, names in files.items() if _name(s) in names))
-        for s in todo
+        [
+            CuratedTask(
+                run.uri, s, tagged_uri(run, s, tagged[s]), decided_uri(run, s, decided[s]), wanted[s], lists.get(s)
+            )
+            for s in group
+        ]
+        for group in together(todo, [card.account["bytes"] for card in tagged], run.uri)
     ]
-    for shard, card in zip(todo, run_tasks(write_curated_shard, tasks, name="write curated"), strict=True):
+    made = itertools.chain.from_iterable(run_tasks(write_curated_shards, tasks, name="write curated"))
+    for shard, card in zip(todo, made, strict=True):
         cards[shard] = card.holding(wanted[shard])
     done = [card for card in cards if card is not None]
     collection(run).finish(done)

@@ -1,5 +1,6 @@
 """From a checkpoint to what other people load: Hugging Face files."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
@@ -68,15 +69,35 @@ def clear(uri: str) -> None:
     names = storage.listdir(uri)
     for name in sorted(names, key=lambda name: name != CONFIG):
         if name in _OTHERS or is_weight_file(name):
-            storage.remove(storage.join(uri, name))
+            storage.remove_file(storage.join(uri, name))
 
 
 def blocks_of(reader: CheckpointReader, model: ModelConfig) -> Callable[[str], Iterator[Tensor]]:
-    """The master weights, as `export_hf` takes them."""
+    """The master weights, as `export_hf` takes them. Small ones that it asks for one after the other are read together,
+    a quarter of BLOCK at most: they lie together.
+    """
     shapes = parameter_shapes(model)
+    names, most = list(shapes), BLOCK // 16
+    ahead: dict[str, Tensor] = {}
+
+    def read_from(first: str) -> None:
+        ahead.clear()
+        wants, left = [], most
+        for name in itertools.islice(names, names.index(first), None):
+            whole = Box.whole(shapes[name])
+            if (left := left - whole.numel) < 0:
+                break
+            ahead[name] = torch.empty(whole.numel)
+            wants.append(Want(StateKey(name, MASTER, whole), ahead[name].view(whole.shape)))
+        reader.read(wants)
 
     def values(name: str) -> Iterator[Tensor]:
         whole = Box.whole(shapes[name])
+        if whole.numel <= most:
+            if name not in ahead:
+                read_from(name)
+            yield ahead.pop(name)
+            return
         for start, numel in runs(whole.numel, BLOCK // 4):
             flat, at, wants = torch.empty(numel), 0, []
             for box in whole.run(start, numel):

@@ -71,6 +71,8 @@ class Heldout:
         alone = not dist.is_initialized()
         plan = plan_samples(self.store, self.max_samples) if alone or dist.get_rank() == 0 else None
         self.plan = plan if alone else comm.broadcast_object(plan)
+        assert self.plan is not None
+        self.store.places = self.plan.places
 
     def __len__(self) -> int:
         return 0 if self.plan is None else int(self.plan.row.size)

@@ -1,5 +1,6 @@
 """Which held-out samples a run is evaluated on: chosen from the store's cards, before any shard is opened."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ class HeldoutPlan:
     """int64[n], in the shard."""
     group: np.ndarray
     """int64[n], into `groups`."""
+    places: Mapping[int, str]
+    """Of shards that lie in packs: `TokenStore.places`."""
 
 
 def plan_samples(store: TokenStore, max_samples: int | None) -> HeldoutPlan:
@@ -37,10 +40,12 @@ def plan_samples(store: TokenStore, max_samples: int | None) -> HeldoutPlan:
         chosen = chosen * total // max_samples
     section = np.searchsorted(ends, chosen, side="right")
     before = np.concatenate([[0], ends[:-1]]) if sections else np.zeros(0, np.int64)
+    used = {sections[i][0] for i in np.unique(section).tolist()}
     first = np.array([s.first_row for _, s in sections], np.int64)
     return HeldoutPlan(
         tuple(groups),
         np.array([i for i, _ in sections], np.int32)[section],
         first[section] + chosen - before[section],
         np.array([group_of[name] for name in names], np.int64)[section],
+        {shard: uri for shard, uri in store.places.items() if shard in used},
     )

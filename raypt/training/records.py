@@ -209,14 +209,14 @@ def _cut(directory: str, resume_step: int) -> None:
     for name in storage.listdir(directory):
         first, last = (int(x) for x in name.split("-")[:2])
         if first > resume_step:
-            storage.remove(storage.join(directory, name))
+            storage.remove_file(storage.join(directory, name))
         elif last > resume_step:
             path = storage.join(directory, name)
             table = storage.read_parquet(path)
             keep = table.filter(pa.compute.field("step") <= resume_step)
             shorter = f"{first:08d}-{resume_step:08d}-{name.split('-')[2]}"
             storage.write_parquet(storage.join(directory, shorter), keep)
-            storage.remove(path)
+            storage.remove_file(path)
 
 
 def merge_samples(run_uri: str) -> int:

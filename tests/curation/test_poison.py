@@ -1,5 +1,6 @@
 """Records that kill or hang the process that touches them are found and quarantined; the others are not lost."""
 
+import functools
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -13,9 +14,11 @@ from raypt.config_io import validate
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.reader import NOTHING, Poison, read_shard
-from raypt.curation.attempts import MOST_ATTEMPTS, PLAIN_ATTEMPTS, begin, finish
+from raypt.curation.attempts import MOST_ATTEMPTS, PLAIN_ATTEMPTS, begin, begin_together, finish
+from raypt.curation.config import CurationConfig
 from raypt.curation.poison import find_poison
-from raypt.curation.tagging import tag
+from raypt.curation.tagger import Tagger
+from raypt.curation.tagging import identities, tag, tag_together
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
@@ -88,6 +91,25 @@ def test_a_shard_is_looked_through_after_two_deaths_and_given_up_after_six(tmp_p
         begin(run, 5, find)
     finish(run, 5)
     assert begin(run, 5, find) == NOTHING
+
+
+def test_shards_whose_joint_attempt_died_are_done_one_by_one(tmp_path: Path) -> None:
+    for shard in range(3):
+        (tmp_path / f"{shard}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    source = SourceConfig(name="s", paths=(str(tmp_path / "*.jsonl"),))
+    corpus, run = CorpusConfig(sources=(source,), shard_bytes=1000), RunDir(str(tmp_path / "run"))
+    manifest = build_manifest(corpus, run.uri)
+    wanted = identities(manifest, corpus, CurationConfig(stages=[]), None)
+    tagger = functools.partial(Tagger, CurationConfig(stages=[]), {})
+    attempt = functools.partial(tag_together, run, manifest, corpus, tagger(), [0, 1, 2], wanted, tagger)
+    assert begin_together(run, [0, 1, 2]), "and the worker dies"
+    assert [card.account["documents"] for card in attempt()] == [40, 40, 40]
+    alone = [f"{n:05d}.json" for n in range(3)]
+    assert [name for name in storage.listdir(run.path("work", "tagged")) if "card" in name or "json" in name] == alone
+    assert storage.listdir(run.path("work", "attempts")) == []
+    attempt()
+    assert any(name.endswith(".cards") for name in storage.listdir(run.path("work", "tagged")))
+    assert storage.listdir(run.path("work", "attempts")) == []
 
 
 @pytest.fixture

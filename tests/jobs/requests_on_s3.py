@@ -1,15 +1,18 @@
-"""What the main job asks of an object store, by stage: python -m tests.jobs.requests_on_s3 [SHARDS [STEPS]]
+"""What the main job asks of an object store, by stage: python -m tests.jobs.requests_on_s3 [SHARDS ...] [--steps N]
 
 A whole pretrain with inputs and run.dir on moto's S3 server, and the same command once more on the finished run. Prints
 the requests a shard, and the places that most of them go to. A stage's requests are those before its mark
-(`work/stages/<name>.json`); tokenizing works beside training and counts there. One to two minutes; starts Ray.
+(`work/stages/<name>.json`); tokenizing works beside training and counts there. Training goes once through all shards
+(5 steps a shard of 25 kB, 4 checkpoints) unless the number of steps is given. With several numbers of shards, also what
+each shard more costs from the first to the last, and what is left for none. One to two minutes a run; starts Ray.
 """
 
+import argparse
 import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -26,8 +29,11 @@ OPTIONS = [
     "curation.stages=[language, gopher_quality]",
     "curation.quality.reference=[]",
     "corpus.shard_bytes=2k",
-    "train.checkpoint.every_steps=10",
 ]
+SHARD_BYTES = 25_000
+"""Of text, before what curation removes."""
+STEPS = 5
+"""A shard: a pass over all of them."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +88,64 @@ def told(asked: Sequence[Asked], shards: int, rows: int = 24) -> str:
     return "\n".join(lines)
 
 
-def inputs(server: S3Server, scratch: Path, shards: int) -> str:
-    """So many JSON Lines files of some 100 kB, each a shard."""
-    config = load(RunConfig, None, [f"corpus.builtin.max_bytes={shards * 150_000}", f"corpus.builtin.files={shards}"])
+def growth(few: Sequence[Asked], many: Sequence[Asked], shards: tuple[int, int], rows: int = 24) -> str:
+    """By stage and place, what each shard more costs, and what is left for none."""
+
+    def line(name: str, before: int, after: int) -> tuple[float, str]:
+        each = (after - before) / (shards[1] - shards[0])
+        return each, f"{name:24} {each:8.2f} {before - each * shards[0]:8.0f}"
+
+    lines = [f"{'':24}  a shard    fixed   ({shards[0]} to {shards[1]} shards)"]
+    lines.append(line("in all", len(few), len(many))[1])
+    for stage in dict.fromkeys(a.stage for a in many):
+        lines.append(line(stage, *(sum(a.stage == stage for a in asked) for asked in (few, many)))[1])
+    before, after = (Counter((a.stage, a.operation, a.place) for a in asked) for asked in (few, many))
+    places = [line(" ".join(place), before[place], after[place]) for place in before | after]
+    return "\n".join([*lines, *(text for _, text in sorted(places, reverse=True)[:rows])])
+
+
+def inputs(server: S3Server, scratch: Path, shards: int, shard_bytes: int) -> str:
+    """So many JSON Lines files, each a shard."""
+    size = shards * shard_bytes
+    config = load(RunConfig, None, [f"corpus.builtin.max_bytes={size}", f"corpus.builtin.files={shards}"])
     python_docs.materialize(config.corpus.builtin, str(scratch / "text"))
     for path in sorted((scratch / "text" / python_docs.CORPUS_DIR).glob("*.jsonl*")):
         storage.write_bytes(server.uri("in", path.name), path.read_bytes())
     return server.uri("in")
 
 
-def main() -> int:
-    shards = int(sys.argv[1]) if len(sys.argv) > 1 else 16
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 40
+def counted(shards: int, steps: int, shard_bytes: int) -> Iterator[tuple[str, list[Asked], int]]:
+    """What a run, and the same command again, ask for; and how many shards there are."""
     with tempfile.TemporaryDirectory(prefix="raypt-asked-") as folder, s3_server(Path(folder)) as server:
-        source = f"corpus.sources=[{{name: docs, paths: {inputs(server, Path(folder), shards)}}}]"
-        command = [*OPTIONS, source, f"run.dir={server.uri('runs', 'a')}", f"train.steps={steps}"]
+        source = f"corpus.sources=[{{name: docs, paths: {inputs(server, Path(folder), shards, shard_bytes)}}}]"
+        command = [
+            *OPTIONS, source, f"run.dir={server.uri('runs', 'a')}", f"train.steps={steps}",
+            f"train.checkpoint.every_steps={-(-steps // 4)}",
+        ]  # fmt: skip
         for what in ("a run", "the same again"):
             server.requests()
-            done = run_job("pretrain.py", *command, cwd=Path(folder))
+            done = run_job("pretrain.py", *command, cwd=Path(folder), timeout=1500)
             if done.returncode:
                 sys.exit(f"{what} ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
             manifest = storage.read_json(server.uri("runs", "a", "manifest.json"))
-            print(f"== {what}\n{told(sorted_out(server.asked(), server.bucket), len(manifest['shards']['source']))}\n")
+            yield what, sorted_out(server.asked(), server.bucket), len(manifest["shards"]["source"])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("shards", nargs="*", type=int, default=[16])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--shard-bytes", type=int, default=SHARD_BYTES)
+    args = parser.parse_args()
+    found: dict[str, list[tuple[list[Asked], int]]] = {}
+    for shards in args.shards:
+        for what, asked, there in counted(shards, args.steps or STEPS * shards, args.shard_bytes):
+            print(f"== {what}\n{told(asked, there)}\n", flush=True)
+            found.setdefault(what, []).append((asked, there))
+    if len(args.shards) > 1:
+        for what, runs in found.items():
+            (few, first), *_, (many, last) = runs
+            print(f"== {what}\n{growth(few, many, (first, last))}\n")
     return 0
 
 

@@ -15,11 +15,21 @@ from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate
 from raypt.run.open import open_run
-from tests.jobs.requests_on_s3 import sorted_out, told
+from raypt.run.pretrain import planned_stream
+from raypt.tokens.store.files import collection
+from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
+from raypt.tokens.stream.reader import SampleReader
+from raypt.training.entropy import unigram_entropy
+from raypt.training.heldout import Heldout
+from tests.jobs.requests_on_s3 import Asked, growth, sorted_out, told
 from tests.s3 import S3Server, s3_server
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
+
+
+MOST_A_SHARD = 14
+"""Requests: see docs/artefacts.md for what they are."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +76,47 @@ def test_the_data_side_asks_for_no_size_before_it_reads_and_at_most_so_often_a_s
     for stage in ("decide", "write"):
         of_files = Counter(a.operation for a in found if a.stage == stage and ".parquet" in a.place)
         assert of_files["HEAD"] == of_files["LIST"] == 0, told(found, shards)
+
+
+def whole_way(s3: S3Server, files: str, shards: int) -> list[Asked]:
+    """What a run asks for that trains once on all its tokens, and judges and exports nothing: without Ray, and read as
+    by a trainer while tokenizing goes on.
+    """
+    options = [
+        f"corpus.sources=[{{name: in, paths: '{s3.uri('in', files)}.jsonl'}}]",
+        f"run.dir={s3.uri('runs', f'whole-{shards}')}",
+        "curation.stages=[language]",
+        "corpus.shard_bytes=2k",
+        "tokens.tokenizer.vocab_size=300",
+        "tokens.packing.sequence_length=64",
+        "tokens.heldout.fraction=0.1",
+        "train.global_batch_tokens=256",
+        "train.micro_batch_size=4",
+        f"train.steps={2 * shards}",
+    ]
+    config = load(RunConfig, None, options)
+    s3.requests()
+    with open_run(config, "pretrain") as run:
+        curated = curate(config, run, in_process=True)
+        assert len(curated.manifest.shards) == shards
+        spec, _, plan, tokens = planned_stream(config, run, curated, [1])
+        tokenize_heldout_parts(plan, tokens, run.tokenizer)
+        tokenize_parts(plan, tokens, run.tokenizer, spec)
+        storage.remove_file(collection(run.token_store).index_uri)  # what is there while shards are being made
+        read = set()
+        for block in SampleReader(spec).rank_blocks(0, 1):
+            read |= set(block["sample_index"].tolist())
+        assert len(read) == 8 * shards
+        heldout = Heldout(f"{run.token_store}/heldout", max_samples=None, micro_batch_size=4)
+        heldout.load()
+        assert len(heldout) and list(heldout.batches(0, 1))
+        assert unigram_entropy(run.token_store) > 0
+    return sorted_out(s3.asked(), s3.bucket)
+
+
+def test_a_small_shard_more_costs_a_whole_run_so_many_requests(s3: S3Server) -> None:
+    few, many = (whole_way(s3, files, shards) for files, shards in (("[0-3]", 16), ("*", 64)))
+    assert (len(many) - len(few)) / (64 - 16) <= MOST_A_SHARD, growth(few, many, (16, 64))
 
 
 def test_a_directory_is_removed_by_a_listing_and_a_request(s3: S3Server) -> None:

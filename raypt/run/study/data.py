@@ -194,7 +194,7 @@ class Workshop:
         inputs = {"data": side.key, "tokenizer": tokenizer.fingerprint}
         identity = Identity("stores", 1, inputs, settings)
         if identity.key not in self.stores:
-            summaries = self._measure(side.parts, [c.content for c in side.curated.cards], tokens, side.run.uri)
+            summaries = self._measure(side.parts, side.curated.cards, tokens, side.run.uri)
             plan = prepare_store(side.parts, tokenizer, tokens, identity.place(self.uri), self.seed, summaries)
             accounts = tokenize_parts(plan, tokens, tokenizer_uri)
             judged = self._heldout_store(heldout, tokens, tokenizer, tokenizer_uri)
@@ -203,13 +203,12 @@ class Workshop:
         return self.stores[identity.key]
 
     def _tokenizer(self, config: TokenizerConfig, uri: str, base: DataSide) -> Tokenizer:
-        contents = [card.content for card in base.curated.cards]
-        summaries = self._measure(base.parts, contents, TokensConfig(heldout=NONE), base.run.uri)
+        summaries = self._measure(base.parts, base.curated.cards, TokensConfig(heldout=NONE), base.run.uri)
         return prepare_tokenizer(base.parts, config, uri, self.seed, summaries, "sizes", replace=True)
 
-    def _measure(self, parts: list[str], contents: list[str], tokens: TokensConfig, root: str) -> list[PartSummary]:
+    def _measure(self, parts: list[str], cards: list[Card], tokens: TokensConfig, root: str) -> list[PartSummary]:
         what = hash_of([tokens.heldout.model_dump(mode="json"), _named(tokens.mixture)])
-        return measure_parts(parts, contents, tokens, self.seed, Collection(root, f"work/measured-{what}"), "sizes")
+        return measure_parts(parts, cards, tokens, self.seed, Collection(root, f"work/measured-{what}"), "sizes")
 
     def _heldout_store(self, heldout: Heldout, tokens: TokensConfig, tokenizer: Tokenizer, tokenizer_uri: str) -> str:
         tokens = tokens.model_copy(update={"heldout": NONE})

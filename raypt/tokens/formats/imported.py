@@ -200,6 +200,6 @@ def import_megatron(
     accounts: list[TokenAccount] = []
     for heldout in (True, False):
         work = StoreWork(plan, config, tokenizer_uri, heldout=heldout, verify=verify, read=_Read(runs))
-        work.make(range(work.shards), "import token files")
+        work.make(work.groups, "import token files")
         accounts = work.finish()
     return plan, accounts

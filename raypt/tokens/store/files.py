@@ -17,21 +17,21 @@ when it is read: a damaged file names itself before anything is trained on it. B
 shard's card, written last: a shard with a card is whole.
 """
 
+import io
 import json
 import struct
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from raypt import storage
-from raypt.artefact import Card, Collection, read_card
+from raypt import packs, storage
+from raypt.artefact import Collection
 from raypt.errors import UserError
 from raypt.retries import asked
 from raypt.tokens.store.packing import Packed, segments_of
@@ -66,6 +66,11 @@ def shard_uri(store_uri: str, shard: int) -> str:
 def collection(store_uri: str) -> Collection:
     """The shards of a store: each has a card beside it, and all together an index."""
     return Collection(store_uri, "", "shard-")
+
+
+def joint_uri(store_uri: str, first: int) -> str:
+    """The cards of shards that are made together, of which `first` is the lowest."""
+    return collection(store_uri).joint_uri(f"group-{first:05d}")
 
 
 def wanted_uri(store_uri: str, shard: int | None = None) -> str:
@@ -132,27 +137,35 @@ def write_shard(
 
 
 class StoreShard:
-    """One open shard file. A local file is memory-mapped. A remote one is copied to a temporary file first; with
-    `ranged`, for those who want few of its rows, its header and index are fetched now, and rows as they are asked for.
+    """One open shard file. A local file is memory-mapped. A remote one is copied to a temporary file first, by one
+    request; with `ranged`, for those who want few of its rows, its header and index are fetched now (by one request if
+    it is no more than `storage.TAIL_BYTES`, which then has its rows too), and rows as they are asked for.
     """
 
     def __init__(self, uri: str, *, ranged: bool = False) -> None:
         self.uri = uri
         self._copy: Any = None
-        info = storage.info(uri)
-        if info is None:
+        place = uri
+        if not storage.is_local(uri) and not ranged and packs.parsed(uri) is None:
+            self._copy = tempfile.NamedTemporaryFile(prefix="raypt-shard-")  # noqa: SIM115 (lives as long as the shard)
+            place = self._copy.name
+        try:
+            if place != uri:
+                fs, remote = storage.filesystem(uri)
+                asked(uri, lambda: fs.get_file(remote, place))
+            file = storage.open_ranges(place)
+        except FileNotFoundError:
             raise UserError(
                 f"{uri}: the token-store shard is missing; start the run again, or delete the card beside it (.json)"
-            )
-        place = uri
-        if not storage.is_local(uri) and not ranged:
-            self._copy = tempfile.NamedTemporaryFile(prefix="raypt-shard-")  # noqa: SIM115 (lives as long as the shard)
-            fs, remote = storage.filesystem(uri)
-            copy = self._copy.name
-            asked(uri, lambda: fs.get_file(remote, copy))
-            place = self._copy.name
-            info = {"size": Path(place).stat().st_size}
-        head = storage.read_range(place, 0, _HEAD)
+            ) from None
+        with file:
+            self._open(file, place)
+
+    def _open(self, file: IO[bytes], place: str) -> None:
+        """Take in header and index of the file, which is at `place`."""
+        uri, size = self.uri, file.seek(0, io.SEEK_END)
+        file.seek(0)
+        head = file.read(_HEAD)
         if len(head) < _PREFIX.size:
             raise self._damaged("it is shorter than a header")
         magic, version, length, header_checksum = _PREFIX.unpack_from(head)
@@ -160,9 +173,9 @@ class StoreShard:
             raise self._damaged("it does not start as a token-store shard does")
         if version != VERSION:
             raise UserError(f"{uri}: token-store format {version}; this raypt reads {VERSION}")
-        size, start = int(info["size"]), _PREFIX.size + length
+        start = _PREFIX.size + length
         if len(head) < min(start, size):
-            head += storage.read_range(place, len(head), start - len(head))
+            head += file.read(start - len(head))
         text = head[_PREFIX.size : start]
         if xxhash.xxh3_64_intdigest(text) != header_checksum:
             raise self._damaged("the checksum of its header does not match")
@@ -175,7 +188,8 @@ class StoreShard:
         self.sections = [Section(**s) for s in header["sections"]]
         arrays = header["arrays"]
         first = min(arrays[name]["offset"] for name in _INDEX_ARRAYS)
-        rest = storage.read_range(place, start + first, header["data_size"] - first)
+        file.seek(start + first)
+        rest = file.read(header["data_size"] - first)
         if len(rest) != header["data_size"] - first:
             raise self._damaged("it ends early")
         index = {name: _array(rest, first, arrays[name]) for name in _INDEX_ARRAYS}
@@ -193,6 +207,10 @@ class StoreShard:
         elif storage.is_local(place):
             path, shape = storage.filesystem(place)[1], (self.rows, self.width)
             self._mapped = np.memmap(path, mode="r", dtype=self._dtype, offset=self._start, shape=shape)
+        elif size <= storage.TAIL_BYTES:  # its rows came with the rest
+            file.seek(self._start)
+            data = file.read(self.rows * self.width * self._dtype.itemsize)
+            self._mapped = np.frombuffer(data, self._dtype).reshape(self.rows, self.width)
 
     def _damaged(self, why: str) -> UserError:
         return UserError(f"{self.uri}: damaged token-store shard: {why}; delete it to have it made again")
@@ -242,36 +260,38 @@ class TokenStore:
         self.uri = uri
         self._max_open, self._ranged = max_open, ranged
         self._open: OrderedDict[int, StoreShard] = OrderedDict()
+        self.places: Mapping[int, str] = {}
+        """Of shards that lie in packs, where that is (`sections` says it too)."""
 
     def shards(self) -> list[int]:
         """Indexes of the shards that are whole (have a card)."""
-        names = storage.listdir(self.uri)
-        return sorted(int(n[6:-5]) for n in names if n.startswith("shard-") and n.endswith(".json"))
+        return sorted(collection(self.uri).read_cards())
 
     def account(self, shard: int) -> dict[str, Any]:
         """The account of one shard, as JSON (see `raypt.tokens.store.shards.TokenAccount`)."""
-        card = read_card(collection(self.uri).card_uri(shard))
+        card = collection(self.uri).read_cards().get(shard)
         if card is None:
             raise UserError(f"{collection(self.uri).card_uri(shard)}: the token store has no such shard")
         return dict(card.account)
 
     def shard(self, index: int) -> StoreShard:
         if index not in self._open:
-            self._open[index] = StoreShard(shard_uri(self.uri, index), ranged=self._ranged)
+            self._open[index] = self._opened(index)
         self._open.move_to_end(index)
         while len(self._open) > self._max_open:
             self._open.popitem(last=False)
         return self._open[index]
 
+    def _opened(self, index: int) -> StoreShard:
+        return StoreShard(self.places.get(index) or shard_uri(self.uri, index), ranged=self._ranged)
+
     def sections(self) -> list[tuple[int, Section]]:
         """Every (shard, section) of the store, in order, as their cards have it: no shard is opened. One request where
         all shards of a run are there, else one a shard, side by side.
         """
-        cards: dict[int, Card] = collection(self.uri).load()
-        if not cards:
-            shards = self.shards()
-            found = storage.in_parallel(lambda i: read_card(collection(self.uri).card_uri(i)), shards)
-            cards = {i: card for i, card in zip(shards, found, strict=True) if card is not None}
+        cards = collection(self.uri).read_cards()
+        names = {i: shard_name(i) for i, card in cards.items() if card.packed}
+        self.places = {i: cards[i].uri(self.uri, name) for i, name in names.items()}
         return [(i, Section(**s)) for i, card in sorted(cards.items()) for s in card.account["sections"]]
 
     def __len__(self) -> int:
@@ -296,5 +316,5 @@ class TokenStore:
     def open(self, shards: Sequence[int]) -> None:
         """Open several shards side by side, as many as are kept open at most."""
         todo = [s for s in shards[: self._max_open] if s not in self._open]
-        opened = storage.in_parallel(lambda s: StoreShard(shard_uri(self.uri, s), ranged=self._ranged), todo)
+        opened = storage.in_parallel(self._opened, todo)
         self._open.update(zip(todo, opened, strict=True))

@@ -205,10 +205,27 @@ def make_shard(
     content: str,
     *,
     heldout: bool,
-    read: Reader | None = None,
 ) -> Card:
-    """Make the store shard of a curated part, or of what `read` finds at `curated_uri`, under `root` (see
-    `tokenize_shard`); its card, whose account is a TokenAccount.
+    """Make the store shard of a curated part under `root` (see `tokenize_shard`), if it is not there."""
+    identity, maker = shard_work(curated_uri, shard, tokenizer, config, seed, content, heldout=heldout)
+    card_uri = store.collection(root).card_uri(shard)
+    refuse = "use another store directory, or delete this one"
+    return make(identity, root, card_uri.removeprefix(f"{root.rstrip('/')}/"), maker, refuse=refuse)
+
+
+def shard_work(
+    curated_uri: str,
+    shard: int,
+    tokenizer: Tokenizer,
+    config: TokensConfig,
+    seed: int,
+    content: str,
+    *,
+    heldout: bool,
+    read: Reader | None = None,
+) -> tuple[Identity, Callable[[Output], dict[str, Any]]]:
+    """What the store shard of a curated part, or of what `read` finds at `curated_uri`, is, and what makes it; its
+    account is a TokenAccount.
     """
     made_of = store_identity(tokenizer, config, seed)
     identity = shard_identity(made_of, content)
@@ -231,9 +248,7 @@ def make_shard(
         account.seconds = round(time.monotonic() - began, 4)
         return account.to_json()
 
-    card_uri = store.collection(root).card_uri(shard)
-    refuse = "use another store directory, or delete this one"
-    return make(identity, root, card_uri.removeprefix(f"{root.rstrip('/')}/"), maker, refuse=refuse)
+    return identity, maker
 
 
 def tokenize_shard(

@@ -29,7 +29,7 @@ from raypt.tokens.stream.bookmark import set_bookmark
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.fetch import Fetcher, empty_block
 from raypt.tokens.stream.label import Label
-from raypt.tokens.stream.reader import Batch, StoreRows
+from raypt.tokens.stream.reader import Batch, rows_of
 from raypt.tokens.stream.spec import StreamSpec, check_fingerprint
 from raypt.tokens.stream.waits import Waits
 
@@ -116,8 +116,7 @@ def make_train_dataset(spec: StreamSpec, cursor: Callable[[], Cursor | None]) ->
         if at is None:
             return describe(spec, 0)
         check_fingerprint(at.fingerprint, spec.fingerprint)
-        rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
-        set_bookmark(spec, spec.clock(rows), at.next_sample)
+        set_bookmark(spec, spec.clock(rows_of(spec)), at.next_sample)
         return describe(spec, at.next_sample)
 
     return factory

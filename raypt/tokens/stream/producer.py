@@ -11,14 +11,14 @@ from raypt import metrics, storage
 from raypt.artefact import Card, Verify
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
-from raypt.tokens.store.files import collection, wanted_uri
+from raypt.tokens.store.files import collection, joint_uri, wanted_uri
 from raypt.tokens.store.shards import (
     HELDOUT,
     Reader,
     TokenAccount,
-    make_shard,
     nothing,
     shard_identity,
+    shard_work,
     store_identity,
 )
 from raypt.tokens.stream.reader import FAILURE_FILE
@@ -34,7 +34,7 @@ REMOTE_POLL_S = 5.0
 
 @dataclass(frozen=True)
 class _Task:
-    """Tokenizes the shard it is called with. Picklable; the tokenizer is loaded once a process."""
+    """Tokenizes the shards it is called with. Picklable; the tokenizer is loaded once a process."""
 
     part_uris: tuple[str, ...]
     contents: tuple[str, ...]
@@ -47,18 +47,33 @@ class _Task:
     empty: frozenset[int] = frozenset()
     """Shards of which it is known that no document goes into them."""
 
-    def __call__(self, shard: int) -> Card:
+    def __call__(self, item: "_Item") -> list[Card]:
         tokenizer = load_tokenizer(self.tokenizer_uri)
         root = storage.join(self.store_uri, HELDOUT) if self.heldout else self.store_uri
-        part, content = self.part_uris[shard], self.contents[shard]
-        card = make_shard(
-            part, shard, tokenizer, self.config, root, self.seed, content,
-            heldout=self.heldout, read=nothing if shard in self.empty else self.read,
-        )  # fmt: skip
+        work = {
+            shard: shard_work(
+                self.part_uris[shard], shard, tokenizer, self.config, self.seed, self.contents[shard],
+                heldout=self.heldout, read=nothing if shard in self.empty else self.read,
+            )
+            for shard in item.shards
+        }  # fmt: skip
+        uri = joint_uri(root, item.first) if item.others or len(work) > 1 else None
+        cards = collection(root).build_together(work, uri, item.others, packed=self.heldout and uri is not None)
         run = metrics.label_of(self.store_uri.rstrip("/").rpartition("/")[0])
-        metrics.put("raypt_stream_shards_tokenized", 1, run)
-        metrics.put("raypt_stream_tokens_made", card.account["packed_tokens"], run)
-        return card
+        metrics.put("raypt_stream_shards_tokenized", len(cards), run)
+        metrics.put("raypt_stream_tokens_made", sum(card.account["packed_tokens"] for card in cards), run)
+        return cards
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Shards that a task makes together."""
+
+    first: int
+    """The lowest of their group."""
+    shards: tuple[int, ...]
+    others: dict[int, Card]
+    """The cards of those of the group that are there."""
 
 
 class StoreWork:
@@ -89,14 +104,20 @@ class StoreWork:
         cards = collection(self.root).survey(identities, verify)
         self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
+        self.groups = plan.together
 
-    def make(self, shards: Sequence[int], name: str, max_in_flight: int | None = None) -> None:
-        """Make those of `shards` that are not there."""
-        todo = [shard for shard in shards if shard not in self.cards]
+    def make(self, groups: Sequence[Sequence[int]], name: str, max_in_flight: int | None = None) -> None:
+        """Make those shards of some of `self.groups` that are not there."""
+        items = [item for group in groups if (item := self._item(group)).shards]
         stream = self.config.stream
         cpus, labels = stream.tokenizer_cpus, stream.labels
-        made = run_tasks(self.task, todo, name=name, num_cpus=cpus, labels=labels, max_in_flight=max_in_flight)
-        self.cards |= dict(zip(todo, made, strict=True))
+        made = run_tasks(self.task, items, name=name, num_cpus=cpus, labels=labels, max_in_flight=max_in_flight)
+        for item, cards in zip(items, made, strict=True):
+            self.cards |= dict(zip(item.shards, cards, strict=True))
+
+    def _item(self, group: Sequence[int]) -> _Item:
+        there = {shard: self.cards[shard] for shard in group if shard in self.cards}
+        return _Item(group[0], tuple(shard for shard in group if shard not in there), there)
 
     def finish(self) -> list[TokenAccount]:
         """Keep the cards of all shards in one file; the accounts, in shard order."""
@@ -113,7 +134,7 @@ def tokenize_heldout_parts(
     It comes before training, so that every evaluation of a run sees the same documents.
     """
     work = StoreWork(plan, config, tokenizer_uri, heldout=True, verify=verify)
-    work.make(range(work.shards), "tokenize held-out documents")
+    work.make(work.groups, "tokenize held-out documents")
     return work.finish()
 
 
@@ -128,13 +149,13 @@ def shard_schedule(plan: StorePlan, spec: StreamSpec | None) -> list[int]:
     return needed + sorted(rest)
 
 
-def _limit(plan: StorePlan, config: TokensConfig, order: list[int], unpaced: threading.Event) -> int:
-    """How many shards of `order` may be tokenized by now."""
+def _limit(plan: StorePlan, config: TokensConfig, order: list[list[int]], unpaced: threading.Event) -> int:
+    """How many groups of `order` may be tokenized by now."""
     ahead = config.stream.ahead_shards
     if ahead is None or unpaced.is_set():
         return len(order)
-    place = {shard: i for i, shard in enumerate(order)}
-    # A shard that was there already is wanted too, but nothing is to be made before it.
+    place = {group[0]: i for i, group in enumerate(order)}
+    # A group that was there already is wanted too, but nothing is to be made before it.
     reached = max((place.get(int(name), -1) for name in storage.listdir(wanted_uri(plan.uri))), default=-1)
     return min(len(order), reached + 1 + ahead)
 
@@ -150,15 +171,17 @@ def tokenize_parts(
 ) -> list[TokenAccount]:
     """Tokenize every part that is not in the store yet; the accounts in shard order. Blocks until all are done.
 
-    With `unpaced`, goes `config.stream.ahead_shards` beyond the furthest shard that readers have asked for, and waits
-    there until they come closer or the event is set. A failure is left in the store for its readers before it is
-    raised here.
+    With `unpaced`, goes `config.stream.ahead_shards` (small ones count together) beyond the furthest that readers have
+    asked for, and waits there until they come closer or the event is set. A failure is left in the store for its
+    readers before it is raised here.
     """
     failure = storage.join(plan.uri, FAILURE_FILE)
-    storage.remove(failure)
+    storage.remove_file(failure)
     try:
         work = work or StoreWork(plan, config, tokenizer_uri)
-        order = [shard for shard in shard_schedule(plan, spec) if shard not in work.cards]
+        group_of = {shard: group for group in work.groups for shard in group}
+        needed = [group_of[shard] for shard in shard_schedule(plan, spec) if shard not in work.cards]
+        order = list({group[0]: group for group in needed}.values())
         name, done = f"tokenize (of {len(order)})", 0
         while done < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)

@@ -3,8 +3,9 @@
 Works while the store is still being written: it waits for a shard that is not there yet.
 """
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt import storage
-from raypt.artefact import read_card
+from raypt.artefact import Card, read_card, read_joint
 from raypt.errors import UserError
 from raypt.tokens.store import files as store
 from raypt.tokens.store.files import collection
@@ -23,7 +24,9 @@ from raypt.tokens.stream.spec import StreamSpec
 
 FAILURE_FILE = "failed.json"
 _POLL_S = 0.1
-_REMOTE_POLL_S = 2.0
+_REMOTE_FIRST_POLL_S, _REMOTE_POLL_S = 0.3, 2.0
+_REMOTE_FAILURE_S = 5.0
+"""Between two looks whether tokenizing has failed, while a shard is waited for."""
 _MAX_OPEN = 4096
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -49,9 +52,12 @@ class StoreRows:
     Raises UserError if tokenization has failed, or if a shard has not appeared after `timeout_s`.
     """
 
-    def __init__(self, store_uri: str, *, timeout_s: float) -> None:
+    def __init__(
+        self, store_uri: str, *, timeout_s: float, together: Mapping[int, int] | None = None, paced: bool = True
+    ) -> None:
+        """`together`: see StreamSpec. `paced`: whether who makes the shards wants to know which are wanted."""
         self.store_uri = store_uri
-        self._timeout_s = timeout_s
+        self._timeout_s, self._together, self._paced = timeout_s, together or {}, paced
         self._rows: dict[int, dict[str, tuple[int, int]]] = {}
         self.awaited = Awaited()
 
@@ -61,35 +67,44 @@ class StoreRows:
             for number, card in collection(self.store_uri).load().items():
                 self._add(number, card.account["sections"])
         if shard not in self._rows:
-            account, waited = self._await(shard)
+            cards, waited = self._await(shard)
             if waited:
+                account = cards[shard].account
                 rate = account["packed_tokens"] / max(account.get("seconds", 0.0), 1e-3)
                 self.awaited = Awaited(self.awaited.seconds + waited, shard, source, rate)
-            self._add(shard, account["sections"])
+            for number, card in cards.items():
+                self._add(number, card.account["sections"])
         return self._rows[shard]
 
     def _add(self, shard: int, sections: list[dict[str, Any]]) -> None:
         self._rows[shard] = {s["source"]: (s["first_row"], s["rows"]) for s in sections}
 
-    def _await(self, shard: int) -> tuple[dict[str, Any], float]:
-        """The account of a shard, once it is whole, and the seconds that were waited for it, 0 if it was."""
-        uri, failure = collection(self.store_uri).card_uri(shard), storage.join(self.store_uri, FAILURE_FILE)
-        # Tells the producer how far the stream has come.
-        storage.write_bytes(store.wanted_uri(self.store_uri, shard), b"")
-        start, pause, waited = time.monotonic(), _POLL_S, 0.0
-        while (card := read_card(uri)) is None:
-            if storage.is_file(failure):
-                raise UserError(f"tokenization failed: {storage.read_json(failure)['error']}")
+    def _await(self, shard: int) -> tuple[dict[int, Card], float]:
+        """The card of a shard, once it is whole, with those that are in its file, and the seconds that were waited for
+        it, 0 if it was.
+        """
+        first = self._together.get(shard)
+        uri = collection(self.store_uri).card_uri(shard) if first is None else store.joint_uri(self.store_uri, first)
+        failure, asked, local = storage.join(self.store_uri, FAILURE_FILE), 0.0, storage.is_local(self.store_uri)
+        if self._paced:
+            # Tells the producer how far the stream has come.
+            storage.write_bytes(store.wanted_uri(self.store_uri, shard if first is None else first), b"")
+        start, pause, waited = time.monotonic(), _POLL_S if local else _REMOTE_FIRST_POLL_S, 0.0
+        while shard not in (cards := _cards_at(uri, shard, alone=first is None)):
+            if local or waited >= asked + _REMOTE_FAILURE_S:
+                asked = waited
+                if (error := storage.read_if_there(failure)) is not None:
+                    raise UserError(f"tokenization failed: {json.loads(error)['error']}")
             if time.monotonic() - start > self._timeout_s:
                 raise UserError(
                     f"{uri}: this shard of the token store was not tokenized within {self._timeout_s:.0f} s. Is "
                     "tokenization running, and does the cluster have a free CPU for it (tokens.stream.tokenizer_cpus)?"
                 )
             time.sleep(pause)
-            if not storage.is_local(uri):
+            if not local:
                 pause = min(pause * 1.5, _REMOTE_POLL_S)
             waited = time.monotonic() - start
-        return dict(card.account), waited
+        return cards, waited
 
     def __call__(self, shard: int, source: str) -> int:
         return self._sections(shard, source).get(source, (0, 0))[1]
@@ -98,12 +113,26 @@ class StoreRows:
         return self._sections(shard, source)[source][0]
 
 
+def rows_of(spec: StreamSpec) -> StoreRows:
+    """The rows of a stream's store."""
+    stream = spec.config
+    paced = stream.ahead_shards is not None
+    return StoreRows(spec.store_uri, timeout_s=stream.stall_timeout_s, together=spec.together, paced=paced)
+
+
+def _cards_at(uri: str, shard: int, *, alone: bool) -> dict[int, Card]:
+    if not alone:
+        return read_joint(uri)
+    card = read_card(uri)
+    return {} if card is None else {shard: card}
+
+
 class SampleReader:
     """`read(first, end)`: the samples [first, end) of the run."""
 
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
-        self._rows = StoreRows(spec.store_uri, timeout_s=spec.config.stall_timeout_s)
+        self._rows = rows_of(spec)
         self.clock = spec.clock(self._rows)
         open_at_bookmark(spec, self.clock)
         # The shards of the windows under way; at the edge of two windows, of both.

@@ -5,6 +5,7 @@ inputs changed can say what differs instead of training on something else.
 """
 
 import functools
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import xxhash
 
 from raypt.artefact import Card, Collection, Identity, Output, Verify, make
 from raypt.errors import UserError
-from raypt.tasks import run_tasks
+from raypt.tasks import run_tasks, together
 from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.parts import PartSummary, summarize_part
 from raypt.tokens.store.packing import segment_type
@@ -30,6 +31,8 @@ from raypt.tokens.upsampling import factors
 log = logging.getLogger("raypt")
 
 PLAN_FILE = "store.json"
+TOGETHER_BYTES = 1 << 20
+"""Text of the shards that are made together: training waits for the first of them."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class StorePlan:
                     out[source] = out.get(source, 0) + n
         return dict(sorted(out.items()))
 
+    @functools.cached_property
+    def together(self) -> list[list[int]]:
+        """The shards by who is made together, ascending."""
+        sizes = [sum(part.bytes.values()) for part in self.parts]
+        return together(range(len(sizes)), sizes, self.uri, TOGETHER_BYTES)
+
     def shards_of(self, source: str) -> tuple[int, ...]:
         return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
 
@@ -71,7 +80,7 @@ def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -
 
 @dataclass(frozen=True)
 class _Measure:
-    """Measures the part it is called with, and keeps the result as a card without files."""
+    """Measures the parts it is called with, and keeps the results as cards without files."""
 
     part_uris: tuple[str, ...]
     identities: tuple[Identity, ...]
@@ -81,30 +90,32 @@ class _Measure:
     by: tuple[str, ...]
     edges: dict[str, tuple[float, ...]]
 
-    def __call__(self, part: int) -> Card:
-        def maker(output: Output) -> dict[str, Any]:
-            return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed, self.by, self.edges))
+    def __call__(self, parts: Sequence[int]) -> list[Card]:
+        return self.collection.build_together({p: (self.identities[p], functools.partial(self._of, p)) for p in parts})
 
-        return self.collection.build(part, self.identities[part], maker)
+    def _of(self, part: int, output: Output) -> dict[str, Any]:
+        return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed, self.by, self.edges))
 
 
 def measure_parts(
     part_uris: Sequence[str],
-    contents: Sequence[str],
+    curated: Sequence[Card],
     config: TokensConfig,
     seed: int,
     collection: Collection,
     verify: Verify,
 ) -> list[PartSummary]:
-    """The summaries of parts whose bytes are known by hash (`contents`): each is read once in the life of a run."""
+    """The summaries of parts, whose cards (`curated`) vouch for their bytes: each is read once in the life of a run."""
     settings = {"heldout": config.heldout.model_dump(mode="json"), "seed": seed, "by": list(config.mixture.by)}
     edges = config.mixture.edges
     settings |= {"edges": {name: list(of) for name, of in edges.items()}} if edges else {}
-    wanted = [Identity("measured", MEASURE_FORMAT, {"curated": content}, settings) for content in contents]
+    wanted = [Identity("measured", MEASURE_FORMAT, {"curated": card.content}, settings) for card in curated]
     cards = collection.survey(wanted, verify)
     todo = [i for i, card in enumerate(cards) if card is None]
     task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed, config.mixture.by, edges)
-    for part, card in zip(todo, run_tasks(task, todo, name="measure curated text"), strict=True):
+    groups = together(todo, [card.account["bytes"] for card in curated], collection.root)
+    made = itertools.chain.from_iterable(run_tasks(task, groups, name="measure curated text"))
+    for part, card in zip(todo, made, strict=True):
         cards[part] = card.holding(wanted[part])
     done = [card for card in cards if card is not None]
     collection.finish(done)
@@ -181,6 +192,8 @@ class StreamSpec:
     """Samples of one optimizer step, over all ranks."""
     blocks: BlockPlan
     """How the samples of a batch are dealt to the ranks, and how many travel together."""
+    together: Mapping[int, int]
+    """Of a shard that is made together with others, the lowest of them: where its card is (`files.joint_uri`)."""
     config: StreamConfig
     fingerprint: str
 
@@ -301,6 +314,7 @@ def plan_stream(
             most_steps=max(1, config.stream.ahead_steps // 4),
             unit=micro_batch,
         ),
+        together={shard: group[0] for group in plan.together if len(group) > 1 for shard in group},
         config=config.stream,
         fingerprint=json.dumps(identity, sort_keys=True, ensure_ascii=False),
     )

@@ -6,6 +6,7 @@ tokens behind one's back: `bos`/`eos` are arguments. What its users' programs ad
 `adds_bos`, so that training can do the same.
 """
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -266,7 +267,7 @@ class Tokenizer:
             if getattr(self, name) is not None:
                 config[f"{name}_token"] = getattr(self, name)
         if self._model is None:
-            storage.remove(storage.join(uri, MODEL_FILE))  # another tokenizer's
+            storage.remove_file(storage.join(uri, MODEL_FILE))  # another tokenizer's
         else:
             storage.write_bytes(storage.join(uri, MODEL_FILE), self._model)
             config[_OURS] = {"encoder": MODEL_FILE, "form": self._form}
@@ -277,13 +278,13 @@ class Tokenizer:
     def load(cls, uri: str) -> "Tokenizer":
         """Load what `save` wrote, or any directory with a tokenizer.json (and its tokenizer_config.json, if any)."""
         file = storage.join(uri, TOKENIZER_FILE)
-        if not storage.exists(file):
+        if (text := storage.read_if_there(file)) is None:
             raise UserError(f"{file}: there is no tokenizer here")
         config = read_config(uri)
         model, form = None, None
         if ours := config.get(_OURS):
             model, form = storage.read_bytes(storage.join(uri, ours["encoder"])), ours["form"]
-        backend = backend_from_json(storage.read_bytes(file), file)
+        backend = backend_from_json(text, file)
         return cls(backend, **named_tokens(config), model=model, form=form, kept=kept_entries(config))
 
 
@@ -315,9 +316,11 @@ def named_tokens(config: dict[str, Any]) -> dict[str, str | None]:
 def read_config(directory: str) -> dict[str, Any]:
     """tokenizer_config.json of a directory, with the chat template that may lie beside it; {} if there is none."""
     file, template = (storage.join(directory, name) for name in (CONFIG_FILE, TEMPLATE_FILE))
-    config = dict(storage.read_json(file)) if storage.exists(file) else {}
-    if "chat_template" not in config and storage.exists(template):
-        config["chat_template"] = storage.read_bytes(template).decode()
+    config: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):
+        config = dict(storage.read_json(file))
+    if "chat_template" not in config and (text := storage.read_if_there(template)) is not None:
+        config["chat_template"] = text.decode()
     return config
 
 

@@ -96,7 +96,7 @@ def _usable(uri: str, why: list[str]) -> Iterable[CheckpointInfo]:
 
 
 def _has(directory: str, file: str) -> bool:
-    return carefully(lambda: storage.exists(storage.join(directory, file)))
+    return carefully(lambda: storage.is_file(storage.join(directory, file)))
 
 
 def _lost(uri: str, why: Sequence[str]) -> str | None:
@@ -181,7 +181,7 @@ def prune(uri: str, config: CheckpointConfig) -> None:
         # From the record first: a directory half deleted must not look like a checkpoint that was lost.
         _write_record(uri, {name: entry for name, entry in entries.items() if name in keep})
         for name in gone & there:
-            storage.remove(storage.join(uri, name, MANIFEST))
+            storage.remove_file(storage.join(uri, name, MANIFEST))
             storage.remove(storage.join(uri, name))
 
 

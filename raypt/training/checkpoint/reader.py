@@ -67,6 +67,8 @@ class CheckpointReader:
 
     def __init__(self, info: CheckpointInfo) -> None:
         self.info = info
+        self._headed: set[str] = set()
+        """Files whose header has been read."""
         self._pieces = carefully(self._read_pieces)
 
     def _read_pieces(self) -> Pieces:
@@ -112,7 +114,7 @@ class CheckpointReader:
         chunks: dict[str, list[_Chunk]] = {}
         for number, row in rows.items():
             chunks.setdefault(row.file, []).extend(_needed(row, [want.key.box for want in takers[number]]))
-        blocks = [block for file, needed in chunks.items() for block in _blocks(file, [self._header(file), *needed])]
+        blocks = [block for file, needed in chunks.items() for block in _blocks(file, [*self._header(file), *needed])]
         storage.in_parallel(lambda block: self._fill(block, takers), blocks, workers=READS)
 
     def full(self, name: str, shape: torch.Size) -> Tensor:
@@ -121,9 +123,12 @@ class CheckpointReader:
         self.read([Want(StateKey(name, MASTER, Box.whole(shape)), out)])
         return out
 
-    def _header(self, file: str) -> _Chunk:
+    def _header(self, file: str) -> list[_Chunk]:
+        """Of a file that has not been read from yet."""
+        if file in self._headed:
+            return []
         entry = self.info.files[file]
-        return _Chunk(0, entry["header"], entry["xxh3"], "its header")
+        return [_Chunk(0, entry["header"], entry["xxh3"], "its header")]
 
     def _fill(self, block: _Block, takers: Mapping[int, list[Want]]) -> None:
         data = carefully(lambda: self._checked(block))
@@ -146,6 +151,8 @@ class CheckpointReader:
             at = chunk.start - block.start
             if xxhash.xxh3_64_intdigest(view[at : at + chunk.length]) != chunk.xxh3:
                 raise Damaged(f"{path}: {chunk.what} does not have the bytes that were written")
+        if block.start == 0:
+            self._headed.add(block.file)
         return data
 
 

@@ -133,7 +133,7 @@ def _fit(
 ) -> None:
     train, board = spec.train, Board(new_name())
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
-    storage.remove(storage.join(spec.run_uri, _SNAPSHOT))
+    storage.remove_file(storage.join(spec.run_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
     cpus = train.parameter_server.cpus_per_server if train.asynchronous else train.cpus_per_worker
     resources: dict[str, float] = {"CPU": cpus}

