@@ -151,7 +151,12 @@ def junk(directory: Path, steps: int) -> bool:
     rules = {"repetition": "gopher_repetition", "quality": "gopher_quality"}
     off = {"dedup.enabled": False}
     config = {
-        "study": {"dir": "junk", "question": "Which rule removes the junk?", "reference": "all rules", "seeds": [0, 1, 2, 3]},
+        "study": {
+            "dir": "junk",
+            "question": "Which rule removes the junk?",
+            "reference": "all rules",
+            "seeds": [0, 1, 2, 3],
+        },
         "base": {
             "ray": {"dashboard": False},
             "corpus": {"sources": [{"name": n, "paths": f"{n}/*.jsonl"} for n in names]},
