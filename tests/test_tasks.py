@@ -44,7 +44,7 @@ def test_an_exception_in_a_task_is_raised_as_itself(local_ray: None) -> None:
 
 
 def test_small_neighbours_are_made_together_where_requests_cost_whatever_is_left_to_do() -> None:
-    sizes = [30, 30, 30, 200, 10, 10]
+    sizes = [30, 30, 30, 230, 10, 10]
     assert together(range(6), sizes, "s3://b/run", 100) == [[0, 1, 2], [3], [4, 5]]
     assert together([1, 2, 5], sizes, "s3://b/run", 100) == [[1, 2], [5]]
     assert together(range(3), sizes, "/a/run", 100) == [[0], [1], [2]]
