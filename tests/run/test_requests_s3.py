@@ -29,9 +29,9 @@ pytest.importorskip("moto.server")
 
 
 MOST_A_SHARD = 11
-"""10.3: its input 1, attributes 0.8, curated text and what was removed 2, the text read for measuring, for the tokenizer,
-for its tokens and (of some) for its held-out documents 3.4, its tokens written, and read for training and for the
-entropy 3."""
+"""10.3: its input 1, attributes 0.8, curated text and what was removed 2, the text read for measuring, for the
+tokenizer, for its tokens and (of some) for its held-out documents 3.4, its tokens written, and read for training and
+for the entropy 3."""
 
 
 @pytest.fixture(scope="module")
