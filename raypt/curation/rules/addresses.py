@@ -10,6 +10,9 @@ Beyond it, for text without spaces: where an address shows that it is one (a sch
 right after its domain or stand right before its scheme; without, `main.py文件` stays, as there. A number is no name before
 a domain of Chinese or Japanese characters (`1.手机` is an item of a list).
 
+Not as there: its check whether a text has any top-level domain is `re.match`, so that its code leaves names in the texts
+that do not begin with the letters of one. That is taken for a slip.
+
 `assets/tlds.txt` has the domains: IANA's root zone with withdrawn and test ones, as DCLM's `iana_tlds.txt`.
 """
 
@@ -171,7 +174,7 @@ def _find_named(
                 data[i] == 0x2E
                 and i > run
                 and i + 1 < high
-                and (data[i + 1] >= 0x80 or (end < 0 and 0x61 <= data[i + 1] <= 0x7A))
+                and (data[i + 1] >= 0x80 or 0x61 <= data[i + 1] <= 0x7A)
                 and (end < 0 or i - start <= most_name)
             ):
                 wide = data[i + 1] >= 0x80

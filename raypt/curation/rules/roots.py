@@ -21,7 +21,17 @@ from raypt.curation import languages as tongues
 from raypt.curation.base import CHANGED_PREFIX, CUT_PREFIX
 from raypt.curation.phrases import read_list
 from raypt.curation.rules.base import RuleSettings, ratio, struct
-from raypt.curation.rules.roots_kernel import CHAR_GRAMS, CHARS, COLUMNS, COUNTED, CUT, FLAGGED, REPEATED, SPECIAL, STOPS
+from raypt.curation.rules.roots_kernel import (
+    CHAR_GRAMS,
+    CHARS,
+    COLUMNS,
+    COUNTED,
+    CUT,
+    FLAGGED,
+    REPEATED,
+    SPECIAL,
+    STOPS,
+)
 from raypt.curation.rules.roots_kernel import TOP, WORD_GRAMS, WORDS, measure
 from raypt.curation.rules.special_characters import character_kinds
 from raypt.curation.view import Measured, View
@@ -159,5 +169,7 @@ def _by_language(labels: list[str | None], usual: int, special: Mapping[str, int
 def _unspaced(labels: list[str | None]) -> np.ndarray:
     """int64[n]: 1 for a language written without spaces."""
     read = {label: tongues.read(label) if label else None for label in set(labels)}
-    unspaced = {label: int(found is not None and bool(found.scripts & UNSPACED_SCRIPTS)) for label, found in read.items()}
+    unspaced = {
+        label: int(found is not None and bool(found.scripts & UNSPACED_SCRIPTS)) for label, found in read.items()
+    }
     return np.array([unspaced[label] for label in labels], np.int64)

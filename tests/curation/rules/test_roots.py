@@ -16,7 +16,23 @@ from tests.curation.text_sets import CORPORA, rows
 STOP_WORDS = ("the", "a", "của", "một cách", "straße", "и")
 FLAGGED = ("bad", "một của")
 PIECES = [
-    *("the", "The", "a", "bad", "BAD", "của", "một", "cách", "Straße", "И", "word", "x" * 24, "x" * 26, "éé", "e\u0301"),
+    *(
+        "the",
+        "The",
+        "a",
+        "bad",
+        "BAD",
+        "của",
+        "một",
+        "cách",
+        "Straße",
+        "И",
+        "word",
+        "x" * 24,
+        "x" * 26,
+        "éé",
+        "e\u0301",
+    ),
     *("http://a.b", "(www.x", "a.com", "href=", "//", "a//b", "-" * 30, "Øre", "Г", "ø", "😀", "☀", "字", "\u200b"),
     *(" ", " ", " ", "  ", "\n", "\n\n", "\t", "\u3000", "\xa0", "\x00", "\x85", ".", ",", "“", "!", "1", "2024", "🇩"),
 ]
