@@ -40,8 +40,8 @@ def hashes(words: Iterable[str]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class WordSets:
-    """Open-addressing tables, one a language: `bits[slot]` has bit s where the word of `keys[slot]` is in set s, 0 where
-    the slot is empty. Shapes: starts, masks int64[K]; keys uint64[S], bits uint8[S]."""
+    """Open-addressing tables, one a language: `bits[slot]` has bit s where the word of `keys[slot]` is in set s, 0
+    where the slot is empty. Shapes: starts, masks int64[K]; keys uint64[S], bits uint8[S]."""
 
     languages: dict[str, int]
     starts: np.ndarray

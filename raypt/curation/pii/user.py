@@ -1,9 +1,9 @@
 """Names of users as social networks write them, `@name`: BigScience's USER (bigscience-workshop/data-preparation,
 preprocessing/training/02_pii/bigscience_pii_detect_redact.py).
 
-A name begins at the start of the text or of a line, or after white space, `@,?!;:'")(` or a Chinese or Japanese character,
-and goes on to the next white space or one of these signs, three characters at least. Beyond it: it ends at punctuation
-beyond ASCII, too (`@张三，你好`), and a full stop at its end is the sentence's.
+A name begins at the start of the text or of a line, or after white space, `@,?!;:'")(` or a Chinese or Japanese
+character, and goes on to the next white space or one of these signs, three characters at least. Beyond it: it ends at
+punctuation beyond ASCII, too (`@张三丰，你好`), and a full stop at its end is the sentence's.
 """
 
 import numpy as np

@@ -2,16 +2,16 @@
 
 The definition is DCLM's (Li et al. 2024, arXiv:2406.11794; `url_removal_modifier` of mlfoundations/dclm,
 baselines/mappers/modifiers.py). An address is an optional `http://`, `https://` or `ftp://`; up to 256 of the ASCII
-letters, digits and `-@:%._+~#=`; a full stop; a top-level domain in small letters after which a word ends; and all of the
-ASCII letters, digits and `-()@:%_+.~#?&/=` that follow. What is left is searched for IPv4 addresses of that form. Up to
-ten characters of white space before an address go with it. So `end.in` and `README.md` are addresses, too.
+letters, digits and `-@:%._+~#=`; a full stop; a top-level domain in small letters after which a word ends; and all of
+the ASCII letters, digits and `-()@:%_+.~#?&/=` that follow. What is left is searched for IPv4 addresses of that form.
+Up to ten characters of white space before an address go with it. So `end.in` and `README.md` are addresses, too.
 
 Beyond it, for text without spaces: where an address shows that it is one (a scheme, or `www.`), Chinese text may begin
-right after its domain or stand right before its scheme; without, `main.py文件` stays, as there. A number is no name before
-a domain of Chinese or Japanese characters (`1.手机` is an item of a list).
+right after its domain or stand right before its scheme; without, `main.py文件` stays, as there. A number is no name
+before a domain of Chinese or Japanese characters (`1.手机` is an item of a list).
 
-Not as there: its check whether a text has any top-level domain is `re.match`, so that its code leaves names in the texts
-that do not begin with the letters of one. That is taken for a slip.
+Not as there: its check whether a text has any top-level domain is `re.match`, so that its code leaves names in the
+texts that do not begin with the letters of one. That is taken for a slip.
 
 `assets/tlds.txt` has the domains: IANA's root zone with withdrawn and test ones, as DCLM's `iana_tlds.txt`.
 """
@@ -115,8 +115,8 @@ def _domain_end(data: Any, i: Any, high: Any, longest: Any, table: Any, classes:
         if _is_domain(h, table):
             before = _kind(data, last, classes)
             after = _kind(data, j, classes) if j < high else WHITE
-            inside = before == LETTER or before == IDEOGRAPH
-            goes_on = after == LETTER or after == IDEOGRAPH or (j < high and data[j] == 0x5F)
+            inside = before in (LETTER, IDEOGRAPH)
+            goes_on = after in (LETTER, IDEOGRAPH) or (j < high and data[j] == 0x5F)
             if inside != goes_on or (shown and after == IDEOGRAPH):
                 end = j
     return end
@@ -151,10 +151,10 @@ def _before_space(data: Any, low: Any, i: Any, most: Any, classes: Any) -> Any:
 
 @kernel
 def _has_letter(data: Any, start: Any, end: Any) -> bool:
+    found = False
     for i in range(start, end):
-        if 0x61 <= data[i] | 0x20 <= 0x7A:
-            return True
-    return False
+        found |= 0x61 <= data[i] | 0x20 <= 0x7A
+    return found
 
 
 @kernel
@@ -222,7 +222,7 @@ def _numeric_end(data: Any, i: Any, high: Any, kinds: Any) -> Any:
 def _find_numeric(
     data: Any, low: Any, i: Any, high: Any, kinds: Any, schemes: Any, classes: Any, most: Any, doc: Any, found: Any
 ) -> bool:
-    """Into found[2] the first IPv4 address of data[i:high]; False if there is none. `doc`: where the document begins."""
+    """Into found[2] the first IPv4 address of data[i:high]; False: there is none. `doc`: the document's start."""
     while i < high:
         if not kinds[data[i]] & _DIGIT:
             i += 1

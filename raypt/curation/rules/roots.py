@@ -1,14 +1,14 @@
-"""The filters of ROOTS for OSCAR (Laurençon et al. 2022, arXiv:2303.03915): bigscience-workshop/data-preparation,
-preprocessing/training/01b_oscar_cleaning_and_filtering, filtering.py and parameters_filtering.py (its `default`; values by
-language are in jobs/configs/recipes/roots.yaml).
+"""The filters of ROOTS for OSCAR (Laurençon et al. 2022, arXiv:2303.03915), as in BigScience's code:
+bigscience-workshop/data-preparation, preprocessing/training/01b_oscar_cleaning_and_filtering, filtering.py. Thresholds
+are the `default` of its parameters_filtering.py; its values by language are in jobs/configs/recipes/roots.yaml.
 
 Words are what stands between white space, in small letters, without special characters at their ends; a word of special
 characters alone is none. A special character is ASCII punctuation, a digit, white space, an emoji, or one of a list of
-signs (`special_characters.py`). The document is its text without control characters and without white space at its ends;
-other white space is a blank a character.
+signs (`special_characters.py`). The document is its text without control characters and without white space at its
+ends; other white space is a blank a character.
 
-Beyond it: Chinese and Japanese have no pieces of CCNet's SentencePiece model here: a character is a word, and what stands
-between such characters. Line ends stay: there the text itself gets blanks for them.
+Beyond it: Chinese and Japanese have no pieces of CCNet's SentencePiece model here: a character is a word, and what
+stands between such characters. Line ends stay: there the text itself gets blanks for them.
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,11 @@ from raypt.curation.rules.roots_kernel import (
     REPEATED,
     SPECIAL,
     STOPS,
+    TOP,
+    WORD_GRAMS,
+    WORDS,
+    measure,
 )
-from raypt.curation.rules.roots_kernel import TOP, WORD_GRAMS, WORDS, measure
 from raypt.curation.rules.special_characters import character_kinds
 from raypt.curation.view import Measured, View
 from raypt.curation.word_sets import WordSets
@@ -73,12 +76,12 @@ class Roots(RuleSettings):
     """Largest share of flagged words among the words (flagged_words_max_cutoff), where the language has a list."""
 
     stop_words: dict[str, str] = Field(default_factory=dict)
-    """Files or URIs with stop words by language (any code), one a line. The bound is made for ROOTS's lists, of hundreds
-    of words (stopwords.py there): raypt's own short ones do not reach it."""
+    """Files or URIs with stop words by language (any code), one a line. The bound is made for ROOTS's lists, of
+    hundreds of words (stopwords.py there): raypt's own short ones do not reach it."""
     flagged_words: dict[str, str] = Field(default_factory=dict)
     """Files or URIs with flagged words by language, one a line (flagged_words.py there)."""
     pairs: tuple[str, ...] = ("vi", "zh")
-    """Languages in which two words in a row are looked up in the lists, too, as one (words_augmentation_group_sizes)."""
+    """Languages in which two words in a row are looked up in the lists as one, too (words_augmentation_group_sizes)."""
     character_gram: int = Field(10, ge=2, le=64)
     """Characters of an n-gram (character_repetition_length)."""
     character_gram_by_language: dict[str, int] = Field(default_factory=lambda: {"zh": 3})

@@ -4,6 +4,7 @@ preprocessing/training/01b_oscar_cleaning_and_filtering/filtering.py, one docume
 import math
 import string
 from collections import Counter
+from itertools import pairwise
 
 from raypt.curation.rules.special_characters import special_characters
 
@@ -21,7 +22,8 @@ def document(text: str, longest: int | None = None) -> str:
 
 
 def _core(word: str) -> str:
-    return word.strip("".join(SPECIAL))
+    kept = [i for i, c in enumerate(word) if c not in SPECIAL]
+    return word[kept[0] : kept[-1] + 1] if kept else ""
 
 
 def _stays(word: str, longest: int) -> bool:
@@ -56,5 +58,5 @@ def special_share(plain: str) -> float:
 
 def listed_share(plain: str, listed: set[str], pairs: bool = False) -> float:
     found = words(plain)
-    two = [f"{a} {b}" for a, b in zip(found, found[1:], strict=False)] if pairs else []
+    two = [f"{a} {b}" for a, b in pairwise(found)] if pairs else []
     return min(1.0, sum(word in listed for word in found + two) / max(1, len(found)))

@@ -114,7 +114,7 @@ def test_a_character_of_chinese_is_a_word_and_two_are_looked_up(tmp_path: Path) 
 def test_without_a_list_the_share_is_not_asked() -> None:
     (found,) = metrics(["no list of words"], "roots", "en")
     assert found["stop_word_fraction"] is None and found["flagged_word_fraction"] is None
-    assert reasons(["w%d " % 1 + "no list of words but ten of them at the least"], "roots", "en") == [None]
+    assert reasons(["w1 no list of words but ten of them at the least"], "roots", "en") == [None]
 
 
 def test_a_list_that_is_missing_is_named() -> None:
