@@ -32,6 +32,7 @@ from raypt.curation.rules.length import Length
 from raypt.curation.rules.normalise import Normalise
 from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.curation.rules.repeated_phrases import RepeatedPhrases
+from raypt.curation.rules.roots import Roots
 from raypt.curation.rules.url import UrlFilter
 from raypt.packages import package_version
 from raypt.settings import Settings
@@ -73,13 +74,13 @@ class CurationConfig(Settings):
         "pii",
     )
     """Stages that run, in this order, each on the text as the ones before it left it (normalise, c4,
-    refinedweb_lines, repeated_phrases and pii edit). The first rule that fails is the reason for removal. A stage that
-    is not named is off. An entry is a name; `name@label` for a further turn of a stage; `package.module:Name` for one
-    of your own; or a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it with other settings, or on
-    the documents that meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known: columns, url, normalise,
-    language, length, characters, gopher_repetition, gopher_quality, dclm_repetition, dclm_quality,
-    character_repetition, c4, refinedweb_lines, repeated_phrases, fineweb, bad_words, keywords, quality, classify,
-    perplexity, pii."""
+    refinedweb_lines, repeated_phrases, roots and pii edit). The first rule that fails is the reason for removal. A
+    stage that is not named is off. An entry is a name; `name@label` for a further turn of a stage;
+    `package.module:Name` for one of your own; or a mapping `{stage: ..., settings: {...}, when: {...}}`, which runs it
+    with other settings, or on the documents that meet a condition, such as `when: {quality_score: {max: 0.5}}`. Known:
+    columns, url, normalise, language, length, characters, gopher_repetition, gopher_quality, dclm_repetition,
+    dclm_quality, character_repetition, c4, refinedweb_lines, repeated_phrases, fineweb, roots, bad_words, keywords,
+    quality, classify, perplexity, pii."""
     custom: tuple[Entry, ...] = ()
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
     A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
@@ -115,6 +116,8 @@ class CurationConfig(Settings):
     """Removal of sentences made of a repeated word or phrase."""
     fineweb: FineWeb = FineWeb()
     """FineWeb's custom rules: ended, short and duplicate lines, lists."""
+    roots: Roots = Roots()
+    """ROOTS's filters: words, repetition, special characters, stop words and flagged words."""
     bad_words: BadWords = BadWords()
     """Bad words by language."""
     keywords: Keywords = Keywords()

@@ -30,10 +30,14 @@ Kind = Literal[
     "qq",
     "api_key",
     "private_key",
+    "user",
 ]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Every kind that can be looked for, in the order of precedence when two readings of the same bytes compete."""
+
+USUAL_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "user")
+"""What is looked for unless said otherwise: names of users are words of code (`@property`), too."""
 
 DEFAULT_MASKS: dict[Kind, str] = {
     "email": "<EMAIL>",
@@ -55,6 +59,7 @@ DEFAULT_MASKS: dict[Kind, str] = {
     "qq": "<ACCOUNT>",
     "api_key": "<API_KEY>",
     "private_key": "<PRIVATE_KEY>",
+    "user": "<USER>",
 }
 
 
@@ -66,17 +71,18 @@ class PiiConfig(StageSettings):
     repeatable: ClassVar[bool] = False
     adds: ClassVar[tuple[str, ...]] = ("pii_spans",)
 
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[Kind, ...] = USUAL_KINDS
     """Kinds to mask; an empty list switches masking off. email; ipv4, ipv6 (public addresses only); phone (forms of
     many countries, Chinese mobiles); url_credentials (the `user:password@` of a URL); credit_card (issuer
     prefix and Luhn check digit); iban (length by country and ISO 7064 check digits); cn_id (resident identity card of
     GB 11643, check digit; 15 digits where a word announces them); us_ssn; cn_uscc (social credit code of companies, GB
     32100), hk_id, tw_id, kr_rrn (check digits); passport (after the word); cn_plate (number plates); wechat, qq (after
-    the word); api_key (published prefixes of well-known services); private_key (PEM blocks). Full-width characters,
-    `&#64;` and `name [at] example [dot] com` are read as what they stand for."""
+    the word); api_key (published prefixes of well-known services); private_key (PEM blocks); user (`@name`, as in
+    ROOTS; not among the default: it takes decorators of code for names, too). Full-width characters, `&#64;` and
+    `name [at] example [dot] com` are read as what they stand for."""
     masks: dict[Kind, str] = Field(default_factory=dict)
     """Replacement text by kind, where it should differ from the default `<EMAIL>`, `<IP>`, `<PHONE>`, `<CREDENTIALS>`,
-    `<CREDIT_CARD>`, `<IBAN>`, `<ID_NUMBER>`, `<PLATE>`, `<ACCOUNT>`, `<API_KEY>`, `<PRIVATE_KEY>`."""
+    `<CREDIT_CARD>`, `<IBAN>`, `<ID_NUMBER>`, `<PLATE>`, `<ACCOUNT>`, `<API_KEY>`, `<PRIVATE_KEY>`, `<USER>`."""
 
     @field_validator("kinds")
     @classmethod

@@ -13,6 +13,7 @@ from raypt.curation.pii.ip import scan_ip
 from raypt.curation.pii.numbers import scan_numbers
 from raypt.curation.pii.places import Text, prepare
 from raypt.curation.pii.secrets import scan_secrets
+from raypt.curation.pii.user import scan_user
 from raypt.kernels import kernel, lean_kernel
 from raypt.text.buffers import string_buffers
 
@@ -24,6 +25,7 @@ SCANNERS: tuple[tuple[Scanner, frozenset[str]], ...] = (
     (scan_numbers, frozenset({"phone", "credit_card", "iban", "cn_id", "us_ssn"})),
     (scan_identities, frozenset({"wechat", "qq", *DOCUMENTS})),
     (scan_secrets, frozenset({"api_key", "private_key"})),
+    (scan_user, frozenset({"user"})),
 )
 """Each scanner with the kinds it finds; it is run if any of them is wanted."""
 

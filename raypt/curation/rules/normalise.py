@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from raypt.curation.base import CHANGED_PREFIX, CUT_PREFIX, StageSettings
 from raypt.curation.broken import may_change
+from raypt.curation.rules.addresses import remove_addresses
 from raypt.curation.rules.base import struct
 from raypt.curation.rules.symbol_lines import clean_lines, content_table
 from raypt.curation.view import Measured, View
@@ -44,8 +45,10 @@ class Normalise(StageSettings):
     curly quotes straight, ligatures as letters, line ends as \\n, and compose Unicode (NFC)."""
     unicode: Literal["none", "NFC", "NFKC", "NFD", "NFKD"] = "none"
     """Normalisation form of Unicode."""
-    urls: Literal["keep", "remove"] = "keep"
-    """Addresses that begin with http(s)://, ftp(s):// or www. are taken out of the text."""
+    urls: Literal["keep", "remove", "domains"] = "keep"
+    """remove: addresses that begin with http(s)://, ftp(s):// or www. are taken out of the text. domains: DCLM's, also
+    those that only end in a top-level domain (`example.com/x`, and so `README.md`) and IPv4 addresses, each with the
+    white space before it."""
     symbol_lines: Literal["keep", "drop"] = "keep"
     """Lines without a letter or number (`* * *`, `|---|`) go; lines of white space alone stay."""
     symbols: str = ""
@@ -82,6 +85,9 @@ class Normalise(StageSettings):
         if self.urls == "remove":
             account.columns["url_count"] = pc.count_substring_regex(account.text, URL).cast(pa.int64())
             account.step("url", pc.replace_substring_regex(account.text, URL, ""))
+        if self.urls == "domains":
+            edited, account.columns["url_count"] = remove_addresses(TextBatch.from_arrow(account.text))
+            account.step("url", edited.to_arrow())
         if self.symbol_lines == "drop" or self.newlines_max is not None:
             self._lines(account)
         if not account.columns:

@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from raypt.curation.pii.config import KINDS, Kind, PiiConfig
+from raypt.curation.pii.config import USUAL_KINDS, Kind, PiiConfig
 from raypt.curation.pii.mask import mask_pii
 
 
 def found(text: str, *kinds: Kind) -> list[tuple[str, str]]:
-    _, spans, _ = mask_pii(pa.array([text]), PiiConfig(kinds=kinds or KINDS))
+    _, spans, _ = mask_pii(pa.array([text]), PiiConfig(kinds=kinds or USUAL_KINDS))
     data = text.encode()
     return [(s["kind"], data[s["start"] : s["end"]].decode()) for s in spans[0].as_py()]
 

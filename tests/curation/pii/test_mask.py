@@ -63,15 +63,17 @@ def test_every_kind_is_found_and_replaced_by_its_mask() -> None:
         "qq": "87654321",
         "api_key": "AKIAIOSFODNN7EXAMPLE",
         "private_key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\nx8Zk==\n-----END RSA PRIVATE KEY-----",
+        "user": "@ann_lee.88",
     }
     assert set(samples) == set(KINDS)
+    every = PiiConfig(kinds=KINDS)
     before = {"url_credentials": "see https://", "passport": "passport ", "wechat": "微信：", "qq": "QQ: "}
     for kind, value in samples.items():
         text = f"{before.get(kind, 'it is ')}{value}{'db.example.org/x' if kind == 'url_credentials' else ', yes'}"
-        masked, spans, counts = mask_pii(pa.array([text]), PiiConfig())
+        masked, spans, counts = mask_pii(pa.array([text]), every)
         [span] = spans[0].as_py()
         assert span["kind"] == kind and text.encode()[span["start"] : span["end"]].decode() == value
-        assert masked[0].as_py() == text.replace(value, PiiConfig().mask(kind))
+        assert masked[0].as_py() == text.replace(value, every.mask(kind))
         assert counts == {kind: 1}
 
 
