@@ -44,7 +44,7 @@ def _top(codes: Any, n: Any, order: Any, stamp: Any, keys: Any, stamps: Any, cou
     leading = power(GOLDEN, order)
     h = np.uint64(0)
     different = ones = 0
-    highest = np.int64(0)
+    highest: Any = np.int64(0)
     for k in range(n):
         h = h * GOLDEN + np.uint64(codes[k]) + np.uint64(1)
         if k >= order:
@@ -64,10 +64,10 @@ def _top(codes: Any, n: Any, order: Any, stamp: Any, keys: Any, stamps: Any, cou
                 histogram[c + 1] += 1
                 counts[slot] = c + 1
                 highest = max(highest, np.int64(c + 1))
-    left = min(np.int64(np.sqrt(different)), different - ones)
+    left: Any = min(np.int64(np.sqrt(different)), different - ones)
     total = 0
     while left > 0:
-        some = min(left, np.int64(histogram[highest]))
+        some: Any = min(left, np.int64(histogram[highest]))
         total += some * highest
         left -= some
         highest -= 1
