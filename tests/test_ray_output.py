@@ -22,8 +22,9 @@ logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
 
 @ray.remote
 def work():
+    from raypt.tasks import log  # raypt's lines come from its modules: a worker marks them as soon as it imports one
     print("printed by a worker")
-    logging.getLogger("raypt").info("said by\\na worker")
+    log.info("said by\\na worker")
     logging.getLogger("another").warning("said by a library")
 
 with session(RaySection(dashboard=False, num_cpus=1)):
