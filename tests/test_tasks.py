@@ -30,6 +30,21 @@ def test_without_ray_it_is_a_loop() -> None:
     assert run_tasks(_slow_when_small, [1, 2, 3], name="t") == [1, 4, 9]
 
 
+def test_parts_of_one_work_are_counted_and_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+
+    def slow(x: int) -> int:
+        nonlocal now
+        now += 4.0
+        return x
+
+    progress = TaskProgress("t", 9, lambda: now)
+    with caplog.at_level("INFO", "raypt"):
+        for part in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
+            run_tasks(slow, part, name="t", progress=progress)
+    assert [r.getMessage().split(",")[0] for r in caplog.records] == ["t: 3/9 tasks", "t: 6/9 tasks", "t: 9/9 tasks"]
+
+
 def test_results_keep_the_order_of_the_items(local_ray: None) -> None:
     assert run_tasks(_slow_when_small, list(range(6)), name="t", max_in_flight=3) == [0, 1, 4, 9, 16, 25]
 
@@ -48,18 +63,3 @@ def test_small_neighbours_are_made_together_where_requests_cost_whatever_is_left
     assert together(range(6), sizes, "s3://b/run", 100) == [[0, 1, 2], [3], [4, 5]]
     assert together([1, 2, 5], sizes, "s3://b/run", 100) == [[1, 2], [5]]
     assert together(range(3), sizes, "/a/run", 100) == [[0], [1], [2]]
-
-
-def test_parts_of_one_work_are_counted_and_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
-    now = 0.0
-
-    def slow(x: int) -> int:
-        nonlocal now
-        now += 4.0
-        return x
-
-    progress = TaskProgress("t", 9, lambda: now)
-    with caplog.at_level("INFO", "raypt"):
-        for part in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
-            run_tasks(slow, part, name="t", progress=progress)
-    assert [r.getMessage().split(",")[0] for r in caplog.records] == ["t: 3/9 tasks", "t: 6/9 tasks", "t: 9/9 tasks"]
