@@ -18,6 +18,7 @@ import ray
 from raypt import metrics, storage
 from raypt.durations import duration
 from raypt.errors import UserError
+from raypt.lines import OFTEN_S, Lines
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,24 +43,23 @@ def cluster_cpus() -> float:
 
 
 class TaskProgress:
-    """Shows (`raypt_tasks_*`) how far it is, and logs `name: done/total, rate, ETA` every `every_s` seconds: of what is
-    done sooner, nothing.
+    """Shows (`raypt_tasks_*`) how far it is, and logs `name: done/total, rate, ETA` as often as `Lines` has it: of what
+    is done within ten seconds, nothing.
     """
 
-    def __init__(self, name: str, total: int, every_s: float = 10.0) -> None:
-        self.name, self.total, self.every_s = name, total, every_s
+    def __init__(self, name: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self.total, self._clock = name, total, clock
         self.done = 0
         metrics.put("raypt_tasks_planned", total, task=name)
-        self.start = self.last = time.monotonic()
+        self._start = clock()
+        self._lines = Lines(clock, waits=True)
 
     def add(self, n: int = 1) -> None:
         self.done += n
         metrics.put("raypt_tasks_done", self.done, task=self.name)
-        now = time.monotonic()
-        if now - self.last < self.every_s and (self.done < self.total or now - self.start < self.every_s):
+        elapsed = max(self._clock() - self._start, 1e-9)
+        if not self._lines.due() and (self.done < self.total or elapsed < OFTEN_S):
             return
-        self.last = now
-        elapsed = max(now - self.start, 1e-9)
         rate = self.done / elapsed
         tail = f"in {elapsed:.1f} s" if self.done == self.total else f"{duration((self.total - self.done) / rate)} left"
         log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
@@ -160,15 +160,17 @@ def run_tasks(
     memory_bytes: int | None = None,
     max_in_flight: int | None = None,
     labels: dict[str, str] | None = None,
+    progress: TaskProgress | None = None,
 ) -> list[Result]:
     """`[fn(x) for x in items]`, as Ray tasks if Ray is initialised in this process.
 
     `fn` must be importable (or picklable) and idempotent: Ray retries a task whose worker or node died. At most
     `max_in_flight` tasks are submitted at a time (default: twice the cluster's CPUs, also as it grows), so a million
     items do not flood the scheduler. `labels` are node labels that the tasks' nodes must have (default: those of
-    `placed`). An exception inside `fn` is raised here as itself, not wrapped.
+    `placed`). These items may be a part of what `progress` counts. An exception inside `fn` is raised here as itself,
+    not wrapped.
     """
-    progress = TaskProgress(name, len(items))
+    progress = progress or TaskProgress(name, len(items))
     if not ray.is_initialized():
         out = []
         for item in items:

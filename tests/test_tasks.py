@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from raypt.errors import UserError
-from raypt.tasks import run_tasks, together
+from raypt.tasks import TaskProgress, run_tasks, together
 
 
 def _slow_when_small(x: int) -> int:
@@ -28,6 +28,21 @@ def local_ray():
 
 def test_without_ray_it_is_a_loop() -> None:
     assert run_tasks(_slow_when_small, [1, 2, 3], name="t") == [1, 4, 9]
+
+
+def test_parts_of_one_work_are_counted_and_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+
+    def slow(x: int) -> int:
+        nonlocal now
+        now += 4.0
+        return x
+
+    progress = TaskProgress("t", 9, lambda: now)
+    with caplog.at_level("INFO", "raypt"):
+        for part in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
+            run_tasks(slow, part, name="t", progress=progress)
+    assert [r.getMessage().split(",")[0] for r in caplog.records] == ["t: 3/9 tasks", "t: 6/9 tasks", "t: 9/9 tasks"]
 
 
 def test_results_keep_the_order_of_the_items(local_ray: None) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from raypt.durations import Pace, duration
 from raypt.errors import UserError
+from raypt.lines import Lines
 from raypt.model import ModelConfig
 from raypt.model.batch import MicroBatch
 from raypt.parallel import comm
@@ -33,7 +34,6 @@ from raypt.training.checkpoint.writer import CheckpointWriter
 from raypt.training.config import TrainConfig
 from raypt.training.data_wait import StepWait, WaitWatch
 from raypt.training.heldout import Heldout, HeldoutLoss
-from raypt.training.lines import Lines
 from raypt.training.optim.schedule import lr_scale
 from raypt.training.records import MetricsFile, SampleRecorder, UpdateRecorder
 from raypt.training.sinks import Sink, Tracer

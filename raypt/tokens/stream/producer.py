@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from raypt import metrics, storage
 from raypt.artefact import Card, Verify
-from raypt.tasks import run_tasks
+from raypt.tasks import TaskProgress, run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import collection, joint_uri, wanted_uri
 from raypt.tokens.store.shards import (
@@ -106,12 +106,21 @@ class StoreWork:
         self.shards = len(cards)
         self.groups = plan.together
 
-    def make(self, groups: Sequence[Sequence[int]], name: str, max_in_flight: int | None = None) -> None:
-        """Make those shards of some of `self.groups` that are not there."""
+    def make(
+        self,
+        groups: Sequence[Sequence[int]],
+        name: str,
+        max_in_flight: int | None = None,
+        progress: TaskProgress | None = None,
+    ) -> None:
+        """Make those shards of some of `self.groups` that are not there: of what `progress` counts, a part or all."""
         items = [item for group in groups if (item := self._item(group)).shards]
         stream = self.config.stream
         cpus, labels = stream.tokenizer_cpus, stream.labels
-        made = run_tasks(self.task, items, name=name, num_cpus=cpus, labels=labels, max_in_flight=max_in_flight)
+        made = run_tasks(
+            self.task, items, name=name, num_cpus=cpus, labels=labels, max_in_flight=max_in_flight,
+            progress=progress,
+        )  # fmt: skip
         for item, cards in zip(items, made, strict=True):
             self.cards |= dict(zip(item.shards, cards, strict=True))
 
@@ -182,14 +191,14 @@ def tokenize_parts(
         group_of = {shard: group for group in work.groups for shard in group}
         needed = [group_of[shard] for shard in shard_schedule(plan, spec) if shard not in work.cards]
         order = list({group[0]: group for group in needed}.values())
-        name, done = f"tokenize (of {len(order)})", 0
+        progress, done = TaskProgress("tokenize", len(order)), 0
         while done < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
             if limit <= done:
                 assert unpaced is not None
                 unpaced.wait(POLL_S if storage.is_local(plan.uri) else REMOTE_POLL_S)
                 continue
-            work.make(order[done:limit], name, config.stream.tokenizers or max_in_flight)
+            work.make(order[done:limit], progress.name, config.stream.tokenizers or max_in_flight, progress)
             done = limit
         return work.finish()
     except BaseException as e:

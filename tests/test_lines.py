@@ -1,6 +1,6 @@
 """When training says where it is."""
 
-from raypt.training.lines import Lines
+from raypt.lines import Lines
 
 
 def said(step_s: float, steps: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""When training says where it is: often enough to see that it lives, seldom enough to be read after a month."""
+"""When long work says where it is: often enough to see that it lives, seldom enough to be read after a month."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,13 @@ SHARE = 0.2
 
 
 class Lines:
-    """A line at the first step, then one every ten seconds, after five minutes one a minute."""
+    """A line at the first step, then one every ten seconds, after five minutes one a minute. With `waits` the first is
+    ten seconds after now."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, waits: bool = False) -> None:
         self._clock = clock
-        self._first: float | None = None
-        self._last = 0.0
+        self._first: float | None = clock() if waits else None
+        self._last = self._first or 0.0
 
     def due(self) -> bool:
         """Whether to write a line now; it is taken as written."""
