@@ -95,7 +95,7 @@ def storm(cluster: Raylets, tmp_path_factory: pytest.TempPathFactory) -> Storm:
         number = int(half_written[half_written.index("shard-") :].removeprefix("shard-").removesuffix(".parquet"))
         killed = [(Path(collection(RunDir(run.root)).card_uri(number)), time.time())]
         wait_until(lambda: run.steps_done() >= 2, process)
-        part = kill_at_work(cluster.data, "tokenize (of", curated)
+        part = kill_at_work(cluster.data, "ray::tokenize", curated)
         killed.append(
             (Path(store.collection(run.store).card_uri(int(Path(part).stem.removeprefix("part-")))), time.time())
         )
