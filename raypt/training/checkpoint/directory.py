@@ -4,6 +4,7 @@ Nothing here takes an error for an absence. What is not there is what the storag
 checkpoint is never deleted, only left where it is and named.
 """
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -170,11 +171,19 @@ def kept(entries: Iterable[Entry], config: CheckpointConfig) -> set[str]:
 
 
 def prune(uri: str, config: CheckpointConfig) -> None:
-    """Delete what the policy does not keep of the checkpoints on record. Rejected ones do not count, and stay; so does
-    what has no manifest, since another may be being written (see `sweep`).
+    """Delete what the policy does not keep of the checkpoints that are whole. Rejected ones do not count, and stay; so
+    does what has no manifest, since another may be being written (see `sweep`).
+
+    One that is whole and not on record was committed by a worker that outlived its driver by a moment, beside the run
+    that went on from the checkpoint before it.
     """
     entries = read_record(uri)
     there = set(attempts(uri))
+    for name in there - entries.keys():
+        with contextlib.suppress(Damaged):
+            info = read_info(storage.join(uri, name))
+            if info is not None and info.step == step_of(name):
+                entries[name] = _entry(info)
     rejected = {name for name in there & entries.keys() if _has(storage.join(uri, name), REJECTED)}
     keep = kept((entry for name, entry in entries.items() if name in there - rejected), config) | rejected
     if gone := entries.keys() - keep:

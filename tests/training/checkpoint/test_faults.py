@@ -18,10 +18,12 @@ from raypt.training.checkpoint import sealed
 from raypt.training.checkpoint.directory import (
     RECORD,
     REJECTED,
+    attempts,
     latest_checkpoint,
     list_checkpoints,
     read_record,
     reject,
+    step_of,
     sweep,
 )
 from raypt.training.checkpoint.manifest import MANIFEST, PIECES
@@ -261,6 +263,15 @@ def test_a_checkpoint_that_the_record_has_missed_is_kept_and_pruned_as_the_other
     assert [entry.step for entry in read_record(str(tmp_path)).values()] == [2, 1]
     save(tmp_path, 3, keep_last=1)
     assert [info.step for info in list_checkpoints(str(tmp_path))] == [3]
+
+
+def test_a_checkpoint_committed_by_a_worker_of_the_start_before_is_pruned_with_the_others(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    record = (tmp_path / RECORD).read_bytes()
+    save(tmp_path, 2)
+    (tmp_path / RECORD).write_bytes(record)  # as the run that goes on from step 1 writes it over
+    save(tmp_path, 3, keep_last=1)
+    assert [step_of(name) for name in attempts(str(tmp_path))] == [3]
 
 
 def test_a_damaged_record_is_written_anew_from_what_is_there(tmp_path: Path) -> None:
