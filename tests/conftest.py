@@ -47,7 +47,11 @@ PLACES = {
         "jobs/test_study.py",
     ),
     # Minutes, for a claim whose parts shorter tests hold: not in CI.
-    "long": ("jobs/test_study.py",),
+    "long": (
+        "jobs/test_study.py",
+        # A worker's and a driver's death, once each, are in on_ray/test_run.py.
+        "training/on_ray/test_chaos.py",
+    ),
     # Ten seconds and more without Ray: process groups under DeepSpeed, readers that die, studies of many documents.
     "slow": (
         "corpus/formats/test_tables.py",
