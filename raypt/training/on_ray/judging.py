@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import ray
+import ray.train
 import torch.distributed as dist
 from ray.train.torch import TorchConfig
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
@@ -12,6 +13,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from torch._C._distributed_c10d import HashStore
 
 from raypt import storage
+from raypt.causes import of_rank
 from raypt.errors import UserError
 from raypt.training.judging import Judging, answer
 from raypt.training.on_ray.environment import worker_environment
@@ -92,4 +94,5 @@ def _alone(spec: Judging) -> None:
 
 def _worker(config: dict[str, Any]) -> None:
     quiet_libraries()
-    answer(config["spec"])
+    with of_rank(ray.train.get_context().get_world_rank()):
+        answer(config["spec"])

@@ -22,6 +22,7 @@ from ray.train.v2.api.report_config import CheckpointUploadMode
 from ray.train.v2.api.train_fn_utils import report
 
 from raypt import metrics, storage
+from raypt.causes import of_rank
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
@@ -219,6 +220,11 @@ def knobs(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> None:
+    with of_rank(ray.train.get_context().get_world_rank()):
+        _train(config)
+
+
+def _train(config: dict[str, Any]) -> None:
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
     board: Board = config["board"]
