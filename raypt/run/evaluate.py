@@ -12,6 +12,7 @@ import json
 from functools import partial
 from typing import Any
 
+import ray
 import torch
 
 from raypt import storage
@@ -23,6 +24,7 @@ from raypt.training.evaluate import check_work, evaluate_model, judge, results_u
 from raypt.training.judging import judging
 from raypt.training.on_ray.judging import judge_on_workers
 from raypt.training.on_ray.near_gpu import near_gpu
+from raypt.training.on_ray.seats import check_seats
 from raypt.training.sizes import check_mesh, check_workers
 from raypt.training.starting_point import find_model
 
@@ -79,6 +81,7 @@ def on_mesh(config: RunConfig) -> dict[str, Any]:
         cpus = {f"{workers} evaluating workers": workers * config.train.cpus_per_worker}
         gpus = workers if config.train.use_gpu else 0
         check_capacity(cpus, gpus, autoscaling=config.ray.autoscaling)
+        check_seats(config.train, [workers], found.model, ray.nodes(), autoscaling=config.ray.autoscaling)
         judge_on_workers(spec, run_uri)
     results: dict[str, Any] = storage.read_json(out)
     return results
