@@ -1,11 +1,12 @@
 """Evaluate a model: perplexity and bits per byte on files, and tasks of lm-evaluation-harness.
 
 By default the model is the run's own export (`run.dir=...`); `evaluate.model` names any Hugging Face LLaMA directory.
-With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. Where no worker holds a whole model in
-training, for `train.parallel` or `train.zero.stage=3` cut it, they do it on that mesh, each reading only its cut: of
-the export, of the run's newest checkpoint where there is none, or of the checkpoint or run that `evaluate.model` names.
-They hold the weights alone. Results are printed and written to `evaluation.json` in
-the run directory (or `evaluate.out`).
+With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. One process holds the model then, and refuses
+one that does not fit; on a CPU it is this one, which need not wait for a Ray to start. Where no worker holds a whole
+model in training, for `train.parallel` or `train.zero.stage=3` cut it, they do it on that mesh, each reading only its
+cut: of the export, of the run's newest checkpoint where there is none, or of the checkpoint or run that
+`evaluate.model` names. They hold the weights alone. Results are printed and written to `evaluation.json` in the run
+directory (or `evaluate.out`).
 """
 
 import json

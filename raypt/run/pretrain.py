@@ -189,7 +189,9 @@ def finish(
     result: TrainResult,
     ledgers: list[TokenAccount],
 ) -> None:
-    """Export, generated text where the workers have left none, summary and report."""
+    """Export, generated text where the workers have left none, summary and report. The driver exports, block by block
+    from the checkpoint's pieces: it never holds the model.
+    """
     export = config.export
     export_uri = storage.absolute(export.out) if export.out else run.path("export")
     with timed_stage(run, "export"):

@@ -142,7 +142,7 @@ def test_ray_puts_the_bundles_there(three_places_a_node: None) -> None:
         remove_placement_group(group)
         return [table[i] for i in range(4)]
 
-    each = {"num_workers": 4, "resources_per_worker": {"CPU": 1}}
+    each: dict[str, Any] = {"num_workers": 4, "resources_per_worker": {"CPU": 1}}
     first, second, third, fourth = placed(Seated(**each, group=2))
     assert first == second != third == fourth
     assert sorted(map(placed(ScalingConfig(**each)).count, {first, third})) == [1, 3]
