@@ -44,7 +44,8 @@ class ParallelConfig(Settings):
     around attention they exchange heads for positions, so that attention sees whole sequences of some of the heads.
     Divides the memory of activations where sequences are long; ZeRO partitions over these workers too."""
     tensor_across_nodes: bool = False
-    """Let the workers of one matrix lie on several nodes; otherwise that ends the run, with the nodes named."""
+    """Let the workers of one matrix lie on several nodes; otherwise each node gets a multiple of `tensor` workers, and
+    a cluster that has no room for them so is refused."""
 
     @model_validator(mode="after")
     def _check(self) -> "ParallelConfig":

@@ -1,17 +1,19 @@
 """Evaluate a model: perplexity and bits per byte on files, and tasks of lm-evaluation-harness.
 
 By default the model is the run's own export (`run.dir=...`); `evaluate.model` names any Hugging Face LLaMA directory.
-With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. Where no worker holds a whole model in
-training, for `train.parallel` or `train.zero.stage=3` cut it, they do it on that mesh, each reading only its cut: of
-the export, of the run's newest checkpoint where there is none, or of the checkpoint or run that `evaluate.model` names.
-They hold the weights alone. Results are printed and written to `evaluation.json` in
-the run directory (or `evaluate.out`).
+With `train.use_gpu` and no GPU here, a GPU of the Ray cluster does it. One process holds the model then, and refuses
+one that does not fit; on a CPU it is this one, which need not wait for a Ray to start. Where no worker holds a whole
+model in training, for `train.parallel` or `train.zero.stage=3` cut it, they do it on that mesh, each reading only its
+cut: of the export, of the run's newest checkpoint where there is none, or of the checkpoint or run that
+`evaluate.model` names. They hold the weights alone. Results are printed and written to `evaluation.json` in the run
+directory (or `evaluate.out`).
 """
 
 import json
 from functools import partial
 from typing import Any
 
+import ray
 import torch
 
 from raypt import storage
@@ -23,6 +25,7 @@ from raypt.training.evaluate import check_work, evaluate_model, judge, results_u
 from raypt.training.judging import judging
 from raypt.training.on_ray.judging import judge_on_workers
 from raypt.training.on_ray.near_gpu import near_gpu
+from raypt.training.on_ray.seats import check_seats
 from raypt.training.sizes import check_mesh, check_workers
 from raypt.training.starting_point import find_model
 
@@ -79,6 +82,7 @@ def on_mesh(config: RunConfig) -> dict[str, Any]:
         cpus = {f"{workers} evaluating workers": workers * config.train.cpus_per_worker}
         gpus = workers if config.train.use_gpu else 0
         check_capacity(cpus, gpus, autoscaling=config.ray.autoscaling)
+        check_seats(config.train, [workers], found.model, ray.nodes(), autoscaling=config.ray.autoscaling)
         judge_on_workers(spec, run_uri)
     results: dict[str, Any] = storage.read_json(out)
     return results

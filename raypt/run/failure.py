@@ -1,15 +1,14 @@
 """What the terminal says of a failure: one message, and where the rest is."""
 
 import errno
-import sysconfig
 import tempfile
 import traceback
 from pathlib import Path
 
 from raypt import ray_output
+from raypt.causes import Distance, Origin, distance, first, inner, of_ray, origin, place
 from raypt.outside import redact
 
-_RAYPT = f"{Path(__file__).parents[1]}/"
 _SYSTEM = {
     errno.ENOSPC: "the disk is full: make room, or give a run.dir (and a temporary directory: TMPDIR, RAY_TMPDIR) that "
     "has some",
@@ -35,30 +34,27 @@ _RAY = {
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first error of a chain, through what Ray wraps errors in."""
+    """The first error of a chain, through what Ray wraps errors in; of several workers, that which ended the others."""
+    return _traced(error)[0]
+
+
+def _traced(error: BaseException) -> tuple[BaseException, int | None, Origin | None]:
+    """The root cause, the rank that it is of, and where it comes from."""
     seen: set[int] = set()
+    rank, known = None, None
     while id(error) not in seen:
         seen.add(id(error))
-        inner = getattr(error, "cause", None)
+        known = origin(error) or known
         workers = getattr(error, "worker_failures", None)
         if isinstance(workers, dict) and workers:
-            inner = workers[min(workers)]
-        follow = inner if isinstance(inner, BaseException) else error.__cause__
+            rank = first(workers)
+            follow = workers[rank]
+        else:
+            follow = inner(error)
         if follow is None:
             break
         error = follow
-    return error
-
-
-def place(error: BaseException) -> str | None:
-    """`file:line, in function` of the innermost frame that is raypt's or the user's own, or of the innermost one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return None
-    libraries = tuple(f"{sysconfig.get_path(name)}/" for name in ("purelib", "platlib", "stdlib"))
-    own = [f for f in frames if f.filename.startswith(_RAYPT) or not f.filename.startswith(libraries)]
-    frame = (own or list(frames))[-1]
-    return f"{frame.filename}:{frame.lineno}, in {frame.name}"
+    return error, rank, known
 
 
 def remedy(error: BaseException) -> str | None:
@@ -67,12 +63,18 @@ def remedy(error: BaseException) -> str | None:
         return _SYSTEM[error.errno]
     if isinstance(error, MemoryError):
         return "this machine ran out of memory"
-    return next((_RAY[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _RAY), None)
+    if distance(error) == Distance.LEFT:
+        return (
+            "this only says that another worker left or did not answer, and that one has said nothing: its process was "
+            "killed, its machine is gone, or the network between them failed"
+        )
+    kinds = of_ray(error)
+    return next((said for kind, said in _RAY.items() if kind in kinds), None)
 
 
 def message(error: BaseException) -> str:
     """The error in a few lines. The whole, with everything that Ray said, is written to the file that it names."""
-    cause = root_cause(error)
+    cause, rank, known = _traced(error)
     lines = [line for line in str(cause).splitlines() if line.strip()]
     head = lines[0] if lines else ""
     if "Traceback (most recent call last)" in str(cause):  # an error that could not be brought here as itself
@@ -80,7 +82,9 @@ def message(error: BaseException) -> str:
     out = [redact(f"{type(cause).__name__}: {head}")[:1000]]
     if said := remedy(cause):
         out.append(said)
-    if where := place(cause):
+    if rank is not None:
+        out.append(f"rank {rank}" + (f" on node {known.node}" if known else ""))
+    if where := place(cause) or (known and known.place):
         out.append(f"at {where}")
     out.append(f"the whole: {keep(error)}")
     return "\n  ".join(out)

@@ -41,6 +41,7 @@ from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, run_training
+from raypt.training.on_ray.seats import check_seats
 from raypt.training.sizes import check_mesh, check_workers, readers
 from raypt.training.starting_point import StartingPoint, fitted
 
@@ -60,6 +61,7 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "pretrain") as run, session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
+        check_seats(config.train, worker_counts, config.model, ray.nodes(), autoscaling=config.ray.autoscaling)
         check_nodes(config, run)
         refuse_what_cannot_fit(as_planned(config, found), worker_counts[-1], ray.nodes())
         curated = curate(config, run)
@@ -187,7 +189,9 @@ def finish(
     result: TrainResult,
     ledgers: list[TokenAccount],
 ) -> None:
-    """Export, generated text where the workers have left none, summary and report."""
+    """Export, generated text where the workers have left none, summary and report. The driver exports, block by block
+    from the checkpoint's pieces: it never holds the model.
+    """
     export = config.export
     export_uri = storage.absolute(export.out) if export.out else run.path("export")
     with timed_stage(run, "export"):

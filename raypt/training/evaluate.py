@@ -72,7 +72,10 @@ def evaluate_model(config: EvaluateConfig, corpus: CorpusConfig, run_uri: str) -
     dtype = None if config.precision is None else DTYPES[config.precision]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if (problem := too_large(model_uri, dtype, device)) is not None:
-        raise UserError(f"evaluate.model: {problem}")
+        raise UserError(
+            f"evaluate.model: {problem}; or let the workers of this configuration hold it between them: "
+            "train.parallel.tensor, train.parallel.pipeline, or train.zero.stage=3 with several train.workers"
+        )
     model, tokenizer = load_hf(model_uri, dtype, device), Tokenizer.load(model_uri)
     manifest = sources_of(config, corpus, run_uri)
     judged = WholeModel(model, config.max_length or model.config.max_length, config.batch_size)

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
@@ -188,13 +188,22 @@ def fix_order() -> None:
 def check_nodes(train: TrainConfig, mesh: Mesh, node: str) -> None:
     """Collective. Raises UserError where a matrix is cut over ranks of several nodes, unless that is wanted."""
     nodes = comm.gather_objects(node)
-    spanned = sorted({nodes[rank] for rank in mesh.tensor.ranks})
-    if len(spanned) > 1 and not train.parallel.tensor_across_nodes:
-        raise UserError(
-            f"train.parallel.tensor={train.parallel.tensor}: workers of one matrix are on the nodes "
-            f"{', '.join(spanned)}, between which they would exchange activations in every layer. Give a node a "
-            "multiple of train.parallel.tensor workers, or set train.parallel.tensor_across_nodes=true"
-        )
+    if (problem := spanning(train, [nodes[rank] for rank in mesh.tensor.ranks])) is not None:
+        raise UserError(problem)
+
+
+def spanning(train: TrainConfig, nodes: Sequence[str]) -> str | None:
+    """Why the workers of a matrix may not be on these nodes, a name each. Ray's are placed so that they are not
+    (`raypt.training.on_ray.seats`); others are as a launcher has numbered them.
+    """
+    names = sorted(set(nodes))
+    if len(names) == 1 or train.parallel.tensor_across_nodes:
+        return None
+    return (
+        f"train.parallel.tensor={train.parallel.tensor}: workers of one matrix are on the nodes {', '.join(names)}, "
+        "between which they would exchange activations in every layer. Give a node a multiple of train.parallel.tensor "
+        "workers, or set train.parallel.tensor_across_nodes=true"
+    )
 
 
 def begun(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from raypt.causes import LEFT
+
 ROOT = Path(__file__).resolve().parents[2]
 
 IMPORTED = ["torch", "deepspeed", "torch._dynamo", "raypt.model", "raypt.parallel.zero.engine"]
@@ -91,6 +93,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def _first_to_fail(logs: Mapping[int, str]) -> int:
+    """The lowest rank whose last words are its own, and not that another has left."""
+    own = [rank for rank, log in logs.items() if not LEFT.search(log.rstrip().rpartition("\n")[2])]
+    return min(own or logs)
+
+
 def run_ranks(
     world: int, module: str, function: str, tmp: Path, *, limit_s: float = LIMIT_S, **arguments: Any
 ) -> list[Any]:
@@ -121,7 +129,7 @@ def run_ranks(
         for process in processes:
             process.kill()
     if any(codes) or None in codes:
-        failed = next(r for r, code in enumerate(codes) if code != 0)
+        failed = _first_to_fail({r: logs[r].read_text() for r, code in enumerate(codes) if code != 0})
         ended = "did not end" if codes[failed] is None else f"exited with {codes[failed]}"
         raise AssertionError(f"rank {failed} {ended}:\n{logs[failed].read_text()[-4000:]}")
     return [json.loads(o.read_text()) for o in outputs]

@@ -2,13 +2,18 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 import ray
+import torch
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from raypt import ray_output
-from raypt.run.failure import message, place, root_cause
+from raypt.causes import of_rank
+from raypt.run.failure import message, place, remedy, root_cause
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +40,34 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
     one, other = RuntimeError("one"), RuntimeError("other")
     one.__cause__, other.__cause__ = other, one
     assert root_cause(one) in (one, other)
+
+
+CLOSED = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:31612"
+
+
+def test_of_several_workers_the_one_that_ended_the_others_is_told_with_its_rank_and_node() -> None:
+    with pytest.raises(ZeroDivisionError) as raised, of_rank(1):
+        raise ZeroDivisionError("in the MLP")
+    raised.value.__traceback__ = None  # as it comes from another process
+    said = message(WorkerGroupError("...", {0: RuntimeError(CLOSED), 1: raised.value})).splitlines()
+    assert said[0] == "ZeroDivisionError: in the MLP"
+    assert said[1] == f"  rank 1 on node {os.uname().nodename}"
+    assert said[2].startswith(f"  at {__file__}:")
+
+
+def test_a_worker_that_was_killed_is_told_before_those_that_lost_it() -> None:
+    died = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
+    said = message(WorkerGroupError("...", {0: RuntimeError(CLOSED), 1: died}))
+    assert said.startswith("ActorDiedError: ")
+    assert "a process of the cluster died" in said and "rank 1" in said
+
+
+def test_where_none_has_more_to_say_than_that_another_left_that_is_said() -> None:
+    assert "another worker left or did not answer" in message(WorkerGroupError("...", {0: RuntimeError(CLOSED)}))
+
+
+def test_memory_that_torch_ran_out_of_is_no_process_that_ray_ended() -> None:
+    assert remedy(torch.OutOfMemoryError("CUDA out of memory")) is None
 
 
 def test_a_full_disk_has_its_sentence() -> None:

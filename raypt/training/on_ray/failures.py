@@ -8,6 +8,7 @@ from ray.train.v2._internal.execution.failure_handling import DefaultFailurePoli
 from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
+from raypt import causes
 from raypt.errors import UserError
 from raypt.training.checkpoint.resume import GoneBack
 
@@ -31,6 +32,19 @@ def _causes(error: TrainingFailedError) -> list[BaseException]:
     return [getattr(failure, "cause", None) or failure for failure in failures]
 
 
+def told(error: WorkerGroupError) -> str:
+    """A line on why the workers failed: of the error that ended the others, and whose it was."""
+    if not error.worker_failures:
+        return "unknown"
+    rank = causes.first(error.worker_failures)
+    failure = error.worker_failures[rank]
+    cause = getattr(failure, "cause", None) or failure
+    lines = str(cause).strip().splitlines()
+    known = causes.origin(failure)
+    whose = f"rank {rank} on node {known.node}" if known else f"rank {rank}"
+    return f"{lines[-1] if lines else repr(cause)} ({whose})"
+
+
 class FailuresInARow(DefaultFailurePolicy):
     """Ray Train's policy, with three differences.
 
@@ -48,10 +62,10 @@ class FailuresInARow(DefaultFailurePolicy):
         self._step = 0
 
     def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
-        causes = _causes(training_failed_error)
-        if any(isinstance(cause, UserError) for cause in causes):
+        found = _causes(training_failed_error)
+        if any(isinstance(cause, UserError) for cause in found):
             return FailureDecision.RAISE
-        if any(isinstance(cause, GoneBack) for cause in causes):
+        if any(isinstance(cause, GoneBack) for cause in found):
             return FailureDecision.RETRY
         step = self._reached()
         if step > self._step:
@@ -59,7 +73,7 @@ class FailuresInARow(DefaultFailurePolicy):
             self._worker_group_failures = self._controller_failures = self._preemption_failures = 0
         decision = super().make_decision(training_failed_error)
         if isinstance(training_failed_error, WorkerGroupError):
-            self._say(decision, causes)
+            self._say(decision, told(training_failed_error))
         return decision
 
     def _reached(self) -> int:
@@ -69,10 +83,8 @@ class FailuresInARow(DefaultFailurePolicy):
             log.warning("the newest checkpoint is not known (%s): failures are counted on", e)
             return self._step
 
-    def _say(self, decision: FailureDecision, causes: list[BaseException]) -> None:
+    def _say(self, decision: FailureDecision, why: str) -> None:
         count, most = self._worker_group_failures, self.failure_config.max_failures
-        lines = [line for cause in causes if (line := str(cause).strip().splitlines())]
-        why = next((line[-1] for line in lines), repr(causes[0]) if causes else "unknown")
         since = f"since the checkpoint of step {self._step}" if self._step else "and no checkpoint yet"
         if decision == FailureDecision.RETRY:
             log.warning(

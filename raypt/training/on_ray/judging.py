@@ -4,19 +4,22 @@ import math
 from typing import Any
 
 import ray
+import ray.train
 import torch.distributed as dist
 from ray.train.torch import TorchConfig
-from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.config import FailureConfig, RunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from torch._C._distributed_c10d import HashStore
 
 from raypt import storage
+from raypt.causes import of_rank
 from raypt.errors import UserError
 from raypt.training.judging import Judging, answer
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.run import knobs, place
+from raypt.training.on_ray.seats import Seated, together
 from raypt.training.worker import quiet_libraries
 
 SCRATCH = ("work", "judging")
@@ -32,7 +35,7 @@ def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
         _judge_in_task(spec, run_uri, failures)
         return
     train, scratch = spec.train, storage.join(run_uri, *SCRATCH)
-    resources: dict[str, float] = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
+    resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1.0} if train.use_gpu else {})
     name, path, filesystem = place(scratch)
     trainer = TorchTrainer(
         _worker,
@@ -40,7 +43,8 @@ def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
         torch_config=TorchConfig(
             backend="nccl" if train.use_gpu else "gloo", timeout_s=math.ceil(train.first_step_timeout_s)
         ),
-        scaling_config=ScalingConfig(
+        scaling_config=Seated(
+            group=together(train),
             num_workers=spec.workers,
             use_gpu=train.use_gpu,
             resources_per_worker=resources,
@@ -92,4 +96,5 @@ def _alone(spec: Judging) -> None:
 
 def _worker(config: dict[str, Any]) -> None:
     quiet_libraries()
-    answer(config["spec"])
+    with of_rank(ray.train.get_context().get_world_rank()):
+        answer(config["spec"])

@@ -22,6 +22,7 @@ from ray.train.v2.api.report_config import CheckpointUploadMode
 from ray.train.v2.api.train_fn_utils import report
 
 from raypt import metrics, storage
+from raypt.causes import of_rank
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
@@ -38,6 +39,7 @@ from raypt.training.on_ray.board import STOPPED, Board
 from raypt.training.on_ray.environment import worker_environment
 from raypt.training.on_ray.failures import user_error
 from raypt.training.on_ray.scaling import BatchTrainer
+from raypt.training.on_ray.seats import together, worker_resources
 from raypt.training.on_ray.stop import stoppable
 from raypt.training.on_ray.watch import Beating, Watch, new_name
 from raypt.training.records import merge_samples, read_metrics
@@ -135,10 +137,6 @@ def _fit(
     # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
     storage.remove_file(storage.join(spec.run_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
-    cpus = train.parameter_server.cpus_per_server if train.asynchronous else train.cpus_per_worker
-    resources: dict[str, float] = {"CPU": cpus}
-    if train.use_gpu:
-        resources["GPU"] = 1
     name, path, filesystem = place(spec.run_uri)
     trainer = BatchTrainer(
         _worker,
@@ -150,7 +148,7 @@ def _fit(
             num_workers=sizes[0] if len(sizes) == 1 else (sizes[0], sizes[-1]),
             elastic_resize_monitor_interval_s=train.resize_check_s,
             use_gpu=train.use_gpu,
-            resources_per_worker=resources,
+            resources_per_worker=worker_resources(train),
             label_selector=dict(train.labels) or None,
         ),
         run_config=RunConfig(
@@ -164,6 +162,7 @@ def _fit(
         dataset_config=data_config,
         sizes=sizes,
         newest_step=partial(newest_step, spec.checkpoints_uri),
+        group=together(train),
     )
     try:
         with (
@@ -219,6 +218,11 @@ def knobs(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> None:
+    with of_rank(ray.train.get_context().get_world_rank()):
+        _train(config)
+
+
+def _train(config: dict[str, Any]) -> None:
     quiet_libraries()
     spec: WorkerSpec = config["spec"]
     board: Board = config["board"]

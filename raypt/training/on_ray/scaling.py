@@ -1,7 +1,9 @@
 """How many workers a run with `train.workers: [min, max]` has: Ray Train's elastic policy, made to fit the batch."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import ray
@@ -18,6 +20,7 @@ from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from raypt.training.on_ray.failures import FailuresInARow
+from raypt.training.on_ray.seats import Seated, places, seated
 
 log = logging.getLogger("raypt")
 
@@ -25,22 +28,26 @@ log = logging.getLogger("raypt")
 class BatchScalingPolicy(ElasticScalingPolicy):
     """Ray Train's policy, with three differences.
 
-    - Only numbers of workers that share the global batch evenly are chosen: the largest that fits.
+    - Only numbers of workers that share the global batch evenly are chosen: the largest that fits, with those that have
+      to be together on one node.
     - What fits is counted anew at each decision. Ray's own count is up to 20 s old, so that after a node's death it
       waits for resources that are gone.
     - A healthy group is resized just after a checkpoint is reported, not in between: a resize restarts the workers
       from the last checkpoint, and this way no step is done twice (and none lost where there is no checkpoint yet).
     """
 
-    def __init__(self, scaling_config: ScalingConfig, sizes: Sequence[int]) -> None:
+    def __init__(self, scaling_config: ScalingConfig, sizes: Sequence[int], group: int = 1) -> None:
+        """`group`: workers that have to be on one node."""
         super().__init__(scaling_config)
-        self._sizes = tuple(sizes)
+        self._sizes, self._group = tuple(sizes), group
         self._wants_resize = False
 
     def _count_possible_workers(self, reserved_resources: ReservedResources) -> int:
         """The largest valid number of workers that fits; 0 if there is none."""
         fits = super()._count_possible_workers(reserved_resources)
-        return max((n for n in self._sizes if n <= fits), default=0)
+        each = self.scaling_config._resources_per_worker_not_none
+        slots = {node: places(have, each) for node, have in reserved_resources.items()}
+        return max((n for n in self._sizes if n <= fits and seated(slots, n, self._group) is not None), default=0)
 
     def _get_reserved_resources(self) -> ReservedResources | None:
         """By node, what is ours of the nodes that live now; None where the coordinator does not answer."""
@@ -86,16 +93,23 @@ def _checkpointed(status: WorkerGroupPollStatus) -> bool:
 class BatchTrainer(TorchTrainer):
     """A TorchTrainer whose elastic runs have `sizes` workers only, and that counts failures in a row."""
 
-    def __init__(self, *args: Any, sizes: Sequence[int], newest_step: Callable[[], int], **kwargs: Any) -> None:
-        """`newest_step`: see FailuresInARow."""
+    def __init__(
+        self, *args: Any, sizes: Sequence[int], newest_step: Callable[[], int], group: int = 1, **kwargs: Any
+    ) -> None:
+        """`newest_step`: see FailuresInARow; `group`: workers that have to be on one node."""
         super().__init__(*args, **kwargs)
-        self._sizes, self._newest_step = sizes, newest_step
+        self._sizes, self._newest_step, self._group = sizes, newest_step, group
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         config = self.scaling_config
         assert isinstance(config, ScalingConfig)
         if config.elasticity_enabled:
-            kwargs["scaling_policy"] = BatchScalingPolicy(config, self._sizes)
+            kwargs["scaling_policy"] = BatchScalingPolicy(config, self._sizes, self._group)
+        if self._group > 1:  # where workers start; what is asked of an autoscaler names no nodes
+            given = {f.name: getattr(config, f.name) for f in fields(config) if f.init}
+            context = copy.copy(kwargs["train_run_context"])
+            object.__setattr__(context, "scaling_config", Seated(**given, group=self._group))
+            kwargs["train_run_context"] = context
         failure_config = self.run_config.failure_config
         assert isinstance(failure_config, FailureConfig)
         kwargs["failure_policy"] = FailuresInARow(failure_config, self._newest_step)

@@ -10,7 +10,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 
 from raypt.errors import UserError
 from raypt.training.checkpoint.resume import GoneBack
-from raypt.training.on_ray.failures import PATIENCE, FailuresInARow, user_error
+from raypt.training.on_ray.failures import PATIENCE, FailuresInARow, told, user_error
 
 RETRY, RAISE = FailureDecision.RETRY, FailureDecision.RAISE
 
@@ -75,3 +75,8 @@ def test_the_end_is_said_with_its_reason(caplog: pytest.LogCaptureFixture) -> No
     assert "failure 1 of 1 in a row, since the checkpoint of step 40" in caplog.text
     assert "failed 2 times in a row" in caplog.text
     assert "train.max_failures allows: Timed out waiting 600000ms for recv" in caplog.text
+
+
+def test_the_reason_is_that_of_the_worker_that_ended_the_others() -> None:
+    lost = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:31612")
+    assert told(WorkerGroupError("...", {0: lost, 1: ValueError("in the MLP")})) == "in the MLP (rank 1)"
