@@ -22,7 +22,7 @@ logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
 
 @ray.remote
 def work():
-    from raypt.tasks import log  # raypt's lines come from its modules: a worker marks them as soon as it imports one
+    from raypt.progress import log  # raypt's lines come from its modules: a worker marks them as soon as it imports one
     print("printed by a worker")
     log.info("said by\\na worker")
     logging.getLogger("another").warning("said by a library")

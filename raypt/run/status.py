@@ -9,6 +9,7 @@ asked from any machine that reaches the directory.
 import statistics
 import sys
 import time
+from typing import Any
 
 import yaml
 
@@ -16,7 +17,7 @@ from raypt import storage
 from raypt.durations import RECENT, duration
 from raypt.errors import UserError
 from raypt.lease import holder_of
-from raypt.run.diary import Start, now, starts
+from raypt.run.diary import Start, now, starts, under_way
 from raypt.run.open import LEASE
 from raypt.run_dir import RunDir
 from raypt.training.checkpoint.directory import newest_step
@@ -44,7 +45,7 @@ def status_lines(run: RunDir) -> list[str]:
         lines.append("done: " + ", ".join(f"{n.removesuffix('.json')} {duration(s['seconds'])}" for n, s in order))
     at = now(run)
     if held is not None and at is not None:
-        lines.append(f"at: {at['stage']}, for {duration(time.time() - at['started'])}")
+        lines += _at(at)
     lines += _training(run)
     worst = next((s for s in reversed(diary) if s.error), None)
     if worst is not None and worst.error is not None:
@@ -66,6 +67,15 @@ def _state(diary: list[Start], held: bool) -> str:
     return (
         f"{last.status} {duration(time.time() - last.ended)} ago, after {duration(last.ended - last.started)} ({count})"
     )
+
+
+def _at(at: dict[str, Any]) -> list[str]:
+    """The stage, and how far each work is that has told of itself: in a stage, or beside the stages."""
+    lines = [f"at: {at['stage']}, for {duration(time.time() - at['started'])}"] if at.get("stage") else []
+    for told in under_way(at):
+        age = time.time() - told.at
+        lines.append(f"{told.line(time.time())} (told {duration(age)} ago)")
+    return lines
 
 
 def _training(run: RunDir) -> list[str]:
