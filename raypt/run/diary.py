@@ -148,6 +148,8 @@ class _At:
     """What a run of this process is at."""
 
     stage: str | None = None
+    place: tuple[int, int] | None = None
+    """Which of how many stages it is."""
     started: float = field(default_factory=time.time)
     tasks: dict[str, Done] = field(default_factory=dict)
 
@@ -157,11 +159,11 @@ _at_lock = threading.Lock()
 """Tokenizing tells of its progress from a thread beside the stages."""
 
 
-def stage_begins(run: RunDir, stage: str) -> None:
-    """Note what the run is at. What goes on beside the stages, and was told of, still does."""
+def stage_begins(run: RunDir, stage: str, place: tuple[int, int] | None = None) -> None:
+    """Note what the run is at, and which of how many stages that is. What goes on beside them stays noted."""
     with _at_lock:
         before = _at.get(run.uri, _At())
-        _at[run.uri] = _At(stage, tasks=before.tasks)
+        _at[run.uri] = _At(stage, place, tasks=before.tasks)
         _note(run)
 
 
@@ -181,12 +183,13 @@ def progressed(run: RunDir, told: Done) -> None:
 def _note(run: RunDir) -> None:
     at = _at[run.uri]
     tasks = [told.to_json() for told in at.tasks.values()]
-    storage.write_json(run.path(*NOW), {"stage": at.stage, "started": at.started, "tasks": tasks})
+    note = {"stage": at.stage, "place": at.place, "started": at.started, "tasks": tasks}
+    storage.write_json(run.path(*NOW), note)
 
 
 def now(run: RunDir) -> dict[str, Any] | None:
-    """{stage, started, tasks} of the stage begun last and of the works that were told of and are not done; None where
-    nothing readable is noted."""
+    """{stage, place, started, tasks} of the stage begun last, and of the works that were told of and are not done;
+    None where nothing readable is noted."""
     try:
         found = storage.read_json(run.path(*NOW))
     except (FileNotFoundError, UserError, ValueError):

@@ -71,7 +71,10 @@ def _state(diary: list[Start], held: bool) -> str:
 
 def _at(at: dict[str, Any]) -> list[str]:
     """The stage, and how far each work is that has told of itself: in a stage, or beside the stages."""
-    lines = [f"at: {at['stage']}, for {duration(time.time() - at['started'])}"] if at.get("stage") else []
+    lines, place = [], at.get("place")
+    if at.get("stage"):
+        which = f", stage {place[0]} of {place[1]}" if isinstance(place, list) and len(place) == 2 else ""
+        lines.append(f"at: {at['stage']}{which}, for {duration(time.time() - at['started'])}")
     for told in under_way(at):
         age = time.time() - told.at
         lines.append(f"{told.line(time.time())} (told {duration(age)} ago)")
@@ -91,7 +94,8 @@ def _training(run: RunDir) -> list[str]:
     line += f", held-out {heldout:.4f}" if heldout is not None else ""
     line += f", {last['tokens_per_s']:,.0f} tokens/s"
     if last["step"] < steps:
-        line += f", about {duration(seconds * (steps - last['step']))} left"
+        left = seconds * (steps - last["step"])
+        line += f", about {duration(left)} left, by the pace of the last {min(len(rows), RECENT)}"
     newest = newest_step(run.path("checkpoints"))
     return [line, f"last checkpoint: step {newest:,}" if newest else "no checkpoint yet"]
 

@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_says_what_it_is_at(tmp_path: Path, capsys: pytest.Ca
         assert command(["rm", str(place), "--all", "--yes"]) == 2
     captured = capsys.readouterr()
     assert_no_longer("running for # s (first start); curate on ", captured.out, began)
-    assert_no_longer("at: curate, for # s", captured.out, began)
+    assert_no_longer("at: curate, stage 3 of 6, for # s", captured.out, began)
     assert "nothing is deleted" in captured.err
     assert place.exists()
 
@@ -97,8 +97,8 @@ def test_a_run_that_works_through_many_files_says_how_far_it_is(
             progress.add(3)
         with timed_stage(run, "decide"):
             command(["status", str(place)])
-    first, second = capsys.readouterr().out.split("at: decide, for ")
-    assert re.search(r"at: curate, for \d+ s\n", first)
+    first, second = capsys.readouterr().out.split("at: decide, stage 4 of 6, for ")
+    assert re.search(r"at: curate, stage 3 of 6, for \d+ s\n", first)
     assert re.search(
         r"  curate: \[#{5}\.{15}\] 1/4 tasks, 0\.025/s, (2 min|1 min \d+ s) left \(told \d+ s ago\)", first
     )
