@@ -1,6 +1,7 @@
 """How long things take, for people: durations in words, and how long the steps that are left will take."""
 
 import statistics
+import time
 from collections import deque
 
 RECENT = 50
@@ -15,6 +16,13 @@ def duration(seconds: float) -> str:
             rest = seconds % size // small
             return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
     return f"{seconds} s"
+
+
+def clock(seconds: float) -> str:
+    """When it is so many seconds later, by this machine's clock: 14:32; of another day 28 Nov 14:32."""
+    now = time.time()
+    here, then = time.localtime(now), time.localtime(now + seconds)
+    return time.strftime("%H:%M" if here[:3] == then[:3] else "%d %b %H:%M", then)
 
 
 class Pace:

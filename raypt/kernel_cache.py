@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from numba.core import caching
+from numba.core import caching, event
 
 from raypt.errors import UserError
+from raypt.lines import say_once
 
 PACKAGE = Path(__file__).parent
+
+
+COMPILING = (
+    "kernels are compiled, those that this run uses, on each machine once (kept under RAYPT_KERNEL_CACHE): up to a "
+    "minute of CPU, beside other work"
+)
 
 
 @dataclass(frozen=True)
@@ -160,4 +167,17 @@ class ContentLocator(caching._CacheLocator):
         return locator
 
 
+class _FirstCompile(event.Listener):
+    """Says that kernels are compiled when the first one is that was looked for in the cache and is not there."""
+
+    def on_start(self, found: event.Event) -> None:
+        function = found.data["dispatcher"].py_func
+        if function.__module__.startswith(f"{PACKAGE.name}."):
+            say_once(COMPILING)
+
+    def on_end(self, found: event.Event) -> None:
+        pass
+
+
 caching.CacheImpl._locator_classes.insert(0, ContentLocator)
+event.register("numba:compile", _FirstCompile())

@@ -1,7 +1,10 @@
 """When long work says where it is: often enough to see that it lives, seldom enough to be read after a month."""
 
+import logging
 import time
 from collections.abc import Callable
+
+log = logging.getLogger("raypt")
 
 OFTEN_S, SELDOM_S = 10.0, 60.0
 SHARE = 0.2
@@ -27,3 +30,14 @@ class Lines:
             return False
         self._last = now
         return True
+
+
+_said: set[str] = set()
+
+
+def say_once(text: str) -> None:
+    """Log a line that this process has not logged yet. Of a run's workers, the driver shows the first to say it
+    (`raypt.ray_output`)."""
+    if text not in _said:
+        _said.add(text)
+        log.info("%s", text, extra={"once": True})

@@ -21,10 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from raypt.lines import say_once
+
 log = logging.getLogger("raypt")
 
-MARK = "raypt|"
-"""Begins a line of raypt's logger in what a worker prints."""
+MARK, ONCE = "raypt|", "ONCE"
+"""Begins a line of raypt's logger in what a worker prints; in the place of the level of one that is to be told once."""
 HOOK = "raypt.ray_output.mark_lines"
 """What each worker of a cluster that was there before runs first (`worker_process_setup_hook`)."""
 MARKS = "RAYPT_MARKS_LINES"
@@ -42,11 +44,13 @@ last: Path | None = None
 
 
 class _Marked(logging.Formatter):
-    """`raypt|INFO|message`, one line of the output for each line of the message."""
+    """`raypt|INFO|message` (`raypt|ONCE|message` where it is to be told once), one line of the output for each line of
+    the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).splitlines() or [""]
-        return "\n".join(f"{MARK}{record.levelname}|{line}" for line in lines)
+        level = ONCE if getattr(record, "once", False) else record.levelname
+        return "\n".join(f"{MARK}{level}|{line}" for line in lines)
 
 
 def mark_lines() -> None:
@@ -60,12 +64,12 @@ def mark_lines() -> None:
     log.propagate = False
 
 
-def unmarked(line: str) -> tuple[int, str] | None:
-    """Level and text of a marked line."""
+def unmarked(line: str) -> tuple[int | None, str] | None:
+    """Level and text of a marked line; without a level, it is to be told once."""
     if not line.startswith(MARK):
         return None
     level, _, text = line.removeprefix(MARK).partition("|")
-    return logging.getLevelNamesMapping().get(level, logging.INFO), text
+    return (None if level == ONCE else logging.getLevelNamesMapping().get(level, logging.INFO)), text
 
 
 class BoundedLog:
@@ -128,7 +132,11 @@ class Sorter:
         for line in data.get("lines", []):
             ours = unmarked(line)
             if ours is not None:
-                log.log(*ours)
+                level, text = ours
+                if level is None:
+                    say_once(text)
+                else:
+                    log.log(level, "%s", text)
                 continue
             with self._lock:
                 if not self.file.closed:

@@ -5,7 +5,6 @@ so nothing downstream can depend on the order in which tasks happened to finish.
 """
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,15 +14,12 @@ from typing import Any, TypeVar
 
 import ray
 
-from raypt import metrics, storage
-from raypt.durations import duration
+from raypt import storage
 from raypt.errors import UserError
-from raypt.lines import OFTEN_S, Lines
+from raypt.progress import TaskProgress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-log = logging.getLogger("raypt")
 
 
 def user_error_in(error: BaseException | None) -> UserError | None:
@@ -40,29 +36,6 @@ def cluster_cpus() -> float:
     """CPUs of the cluster as it is now."""
     resources: dict[str, float] = ray.cluster_resources()
     return float(resources.get("CPU", 1))
-
-
-class TaskProgress:
-    """Shows (`raypt_tasks_*`) how far it is, and logs `name: done/total, rate, ETA` as often as `Lines` has it: of what
-    is done within ten seconds, nothing.
-    """
-
-    def __init__(self, name: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.name, self.total, self._clock = name, total, clock
-        self.done = 0
-        metrics.put("raypt_tasks_planned", total, task=name)
-        self._start = clock()
-        self._lines = Lines(clock, waits=True)
-
-    def add(self, n: int = 1) -> None:
-        self.done += n
-        metrics.put("raypt_tasks_done", self.done, task=self.name)
-        elapsed = max(self._clock() - self._start, 1e-9)
-        if not self._lines.due() and (self.done < self.total or elapsed < OFTEN_S):
-            return
-        rate = self.done / elapsed
-        tail = f"in {elapsed:.1f} s" if self.done == self.total else f"{duration((self.total - self.done) / rate)} left"
-        log.info("%s: %d/%d tasks, %.3g/s, %s", self.name, self.done, self.total, rate, tail)
 
 
 @dataclass(frozen=True)

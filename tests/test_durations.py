@@ -1,8 +1,10 @@
 """What a person is told of how long things take."""
 
+import re
+
 import pytest
 
-from raypt.durations import RECENT, Pace, duration
+from raypt.durations import RECENT, Pace, clock, duration
 
 pytestmark = pytest.mark.fast
 
@@ -12,6 +14,11 @@ pytestmark = pytest.mark.fast
 )
 def test_durations_are_for_people(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_a_time_of_another_day_has_its_day() -> None:
+    assert re.fullmatch(r"(\d\d \w{3} )?\d\d:\d\d", clock(0))
+    assert re.fullmatch(r"\d\d \w{3} \d\d:\d\d", clock(86400))
 
 
 def test_one_long_step_does_not_move_what_is_left() -> None:

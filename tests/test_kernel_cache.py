@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raypt.kernel_cache import PACKAGE, uses_hash
+from raypt.kernel_cache import COMPILING, PACKAGE, uses_hash
 
 KERNEL = ("raypt.text.hashing", "hash_bytes")
 
@@ -90,3 +90,17 @@ def test_directories_in_the_cache_are_ones_own_too(tmp_path: Path) -> None:
     done = compiled_in(own)
     assert done.returncode != 0
     assert str(made[0]) in done.stderr
+
+
+def test_compiling_is_said_once_and_what_is_cached_needs_no_word(tmp_path: Path) -> None:
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
+        "from raypt.text.hash_table import hash_table; hash_table(10)\n"
+        "from raypt.text.hashing import hash_bytes; import numpy as np; hash_bytes(np.zeros(8, np.uint8), 0, 8)"
+    )
+    environment = {"RAYPT_KERNEL_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
+    said = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stderr.splitlines())
+    assert said == [[COMPILING], []]

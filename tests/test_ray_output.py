@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raypt import ray_output
+from raypt import lines, ray_output
 from raypt.ray_output import MARK, BoundedLog, Sorter, _Marked, unmarked
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
 
 @ray.remote
 def work():
-    from raypt.tasks import log  # raypt's lines come from its modules: a worker marks them as soon as it imports one
+    from raypt.progress import log  # raypt's lines come from its modules: a worker marks them as soon as it imports one
     print("printed by a worker")
     log.info("said by\\na worker")
     logging.getLogger("another").warning("said by a library")
@@ -39,19 +39,32 @@ os.write(2, b"after the end\\n")
 
 def test_a_marked_line_is_what_it_was_in_each_of_its_lines() -> None:
     record = logging.LogRecord("raypt", logging.WARNING, __file__, 1, "%d of\n%d", (1, 2), None)
-    lines = _Marked().format(record).splitlines()
-    assert [unmarked(line) for line in lines] == [(logging.WARNING, "1 of"), (logging.WARNING, "2")]
+    printed = _Marked().format(record).splitlines()
+    assert [unmarked(line) for line in printed] == [(logging.WARNING, "1 of"), (logging.WARNING, "2")]
 
 
 def test_other_lines_go_to_the_file_with_who_said_them(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     file = BoundedLog(tmp_path / "ray.log")
-    lines = ["noise", f"{MARK}INFO|ours"]
+    printed = ["noise", f"{MARK}INFO|ours"]
     with caplog.at_level(logging.INFO, "raypt"):
-        Sorter(file).take({"lines": lines, "actor_name": "A", "pid": 7, "ip": "10.0.0.2", "localhost": "10.0.0.1"})
+        Sorter(file).take({"lines": printed, "actor_name": "A", "pid": 7, "ip": "10.0.0.2", "localhost": "10.0.0.1"})
     assert caplog.messages == ["ours"]
     written = file.path.read_text()
     assert written.splitlines()[0].endswith("(A pid=7, ip=10.0.0.2) noise")
     assert "ours" not in written
+
+
+def test_what_each_worker_says_once_the_terminal_has_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_said", set())
+    record = logging.LogRecord("raypt", logging.INFO, __file__, 1, "compiling", (), None)
+    record.once = True
+    sorter = Sorter(BoundedLog(tmp_path / "ray.log"))
+    with caplog.at_level(logging.INFO, "raypt"):
+        for pid in (7, 8):
+            sorter.take({"lines": [_Marked().format(record), f"{MARK}INFO|each"], "pid": pid})
+    assert caplog.messages == ["compiling", "each", "each"]
 
 
 def test_a_month_of_lines_keeps_the_first_and_the_last_in_three_parts(
@@ -78,7 +91,7 @@ def test_what_native_code_writes_is_bounded_and_follows_to_the_next_part(tmp_pat
     job = f"""
 import os
 from pathlib import Path
-from raypt import ray_output
+from raypt import lines, ray_output
 ray_output.PART_BYTES = 10_000
 with ray_output.aside() as output:
     output._aside.move(Path({str(tmp_path)!r}) / "ray.log")

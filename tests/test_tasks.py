@@ -7,7 +7,8 @@ import pytest
 import ray
 
 from raypt.errors import UserError
-from raypt.tasks import TaskProgress, run_tasks, together
+from raypt.progress import TaskProgress
+from raypt.tasks import run_tasks, together
 
 
 def _slow_when_small(x: int) -> int:
@@ -42,7 +43,11 @@ def test_parts_of_one_work_are_counted_and_told_as_one(caplog: pytest.LogCapture
     with caplog.at_level("INFO", "raypt"):
         for part in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
             run_tasks(slow, part, name="t", progress=progress)
-    assert [r.getMessage().split(",")[0] for r in caplog.records] == ["t: 3/9 tasks", "t: 6/9 tasks", "t: 9/9 tasks"]
+    assert [r.getMessage().partition("] ")[2].split(",")[0] for r in caplog.records] == [
+        "3/9 tasks",
+        "6/9 tasks",
+        "9 tasks in 36 s",
+    ]
 
 
 def test_results_keep_the_order_of_the_items(local_ray: None) -> None:

@@ -28,9 +28,10 @@ from raypt.curation.poison import find_poison
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
+from raypt.progress import TaskProgress
 from raypt.ray_session import RaySection
 from raypt.run_dir import RunDir
-from raypt.tasks import TaskProgress, cluster_cpus, run_tasks, together, user_error_in
+from raypt.tasks import cluster_cpus, run_tasks, together, user_error_in
 
 log = logging.getLogger("raypt")
 

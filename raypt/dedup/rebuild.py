@@ -23,18 +23,30 @@ def rebuild_index(
     order of the shards of the index, the generation and the manifest's shard they came from. Writes what
     `deduplicate` writes. Passes that need text take no part. UserError if there is no index.
     """
-    if config.index is None:
-        raise UserError("dedup.index: name the index to rebuild from")
+    generations = generations_of(config)
+    assert config.index is not None, "or there were no generations"
     config = config.model_copy(update={"index": storage.absolute(config.index), "measure_s_curve": False})
     assert config.index is not None
-    if not (generations := read_generations(config.index, config)):
-        raise UserError(f"dedup.index: {config.index}: there is no index to rebuild from")
     shards = _shards(config.index, generations)
     out_uri = storage.absolute(out_uri)
     origins = [{"generation": g.name, "shard": index} for g in generations for index in g.shards]
     storage.write_json(storage.join(out_uri, "shards.json"), origins)
     plan = make_plan(shards, config, storage.absolute(work_uri), source_priority or {}, generations, rebuild=True)
     return run_plan(plan, shards, out_uri, runner)
+
+
+def generations_of(config: DedupConfig) -> list[Generation]:
+    """What earlier runs left in the index of a configuration.
+
+    Raises:
+        UserError: it names none, or one that is not there, or one of other parameters.
+    """
+    if config.index is None:
+        raise UserError("dedup.index: name the index to rebuild from")
+    uri = storage.absolute(config.index)
+    if not (generations := read_generations(uri, config)):
+        raise UserError(f"dedup.index: {uri}: there is no index to rebuild from")
+    return generations
 
 
 def _shards(index_uri: str, generations: list[Generation]) -> list[PlannedShard]:

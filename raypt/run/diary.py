@@ -1,19 +1,23 @@
-"""What happened to a run: every start of a job in its directory, with what, on what, and how it ended.
+"""What happened to a run: every start of a job in its directory, with what, on what, and how it ended; what it is at.
 
-Two small writes a start and one a stage. Read by the report and by `raypt status`; nothing is decided by it.
+Two small writes a start, one a stage, one whenever a line of progress is due. Read by the report and by `raypt status`;
+nothing is decided by it.
 """
 
+import logging
 import os
 import platform
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,10 @@ import psutil
 from raypt import __version__, storage
 from raypt.errors import Terminated, UserError
 from raypt.outside import redact
+from raypt.progress import Done, watched
 from raypt.run_dir import RunDir
+
+log = logging.getLogger("raypt")
 
 DIARY = ("work", "diary")
 NOW = ("work", "now.json")
@@ -103,9 +110,11 @@ def written_down(run: RunDir, job: str) -> Iterator[None]:
     uri = run.path(*DIARY, name)
     storage.write_json(uri, asdict(start))
     _counted[run.uri] = len(storage.listdir(run.path(*DIARY)))
+    _at.pop(run.uri, None)
     status, error = "done", None
     try:
-        yield
+        with watched(partial(progressed, run)):
+            yield
     except BaseException as e:
         status, error = _ending(e)
         raise
@@ -134,18 +143,69 @@ def count_of_starts(run: RunDir) -> int:
     return _counted[run.uri] if run.uri in _counted else len(storage.listdir(run.path(*DIARY)))
 
 
-def stage_begins(run: RunDir, stage: str) -> None:
-    """Note what the run is at."""
-    storage.write_json(run.path(*NOW), {"stage": stage, "started": time.time()})
+@dataclass
+class _At:
+    """What a run of this process is at."""
+
+    stage: str | None = None
+    place: tuple[int, int] | None = None
+    """Which of how many stages it is."""
+    started: float = field(default_factory=time.time)
+    tasks: dict[str, Done] = field(default_factory=dict)
+
+
+_at: dict[str, _At] = {}
+_at_lock = threading.Lock()
+"""Tokenizing tells of its progress from a thread beside the stages."""
+
+
+def stage_begins(run: RunDir, stage: str, place: tuple[int, int] | None = None) -> None:
+    """Note what the run is at, and which of how many stages that is. What goes on beside them stays noted."""
+    with _at_lock:
+        before = _at.get(run.uri, _At())
+        _at[run.uri] = _At(stage, place, tasks=before.tasks)
+        _note(run)
+
+
+def progressed(run: RunDir, told: Done) -> None:
+    """Note how far a work of the run is; one that is done is noted no more."""
+    with _at_lock:
+        at = _at.setdefault(run.uri, _At())
+        at.tasks.pop(told.name, None)
+        if told.done < told.total:
+            at.tasks[told.name] = told
+        try:
+            _note(run)
+        except OSError as e:
+            log.debug("%s: %s", run.path(*NOW), e)  # what it is for goes on
+
+
+def _note(run: RunDir) -> None:
+    at = _at[run.uri]
+    tasks = [told.to_json() for told in at.tasks.values()]
+    note = {"stage": at.stage, "place": at.place, "started": at.started, "tasks": tasks}
+    storage.write_json(run.path(*NOW), note)
 
 
 def now(run: RunDir) -> dict[str, Any] | None:
-    """{stage, started} of the stage begun last; None where nothing readable is noted."""
+    """{stage, place, started, tasks} of the stage begun last, and of the works that were told of and are not done;
+    None where nothing readable is noted."""
     try:
         found = storage.read_json(run.path(*NOW))
     except (FileNotFoundError, UserError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def under_way(at: dict[str, Any]) -> list[Done]:
+    """Of what `now` found, how far each work is. What cannot be read is left out."""
+    tasks, found = at.get("tasks"), []
+    for task in tasks if isinstance(tasks, list) else []:
+        try:
+            found.append(Done(**task))
+        except TypeError:
+            continue
+    return found
 
 
 def starts(run: RunDir) -> list[Start]:

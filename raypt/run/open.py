@@ -17,6 +17,7 @@ from raypt.notify import notifying
 from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run.diary import DIARY, NOW, written_down
+from raypt.run.stages import course, planned
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -81,6 +82,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         stack.enter_context(notifying(config.run.notify, run.uri, job))
         stack.callback(_report, run, config.run.name)
         stack.enter_context(written_down(run, job))
+        stack.enter_context(course(run, planned(job, config)))
         yield run
 
 

@@ -9,6 +9,7 @@ asked from any machine that reaches the directory.
 import statistics
 import sys
 import time
+from typing import Any
 
 import yaml
 
@@ -16,7 +17,7 @@ from raypt import storage
 from raypt.durations import RECENT, duration
 from raypt.errors import UserError
 from raypt.lease import holder_of
-from raypt.run.diary import Start, now, starts
+from raypt.run.diary import Start, now, starts, under_way
 from raypt.run.open import LEASE
 from raypt.run_dir import RunDir
 from raypt.training.checkpoint.directory import newest_step
@@ -44,7 +45,7 @@ def status_lines(run: RunDir) -> list[str]:
         lines.append("done: " + ", ".join(f"{n.removesuffix('.json')} {duration(s['seconds'])}" for n, s in order))
     at = now(run)
     if held is not None and at is not None:
-        lines.append(f"at: {at['stage']}, for {duration(time.time() - at['started'])}")
+        lines += _at(at)
     lines += _training(run)
     worst = next((s for s in reversed(diary) if s.error), None)
     if worst is not None and worst.error is not None:
@@ -68,6 +69,18 @@ def _state(diary: list[Start], held: bool) -> str:
     )
 
 
+def _at(at: dict[str, Any]) -> list[str]:
+    """The stage, and how far each work is that has told of itself: in a stage, or beside the stages."""
+    lines, place = [], at.get("place")
+    if at.get("stage"):
+        which = f", stage {place[0]} of {place[1]}" if isinstance(place, list) and len(place) == 2 else ""
+        lines.append(f"at: {at['stage']}{which}, for {duration(time.time() - at['started'])}")
+    for told in under_way(at):
+        age = time.time() - told.at
+        lines.append(f"{told.line(time.time())} (told {duration(age)} ago)")
+    return lines
+
+
 def _training(run: RunDir) -> list[str]:
     rows = read_metrics(run.uri)
     if not rows:
@@ -81,7 +94,8 @@ def _training(run: RunDir) -> list[str]:
     line += f", held-out {heldout:.4f}" if heldout is not None else ""
     line += f", {last['tokens_per_s']:,.0f} tokens/s"
     if last["step"] < steps:
-        line += f", about {duration(seconds * (steps - last['step']))} left"
+        left = seconds * (steps - last["step"])
+        line += f", about {duration(left)} left, by the pace of the last {min(len(rows), RECENT)}"
     newest = newest_step(run.path("checkpoints"))
     return [line, f"last checkpoint: step {newest:,}" if newest else "no checkpoint yet"]
 

@@ -40,10 +40,11 @@ def valid_data_sizes(global_batch_tokens: int, sequence_length: int, micro_batch
     unit = sequence_length * micro_batch_size
     blocks, rest = divmod(global_batch_tokens, unit)
     if rest:
+        above = (blocks + 1) * unit
         raise UserError(
             f"train.global_batch_tokens={global_batch_tokens} is not a multiple of sequence length {sequence_length} x "
-            f"train.micro_batch_size {micro_batch_size} = {unit}; the nearest are {blocks * unit or unit} and "
-            f"{(blocks + 1) * unit}"
+            f"train.micro_batch_size {micro_batch_size} = {unit}; "
+            + (f"the nearest are {blocks * unit} and {above}" if blocks else f"the smallest is {above}")
         )
     return [n for n in range(1, blocks + 1) if blocks % n == 0]
 

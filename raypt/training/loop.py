@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 
-from raypt.durations import Pace, duration
+from raypt.durations import Pace, clock, duration
 from raypt.errors import UserError
 from raypt.lines import Lines
 from raypt.model import ModelConfig
@@ -24,6 +24,7 @@ from raypt.parallel import comm
 from raypt.parallel.agreement import Offer
 from raypt.parallel.engine import Asynchronous, BatchLoss, StepResult, TrainEngine
 from raypt.parallel.pulse import PULSE
+from raypt.progress import bar
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.waits import Waits
 from raypt.training.batch_plan import BatchPlan
@@ -425,16 +426,19 @@ class TrainLoop:
         step = row["step"]
         self.pace.add(row["step_s"])
         if said:
+            left = self.pace.left(self.train.steps - step)
             log.info(
-                "step %d/%d loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %s left",
+                "step %d/%d %s loss %.4f grad norm %s lr %.2e, %.0f tokens/s, data wait %.1f %%, about %s left, to %s",
                 step,
                 self.train.steps,
+                bar(step, self.train.steps),
                 row["loss"],
                 "-" if row["grad_norm"] is None else f"{row['grad_norm']:.3f}",
                 row["lr"],
                 row["tokens_per_s"],
                 100 * row["data_wait_fraction"],
-                duration(self.pace.left(self.train.steps - step)),
+                duration(left),
+                clock(left),
             )
             if "data_wait_reason" in row:
                 log.warning("step %d: %s", step, row["data_wait_reason"])

@@ -48,6 +48,12 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch) ->
                 assert asked.config_uri in ("my.yaml", "best.yaml", "STUDY.yaml"), asked.config_uri
 
 
+def test_the_readme_is_a_page_that_people_read() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert "<!-- run -->" in lines and "<!-- tests -->" in lines
+
+
 def test_the_chinese_pages_have_the_commands_of_the_english_ones() -> None:
     for page in sorted((ROOT / "docs" / "zh").rglob("*.md")):
         english = ROOT / "docs" / page.relative_to(ROOT / "docs" / "zh")

@@ -13,7 +13,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from raypt import ray_output
 from raypt.causes import of_rank
-from raypt.run.failure import message, place, remedy, root_cause
+from raypt.run.failure import _RAY, message, place, remedy, root_cause
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +76,42 @@ def test_a_full_disk_has_its_sentence() -> None:
     assert "the disk is full: make room" in said
 
 
-def test_a_process_that_died_has_its_sentence() -> None:
-    assert "a process of the cluster died" in message(caught(ray.exceptions.WorkerCrashedError()))
+RAYS = {
+    "OutOfMemoryError": lambda: ray.exceptions.OutOfMemoryError("worker killed"),
+    "OutOfDiskError": lambda: ray.exceptions.OutOfDiskError("no room to spill"),
+    "NodeDiedError": lambda: ray.exceptions.NodeDiedError("node 10.0.0.7 has died"),
+    "ActorDiedError": lambda: ray.exceptions.ActorDiedError(),
+    "WorkerCrashedError": lambda: ray.exceptions.WorkerCrashedError(),
+    "ObjectLostError": lambda: ray.exceptions.ObjectLostError("ff" * 28, None, ""),
+    "ActorUnavailableError": lambda: ray.exceptions.ActorUnavailableError("no answer", b"a" * 16),
+    "RayChannelError": lambda: ray.exceptions.RayChannelError("broken"),
+    "GetTimeoutError": lambda: ray.exceptions.GetTimeoutError("60 s"),
+}
+"""Errors of the cluster as Ray makes them, by name."""
+
+
+@pytest.mark.parametrize("name", _RAY)
+def test_what_happens_to_a_cluster_has_its_sentence(name: str) -> None:
+    assert f"\n  {_RAY[name]}\n" in message(caught(RAYS[name]()))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ray.exceptions.OwnerDiedError("ff" * 28, None, ""), "results were lost with the machine that held them"),
+        (ray.exceptions.ActorUnschedulableError("never"), None),
+    ],
+    ids=["a kind of it", "another"],
+)
+def test_a_sentence_is_of_a_kind_of_error_and_of_no_other(error: Exception, sentence: str | None) -> None:
+    assert remedy(error) == sentence
+
+
+def test_a_lost_node_is_told_through_what_ray_wraps_it_in() -> None:
+    inner = ray.exceptions.NodeDiedError("node 10.0.0.7 has died")
+    said = message(caught(ray.exceptions.RayTaskError("work", "Traceback (most recent call last):", inner)))
+    assert "node 10.0.0.7 has died" in said
+    assert "a machine of the cluster is gone" in said
 
 
 def test_what_a_task_raised_is_told_and_not_its_remote_traceback() -> None:

@@ -10,6 +10,7 @@ import pytest
 from raypt.config_io import validate
 from raypt.errors import UserError
 from raypt.lease import hold
+from raypt.progress import TaskProgress
 from raypt.run.cli import run as command
 from raypt.run.config import RunConfig
 from raypt.run.diary import DIARY, starts
@@ -75,9 +76,34 @@ def test_a_run_that_goes_on_says_what_it_is_at(tmp_path: Path, capsys: pytest.Ca
         assert command(["rm", str(place), "--all", "--yes"]) == 2
     captured = capsys.readouterr()
     assert_no_longer("running for # s (first start); curate on ", captured.out, began)
-    assert_no_longer("at: curate, for # s", captured.out, began)
+    assert_no_longer("at: curate, stage 3 of 6, for # s", captured.out, began)
     assert "nothing is deleted" in captured.err
     assert place.exists()
+
+
+def test_a_run_that_works_through_many_files_says_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, clock = tmp_path / "run", 0.0
+    with open_run(config_of(place), "curate") as run:
+        beside = TaskProgress("tokenize", 2, lambda: clock)
+        with timed_stage(run, "curate"):
+            progress = TaskProgress("curate", 4, lambda: clock)
+            clock = 40.0
+            beside.add()
+            progress.add()
+            command(["status", str(place)])
+            clock = 160.0
+            progress.add(3)
+        with timed_stage(run, "decide"):
+            command(["status", str(place)])
+    first, second = capsys.readouterr().out.split("at: decide, stage 4 of 6, for ")
+    assert re.search(r"at: curate, stage 3 of 6, for \d+ s\n", first)
+    assert re.search(
+        r"  curate: \[#{5}\.{15}\] 1/4 tasks, 0\.025/s, (2 min|1 min \d+ s) left \(told \d+ s ago\)", first
+    )
+    assert "curate: [" not in second  # it is done
+    assert "tokenize: [##########..........] 1/2 tasks" in second  # it goes on beside the stages
 
 
 def test_a_run_that_was_killed_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +129,7 @@ def test_each_start_is_noted_with_what_it_ran_on(tmp_path: Path) -> None:
     assert first.cpus > 0 and first.memory_bytes > 1 << 20
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"job": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"job": 1}', b'{"stage": null, "tasks": [7]}', b"\xff\xfe"])
 def test_a_damaged_note_hides_nothing_else(damage: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = trained(tmp_path / "run", [7.0])
     place.joinpath(*DIARY, "20000101T000000-damage.json").write_bytes(damage)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from raypt.config_io import validate
+from raypt.config_io import read, validate
 from raypt.corpus import python_docs
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
-from raypt.run.curate import curate
+from raypt.run.curate import curate, resolve_builtin
 from raypt.run.open import open_run
 
 TEXT = "The harbour keeper wrote of ships and of the storms that came in from the north sea over a long night. "
@@ -62,3 +62,15 @@ def test_the_default_classifier_is_left_out_saying_so(
         assert curated.documents == 4
         assert pq.read_table(run.tagged(0))["text"].null_count == 0
     assert "the stage quality is left out: curation.quality.reference" in caplog.text
+
+
+def test_a_megabyte_and_a_half_of_built_in_text_is_curated(tmp_path: Path) -> None:
+    """`raypt curate corpus.builtin.max_bytes=1500000`, of this Python's own documentation, without its Ray."""
+    loaded = read(RunConfig, None, ["corpus.builtin.max_bytes=1500000", f"run.dir={tmp_path / 'run'}"])
+    config = resolve_builtin(loaded.config)
+    with open_run(config, "curate") as run:
+        curated = curate(config, run, in_process=True)
+    entered = curated.ledger.stages["read"].kept.bytes
+    assert 1_000_000 < entered < 2_500_000  # the last document of each file may go over its share
+    assert curated.documents > 20
+    assert curated.bytes < entered

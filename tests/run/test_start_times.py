@@ -1,6 +1,7 @@
 """Where the seconds of a run went, from what it noted itself."""
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from raypt import storage
 from raypt.run.bench import main as bench
 from raypt.run.diary import DIARY, here
-from raypt.run.start_times import parts_of
+from raypt.run.start_times import FIRST, LINES, RATE, documents_of, parts_of, table
 from raypt.run_dir import RunDir
 
 pytestmark = pytest.mark.fast
@@ -58,3 +59,32 @@ def test_the_command_prints_a_table_and_the_medians(tmp_path: Path, capsys: pyte
 def test_a_run_of_two_starts_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["start", noted(tmp_path, starts=2).uri]) == 2
     assert "2 starts" in capsys.readouterr().err
+
+
+def test_the_first_tagged_document_and_the_documents_after_it_are_timed(tmp_path: Path) -> None:
+    run = noted(tmp_path)
+    storage.write_json(run.ledger, {"read": {"in": {"documents": 5000, "bytes": 1}}})
+    for name, at in (("a", 111.0), ("b", 112.5)):
+        path = tmp_path / "work" / "tagged" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (at, at))
+    # The last stage ends at 180.
+    assert documents_of(run, called=96.0) == {FIRST: 15.0, RATE: 5000 / (180.0 - 111.0)}
+
+
+def test_a_run_that_tagged_nothing_has_no_first_document(tmp_path: Path) -> None:
+    assert documents_of(noted(tmp_path), called=96.0) == {}
+
+
+def test_what_is_beside_the_parts_is_not_added_to_them() -> None:
+    *lines, last = table({"run 1": {"curate": 10.0, "write": 2.0, FIRST: 3.0, RATE: 4000.0, LINES: 12.0}}).splitlines()
+    assert last.split() == ["in", "all", "12.0", "s"]
+    assert [line.split()[-2:] for line in lines[2:4]] == [["3.0", "s"], ["it", "4000.0"]]
+
+
+def test_a_size_without_text_to_make_it_of_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench(["start", "--job", "curate", "--mb", "50"])
+    assert ended.value.code == 2
+    assert "Name files with --corpus" in capsys.readouterr().err

@@ -30,3 +30,9 @@ def test_an_impossible_number_of_replicas_is_refused_with_the_possible_ones() ->
 def test_an_indivisible_global_batch_is_refused_with_the_nearest_ones() -> None:
     with pytest.raises(UserError, match="96 and 128"):
         plan_batches(global_batch_tokens=100, sequence_length=16, micro_batch_size=2, data_size=1)
+
+
+def test_of_a_global_batch_below_one_micro_batch_the_smallest_is_named_once() -> None:
+    with pytest.raises(UserError) as refused:
+        valid_data_sizes(100, 1024, 2)
+    assert str(refused.value).endswith("= 2048; the smallest is 2048")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from raypt import metrics, storage
 from raypt.artefact import Card, Verify
-from raypt.tasks import TaskProgress, run_tasks
+from raypt.progress import TaskProgress
+from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.files import collection, joint_uri, wanted_uri
 from raypt.tokens.store.shards import (
