@@ -12,7 +12,7 @@ from raypt.settings import Settings
 
 FORMATS = ("auto", "jsonl", "parquet", "text", "lines", "warc", "csv", "arrow", "tar", "html", "code")
 ColumnType = Literal["string", "int", "float", "bool"]
-DOCUMENT_COLUMNS = ("doc_key", "id", "source", "url", "text", "lang")
+DOCUMENT_COLUMNS = ("doc_key", "id", "source", "url", "text")
 DEDUP_COLUMN = "dedup"
 """What deduplication says of a curated document, a struct as a stage's metrics are: `dedup.cluster_size`."""
 AUTO = "auto"
@@ -65,7 +65,8 @@ class SourceConfig(Settings):
     columns: dict[str, str] = Field(default_factory=dict)
     """Further columns to carry through, as `new_name: field.path`; usable in mixtures and ledgers. Values become text
     (numbers as written, objects and lists as JSON) unless `column_types` says otherwise. `year=2024` in a path is a
-    field `year` of the records below it."""
+    field `year` of the records below it. `lang` is the language that the input names: it holds where no stage
+    `language` finds another, which can believe it (`curation.language.trust_column`)."""
     column_types: dict[str, ColumnType] = Field(default_factory=dict)
     """Types of carried columns: string (default), int, float or bool. Values that are none become null, and are
     counted."""
@@ -136,6 +137,12 @@ class SourceConfig(Settings):
             return one if isinstance(one, dict | Range) else tuple(map(_as_written, values))
 
         return {k: listed(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _language_is_text(self) -> "SourceConfig":
+        if self.column_types.get("lang", "string") != "string":
+            raise ValueError("column_types.lang: the language of a document is a string")
+        return self
 
     @property
     def is_builtin(self) -> bool:

@@ -14,13 +14,14 @@ from raypt import plugins, storage
 from raypt.corpus.config import SourceConfig
 from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
-from raypt.corpus.presets import apply_preset
+from raypt.corpus.presets import apply_preset, document_columns
 from raypt.curation import languages
 from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
 from raypt.curation.perplexity.config import BUCKET, Perplexity
 from raypt.curation.perplexity.files import look as look_at_models
+from raypt.curation.plan import NO_LANGUAGE
 from raypt.curation.presets import languages_of_preset
 from raypt.curation.quality.model import languages_with_percentiles
 from raypt.errors import UserError
@@ -153,6 +154,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     mixture = config.tokens.mixture
     if not config.dedup.enabled and any(name.partition("~")[0] == "dedup.cluster_size" for name in mixture.by):
         yield "tokens.mixture.by: dedup.cluster_size is not known without deduplication; set dedup.enabled=true"
+    if "lang" in columns(mixture.by) and not config.curation.knows_language(document_columns(sources)):
+        yield f"tokens.mixture.by: lang {NO_LANGUAGE}"
     perplexity = _perplexity(config)
     if f"perplexity.{BUCKET}" in columns(mixture.by) and (perplexity is None or perplexity.percentiles.buckets is None):
         yield (

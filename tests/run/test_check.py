@@ -150,6 +150,14 @@ def test_a_misspelt_field_of_an_evaluation_set_is_told_with_those_there_are(here
     assert "choices[].text, messages[].role, messages[].content" in said
 
 
+def test_a_mixture_of_languages_that_nothing_finds_is_told(here: Path) -> None:
+    by = "tokens.mixture.by=[lang]"
+    assert "tokens.mixture.by: lang asks for the language of a document" in told(by, "curation.stages=[]")
+    for given in ("curation.stages=[language]", "curation.language.assume=en", "corpus.sources[0].columns={lang: l}"):
+        weights = "tokens.mixture.weights=null"
+        check(load(RunConfig, None, [*SOURCES, by, "curation.stages=[]", weights, given]))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

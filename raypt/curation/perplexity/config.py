@@ -120,6 +120,10 @@ class Perplexity(RuleSettings):
         """The bounds, and how models were trained, which is their own identity."""
         return frozenset(type(self).model_fields) - {"normalisation", "max_bytes"}
 
+    def asks_language(self) -> str | None:
+        """Where the models come from: which one is asked is a matter of the language."""
+        return next((key for key in ("reference", "models") if getattr(self, key)), None)
+
     def asks_columns(self) -> tuple[str, ...]:
         """Those that percentiles are taken within."""
         return self.percentiles.within if self.percentiles.asked else ()
