@@ -1,7 +1,6 @@
 """Configuration of the inputs: which files, in which format, how they are cut into shards, and what they may cost."""
 
 import codecs
-import importlib.util
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -174,8 +173,9 @@ class HtmlConfig(Settings):
     """How HTML becomes text."""
 
     engine: Literal["raypt", "resiliparse", "trafilatura", "union"] = "raypt"
-    """Whose rules find the main content. raypt: its own. resiliparse: as DCLM and Dolma 3 were made. trafilatura: as
-    FineWeb (`pip install raypt[trafilatura]`, about 10 times slower). union: each line that one of the three finds."""
+    """Whose rules find the main content. raypt: its own. resiliparse: as DCLM and Dolma 3 were made. trafilatura: with
+    datatrove's options for FineWeb, precision and no repeats (`pip install 'raypt[trafilatura]'`, about 10 times
+    slower). union: each line that one of the three finds, trafilatura without these options."""
     main_content: bool = True
     """Leave out navigation, footers and other boilerplate (False: all visible text)."""
     preserve_formatting: bool = True
@@ -203,12 +203,10 @@ class HtmlConfig(Settings):
     """Larger pages, after undoing compression, are quarantined: a page takes up to 60 times its size in memory. Common
     Crawl cuts pages at 5 MiB (1 MiB before March 2025)."""
 
-    @field_validator("engine")
-    @classmethod
-    def _engine_is_installed(cls, value: str) -> str:
-        if value in ("trafilatura", "union") and importlib.util.find_spec("trafilatura") is None:
-            raise ValueError(f"{value} needs trafilatura: pip install 'raypt[trafilatura]'")
-        return value
+    def packages(self) -> dict[str, str]:
+        """Packages beside raypt's own that the engine needs, and how to install each."""
+        needed = ("trafilatura", "lxml_html_clean") if self.engine in ("trafilatura", "union") else ()
+        return dict.fromkeys(needed, "pip install 'raypt[trafilatura]'")
 
     @field_validator("skip", mode="before")
     @classmethod
