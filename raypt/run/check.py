@@ -189,10 +189,14 @@ def _engine(config: RunConfig) -> Iterator[str]:
 
 
 def _packages(config: RunConfig) -> Iterator[str]:
-    """Packages beside raypt's own that stages of curation need, and that are not installed here."""
-    for name, install in config.curation.packages().items():
-        if package_version(name) is None:
-            yield f"curation.stages: the package {name} is needed and not installed here: {install}"
+    """Packages beside raypt's own that the data side needs, and that are not installed here."""
+    for key, packages in (
+        ("curation.stages", config.curation.packages()),
+        (f"corpus.html.engine={config.corpus.html.engine}", config.corpus.html.packages()),
+    ):
+        for name, install in packages.items():
+            if package_version(name) is None:
+                yield f"{key}: the package {name} is needed and not installed here: {install}"
 
 
 def _run_dir(config: RunConfig) -> Iterator[str]:

@@ -13,6 +13,7 @@ from raypt.config_io import load
 from raypt.curation.quality.fit import fit
 from raypt.curation.quality.model import QualityCard
 from raypt.errors import UserError
+from raypt.packages import package_version
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 
@@ -65,6 +66,22 @@ def test_a_package_that_a_stage_needs_and_is_not_there_is_named(here: Path, monk
     monkeypatch.syspath_prepend(str(here))
     said = told("curation.stages=['needs_a_package:Needs']")
     assert said == "curation.stages: the package no-such-package is needed and not installed here: pip install it"
+
+
+@pytest.mark.parametrize("engine", ["trafilatura", "union"])
+def test_an_extractor_that_is_not_there_is_named_at_start_and_the_configuration_loads(here: Path, engine: str) -> None:
+    chosen = f"corpus.html.engine={engine}"
+    needed = load(RunConfig, None, [*SOURCES, chosen]).corpus.html.packages()
+    assert set(needed) == {"trafilatura", "lxml_html_clean"}
+    absent = [name for name in needed if package_version(name) is None]
+    if not absent:
+        check(load(RunConfig, None, [*SOURCES, chosen]))
+        return
+    said = told(chosen).splitlines()
+    assert said == [
+        f"{chosen}: the package {name} is needed and not installed here: pip install 'raypt[trafilatura]'"
+        for name in absent
+    ]
 
 
 @pytest.mark.parametrize(
