@@ -1,7 +1,7 @@
 """Language identification with fastText's lid.176 (Joulin et al. 2016), and thresholds on its score by language."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +59,14 @@ class LanguageConfig(StageSettings):
     def asks_columns(self) -> tuple[str, ...]:
         """The input's own language, if it is believed."""
         return ("lang",) if self.trust_column else ()
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those that are kept, and those with a score of their own."""
+        return {"keep": self.keep or (), "score_min_by_language": self.score_min_by_language}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The model."""
+        return {} if self.model is None else {"model": self.model}
 
     def load(self, artefact: str | None) -> Any:
         """The fastText model."""

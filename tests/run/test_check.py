@@ -213,6 +213,48 @@ def test_keyword_rules_of_a_language_that_the_model_does_not_know_are_told(here:
     )
 
 
+ROOTS = "curation.roots"
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "said"),
+    [
+        ("roots", f"{ROOTS}.cut_words={{englsh: 25}}", "roots.cut_words: .* no 'englsh'; did you mean en?"),
+        ("roots", f"{ROOTS}.stop_words={{frnch: fr.txt}}", "roots.stop_words: .* no 'frnch'"),
+        ("roots", f"{ROOTS}.flagged_words={{frnch: fr.txt}}", "roots.flagged_words: .* no 'frnch'"),
+        (
+            "roots",
+            f"{ROOTS}.character_gram_by_language={{germn: 3}}",
+            "character_gram_by_language: .* no 'germn'",
+        ),
+        ("roots", f"{ROOTS}.word_gram_by_language={{germn: 3}}", "roots.word_gram_by_language: .* no 'germn'"),
+        ("roots", f"{ROOTS}.pairs=[vi, germn]", "roots.pairs: .* no 'germn'"),
+        ("bad_words", "curation.bad_words.allow={germn: [x]}", "bad_words.allow: .* no 'germn'"),
+        ("{stage: bad_words@x, settings: {lists: {englsh: x.txt}}}", "", "stages: bad_words@x: lists: .* no 'englsh'"),
+        ("{stage: bad_words@x, settings: {lists: {en: x.txt}}}", "", r"stages: bad_words@x: lists\.en: no file x\.txt"),
+        (
+            "{stage: roots, settings: {cut_words: {en: 9, English: 9}}}",
+            "",
+            "cut_words: en and English are the same",
+        ),
+        ("roots", f"{ROOTS}.flagged_words={{en: x.txt}}", r"roots.flagged_words.en: no file x\.txt"),
+        ("keywords", "curation.keywords.rules={a: {file: x.txt}}", r"keywords.rules.a.file: no file x\.txt"),
+        ("{stage: url@x, settings: {soft_word_files: [x.txt]}}", "", r"url@x: soft_word_files\[0\]: no file x\.txt"),
+    ],
+)
+def test_what_every_turn_of_a_stage_names_is_looked_at(here: Path, stage: str, override: str, said: str) -> None:
+    assert re.search(said, told(f"curation.stages=[language, {stage}]", *filter(None, [override])))
+
+
+def test_languages_of_defaults_need_not_be_known(here: Path) -> None:
+    """A model of ones own may lack Urdu, Vietnamese, Japanese."""
+    rows = [f"__label__{code} {word} {i}\n" for i in range(50) for code, word in (("eng", "stone"), ("cmn", "石"))]
+    (here / "train.txt").write_text("".join(rows))
+    fit(str(here / "train.txt"), str(here / "own.bin"), dim=6, epoch=2, minCount=1)
+    stages = ["curation.stages=[language, roots, bad_words]", "curation.roots.cut_words={en: 25}"]
+    check(load(RunConfig, None, [*SOURCES, *stages, "curation.language.model=own.bin"]))
+
+
 def test_a_classifiers_percentiles_of_languages_that_the_model_does_not_know_are_told(here: Path) -> None:
     """A classifier trained under GlotLID has percentiles by its labels, of which lid.176 knows some."""
     own = {"documents": 500, "scores": [i / 100 for i in range(101)]}

@@ -1,6 +1,6 @@
 """The `perplexity` stage: how well a language model of good text foresees a document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -151,6 +151,14 @@ class Perplexity(RuleSettings):
         if settled is None:
             raise ValueError(f"{attributes.stage}: the percentiles were not settled for the run")
         return settled
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those with a model."""
+        return {"models": self.models}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The models."""
+        return {f"models.{language}": uri for language, uri in self.models.items()}
 
     def load(self, artefact: str | None) -> "Models":
         """The models, each read at its first document; with an `artefact`, exactly the files that it describes."""
