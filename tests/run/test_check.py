@@ -246,6 +246,40 @@ def test_what_every_turn_of_a_stage_names_is_looked_at(here: Path, stage: str, o
     assert re.search(said, told(f"curation.stages=[language, {stage}]", *filter(None, [override])))
 
 
+ARPA = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-0.5\t</s>\n-0.5\tstone\n\n\\end\\\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("Some text of the web.\n" * 9000, "does not begin with"),
+        ("", "does not begin with"),
+        ("x\n" + ARPA, "does not begin with"),
+        (ARPA.replace("ngram 1=3", "ngram one"), "its head has the line 'ngram one'"),
+        (ARPA.replace("ngram 1=3\n", ""), "announces no n-grams"),
+        (ARPA.replace("1-grams", "2-grams"), "announces no n-grams"),
+        (ARPA.replace("-0.5\tst", "half\tst"), "its 1-grams hold what is no number"),
+        (ARPA.replace("\t", " "), "its 1-grams hold the line '-1 <s>'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_that_is_no_language_model_is_told(here: Path, content: str, said: str, suffix: str) -> None:
+    data = content.encode()
+    (here / f"bad.arpa{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    named = f"curation.perplexity.models={{en: bad.arpa{suffix}}}"
+    found = told("curation.stages=[language, perplexity]", named)
+    assert f"curation.perplexity.models.en: bad.arpa{suffix} is no ARPA file" in found
+    assert said in found
+
+
+def test_a_language_model_passes_and_text_named_gz_does_not(here: Path) -> None:
+    (here / "good.arpa").write_text(ARPA)
+    (here / "bad.arpa.gz").write_text(ARPA)
+    on = "curation.stages=[language, perplexity]"
+    check(load(RunConfig, None, [*SOURCES, on, "curation.perplexity.models={en: good.arpa}"]))
+    assert "bad.arpa.gz is no ARPA file: it is not" in told(on, "curation.perplexity.models={en: bad.arpa.gz}")
+
+
 def test_languages_of_defaults_need_not_be_known(here: Path) -> None:
     """A model of ones own may lack Urdu, Vietnamese, Japanese."""
     rows = [f"__label__{code} {word} {i}\n" for i in range(50) for code, word in (("eng", "stone"), ("cmn", "石"))]
