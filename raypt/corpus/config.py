@@ -1,7 +1,6 @@
 """Configuration of the inputs: which files, in which format, how they are cut into shards, and what they may cost."""
 
 import codecs
-import importlib.util
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -12,7 +11,7 @@ from raypt.settings import Settings
 
 FORMATS = ("auto", "jsonl", "parquet", "text", "lines", "warc", "csv", "arrow", "tar", "html", "code")
 ColumnType = Literal["string", "int", "float", "bool"]
-DOCUMENT_COLUMNS = ("doc_key", "id", "source", "url", "text", "lang")
+DOCUMENT_COLUMNS = ("doc_key", "id", "source", "url", "text")
 DEDUP_COLUMN = "dedup"
 """What deduplication says of a curated document, a struct as a stage's metrics are: `dedup.cluster_size`."""
 AUTO = "auto"
@@ -65,7 +64,8 @@ class SourceConfig(Settings):
     columns: dict[str, str] = Field(default_factory=dict)
     """Further columns to carry through, as `new_name: field.path`; usable in mixtures and ledgers. Values become text
     (numbers as written, objects and lists as JSON) unless `column_types` says otherwise. `year=2024` in a path is a
-    field `year` of the records below it."""
+    field `year` of the records below it. `lang` is the language that the input names: it holds where no stage
+    `language` finds another, which can believe it (`curation.language.trust_column`)."""
     column_types: dict[str, ColumnType] = Field(default_factory=dict)
     """Types of carried columns: string (default), int, float or bool. Values that are none become null, and are
     counted."""
@@ -137,6 +137,12 @@ class SourceConfig(Settings):
 
         return {k: listed(v) for k, v in value.items()} if isinstance(value, dict) else value
 
+    @model_validator(mode="after")
+    def _language_is_text(self) -> "SourceConfig":
+        if self.column_types.get("lang", "string") != "string":
+            raise ValueError("column_types.lang: the language of a document is a string")
+        return self
+
     @property
     def is_builtin(self) -> bool:
         return any(p.startswith("builtin:") for p in self.paths)
@@ -167,8 +173,9 @@ class HtmlConfig(Settings):
     """How HTML becomes text."""
 
     engine: Literal["raypt", "resiliparse", "trafilatura", "union"] = "raypt"
-    """Whose rules find the main content. raypt: its own. resiliparse: as DCLM and Dolma 3 were made. trafilatura: as
-    FineWeb (`pip install raypt[trafilatura]`, about 10 times slower). union: each line that one of the three finds."""
+    """Whose rules find the main content. raypt: its own. resiliparse: as DCLM and Dolma 3 were made. trafilatura: with
+    datatrove's options for FineWeb, precision and no repeats (`pip install 'raypt[trafilatura]'`, about 10 times
+    slower). union: each line that one of the three finds, trafilatura without these options."""
     main_content: bool = True
     """Leave out navigation, footers and other boilerplate (False: all visible text)."""
     preserve_formatting: bool = True
@@ -196,12 +203,10 @@ class HtmlConfig(Settings):
     """Larger pages, after undoing compression, are quarantined: a page takes up to 60 times its size in memory. Common
     Crawl cuts pages at 5 MiB (1 MiB before March 2025)."""
 
-    @field_validator("engine")
-    @classmethod
-    def _engine_is_installed(cls, value: str) -> str:
-        if value in ("trafilatura", "union") and importlib.util.find_spec("trafilatura") is None:
-            raise ValueError(f"{value} needs trafilatura: pip install 'raypt[trafilatura]'")
-        return value
+    def packages(self) -> dict[str, str]:
+        """Packages beside raypt's own that the engine needs, and how to install each."""
+        needed = ("trafilatura", "lxml_html_clean") if self.engine in ("trafilatura", "union") else ()
+        return dict.fromkeys(needed, "pip install 'raypt[trafilatura]'")
 
     @field_validator("skip", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ A stage is one class in one file, and one field of `CurationConfig` (or a user's
 `package.module:Name`). The tagger, the decisions and the ledger know no stage by name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -99,6 +99,15 @@ class StageSettings(Settings):
     def asks_columns(self) -> tuple[str, ...]:
         """Columns of the documents, or metrics of other stages, that it decides on."""
         return ()
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """The languages that a setting is said for, by its key; those of defaults need not be named. One that no
+        document has is a mistake, told before work starts."""
+        return {}
+
+    def named_files(self) -> Mapping[str, str]:
+        """Path or URI by its key of what `load` and `measure` read; each must be there before work starts."""
+        return {}
 
     def label_metrics(self) -> tuple[str, ...]:
         """Metrics of its own that are labels: the report counts documents by them."""

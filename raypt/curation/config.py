@@ -13,7 +13,7 @@ from raypt.curation.custom import FunctionStage, custom_stage, mistakes
 from raypt.curation.language import LanguageConfig
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.pii.config import PiiConfig
-from raypt.curation.plan import Entry, Stage, StageEntry, check_inputs, check_order, split_name
+from raypt.curation.plan import NO_LANGUAGE, Entry, Stage, StageEntry, check_inputs, check_order, split_name
 from raypt.curation.presets import BY_LANGUAGE, PRESETS
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.rules.bad_words import BadWords
@@ -250,6 +250,17 @@ class CurationConfig(Settings):
     def check_inputs(self, carried: frozenset[str]) -> None:
         """ValueError if the documents of a run, which have the columns `carried`, lack what a rule asks for."""
         check_inputs(self.plan(), carried, language_known=self.language.assume is not None)
+        if self.knows_language(carried):
+            return
+        for stage in self.plan():
+            for language, values in stage.overrides.items():
+                if values != BY_LANGUAGE.get(language, {}).get(stage.settings.stage):  # those come with raypt
+                    raise ValueError(f"by_language.{language}.{stage.settings.stage} {NO_LANGUAGE}")
+
+    def knows_language(self, carried: frozenset[str]) -> bool:
+        """Whether anything says the language of documents that are read with the columns `carried`."""
+        found = any("lang" in stage.settings.adds for stage in self.plan())
+        return found or self.language.assume is not None or "lang" in carried
 
     def user_code(self) -> list[tuple[str, str]]:
         """`(key, package.module:name)` of every stage of the user's own."""

@@ -1,7 +1,7 @@
 """Language identification with fastText's lid.176 (Joulin et al. 2016), and thresholds on its score by language."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class LanguageConfig(StageSettings):
     score_min_by_language: dict[str, float | None] = Field(default_factory=dict)
     """The same for single languages, by any code; null switches the rule off for a language."""
     trust_column: bool = False
-    """Documents that come with a language (column `lang`; `corpus.sources[].columns`) that the model knows keep it,
+    """Documents that come with a language that the model knows (`corpus.sources[].columns: {lang: FIELD}`) keep it,
     with a score of 1; the others are identified."""
     max_bytes: int | None = Field(None, gt=0)
     """UTF-8 bytes of a document that are looked at, from its start; None: all of it."""
@@ -55,6 +55,18 @@ class LanguageConfig(StageSettings):
     def decides(self) -> frozenset[str]:
         """Which languages are kept, and how surely they must be known."""
         return frozenset(("keep", "score_min", "score_min_by_language"))
+
+    def asks_columns(self) -> tuple[str, ...]:
+        """The input's own language, if it is believed."""
+        return ("lang",) if self.trust_column else ()
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those that are kept, and those with a score of their own."""
+        return {"keep": self.keep or (), "score_min_by_language": self.score_min_by_language}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The model."""
+        return {} if self.model is None else {"model": self.model}
 
     def load(self, artefact: str | None) -> Any:
         """The fastText model."""

@@ -20,6 +20,10 @@ from raypt.text.buffers import TextBatch
 _LABEL = re.compile(r"\w+\Z")
 DOCUMENT_COLUMNS = frozenset(("doc_key", "id", "source", "url", "text"))
 """Columns that every document has."""
+NO_LANGUAGE = (
+    "asks for the language of a document, and nothing says it: name the stage `language` before, or set "
+    "language.assume, or carry the input's own (corpus.sources[].columns.lang)"
+)
 
 
 class Condition(Settings):
@@ -203,16 +207,18 @@ def check_inputs(stages: Iterable[Stage], carried: frozenset[str], *, language_k
     """
     stages = tuple(stages)
     added = {name for stage in stages for name in (stage.column, *stage.settings.adds)}
+    given = carried | {"lang"} if language_known else carried
     for stage in stages:
         rule = stage.settings.asks_language()
-        if rule is not None and not language_known and "lang" not in added:
-            raise ValueError(
-                f"stages: {stage.name}.{rule} asks for the language of a document, and nothing says it: name the stage "
-                "`language` before, or set language.assume, or switch the rule off"
-            )
+        if rule is not None and "lang" not in given | added:
+            raise ValueError(f"stages: {stage.name}.{rule} {NO_LANGUAGE}, or switch the rule off")
         for column in (*stage.when, *stage.settings.asks_columns()):
-            if column not in carried and column.partition(".")[0] not in added | {"lang"}:
-                raise ValueError(
-                    f"stages: {stage.name} asks for the column {column}, which no source carries (corpus.sources[]"
-                    f".columns) and no stage adds; there are {', '.join(sorted(carried | added))}"
-                )
+            head = column.partition(".")[0]
+            if column in given or (head in added and head not in stage.settings.adds):
+                continue
+            if column == "lang" and "lang" not in stage.settings.adds:
+                raise ValueError(f"stages: {stage.name} {NO_LANGUAGE}")
+            raise ValueError(
+                f"stages: {stage.name} asks for the column {column}, which no source carries (corpus.sources[]"
+                f".columns) and no stage adds; there are {', '.join(sorted(carried | added))}"
+            )

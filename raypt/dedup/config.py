@@ -153,7 +153,8 @@ class SubstringConfig(Settings):
     """Cut repeated passages."""
     unit: Literal["token", "byte"] = "token"
     """What `length` and `merge_gap` count and what is compared: words (a Chinese character is a word; case, punctuation
-    and white space between them do not count), or the bytes of the text as it is."""
+    and white space between them do not count), or bytes of the text as curation leaves it, where every one counts:
+    what shall not (another Unicode form, line ends, runs of empty lines) the stage `normalise` makes equal before."""
     length: int = Field(50, ge=2, le=10_000)
     """Units from which an equal passage is one; 50 tokens as in Lee et al. and RefinedWeb (Penedo et al., 2023)."""
     merge_gap: int = Field(0, ge=0)

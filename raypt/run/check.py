@@ -14,13 +14,14 @@ from raypt import plugins, storage
 from raypt.corpus.config import SourceConfig
 from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
-from raypt.corpus.presets import apply_preset
+from raypt.corpus.presets import apply_preset, document_columns
 from raypt.curation import languages
 from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
 from raypt.curation.perplexity.config import BUCKET, Perplexity
 from raypt.curation.perplexity.files import look as look_at_models
+from raypt.curation.plan import NO_LANGUAGE, Stage
 from raypt.curation.presets import languages_of_preset
 from raypt.curation.quality.model import languages_with_percentiles
 from raypt.errors import UserError
@@ -101,29 +102,15 @@ def _inputs(config: RunConfig) -> Iterator[tuple[str, tuple[SourceConfig, ...]]]
 
 def _single_files(config: RunConfig) -> Iterator[tuple[str, str]]:
     """(key, path) of the files that the data side loads whole."""
-    curation = config.curation
     if config.tokens.tokenizer.path:
         yield "tokens.tokenizer.path", config.tokens.tokenizer.path
-    if curation.runs("quality") and curation.quality.model:
-        yield "curation.quality.model", curation.quality.model
-    if (perplexity := _perplexity(config)) is not None:
-        yield from ((f"curation.perplexity.models.{code}", uri) for code, uri in perplexity.models.items())
-    yield from _classifier_files(config)
-    if curation.runs("language") and curation.language.model:
-        yield "curation.language.model", curation.language.model
-    if curation.runs("bad_words"):
-        yield from ((f"curation.bad_words.lists.{code}", uri) for code, uri in curation.bad_words.lists.items())
-    if curation.runs("url"):
-        for name in ("domain_files", "strict_word_files", "hard_word_files", "soft_word_files"):
-            yield from ((f"curation.url.{name}[{i}]", uri) for i, uri in enumerate(getattr(curation.url, name)))
-
-
-def _classifier_files(config: RunConfig) -> Iterator[tuple[str, str]]:
     for stage in config.curation.plan():
-        if isinstance(stage.settings, Classify):
-            for name, model in stage.settings.models.items():
-                if model.model is not None:
-                    yield f"curation.classify.models.{name}.model", model.model
+        yield from ((f"curation.{_key(stage, key)}", uri) for key, uri in stage.settings.named_files().items())
+
+
+def _key(stage: Stage, key: str) -> str:
+    """A setting of a turn of a stage: of its section, or of a further turn."""
+    return f"{stage.name}.{key}" if stage.name == stage.settings.stage else f"stages: {stage.name}: {key}"
 
 
 def named_uris(config: RunConfig) -> list[tuple[str, str]]:
@@ -153,6 +140,8 @@ def _mixture(config: RunConfig) -> Iterator[str]:
     mixture = config.tokens.mixture
     if not config.dedup.enabled and any(name.partition("~")[0] == "dedup.cluster_size" for name in mixture.by):
         yield "tokens.mixture.by: dedup.cluster_size is not known without deduplication; set dedup.enabled=true"
+    if "lang" in columns(mixture.by) and not config.curation.knows_language(document_columns(sources)):
+        yield f"tokens.mixture.by: lang {NO_LANGUAGE}"
     perplexity = _perplexity(config)
     if f"perplexity.{BUCKET}" in columns(mixture.by) and (perplexity is None or perplexity.percentiles.buckets is None):
         yield (
@@ -186,10 +175,14 @@ def _engine(config: RunConfig) -> Iterator[str]:
 
 
 def _packages(config: RunConfig) -> Iterator[str]:
-    """Packages beside raypt's own that stages of curation need, and that are not installed here."""
-    for name, install in config.curation.packages().items():
-        if package_version(name) is None:
-            yield f"curation.stages: the package {name} is needed and not installed here: {install}"
+    """Packages beside raypt's own that the data side needs, and that are not installed here."""
+    for key, packages in (
+        ("curation.stages", config.curation.packages()),
+        (f"corpus.html.engine={config.corpus.html.engine}", config.corpus.html.packages()),
+    ):
+        for name, install in packages.items():
+            if package_version(name) is None:
+                yield f"{key}: the package {name} is needed and not installed here: {install}"
 
 
 def _run_dir(config: RunConfig) -> Iterator[str]:
@@ -264,17 +257,11 @@ def _languages(config: RunConfig) -> Iterator[str]:
     curation, model = config.curation, config.curation.language.model
     if not curation.runs("language") or (model and not (storage.is_local(model) and storage.exists(model))):
         return
-    said: list[tuple[str, Iterable[str]]] = [
-        ("language.keep", curation.language.keep or ()),
-        ("language.score_min_by_language", curation.language.score_min_by_language),
-        ("by_language", curation.by_language),
-        ("bad_words.lists", curation.bad_words.lists),
-        ("perplexity.models", curation.perplexity.models),
-        ("gopher_quality.stop_words", curation.gopher_quality.stop_words),
-        ("dclm_quality.stop_words", curation.dclm_quality.stop_words),
-        *((f"keywords.rules.{name}.languages", rule.languages or ()) for name, rule in curation.keywords.rules.items()),
-        *((f"stages: {s.name}: when.lang", s.when["lang"].among or ()) for s in curation.plan() if "lang" in s.when),
-    ]
+    said: list[tuple[str, Iterable[str]]] = [("by_language", curation.by_language)]
+    for stage in curation.plan():
+        said += [(_key(stage, key), named) for key, named in stage.settings.named_languages().items()]
+        if "lang" in stage.when:
+            said.append((f"stages: {stage.name}: when.lang", stage.when["lang"].among or ()))
     labels = known_codes(curation.language)
     along = languages_of_preset(curation.preset)  # lists for more languages than a model need know
     for key, named in said:

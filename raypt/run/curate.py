@@ -122,9 +122,9 @@ def describe_quality(model: QualityModel) -> str:
     """The classifier's held-out figures and the score percentiles of the raw sample, in a line."""
     heldout = model.card.metrics["heldout"]
     figures = ", ".join(f"{k} {heldout[k]:.3f}" for k in ("accuracy", "precision", "recall") if heldout[k] is not None)
-    scores = model.card.percentiles["all"][""]["scores"]
-    shown = " ".join(f"p{p}={scores[p]:.3f}" for p in (1, 10, 25, 50, 75, 90, 99))
-    return f"on {heldout['documents']} held-out documents {figures}; raw scores {shown}"
+    of_raw = model.card.percentiles["all"].get("")  # none, if no raw document was held out
+    shown = [f"p{p}={of_raw['scores'][p]:.3f}" for p in (1, 10, 25, 50, 75, 90, 99)] if of_raw else ["not measured"]
+    return f"on {heldout['documents']} held-out documents {figures}; raw scores {' '.join(shown)}"
 
 
 def prepare_classifiers(config: RunConfig, run: RunDir) -> dict[str, Made]:

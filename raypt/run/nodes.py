@@ -34,7 +34,7 @@ def check_nodes(config: RunConfig, run: RunDir) -> None:
     if not others:
         return
     schemes = {uri.partition("://")[0]: uri for _, uri in named_uris(config) if "://" in uri}
-    arguments = (run.config, tuple(schemes.values()), tuple(config.curation.packages()))
+    arguments = (run.config, tuple(schemes.values()), (*config.curation.packages(), *config.corpus.html.packages()))
     driver = node_facts.facts(*arguments)
     asked = {}
     for node in others:

@@ -136,6 +136,20 @@ SOURCE = {"name": "s", "paths": "x.jsonl", "columns": {"edu_score": "meta.score"
         ({"stages": ["gopher_quality"]}, "stop_word_count_min asks for the language of a document"),
         ({"stages": ["bad_words"], "bad_words": {"lists": {"en": "x"}}}, "bad_words.lists asks for the language"),
         ({"stages": ["keywords"], "keywords": {"rules": {"a": {"languages": ["en"]}}}}, "keywords.rules.a asks for"),
+        ({"stages": ["perplexity"], "perplexity": {"models": {"en": "x.arpa"}}}, "perplexity.models asks for the lang"),
+        ({"stages": ["length"], "by_language": {"de": {"length": {"chars_min": 9}}}}, "by_language.de.length asks for"),
+        ({"stages": [{"stage": "length", "when": {"lang": "en"}}]}, "length asks for the language of a document"),
+        (
+            {
+                "stages": ["classify"],
+                "classify": {
+                    "models": {"a": {"model": "x.bin"}},
+                    "decisions": {"a_score": {"percentile": 9, "within": ["lang"]}},
+                },
+            },
+            "classify asks for the language of a document",
+        ),
+        ({"stages": ["language"], "language": {"trust_column": True}}, "language asks for the column lang, which no"),
     ],
 )
 def test_a_rule_that_would_be_off_for_want_of_a_column_is_refused_at_start(
@@ -143,6 +157,24 @@ def test_a_rule_that_would_be_off_for_want_of_a_column_is_refused_at_start(
 ) -> None:
     with pytest.raises(UserError, match=message):
         validate(RunConfig, {"corpus": {"sources": [SOURCE]}, "curation": curation})
+
+
+@pytest.mark.parametrize("models", [{"models": {"en": "x.arpa"}}, {"reference": [{"paths": "good.jsonl"}]}])
+def test_perplexity_before_language_is_refused(models: dict[str, Any]) -> None:
+    key = next(iter(models))
+    with pytest.raises(UserError, match=rf"so perplexity\.{key} would never apply; put language before it"):
+        validate(RunConfig, {"curation": {"stages": ["perplexity", "language"], "perplexity": models}})
+    validate(RunConfig, {"curation": {"stages": ["language", "perplexity"], "perplexity": models}})
+
+
+def test_the_language_that_the_input_names_is_one() -> None:
+    source = {"name": "s", "paths": "x.jsonl", "columns": {"lang": "language"}}
+    for curation in (
+        {"stages": ["gopher_quality"], "by_language": {"de": {"gopher_quality": {"word_count_min": 9}}}},
+        {"stages": [{"stage": "length", "when": {"lang": "en"}}]},
+        {"stages": ["language"], "language": {"trust_column": True}},
+    ):
+        validate(RunConfig, {"corpus": {"sources": [source]}, "curation": curation})
 
 
 def test_columns_that_sources_carry_can_be_bounded() -> None:

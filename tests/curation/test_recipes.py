@@ -39,6 +39,16 @@ NEAR: dict[str, tuple[str, int, int, int]] = {
 """Published `(unit, n-gram, bands, rows)`."""
 
 
+ENGINES = {
+    "refinedweb": "trafilatura",  # arXiv:2306.01116, section 3.1
+    "fineweb": "trafilatura",  # datatrove, examples/fineweb.py
+    "fineweb2": "trafilatura",  # fineweb-2-pipeline.py
+    "dclm": "resiliparse",  # arXiv:2406.11794, section 4.2
+    "dolma3": "resiliparse",  # allenai/dolma3, alldressed_README.md
+}
+"""Published extractors that raypt has; the other recipes read text, or have one that raypt has not."""
+
+
 def settings(recipe: str, **values: Any) -> CurationConfig:
     """A recipe's curation without the stages whose models a run trains, or that are the user's."""
     curation = load(RunConfig, str(RECIPES[recipe]), []).curation
@@ -51,6 +61,12 @@ def test_every_recipe_is_in_the_table() -> None:
     assert RECIPES
     for recipe in RECIPES:
         assert f"| `{recipe}` |" in table
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_html_becomes_text_by_the_published_extractor(recipe: str) -> None:
+    config = load(RunConfig, str(RECIPES[recipe]), [])
+    assert config.corpus.html.engine == ENGINES.get(recipe, "raypt")
 
 
 @pytest.mark.parametrize("recipe", NEAR)

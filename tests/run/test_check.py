@@ -13,6 +13,7 @@ from raypt.config_io import load
 from raypt.curation.quality.fit import fit
 from raypt.curation.quality.model import QualityCard
 from raypt.errors import UserError
+from raypt.packages import package_version
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 
@@ -65,6 +66,22 @@ def test_a_package_that_a_stage_needs_and_is_not_there_is_named(here: Path, monk
     monkeypatch.syspath_prepend(str(here))
     said = told("curation.stages=['needs_a_package:Needs']")
     assert said == "curation.stages: the package no-such-package is needed and not installed here: pip install it"
+
+
+@pytest.mark.parametrize("engine", ["trafilatura", "union"])
+def test_an_extractor_that_is_not_there_is_named_at_start_and_the_configuration_loads(here: Path, engine: str) -> None:
+    chosen = f"corpus.html.engine={engine}"
+    needed = load(RunConfig, None, [*SOURCES, chosen]).corpus.html.packages()
+    assert set(needed) == {"trafilatura", "lxml_html_clean"}
+    absent = [name for name in needed if package_version(name) is None]
+    if not absent:
+        check(load(RunConfig, None, [*SOURCES, chosen]))
+        return
+    said = told(chosen).splitlines()
+    assert said == [
+        f"{chosen}: the package {name} is needed and not installed here: pip install 'raypt[trafilatura]'"
+        for name in absent
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +167,14 @@ def test_a_misspelt_field_of_an_evaluation_set_is_told_with_those_there_are(here
     assert "choices[].text, messages[].role, messages[].content" in said
 
 
+def test_a_mixture_of_languages_that_nothing_finds_is_told(here: Path) -> None:
+    by = "tokens.mixture.by=[lang]"
+    assert "tokens.mixture.by: lang asks for the language of a document" in told(by, "curation.stages=[]")
+    for given in ("curation.stages=[language]", "curation.language.assume=en", "corpus.sources[0].columns={lang: l}"):
+        weights = "tokens.mixture.weights=null"
+        check(load(RunConfig, None, [*SOURCES, by, "curation.stages=[]", weights, given]))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -186,6 +211,82 @@ def test_keyword_rules_of_a_language_that_the_model_does_not_know_are_told(here:
     assert "keywords.rules.ads.languages: the language model has no 'germn'; did you mean de?" in told(
         "curation.stages=[language, keywords]", rules
     )
+
+
+ROOTS = "curation.roots"
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "said"),
+    [
+        ("roots", f"{ROOTS}.cut_words={{englsh: 25}}", "roots.cut_words: .* no 'englsh'; did you mean en?"),
+        ("roots", f"{ROOTS}.stop_words={{frnch: fr.txt}}", "roots.stop_words: .* no 'frnch'"),
+        ("roots", f"{ROOTS}.flagged_words={{frnch: fr.txt}}", "roots.flagged_words: .* no 'frnch'"),
+        (
+            "roots",
+            f"{ROOTS}.character_gram_by_language={{germn: 3}}",
+            "character_gram_by_language: .* no 'germn'",
+        ),
+        ("roots", f"{ROOTS}.word_gram_by_language={{germn: 3}}", "roots.word_gram_by_language: .* no 'germn'"),
+        ("roots", f"{ROOTS}.pairs=[vi, germn]", "roots.pairs: .* no 'germn'"),
+        ("bad_words", "curation.bad_words.allow={germn: [x]}", "bad_words.allow: .* no 'germn'"),
+        ("{stage: bad_words@x, settings: {lists: {englsh: x.txt}}}", "", "stages: bad_words@x: lists: .* no 'englsh'"),
+        ("{stage: bad_words@x, settings: {lists: {en: x.txt}}}", "", r"stages: bad_words@x: lists\.en: no file x\.txt"),
+        (
+            "{stage: roots, settings: {cut_words: {en: 9, English: 9}}}",
+            "",
+            "cut_words: en and English are the same",
+        ),
+        ("roots", f"{ROOTS}.flagged_words={{en: x.txt}}", r"roots.flagged_words.en: no file x\.txt"),
+        ("keywords", "curation.keywords.rules={a: {file: x.txt}}", r"keywords.rules.a.file: no file x\.txt"),
+        ("{stage: url@x, settings: {soft_word_files: [x.txt]}}", "", r"url@x: soft_word_files\[0\]: no file x\.txt"),
+    ],
+)
+def test_what_every_turn_of_a_stage_names_is_looked_at(here: Path, stage: str, override: str, said: str) -> None:
+    assert re.search(said, told(f"curation.stages=[language, {stage}]", *filter(None, [override])))
+
+
+ARPA = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<s>\n-0.5\t</s>\n-0.5\tstone\n\n\\end\\\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("Some text of the web.\n" * 9000, "does not begin with"),
+        ("", "does not begin with"),
+        ("x\n" + ARPA, "does not begin with"),
+        (ARPA.replace("ngram 1=3", "ngram one"), "its head has the line 'ngram one'"),
+        (ARPA.replace("ngram 1=3\n", ""), "announces no n-grams"),
+        (ARPA.replace("1-grams", "2-grams"), "announces no n-grams"),
+        (ARPA.replace("-0.5\tst", "half\tst"), "its 1-grams hold what is no number"),
+        (ARPA.replace("\t", " "), "its 1-grams hold the line '-1 <s>'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_that_is_no_language_model_is_told(here: Path, content: str, said: str, suffix: str) -> None:
+    data = content.encode()
+    (here / f"bad.arpa{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    named = f"curation.perplexity.models={{en: bad.arpa{suffix}}}"
+    found = told("curation.stages=[language, perplexity]", named)
+    assert f"curation.perplexity.models.en: bad.arpa{suffix} is no ARPA file" in found
+    assert said in found
+
+
+def test_a_language_model_passes_and_text_named_gz_does_not(here: Path) -> None:
+    (here / "good.arpa").write_text(ARPA)
+    (here / "bad.arpa.gz").write_text(ARPA)
+    on = "curation.stages=[language, perplexity]"
+    check(load(RunConfig, None, [*SOURCES, on, "curation.perplexity.models={en: good.arpa}"]))
+    assert "bad.arpa.gz is no ARPA file: it is not" in told(on, "curation.perplexity.models={en: bad.arpa.gz}")
+
+
+def test_languages_of_defaults_need_not_be_known(here: Path) -> None:
+    """A model of ones own may lack Urdu, Vietnamese, Japanese."""
+    rows = [f"__label__{code} {word} {i}\n" for i in range(50) for code, word in (("eng", "stone"), ("cmn", "石"))]
+    (here / "train.txt").write_text("".join(rows))
+    fit(str(here / "train.txt"), str(here / "own.bin"), dim=6, epoch=2, minCount=1)
+    stages = ["curation.stages=[language, roots, bad_words]", "curation.roots.cut_words={en: 25}"]
+    check(load(RunConfig, None, [*SOURCES, *stages, "curation.language.model=own.bin"]))
 
 
 def test_a_classifiers_percentiles_of_languages_that_the_model_does_not_know_are_told(here: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from raypt.config_io import validate
+from raypt.config_io import load, validate
 from raypt.errors import UserError
 from raypt.run.check import check
 from raypt.run.config import RunConfig
@@ -14,6 +14,7 @@ from raypt.run.curate import curate
 from raypt.run.open import open_run
 from raypt.tokens.parts import part_uris, summarize_part
 from raypt.tokens.upsampling import factors
+from tests.curation.test_recipes import RECIPES
 
 pytestmark = pytest.mark.fast
 
@@ -53,7 +54,15 @@ def test_a_document_is_drawn_by_how_many_it_stands_for(tmp_path: Path) -> None:
     for uri in uris:
         for group, n in summarize_part(uri, by=mixture.by, edges=mixture.edges).bytes.items():
             sizes[group] = sizes.get(group, 0) + n
-    assert factors(sizes, mixture) == {"<2": 1.0, "2-3": 2.0, "3-5": 3.0, "5-100": 5.0}
+    recipe = load(RunConfig, str(RECIPES["fineweb2"]), []).tokens.mixture
+    assert factors(sizes, mixture) == factors(sizes, recipe) == {"<2": 1.0, "2-3": 2.0, "3-5": 3.0, "5-100": 5.0}
+
+
+def test_the_recipe_has_the_published_weights() -> None:
+    mixture = load(RunConfig, str(RECIPES["fineweb2"]), []).tokens.mixture
+    sizes = dict.fromkeys(("<2", *PUBLISHED, ">=1000"), 1)
+    assert mixture.by == ("dedup.cluster_size",)
+    assert factors(sizes, mixture) == {"<2": 1.0, **PUBLISHED, ">=1000": 1.0}
 
 
 def test_without_deduplication_the_sizes_are_refused_before_the_run(tmp_path: Path) -> None:

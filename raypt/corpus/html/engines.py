@@ -27,7 +27,8 @@ def text_of(html: str, config: HtmlConfig) -> str:
     elif config.engine == "trafilatura":
         text = trafilatura_text(html, config)
     else:
-        text = union([extract(html, config), resiliparse_text(html, config), trafilatura_text(html, config)])
+        found = trafilatura_text(html, config, strict=False)
+        text = union([extract(html, config), resiliparse_text(html, config), found])
     return text if config.preserve_formatting else " ".join(text.split())
 
 
@@ -52,16 +53,24 @@ def resiliparse_text(html: str, config: HtmlConfig) -> str:
     return with_title(text, title) if config.title else text
 
 
-def trafilatura_text(html: str, config: HtmlConfig) -> str:
-    """Text by trafilatura's rules (extra `trafilatura`)."""
+def trafilatura_text(html: str, config: HtmlConfig, *, strict: bool = True) -> str:
+    """Text by trafilatura's rules (extra `trafilatura`).
+
+    `strict`: with what datatrove asks for, FineWeb's code (pipeline/extractors/trafilatura.py): rather too little text
+    than too much, and no passage that was there more than twice. Trafilatura remembers passages of all pages that its
+    process has read; here those of the page alone, since text may not depend on who read what before.
+    """
     import trafilatura
+    from trafilatura.deduplication import LRU_TEST
 
     page, title = parse(html, config.skip)
+    LRU_TEST.clear()
     options: dict[str, Any] = {
         "include_comments": config.comments,
         "include_tables": config.tables == "pipes",
         "include_links": config.links,
-        "deduplicate": False,
+        "favor_precision": strict,
+        "deduplicate": strict,
     }
     text = trafilatura.extract(page, **options) or ""
     return with_title(text, title) if config.title else text

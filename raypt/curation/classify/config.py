@@ -189,6 +189,10 @@ class Classify(StageSettings):
         """Each model's most probable label."""
         return tuple(self.models)
 
+    def named_files(self) -> Mapping[str, str]:
+        """The models that are not trained in the run."""
+        return {f"models.{name}.model": model.model for name, model in self.models.items() if model.model is not None}
+
     def load(self, artefact: str | None) -> Any:
         """The models by name; with an `artefact`, exactly those that it describes."""
         from raypt.curation.classify.model import load_models  # fastText and compiled kernels

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
+from raypt.retries import StorageError
 
 BLOCK = 16 << 20
 MAX_ORDER = 10
+HEAD = 1 << 16
 _LINES = 1 << 16
 _MARK = re.compile(rb"(?m)^\\[^\n]*\n")
 _SECTION = re.compile(rb"\\(\d+)-grams:\s*\Z")
@@ -41,6 +43,35 @@ def read(uri: str) -> Iterator[tuple[int, pa.Array, np.ndarray, np.ndarray]]:
     with storage.open_read(uri) as f:
         stream: IO[bytes] = pa.CompressedInputStream(f, "gzip") if uri.endswith(".gz") else f
         yield from _parse(stream)
+
+
+def check_head(uri: str) -> None:
+    """Read the first 64 KiB of a file, up to the first words and their probabilities.
+
+    Raises:
+        MalformedArpa: it does not begin as an ARPA file.
+        FileNotFoundError: it is not there.
+    """
+    with storage.open_read(uri) as f:
+        try:
+            stream: IO[bytes] = pa.CompressedInputStream(f, "gzip") if uri.endswith(".gz") else f
+            data = stream.read(HEAD)
+        except (OSError, pa.ArrowInvalid) as e:
+            if isinstance(e, StorageError) or not uri.endswith(".gz"):
+                raise
+            raise MalformedArpa("it is not compressed by gzip") from None
+    data = data[: data.rfind(b"\n") + 1]
+    sections = list(_sections(data))
+    heads = [head for head, _ in sections if head]
+    if not heads or heads[0] != rb"\data" + b"\\" or sections[0][1].strip():
+        raise MalformedArpa(r"it does not begin with \data" + "\\")
+    counts = [line for line in map(bytes.strip, sections[1][1].split(b"\n")) if line]
+    for line in counts:
+        if not _COUNT.match(line):
+            raise MalformedArpa(f"its head has the line {line[:60].decode(errors='replace')!r}")
+    section = _SECTION.match(heads[1]) if len(heads) > 1 else None
+    if not counts or section is None or int(section[1]) != 1 or _entries(1, sections[2][1]) is None:
+        raise MalformedArpa(r"its head announces no n-grams, or no \1-grams: follow it")
 
 
 def _parse(stream: IO[bytes]) -> Iterator[tuple[int, pa.Array, np.ndarray, np.ndarray]]:

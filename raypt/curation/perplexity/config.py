@@ -1,6 +1,6 @@
 """The `perplexity` stage: how well a language model of good text foresees a document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -120,6 +120,10 @@ class Perplexity(RuleSettings):
         """The bounds, and how models were trained, which is their own identity."""
         return frozenset(type(self).model_fields) - {"normalisation", "max_bytes"}
 
+    def asks_language(self) -> str | None:
+        """Where the models come from: which one is asked is a matter of the language."""
+        return next((key for key in ("reference", "models") if getattr(self, key)), None)
+
     def asks_columns(self) -> tuple[str, ...]:
         """Those that percentiles are taken within."""
         return self.percentiles.within if self.percentiles.asked else ()
@@ -147,6 +151,14 @@ class Perplexity(RuleSettings):
         if settled is None:
             raise ValueError(f"{attributes.stage}: the percentiles were not settled for the run")
         return settled
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those with a model."""
+        return {"models": self.models}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The models."""
+        return {f"models.{language}": uri for language, uri in self.models.items()}
 
     def load(self, artefact: str | None) -> "Models":
         """The models, each read at its first document; with an `artefact`, exactly the files that it describes."""

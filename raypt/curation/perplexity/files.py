@@ -3,7 +3,7 @@
 from raypt import storage
 from raypt.curation.outside_file import sha256_of
 from raypt.curation.perplexity import kenlm_file
-from raypt.curation.perplexity.arpa import MalformedArpa
+from raypt.curation.perplexity.arpa import MalformedArpa, check_head
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.perplexity.kenlm_model import KenlmModel
 from raypt.curation.perplexity.model import NGramModel
@@ -35,8 +35,8 @@ def load(uri: str, key: str, sha256: str | None = None) -> NGramModel | KenlmMod
 
 
 def look(settings: Perplexity) -> dict[str, str]:
-    """sha256 by language of the files that the settings name. KenLM's are looked at and tried; ARPA files are read by
-    the workers, and refused then.
+    """sha256 by language of the files that the settings name. KenLM's are looked at and tried; of ARPA files
+    the head is read, and the rest by the workers, which refuse it then.
 
     Raises:
         UserError: one line a mistake.
@@ -54,8 +54,12 @@ def look(settings: Perplexity) -> dict[str, str]:
                 )
             if is_kenlm(uri):
                 KenlmModel.load(uri, key)
+            else:
+                check_head(uri)
         except FileNotFoundError:
             problems.append(f"{key}: no file {named}")
+        except MalformedArpa as e:
+            problems.append(f"{key}: {named} is no ARPA file: {e}")
         except UserError as e:
             problems.append(str(e))
     if problems:

@@ -1,6 +1,6 @@
 """Configuration of the quality classifier: its training sets, its training, and the threshold on its score."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -101,6 +101,10 @@ class QualityConfig(StageSettings):
     def decides(self) -> frozenset[str]:
         """All but the text that is scored: how the classifier was trained is its own identity."""
         return frozenset(type(self).model_fields) - {"max_bytes"}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The artefact or the model."""
+        return {} if self.model is None else {"model": self.model}
 
     def load(self, artefact: str | None) -> Any:
         """The classifier: the one trained in the run, else the one that `model` names, else none."""

@@ -50,12 +50,21 @@ def _read(task: _Task) -> pa.Table:
     parts, count = [], 0
     for batch in read_shard(task.manifest, task.shard, task.corpus, task.run_uri):
         docs = batch.documents.select(["doc_key", "source", "url", "text", *task.columns])
-        lang, _ = identify(TextBatch.from_arrow(docs["text"].combine_chunks()), task.language)
-        parts.append(docs.append_column("lang", lang))
+        if "lang" not in task.columns:
+            docs = docs.append_column("lang", _languages(batch.documents, task.language))
+        parts.append(docs)
         count += docs.num_rows
         if count >= task.max_documents:
             break
     return pa.concat_tables(parts).slice(0, task.max_documents)
+
+
+def _languages(docs: pa.Table, config: LanguageConfig) -> pa.Array:
+    """string[n], as the stage `language` finds them."""
+    given = None
+    if config.trust_column and "lang" in docs.column_names:
+        given = pa.concat_arrays(docs["lang"].chunks) if docs["lang"].num_chunks else pa.array([], pa.string())
+    return identify(TextBatch.from_arrow(docs["text"].combine_chunks()), config, given)[0]
 
 
 def sample_documents(

@@ -241,6 +241,11 @@ def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out
                 f"are too few (at least {MIN_TRAINING_DOCUMENTS}, in languages that both sides have); add text, or "
                 "set curation.quality.reference=[] to do without the classifier"
             )
+    if config.threshold.percentile is not None and not raw_all.heldout.any():
+        raise TooFewTexts(
+            f"curation.quality.raw: none of {len(raw_all.hash)} distinct documents is held out, and "
+            "curation.quality.threshold.percentile is of these; add text, or raise curation.quality.heldout_fraction"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         train_file, model_file = Path(scratch, "train.txt"), Path(scratch, MODEL_FILE)
         lines = _training_lines(reference_windows, raw_windows, seed)

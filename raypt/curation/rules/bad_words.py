@@ -1,5 +1,6 @@
 """Bad words by language, from lists given as files (C4 uses LDNOOBW's), matched as whole words and without case."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,15 @@ class BadWords(RuleSettings):
         """The lists, if there are any and they are bounded."""
         bounded = self.match_count_max is not None or self.distinct_per_line_max is not None
         return "lists" if self.lists and bounded else None
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those of the lists, and of words that do not count."""
+        usual = type(self)().allow
+        return {"lists": self.lists, "allow": [name for name in self.allow if name not in usual]}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The lists."""
+        return {f"lists.{language}": uri for language, uri in self.lists.items()}
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document; null where the language has no list."""

@@ -8,6 +8,7 @@ among them, differ most in the share of words with a letter.
 Beyond English: a character of a script written without spaces is a word. Word lengths and stop words as there.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,6 +64,10 @@ class DclmQuality(RuleSettings):
     def asks_language(self) -> str | None:
         """The stop words."""
         return None if self.stop_word_count_min is None else "stop_word_count_min"
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those with stop words of their own."""
+        return {"stop_words": self.stop_words}
 
     def load(self, artefact: str | None) -> StopWordTable:
         """The stop words, hashed."""

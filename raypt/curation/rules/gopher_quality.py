@@ -6,6 +6,7 @@ spaces, and does not apply to text that is mostly in others; the stop words are 
 known: the rule does not apply).
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,6 +64,10 @@ class GopherQuality(RuleSettings):
     def asks_language(self) -> str | None:
         """The stop words."""
         return None if self.stop_word_count_min is None else "stop_word_count_min"
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those with stop words of their own."""
+        return {"stop_words": self.stop_words}
 
     def load(self, artefact: str | None) -> StopWordTable:
         """The stop words, hashed."""

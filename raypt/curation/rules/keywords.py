@@ -1,6 +1,6 @@
 """Keyword rules of one's own: phrases that a document may contain so many times, or must contain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,6 +54,14 @@ class Keywords(RuleSettings):
     def asks_language(self) -> str | None:
         """The first rule that applies to some languages only."""
         return next((f"rules.{name}" for name, rule in self.rules.items() if rule.languages is not None), None)
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those of rules for some languages."""
+        return {f"rules.{name}.languages": rule.languages or () for name, rule in self.rules.items()}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The rules' lists."""
+        return {f"rules.{name}.file": rule.file for name, rule in self.rules.items() if rule.file is not None}
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """Occurrences by rule; null where a rule does not apply to the document's language."""

@@ -11,7 +11,7 @@ Beyond it: Chinese and Japanese have no pieces of CCNet's SentencePiece model he
 stands between such characters. Line ends stay: there the text itself gets blanks for them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +44,8 @@ from raypt.text.hash_table import hash_table, most_in_a_document
 from raypt.text.unicode import lower_case
 
 UNSPACED_SCRIPTS = frozenset(("Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr"))
+_BY_LANGUAGE = ("stop_words", "flagged_words", "character_gram_by_language", "word_gram_by_language", "cut_words")
+"""Settings by language."""
 
 
 class Roots(RuleSettings):
@@ -98,8 +100,18 @@ class Roots(RuleSettings):
 
     def asks_language(self) -> str | None:
         """A setting by language, if there is any."""
-        keys = ("stop_words", "flagged_words", "character_gram_by_language", "word_gram_by_language", "cut_words")
-        return next((key for key in keys if getattr(self, key)), None)
+        return next((key for key in _BY_LANGUAGE if getattr(self, key)), None)
+
+    def named_languages(self) -> Mapping[str, Iterable[str]]:
+        """Those of every setting by language that are not among its defaults."""
+        usual = type(self)()
+        keys = (*_BY_LANGUAGE, "pairs")
+        return {key: [name for name in getattr(self, key) if name not in getattr(usual, key)] for key in keys}
+
+    def named_files(self) -> Mapping[str, str]:
+        """The lists."""
+        keys = ("stop_words", "flagged_words")
+        return {f"{key}.{language}": uri for key in keys for language, uri in getattr(self, key).items()}
 
     def load(self, artefact: str | None) -> WordSets:
         """The lists, hashed; UserError for a file that is not there."""

@@ -1,6 +1,7 @@
 """URL block list as in RefinedWeb (Penedo et al. 2023, arXiv:2306.01116, appendix G.1): domains and words."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,11 @@ class UrlFilter(RuleSettings):
     """Most hard words in a URL (RefinedWeb: none)."""
     soft_words_max: int | None = 1
     """Most soft words in a URL (RefinedWeb: fewer than two)."""
+
+    def named_files(self) -> Mapping[str, str]:
+        """The lists."""
+        keys = ("domain_files", "strict_word_files", "hard_word_files", "soft_word_files")
+        return {f"{key}[{i}]": uri for key in keys for i, uri in enumerate(getattr(self, key))}
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document; null without a URL."""

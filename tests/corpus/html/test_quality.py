@@ -49,7 +49,7 @@ def test_word_f1_over_real_pages_and_their_own_containers() -> None:
 
 @pytest.mark.slow
 def test_pages_become_text_several_times_as_fast_as_by_trafilatura() -> None:
-    pytest.importorskip("trafilatura")
+    pytest.importorskip("trafilatura", exc_type=ImportError)
     pages = [page.html for page in PAGES]
     # Measured 20 times; 3 is what is asked for.
     assert speed(pages, extractor("raypt"), 3) >= 3 * speed(pages, extractor("trafilatura"), 1)

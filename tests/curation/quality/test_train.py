@@ -14,6 +14,7 @@ from raypt.curation.quality import train
 from raypt.curation.quality.config import QualityConfig, ThresholdConfig
 from raypt.curation.quality.model import QualityModel
 from raypt.errors import UserError
+from raypt.run.curate import describe_quality
 from tests.curation.figures import report
 
 CORPORA = Path(__file__).resolve().parents[3].parent / "shared" / "corpora"
@@ -159,6 +160,15 @@ def test_too_little_text_is_the_users_mistake_and_is_named(tmp_path: Path) -> No
         train.train_quality(prose(10), menus(400), SMALL, str(tmp_path / "m"), 3)
     with pytest.raises(UserError, match="no column 'text'"):
         train.train_quality(pa.table({"content": ["a"]}), menus(400), SMALL, str(tmp_path / "m"), 3)
+
+
+def test_a_percentile_of_no_held_out_text_is_the_users_mistake_and_is_named(tmp_path: Path) -> None:
+    few = SMALL.model_copy(update={"heldout_fraction": 0.001})
+    with pytest.raises(UserError, match=r"quality\.raw: none of 40 distinct documents is held out.*heldout_fraction"):
+        train.train_quality(prose(40), menus(40), few, str(tmp_path / "m"), 3)
+    scored = few.model_copy(update={"threshold": ThresholdConfig(percentile=None)})
+    model = train.train_quality(prose(40), menus(40), scored, str(tmp_path / "m"), 3)
+    assert "raw scores not measured" in describe_quality(model)
 
 
 def test_a_nan_is_answered_with_half_the_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
