@@ -13,6 +13,7 @@ import ray
 
 from raypt import storage
 from raypt.config_io import validate
+from raypt.curation.quality.fit import fit
 from raypt.errors import UserError
 from raypt.run.check import check
 from raypt.run.config import RunConfig
@@ -166,12 +167,32 @@ Found = tuple[dict[str, str], Any]
 
 
 def found_by(root: Path, actors: int) -> Found:
-    """What a run makes of the documents; without Ray if it has no actors."""
+    """What a run makes of the documents with both kinds of models and their percentiles; without Ray if it has no
+    actors."""
     mixed(root)
     config = config_of(root, ASKED, ray={"max_actors": max(actors, 1)}, **PLAIN)
+    topics = {
+        "models": {"order": {"model": classifier(root.parent)}},
+        "decisions": {"order_harbour": {"percentile": 20}},
+    }
+    curation = {"stages": [*config.curation.stages, "classify"], "classify": topics}
+    curation = config.curation.model_dump(mode="json", exclude_unset=True) | curation
+    config = validate(RunConfig, config.model_dump(mode="json", exclude_unset=True) | {"curation": curation})
     with open_run(config, "test") as run:
-        curate(config, run, in_process=not actors)
+        ledger = curate(config, run, in_process=not actors).ledger
+        assert ledger.stages["classify"].removed["classify.order_harbour_percentile"].documents > 20
         return kept_of(run), storage.read_json(run.distributions)
+
+
+def classifier(where: Path) -> str:
+    """A fastText model that tells the words from the others, made once."""
+    model = where / "order.bin"
+    if not model.exists():
+        found = [f"__label__harbour {text}" for text in lines(60, 5, WORDS)]
+        found += [f"__label__other {text}" for text in lines(60, 6, [f"{word}ly" for word in WORDS])]
+        (where / "labelled.txt").write_text("\n".join(found) + "\n")
+        fit(str(where / "labelled.txt"), str(model), dim=2, epoch=5, lr=0.5, minCount=1)
+    return str(model)
 
 
 @pytest.fixture
