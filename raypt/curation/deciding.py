@@ -162,8 +162,17 @@ def decide_all(
     unmeasured = sum(card.account["quality_not_measured"] for card in done)
     threshold: QualityThreshold | None = settled.get("quality")
     minimum = None if threshold is None else threshold.minimum
+    asked = None if threshold is None else config.quality.threshold.percentile
+    own = [] if threshold is None else sorted(threshold.minimum_by_language)
     storage.write_json(
-        run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum, "not_measured": unmeasured}
+        run.quality_scores,
+        {
+            "histogram": scores.tolist(),
+            "threshold": minimum,
+            "percentile": asked,
+            "languages": own,
+            "not_measured": unmeasured,
+        },
     )
     storage.write_json(run.label_counts, labels)
     storage.write_json(run.distributions, numbers)
