@@ -139,6 +139,15 @@ def test_buckets_that_are_not_asked_for_are_no_groups_of_the_mixture(tmp_path: P
         check(config_of(tmp_path, {"max": 90}, tokens={"mixture": {"by": ["perplexity.bucket"]}}))
 
 
+def test_a_bound_that_no_document_is_measured_for_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "good.jsonl", lines(200, 3, WORDS))
+    write(tmp_path / "in.jsonl", ["河上有一座老桥，每天早上人们从桥上走过，去对岸的市场买菜。"] * 3)
+    with open_run(config := config_of(tmp_path, **PLAIN), "test") as run:
+        assert curate(config, run, in_process=True).documents == 3
+    assert "not one of 3 documents has what these rules look at" in caplog.text
+    assert "perplexity.per_token_max" in caplog.text
+
+
 def test_text_unlike_the_reference_goes_and_a_second_start_keeps_the_model(tmp_path: Path) -> None:
     shuffled = [word[::-1] for word in WORDS]
     good, bad = lines(40, 1, WORDS), [f"{text} that is not it" for text in lines(10, 2, shuffled)]
