@@ -109,6 +109,11 @@ class StageSettings(Settings):
         """Path or URI by its key of what `load` and `measure` read; each must be there before work starts."""
         return {}
 
+    def bounded(self) -> Mapping[str, str]:
+        """Rule -> what it looks at, of the rules that are on and pass a document without it: a metric of its own, or
+        one of `asks_columns`. A run in which no document has it says so."""
+        return {}
+
     def label_metrics(self) -> tuple[str, ...]:
         """Metrics of its own that are labels: the report counts documents by them."""
         return ()

@@ -52,6 +52,10 @@ class FunctionStage(StageSettings):
         """By key, in order."""
         return self.__pydantic_extra__
 
+    def bounded(self) -> dict[str, str]:
+        """The thresholds that are on."""
+        return {key: key[:-4] for key, threshold in self.thresholds.items() if threshold is not None}
+
     def decides(self) -> frozenset[str]:
         """The thresholds."""
         return frozenset(self.thresholds)

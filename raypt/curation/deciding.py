@@ -1,6 +1,8 @@
 """Deciding on the tagged shards: cheap tasks that read attribute columns only, one artefact a shard."""
 
 import itertools
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +24,9 @@ from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks, together
 
-FORMAT = 4
+log = logging.getLogger("raypt")
+
+FORMAT = 5
 """Raise it when the same attributes and thresholds lead to another decision, or account."""
 SCORE_BINS = 40
 
@@ -51,7 +55,8 @@ def decided_uri(run: RunDir, shard: int, card: Card) -> str:
 
 def decide_shards(tasks: Sequence[DecideTask]) -> list[Card]:
     """Keep or drop each document of some tagged shards of a run: writes (doc_key, reason, settled metrics by
-    `<stage>.<metric>`) of each; account {ledger, quality_scores, quality_not_measured, labels, distributions}."""
+    `<stage>.<metric>`) of each; account {ledger, quality_scores, quality_not_measured, labels, distributions,
+    measured: reason -> documents that have what the rule looks at}."""
     run = RunDir(tasks[0].run_uri)
     work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
     return collection(run).build_together(work, packed=True)
@@ -72,10 +77,26 @@ def _maker(run: RunDir, task: DecideTask) -> Callable[[Output], dict[str, Any]]:
         counts = {
             "labels": label_counts(tagged, reason, task.config),
             "distributions": distributions(tagged, reason, task.config, settled),
+            "measured": {rule: n for stage in task.config.plan() for rule, n in stage.measured(tagged).items()},
         }
         return {"ledger": ledger.to_json(), **scores, **counts}
 
     return maker
+
+
+def _say_what_looked_at_nothing(decided: Sequence[Card], documents: int) -> None:
+    """Warn of the rules that passed every document of the run because none has the number, or label, they look at."""
+    total: Counter[str] = Counter()
+    for card in decided:
+        total.update(card.account["measured"])
+    idle = [rule for rule, measured in total.items() if not measured]
+    if idle and documents:
+        log.warning(
+            "curation: not one of %d documents has what these rules look at, so they removed none: %s. Is there "
+            "a model or a list for the text's language, does the source carry the column, does a stage's `when` hold?",
+            documents,
+            ", ".join(idle),
+        )
 
 
 def _score_histogram(tagged: pa.Table) -> list[int]:
@@ -159,11 +180,21 @@ def decide_all(
         ledger.merge(Ledger.from_json(card.account["ledger"]))
         scores += np.array(card.account["quality_scores"] or np.zeros(SCORE_BINS), np.int64)
     ledger.check()
+    _say_what_looked_at_nothing(done, sum(card.account["documents"] for card in tagged))
     unmeasured = sum(card.account["quality_not_measured"] for card in done)
     threshold: QualityThreshold | None = settled.get("quality")
     minimum = None if threshold is None else threshold.minimum
+    asked = None if threshold is None else config.quality.threshold.percentile
+    own = [] if threshold is None else sorted(threshold.minimum_by_language)
     storage.write_json(
-        run.quality_scores, {"histogram": scores.tolist(), "threshold": minimum, "not_measured": unmeasured}
+        run.quality_scores,
+        {
+            "histogram": scores.tolist(),
+            "threshold": minimum,
+            "percentile": asked,
+            "languages": own,
+            "not_measured": unmeasured,
+        },
     )
     storage.write_json(run.label_counts, labels)
     storage.write_json(run.distributions, numbers)

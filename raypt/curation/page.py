@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from raypt.charts import COLOURS, Series, bar_chart, histogram, line_chart, number
+from raypt.curation.quality.metrics import shown_interval
 from raypt.html import cards, table, text
 from raypt.ledger import Amount, Ledger
 
@@ -59,9 +62,15 @@ def split_line(split: Mapping[str, int]) -> str:
 
 
 def quality_section(
-    card: dict[str, Any], histogram_counts: Sequence[int], threshold: float | None, not_measured: int = 0
+    card: dict[str, Any],
+    histogram_counts: Sequence[int],
+    threshold: float | None,
+    not_measured: int = 0,
+    percentile: float | None = None,
+    languages: Sequence[str] = (),
 ) -> str:
-    """The classifier: held-out figures, the distribution of scores, calibration, and what it could not measure."""
+    """The classifier: held-out figures, the distribution of scores, calibration, what it could not measure, and how
+    certain its `percentile` is, in the run and in the `languages` with one of their own."""
     found = card.get("metrics", {})
     heldout = found.get("heldout", {})
     keys = ("documents", "accuracy", "balanced_accuracy", "precision", "recall")
@@ -75,6 +84,8 @@ def quality_section(
             f"<p>Not measured: {not_measured:,} documents have no score, for the classifier knows none of their words "
             "or they were not put to it. They passed.</p>"
         )
+    if percentile is not None:
+        parts.append(_percentile_table(card, percentile, languages))
     figures = []
     if sum(histogram_counts):
         edges = [i / len(histogram_counts) for i in range(len(histogram_counts) + 1)]
@@ -100,6 +111,23 @@ def quality_section(
             )
         )
     return "".join(parts) + f"<div class=row>{''.join(figures)}</div>"
+
+
+def _percentile_table(card: dict[str, Any], percentile: float, languages: Sequence[str]) -> str:
+    by_language = card["percentiles"].get("lang", {})
+    groups = [("all", card["percentiles"]["all"][""]), *((n, by_language[n]) for n in languages if n in by_language)]
+    rows = [
+        (
+            name,
+            f"{of['documents']:,}",
+            f"{np.interp(percentile, range(101), of['scores']):.4f}",
+            shown_interval(percentile, of["documents"]),
+        )
+        for name, of in groups
+    ]
+    return table(
+        [f"percentile {percentile:g}", "raw documents", "score", "drops of further pages (95 %)"], rows, (1, 2, 3)
+    )
 
 
 def trained_section(trained: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from raypt.tasks import run_tasks
 ALL = ""
 """The key of the whole run."""
 _SEPARATOR = "\x1f"
+_NAMED = 10
+"""Groups that a warning names."""
 
 Bins = Callable[[np.ndarray], np.ndarray]
 """int64[n] bins of values, ascending with them; -1 for NaN, which is not measured."""
@@ -40,6 +42,17 @@ def groups(attributes: Attributes, within: Sequence[str]) -> pa.Array:
 def shown(group: str) -> str:
     """A group as a reader sees it: `en`, `web/en`; the whole run: ``."""
     return "/".join(group.split(_SEPARATOR)[:-1])
+
+
+def few(by_group: ByGroup, least: int) -> str | None:
+    """The groups of fewer measured documents than `least`, for a message: `yo (10), fo (3)`; None if there are none.
+    The run as a whole is called so."""
+    found = {shown(g) or "the run": sum(bins.values()) for g, bins in by_group.items() if sum(bins.values()) < least}
+    if not found:
+        return None
+    named = [f"{name} ({n})" for name, n in sorted(found.items())]
+    more = f" and {len(named) - _NAMED} more groups" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
 
 
 def by_document(attributes: Attributes, within: Sequence[str], values: Mapping[str, int], default: int) -> np.ndarray:

@@ -143,6 +143,16 @@ class Stage:
         for rule, fails in self.settings.failures(self._attributes(tagged), settled.get(self.name)):
             yield f"{self.name}.{rule}", fails
 
+    def measured(self, tagged: pa.Table) -> dict[str, int]:
+        """Reason -> documents that have what the rule looks at."""
+        attributes, out = self._attributes(tagged), {}
+        for rule, name in self.settings.bounded().items():
+            foreign = name in self.settings.asks_columns()
+            values = attributes.named(name) if foreign else pc.struct_field(attributes.own, name)
+            there = pc.fill_null(pc.invert(pc.is_null(values, nan_is_null=True)), False)
+            out[f"{self.name}.{rule}"] = int(pc.sum(there).as_py() or 0)
+        return out
+
     def settled_metrics(self, tagged: pa.Table, settled: Mapping[str, Any]) -> dict[str, pa.Array]:
         """By `<stage>.<metric>`: what is known only now that the run is measured."""
         found = self.settings.settled_metrics(self._attributes(tagged), settled.get(self.name))

@@ -32,6 +32,7 @@ from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
 from raypt.schemes import check_scheme
 from raypt.tokens.groups import columns
+from raypt.tokens.shares import load_shares
 
 log = logging.getLogger("raypt")
 
@@ -148,9 +149,13 @@ def _mixture(config: RunConfig) -> Iterator[str]:
             f"tokens.mixture.by: there is no perplexity.{BUCKET} without buckets; name the stage perplexity in "
             "curation.stages and set curation.perplexity.percentiles.buckets=[30,60]"
         )
+    weights = mixture.weights
+    if isinstance(weights, str):
+        load_shares(weights)
+        weights = {}
     if mixture.by != ("source",):
         return  # the groups are known once the text is curated
-    named = [("weights", list(mixture.weights or {})), ("limits", list(mixture.limits))]
+    named = [("weights", list(weights or {})), ("limits", list(mixture.limits))]
     named += [(f"curriculum[{i}].weights", list(step.weights)) for i, step in enumerate(mixture.curriculum)]
     for where, said in named:
         for name in said:

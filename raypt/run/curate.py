@@ -20,7 +20,8 @@ from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
 from raypt.curation.quality.model import QualityModel
 from raypt.curation.quality.sample import sample_documents
-from raypt.curation.quality.train import TooFewTexts, train_quality
+from raypt.curation.quality.threshold import QualityThreshold, TooFewTexts
+from raypt.curation.quality.train import train_quality
 from raypt.curation.reading import check_reading, reading_account
 from raypt.curation.tagging import Made, tag, tagged_uri
 from raypt.dedup.pipeline import deduplicate
@@ -118,6 +119,26 @@ def prepare_quality(config: RunConfig, run: RunDir, manifest: Manifest) -> Quali
     return model
 
 
+def settle_quality(
+    config: RunConfig, model: QualityModel | None
+) -> tuple[QualityModel | None, QualityThreshold | None]:
+    """The classifier and the rule on its scores; neither, with a warning, if nobody asked for it by name and the text
+    is too little for its percentile.
+
+    Raises:
+        UserError: the model has no percentile, or one of too few texts.
+    """
+    if model is None:
+        return None, None
+    try:
+        return model, model.threshold(config.curation.quality.threshold, config.run.seed)
+    except TooFewTexts as e:
+        if config.curation.quality.reference != (python_docs.reference_source(),):
+            raise
+        log.warning("the stage quality is left out: %s", e)
+        return None, None
+
+
 def describe_quality(model: QualityModel) -> str:
     """The classifier's held-out figures and the score percentiles of the raw sample, in a line."""
     heldout = model.card.metrics["heldout"]
@@ -162,8 +183,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         size = sum(f.size for f in manifest.files)
         log.info("%d files, %.1f MB stored, %d shards", len(manifest.files), size / 1e6, len(manifest.shards))
     with timed_stage(run, "quality") as figures:
-        model = prepare_quality(config, run, manifest)
-        threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
+        model, threshold = settle_quality(config, prepare_quality(config, run, manifest))
     verify, curation = config.run.verify, config.curation
     made = prepare_classifiers(config, run)
     for stage in curation.plan():

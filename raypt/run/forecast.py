@@ -21,7 +21,7 @@ from raypt.lease import holder_of
 from raypt.outside import redact
 from raypt.run.check import check
 from raypt.run.config import RunConfig
-from raypt.run.curate import resolve_builtin
+from raypt.run.curate import resolve_builtin, settle_quality
 from raypt.run.open import LEASE, Changes, changes
 from raypt.run.planner.answer import describe, model_of, own_layout
 from raypt.run.planner.memory import memory
@@ -155,15 +155,14 @@ def _data(config: RunConfig, run: RunDir, manifest: Manifest, changed: Changes |
         yield f"  models of the stages, then tagged documents: {count:,} shards at most"
         yield from _perplexity(config, run)
         return
-    wanted = tagging.identities(manifest, config.corpus, config.curation, classifier.model)
+    model, threshold = settle_quality(config, classifier.model)
+    wanted = tagging.identities(manifest, config.corpus, config.curation, model)
     tagged, why = tagging.collection(run).look(wanted, config.run.verify)
     yield _line("tagged documents", tagged, why)
     if None in tagged:
         yield "  decisions, duplicates, curated text: those of documents that come out otherwise"
         return
     cards = [card for card in tagged if card is not None]
-    model = classifier.model
-    threshold = model.threshold(config.curation.quality.threshold, config.run.seed) if model else None
     decided, why = deciding.collection(run).look(
         deciding.identities(cards, config.curation, {"quality": threshold}), config.run.verify
     )

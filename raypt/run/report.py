@@ -84,7 +84,7 @@ def build_report(run: RunDir, name: str) -> str:
         scores = _optional_json(run.quality_scores) or {}
         parts.append(heading("Quality classifier"))
         found = (scores.get("histogram", []), scores.get("threshold"), scores.get("not_measured", 0))
-        parts.append(quality_section(card, *found))
+        parts.append(quality_section(card, *found, scores.get("percentile"), scores.get("languages", [])))
     if trained := _trained_classifiers(run):
         parts.append(heading("Classifiers trained in the run") + trained_section(trained))
     if labels := _optional_json(run.label_counts):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from raypt.plugins import PluginName
 from raypt.settings import Settings
 
 
@@ -144,8 +145,9 @@ class MixtureConfig(Settings):
     `dedup.cluster_size` is how many documents a kept one stands for. `corpus.sources[].columns` carries a data set's
     own columns along. `url~/(?P<year>\\d{4})/` is what an expression finds in a column, `date~\\d{4}@2010,2015,2020`
     the range of a number in it (`2010-2015`); where it finds none, the group is an empty string."""
-    weights: dict[str, float] | None = None
-    """Group -> relative share of the samples. None = by size of the curated text (by source: by its `weight`)."""
+    weights: dict[str, float] | PluginName | None = None
+    """Group -> relative share of the samples, or `package.module:function` of your own that gives them from the groups'
+    sizes. None = by size of the curated text (by source: by its `weight`)."""
     temperature: float = Field(1.0, gt=0)
     """Shares are raised to 1/temperature and renormalised: above 1 flattens them (mT5 uses 1/0.3)."""
     upsample: dict[str, Upsampling] = Field(default_factory=dict)
@@ -192,7 +194,8 @@ class MixtureConfig(Settings):
         foreign = sorted(set(self.upsample) - set(self.by))
         if foreign:
             raise ValueError(f"upsample.{foreign[0]}: not a column of by, which names {', '.join(self.by)}")
-        for where, weights in [("weights", self.weights or {}), *(("curriculum", s.weights) for s in self.curriculum)]:
+        named = self.weights if isinstance(self.weights, dict) else {}
+        for where, weights in [("weights", named), *(("curriculum", s.weights) for s in self.curriculum)]:
             if any(w < 0 for w in weights.values()) or (weights and not any(weights.values())):
                 raise ValueError(f"{where}: weights must be >= 0 and not all 0")
         return self

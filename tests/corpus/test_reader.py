@@ -1,7 +1,11 @@
 """From files to documents: stable keys, and an account of every record that cannot be read."""
 
+import base64
 import gzip
+import hashlib
+import io
 import json
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -218,3 +222,18 @@ def test_real_warcs_account_for_every_record() -> None:
         batches = read_all(path.parent, paths=str(path), format="warc")
         assert texts(batches), path.name
         assert faults(batches) == [], path.name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_page_is_found_again_by_one_hash_whatever_it_came_in(tmp_path: Path, encoding: str) -> None:
+    page = WARC_HTML.encode(encoding)
+    (tmp_path / "a.html").write_bytes(page)
+    (tmp_path / "b.html.gz").write_bytes(gzip.compress(page))
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        member = tarfile.TarInfo("c.html")
+        member.size = len(page)
+        tar.addfile(member, io.BytesIO(page))
+    (tmp_path / "d.warc").write_bytes(_warc_record("response", "http://a/", page, "text/html"))
+    batches = read_all(tmp_path, paths=str(tmp_path / "[a-d].*"), columns={"page": "html_digest"})
+    found = [hashed for batch in batches for hashed in batch.documents["page"].to_pylist()]
+    assert found == ["sha1:" + base64.b32encode(hashlib.sha1(page).digest()).decode()] * 4

@@ -183,3 +183,15 @@ def test_columns_that_sources_carry_can_be_bounded() -> None:
         {"stages": ["gopher_quality"], "language": {"assume": "en"}},
     ):
         validate(RunConfig, {"corpus": {"sources": [SOURCE]}, "curation": curation})
+
+
+def test_a_rule_counts_the_documents_that_have_what_it_looks_at() -> None:
+    stages = {"stages": ["gopher_quality"], "columns": {"edu_score": {"min": 3}}}
+    config = CurationConfig.model_validate(stages)
+    text = "the cat and the dog sat with a bird that have to be of one mind"
+    scores = pa.array([None, float("nan"), None], pa.float64())
+    tagged = Tagger(config).tag(table([text] * 3, lang="am", edu_score=scores))
+    measured = {rule: n for stage in config.plan() for rule, n in stage.measured(tagged).items()}
+    assert measured["columns.edu_score_min"] == 0
+    assert measured["gopher_quality.word_count_min"] == 3
+    assert measured["gopher_quality.stop_word_count_min"] == 0, "there is no list for Amharic"

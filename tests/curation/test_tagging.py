@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -15,13 +16,26 @@ from raypt import storage
 from raypt.artefact import Card
 from raypt.config_io import validate
 from raypt.corpus.manifest import build_manifest
+from raypt.curation.base import Attributes
+from raypt.curation.classify import percentiles as classify_percentiles
+from raypt.curation.classify.config import Classify
+from raypt.curation.classify.percentiles import Percentiles
+from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.deciding import decide_all
-from raypt.curation.tagging import collection, tag
+from raypt.curation.percentiles import Counts, count, merge
+from raypt.curation.perplexity import percentiles as perplexity_percentiles
+from raypt.curation.perplexity.config import Perplexity
+from raypt.curation.perplexity.percentiles import Settled
+from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
+from raypt.curation.quality.fit import fit
+from raypt.curation.tagging import Made, collection, tag
 from raypt.run.config import RunConfig
 from raypt.run_dir import RunDir
+from tests.curation.perplexity.test_perplexity import written
 
 SHARDS = 12
 SENTENCE = "The {} ferry crossed the bay at noon, and the people on the pier of {} waved to it. "
+CRAB = "A crab crossed the sand on its way to the sea. "
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +49,7 @@ def local_ray() -> Iterator[None]:
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     source = tmp_path_factory.mktemp("source")
     for shard in range(SHARDS):
-        rows = [{"id": f"{shard}-{i}", "text": SENTENCE.format(i, shard) * 40} for i in range(60)]
+        rows = [{"id": f"{shard}-{i}", "text": SENTENCE.format(i, shard) * 40 + CRAB * (i % 12)} for i in range(60)]
         (source / f"{shard:02d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return validate(
         RunConfig,
@@ -46,11 +60,50 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
 
 
+@pytest.fixture(scope="module")
+def with_models(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Every kind of stage: rules, edits, and models that decide by percentiles of the run."""
+    where = tmp_path_factory.mktemp("models")
+    lines = [f"__label__{animal} the {animal} crossed the bay {i}" for i in range(60) for animal in ("ferry", "crab")]
+    (where / "train.txt").write_text("\n".join(lines) + "\n")
+    fit(str(where / "train.txt"), str(where / "boat.bin"), dim=2, epoch=5, lr=0.5, minCount=1)
+    written(where / "en.arpa", lines=[SENTENCE.format(i, i % 7) for i in range(60)])
+    curation = {
+        "stages": ["language", "gopher_quality", "pii", "perplexity", "classify"],
+        "perplexity": {"models": {"en": str(where / "en.arpa")}, "percentiles": {"max": 90}},
+        "classify": {
+            "models": {"boat": {"model": str(where / "boat.bin")}},
+            "decisions": {"boat_ferry": {"percentile": 20}},
+        },
+    }
+    return validate(RunConfig, {"corpus": config.corpus.model_dump(mode="json"), "curation": curation})
+
+
 def tagged(config: RunConfig, run: RunDir) -> list[Card]:
     manifest = build_manifest(config.corpus, run.uri)
     storage.write_json(run.manifest, manifest.to_json())
     assert len(manifest.shards) == SHARDS
-    return tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes")
+    made: dict[str, Made] = {}
+    for stage in config.curation.plan():
+        if isinstance(stage.settings, Perplexity):
+            models = prepare_perplexity(run, stage.settings, config.corpus, config.curation.language, 0, "sizes")
+            made[stage.name] = models
+        elif isinstance(stage.settings, Classify):
+            made[stage.name] = prepare_classify(run, stage.name, stage.settings, "sizes")
+    return tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes", made)
+
+
+def settled(config: RunConfig, tables: list[pa.Table]) -> tuple[Settled, Percentiles]:
+    """What the percentiles over the shards come to, counted in this order."""
+    fluency, decisions = config.curation.perplexity.percentiles, config.curation.classify.decisions
+    perplexities: Counts = {}
+    answers: Counts = {}
+    for table in tables:
+        of = Attributes(table, "perplexity")
+        merge(perplexities, count(of, {"per_token": fluency.within}, perplexity_percentiles.bins))
+        of = Attributes(table, "classify")
+        merge(answers, count(of, {name: d.within for name, d in decisions.items()}, classify_percentiles.bins))
+    return perplexity_percentiles.settle(perplexities, fluency), classify_percentiles.settle(answers, decisions)
 
 
 def kill_the_first_actor_at_work(run: RunDir, killed: list[int]) -> None:
@@ -66,18 +119,24 @@ def kill_the_first_actor_at_work(run: RunDir, killed: list[int]) -> None:
 
 
 def test_an_actor_killed_at_work_changes_no_document(
-    local_ray: None, config: RunConfig, tmp_path_factory: pytest.TempPathFactory
+    local_ray: None, with_models: RunConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     calm, stormy = (RunDir(str(tmp_path_factory.mktemp(name))) for name in ("calm", "stormy"))
-    tagged(config, calm)
+    tagged(with_models, calm)
     killed: list[int] = []
     killer = threading.Thread(target=kill_the_first_actor_at_work, args=(stormy, killed))
     killer.start()
-    tagged(config, stormy)
+    tagged(with_models, stormy)
     killer.join()
     assert killed
-    for shard in range(SHARDS):
-        assert pq.read_table(calm.tagged(shard)).equals(pq.read_table(stormy.tagged(shard)))
+    undisturbed, survived = ([pq.read_table(run.tagged(s)) for s in range(SHARDS)] for run in (calm, stormy))
+    for one, other in zip(undisturbed, survived, strict=True):
+        assert one.equals(other)
+    perplexities, answers = settled(with_models, undisturbed)
+    assert (perplexities, answers) == settled(with_models, survived[::-1])
+    whole = pa.concat_tables(undisturbed)
+    assert 0 < perplexities.above(Attributes(whole, "perplexity")).sum() <= SHARDS * 60 * 0.1
+    assert 0 < answers.below("boat_ferry", Attributes(whole, "classify"), ()).sum() <= SHARDS * 60 * 0.2
 
 
 def times(run: RunDir) -> dict[str, int]:

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 
 from raypt import storage
 from raypt.dedup import DedupConfig, DedupResult, DedupShard, deduplicate
-from raypt.dedup.config import BloomConfig, SentenceConfig, SubstringConfig
+from raypt.dedup.config import BloomConfig, SentenceConfig, SubstringConfig, UrlConfig
 from raypt.tasks import run_tasks
 from tests.dedup.reference import documents, split, write_shards
 from tests.dedup.test_pipeline import NOTICE, mutated_corpus
 
 CONFIG = DedupConfig(
+    url=UrlConfig(enabled=True),
     bloom=BloomConfig(enabled=True, unit="paragraph", min_words=5),
     sentences=SentenceConfig(enabled=True),
     substring=SubstringConfig(enabled=True, length=12),
@@ -25,14 +27,16 @@ CONFIG = DedupConfig(
     task_bytes=1,
     keep_intermediate=True,
 )
-FILES = ["shards", "plan.json", "keys", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
+FILES = ["shards", "plan.json", "urls", "older", "url-removed"]
+FILES += ["keys", "attributes", "forest-0", "forest-1", "labels", "members", "elected"]
 FILES += ["clusters-removed", "bloom-keys", "bloom-known", "bloom-filters", "bloom-cuts", "bloom-removed"]
 FILES += ["spans", "repeats", "sentences-cuts", "sentences-removed"]
 FILES += ["anchors", "candidates", "own-copies", "contexts", "frequent", "copies", "longest", "substring-cuts"]
 FILES += ["substring-removed", "edits", "removed"]
 FILES += ["clusters.parquet", "index.json", "report.json"]
 """What a run writes, in this order; the directory's name where there is a file a task."""
-LAST_OF_A_TASK = ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "clusters-removed"]
+LAST_OF_A_TASK = ["urls", "older", "url-removed"]
+LAST_OF_A_TASK += ["attributes", "forest-0", "forest-1", "labels", "members", "elected", "clusters-removed"]
 LAST_OF_A_TASK += [
     "bloom-keys",
     "bloom-filters",
@@ -53,7 +57,10 @@ LAST_OF_A_TASK += ["removed"]
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> list[DedupShard]:
     texts = [f"{text}. {NOTICE} {text[:40]}\n\n{NOTICE}" for text in mutated_corpus(400, seed=4)]
-    return write_shards(tmp_path_factory.mktemp("documents"), split(documents(texts), 4))
+    urls = [None if i % 9 == 0 else f"https://www.site.org/{i % 360}?utm_source={i}" for i in range(len(texts))]
+    dates = [None if i % 7 == 0 else f"20{10 + i * 7 % 13}-05-01" for i in range(len(texts))]
+    table = documents(texts, url=pa.array(urls), date=pa.array(dates))
+    return write_shards(tmp_path_factory.mktemp("documents"), split(table, 4))
 
 
 def run(shards: Sequence[DedupShard], directory: Path, runner: Callable[..., list[Any]] = run_tasks) -> None:
@@ -72,13 +79,10 @@ def outputs(directory: Path) -> dict[str, bytes]:
 def expected(shards: list[DedupShard], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     directory = tmp_path_factory.mktemp("expected")
     run(shards, directory)
-    assert (
-        DedupResult.of(storage.read_json(str(directory / "out/report.json")), "")
-        .account.edited["dedup.bloom"]
-        .documents
-    )
+    result = DedupResult.of(storage.read_json(str(directory / "out/report.json")), "")
+    assert result.account.edited["dedup.bloom"].documents and 10 < result.removed["dedup.url"] < 40
     found = outputs(directory)
-    assert len(found) == 10 + 1 + 1 + 4 + 2 * 4  # with the card
+    assert len(found) == 10 + 1 + 1 + 4 + 3 * 4  # with the card
     return found
 
 
@@ -141,8 +145,19 @@ def test_output_survives_a_worker_killed_in_each_pass(
 
     run(shards, tmp_path, killing)
     killed = {path.name for path in marks.iterdir()}
-    passes = ["inspect", "sign", "connect", "merge 1", "label", "join", "elect", "settle"]
-    passes += ["bloom keys", "bloom filters", "bloom", "spans", "repeats", "cut"]
+    passes = [
+        "inspect",
+        "addresses",
+        "versions",
+        "settle versions",
+        "sign",
+        "connect",
+        "merge 1",
+        "label",
+        "join",
+        "elect",
+    ]
+    passes += ["settle", "bloom keys", "bloom filters", "bloom", "spans", "repeats", "cut"]
     passes += [
         "anchors",
         "match",

@@ -25,7 +25,8 @@ STEPS = 150
 """The run's text is a few epochs of it."""
 OPTIONS = [
     *(option for option in TINY if not option.startswith("corpus.")), "corpus.sources[0].paths=stdlib-*.jsonl",
-    "curation.quality.reference=[{paths: reference.jsonl}]", "model.hidden_size=128", "model.intermediate_size=256",
+    "curation.quality.reference=[{paths: reference.jsonl}]",
+    "curation.quality.threshold.min_documents=20", "model.hidden_size=128", "model.intermediate_size=256",
     "train.optimizer.lr=0.003", f"train.steps={STEPS}", "train.checkpoint.every_steps=10", "run.record_samples=true",
 ]  # fmt: skip
 """On text that does not change with the installed packages, a model that can leave the unigrams behind (32 wide, it

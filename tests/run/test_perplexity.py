@@ -13,6 +13,7 @@ import ray
 
 from raypt import storage
 from raypt.config_io import validate
+from raypt.curation.quality.fit import fit
 from raypt.errors import UserError
 from raypt.run.check import check
 from raypt.run.config import RunConfig
@@ -138,6 +139,15 @@ def test_buckets_that_are_not_asked_for_are_no_groups_of_the_mixture(tmp_path: P
         check(config_of(tmp_path, {"max": 90}, tokens={"mixture": {"by": ["perplexity.bucket"]}}))
 
 
+def test_a_bound_that_no_document_is_measured_for_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "good.jsonl", lines(200, 3, WORDS))
+    write(tmp_path / "in.jsonl", ["河上有一座老桥，每天早上人们从桥上走过，去对岸的市场买菜。"] * 3)
+    with open_run(config := config_of(tmp_path, **PLAIN), "test") as run:
+        assert curate(config, run, in_process=True).documents == 3
+    assert "not one of 3 documents has what these rules look at" in caplog.text
+    assert "perplexity.per_token_max" in caplog.text
+
+
 def test_text_unlike_the_reference_goes_and_a_second_start_keeps_the_model(tmp_path: Path) -> None:
     shuffled = [word[::-1] for word in WORDS]
     good, bad = lines(40, 1, WORDS), [f"{text} that is not it" for text in lines(10, 2, shuffled)]
@@ -166,12 +176,32 @@ Found = tuple[dict[str, str], Any]
 
 
 def found_by(root: Path, actors: int) -> Found:
-    """What a run makes of the documents; without Ray if it has no actors."""
+    """What a run makes of the documents with both kinds of models and their percentiles; without Ray if it has no
+    actors."""
     mixed(root)
     config = config_of(root, ASKED, ray={"max_actors": max(actors, 1)}, **PLAIN)
+    topics = {
+        "models": {"order": {"model": classifier(root.parent)}},
+        "decisions": {"order_harbour": {"percentile": 20}},
+    }
+    curation = {"stages": [*config.curation.stages, "classify"], "classify": topics}
+    curation = config.curation.model_dump(mode="json", exclude_unset=True) | curation
+    config = validate(RunConfig, config.model_dump(mode="json", exclude_unset=True) | {"curation": curation})
     with open_run(config, "test") as run:
-        curate(config, run, in_process=not actors)
+        ledger = curate(config, run, in_process=not actors).ledger
+        assert ledger.stages["classify"].removed["classify.order_harbour_percentile"].documents > 20
         return kept_of(run), storage.read_json(run.distributions)
+
+
+def classifier(where: Path) -> str:
+    """A fastText model that tells the words from the others, made once."""
+    model = where / "order.bin"
+    if not model.exists():
+        found = [f"__label__harbour {text}" for text in lines(60, 5, WORDS)]
+        found += [f"__label__other {text}" for text in lines(60, 6, [f"{word}ly" for word in WORDS])]
+        (where / "labelled.txt").write_text("\n".join(found) + "\n")
+        fit(str(where / "labelled.txt"), str(model), dim=2, epoch=5, lr=0.5, minCount=1)
+    return str(model)
 
 
 @pytest.fixture

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from raypt.config_io import read, validate
 from raypt.corpus import python_docs
+from raypt.curation.quality.config import QualityConfig
+from raypt.curation.quality.train import train_quality
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
-from raypt.run.curate import curate, resolve_builtin
+from raypt.run.curate import curate, resolve_builtin, settle_quality
 from raypt.run.open import open_run
 
 TEXT = "The harbour keeper wrote of ships and of the storms that came in from the north sea over a long night. "
@@ -49,6 +52,20 @@ def test_a_classifier_that_was_asked_for_is_refused_with_what_to_do(tmp_path: Pa
         open_run(config_of(tmp_path, "named"), "test") as run,
     ):
         curate(config_of(tmp_path, "named"), run, in_process=True)
+
+
+def test_a_percentile_of_few_texts_is_refused_if_asked_for_and_left_out_by_default(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = pa.table({"text": [f"chapter {i} tells how the garden was planted in spring" for i in range(150)]})
+    bad = pa.table({"text": [f"click {i} here | cheap | login | buy | share | menu" for i in range(150)]})
+    model = train_quality(good, bad, QualityConfig(epochs=2, min_count=1), str(tmp_path / "model"), 1)
+    config = config_of(tmp_path, "default")
+    with pytest.raises(UserError, match=r"percentile: 20 would be that of \d\d? held-out raw documents, fewer than"):
+        settle_quality(config, model)
+    monkeypatch.setattr(python_docs, "reference_source", lambda: config.curation.quality.reference[0])
+    assert settle_quality(config, model) == (None, None)
+    assert "the stage quality is left out: curation.quality.threshold.percentile" in caplog.text
 
 
 def test_the_default_classifier_is_left_out_saying_so(

@@ -2,6 +2,7 @@
 lines at."""
 
 import codecs
+import hashlib
 import itertools
 from collections.abc import Iterator
 
@@ -26,8 +27,9 @@ class InputStream:
     of UTF-16 or UTF-32 says what the file is in, whatever `request.encoding` says. `encoding` is that of the pieces.
     """
 
-    def __init__(self, request: ReadRequest) -> None:
-        self._request = request
+    def __init__(self, request: ReadRequest, digest: "hashlib._Hash | None" = None) -> None:
+        """`digest` takes the bytes as the file has them, once they are unpacked: with their mark, in their encoding."""
+        self._request, self._digest = request, digest
         self._raw = RawFile(request.uri, request.size, request.etag, request.stop)
         self.codec: str | None = None
         self.encoding = request.encoding or "utf-8"
@@ -69,12 +71,18 @@ class InputStream:
         mark, declared = next(((m, e) for m, e in _BOMS if first.startswith(m)), (b"", self.encoding))
         if mark and (declared != "utf-8" or codecs.lookup(self.encoding).name == "utf-8"):
             self.encoding, self.skipped = declared, len(mark)
-        chained = itertools.chain([first], head)
+        chained = self._hashed(itertools.chain([first], head))
         if is_wide(self.encoding):
             yield from self._in_utf8(chained)
             return
         for i, piece in enumerate(chained):
             yield piece[self.skipped :] if i == 0 else piece
+
+    def _hashed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._digest is not None:
+                self._digest.update(piece)
+            yield piece
 
     def _in_utf8(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """UTF-16 or UTF-32 as UTF-8. Lone surrogates stay what they are, so that the one record they are in is a

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from raypt.corpus.formats.html import html_to_text
+from raypt.corpus.formats.html import DIGEST, digest_of, html_to_text, wants_digest
 from raypt.corpus.formats.jsonl import json_item
 from raypt.corpus.formats.lines import cut, decode, split_lines, undecodable, untouched
 from raypt.corpus.formats.raw import BrokenStream
@@ -194,6 +194,8 @@ def _add(sample: _Sample, suffix: str, data: bytes, row: int, offset: int, reque
         sample.faults.append(Fault(row, "bad_record", f"{e}", offset, data[:EXCERPT_BYTES], len(data)))
         return
     sample.fields[suffix] = text
+    if suffix in HTML and wants_digest(request):
+        sample.fields[DIGEST] = digest_of(data)
     if suffix in ("txt", "text", *HTML):
         sample.fields["text"] = text
 

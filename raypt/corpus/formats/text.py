@@ -1,5 +1,6 @@
 """Plain text: a file is a document."""
 
+import hashlib
 from collections.abc import Iterator
 
 from raypt.corpus.formats.lines import decode, undecodable, untouched
@@ -9,10 +10,11 @@ from raypt.corpus.paths import file_name
 from raypt.corpus.records import EXCERPT_BYTES, Fault, Item, ReadRequest, Record
 
 
-def read_whole(request: ReadRequest) -> tuple[bytes, str, bool] | Fault | None:
-    """(bytes, character set, whether a byte order mark said so) of a file, None if empty, or why it is no document."""
+def read_whole(request: ReadRequest, digest: "hashlib._Hash | None" = None) -> tuple[bytes, str, bool] | Fault | None:
+    """(bytes, character set, whether a byte order mark said so) of a file, None if empty, or why it is no document.
+    `digest` takes the bytes as the file has them."""
     limit = request.max_document_bytes
-    with InputStream(request) as stream:
+    with InputStream(request, digest) as stream:
         if 0 in request.skip:
             return untouched(0, 0, stream.unread)
         held: list[bytes] = []

@@ -1,12 +1,11 @@
 """WARC, WET and ARC files: pages and texts in them are documents, everything else is counted by what it is."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from raypt.corpus.formats.charset import decode
+from raypt.corpus.formats.html import DIGEST, digest_of, wants_digest
 from raypt.corpus.formats.lines import untouched
 from raypt.corpus.formats.pages import BATCH_BYTES, BATCH_PAGES, Failure, Page, texts_of
 from raypt.corpus.formats.raw import RawFile
@@ -15,8 +14,6 @@ from raypt.corpus.warc import http, types
 from raypt.corpus.warc.framing import BAD_RECORD, MAX_HEADER_BYTES, ArchiveRecord, Unread, records
 from raypt.corpus.warc.pieces import is_plain, pieces
 
-DIGEST = "html_digest"
-"""Field with the hash of the page as stored, to find it again: WARC-Payload-Digest, as in Common Crawl's index."""
 _NOT_CONTENT = ("request", "metadata", "warcinfo", "revisit", "continuation")
 _CONTENT = ("response", "conversion", "resource")
 TOO_LONG = "too_long"
@@ -89,7 +86,7 @@ class _Reading:
         self._max_page_bytes = request.html.max_page_bytes
         self.longest = max(request.max_document_bytes or _NO_LIMIT, self._max_page_bytes)
         """Bytes of the longest page or text that can be a document."""
-        self._with_digest = request.names is None or DIGEST in request.names
+        self._with_digest = wants_digest(request)
 
     def item(self, record: ArchiveRecord, row: int) -> Item | _WaitingPage:
         headers = record.headers
@@ -144,7 +141,7 @@ class _Reading:
             "truncated": headers.get("warc-truncated"),
         }
         if self._with_digest:
-            fields[DIGEST] = headers.get("warc-payload-digest") or _digest(message.body)
+            fields[DIGEST] = headers.get("warc-payload-digest") or digest_of(message.body)
         return fields
 
 
@@ -155,7 +152,3 @@ def _fault(record: ArchiveRecord, row: int, kind: str, message: str) -> Fault:
 def _bare(uri: str | None) -> str | None:
     """An address without the angle brackets in which some tools put it (WARC 1.0's grammar had them)."""
     return uri[1:-1] if uri is not None and uri.startswith("<") and uri.endswith(">") else uri
-
-
-def _digest(body: bytes) -> str:
-    return f"sha1:{base64.b32encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode()}"

@@ -181,6 +181,13 @@ class Classify(StageSettings):
         """Those that percentiles are taken within."""
         return tuple(dict.fromkeys(c for d in self.decisions.values() for c in d.within))
 
+    def bounded(self) -> dict[str, str]:
+        """The decisions, of which the percentiles speak for themselves."""
+        rules = ("keep", "drop", "min", "max")
+        return {
+            f"{name}_{r}": name for name, d in self.decisions.items() for r in rules if getattr(d, r) not in (None, ())
+        }
+
     def decides(self) -> frozenset[str]:
         """The decisions."""
         return frozenset({"decisions"})

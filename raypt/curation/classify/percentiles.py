@@ -4,6 +4,7 @@ A probability is counted in one of 28,673 bins: the positions of float16, from 0
 and from 1 downwards for the upper, since classifiers crowd both ends.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from raypt.curation import percentiles
 from raypt.curation.base import Attributes
 from raypt.curation.classify.config import Classify, Decision
 from raypt.curation.percentiles import ALL, Counts
+
+log = logging.getLogger("raypt")
 
 _HALF = int(np.array(0.5, np.float16).view(np.uint16))
 
@@ -44,6 +47,18 @@ def settle(counts: Counts, decisions: Mapping[str, Decision]) -> Percentiles:
     for metric, decision in decisions.items():
         assert decision.percentile is not None
         by_group = counts.get(metric, {})
+        if not by_group:
+            log.warning(
+                "curation.classify.decisions.%s: no document was measured, so its percentile drops none", metric
+            )
+        elif small := percentiles.few(by_group, decision.min_documents) if decision.within else None:
+            log.warning(
+                "curation.classify.decisions.%s: fewer measured documents than min_documents (%d) in %s: the "
+                "percentile of the whole run decides there",
+                metric,
+                decision.min_documents,
+                small,
+            )
         own = {group: f for group, f in by_group.items() if group and sum(f.values()) >= decision.min_documents}
         found = {ALL: percentiles.whole(by_group), **own}
         out[metric] = {name: percentiles.first_above(f, decision.percentile) for name, f in found.items()}

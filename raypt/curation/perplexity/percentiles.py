@@ -20,8 +20,6 @@ log = logging.getLogger("raypt")
 METRIC = "per_token"
 BUCKETS = ("head", "middle", "tail")
 _DROPPED_BITS = 12
-_SHOWN = 10
-"""Groups that a warning names."""
 
 
 def bins(values: np.ndarray) -> np.ndarray:
@@ -71,14 +69,17 @@ def settle(counts: Counts, asked: RunPercentiles) -> Settled:
     """Of the counts of all tagged documents: at most the asked share of a group is beyond a bound, or in the head."""
     by_group = counts.get(METRIC, {})
     enough = {g: found for g, found in sorted(by_group.items()) if sum(found.values()) >= asked.min_documents}
-    few = {g: sum(found.values()) for g, found in by_group.items() if g not in enough}
-    if small := [f"{percentiles.shown(g) or 'the run'} ({n})" for g, n in few.items()]:
+    if not by_group:
         log.warning(
-            "curation.perplexity.percentiles: fewer measured documents than min_documents (%d) in %s%s: these have no "
+            "curation.perplexity.percentiles: no document was measured, so none is dropped and none has a bucket: no "
+            "model is of a language of theirs (curation.perplexity.reference or models; curation.language)"
+        )
+    if small := percentiles.few(by_group, asked.min_documents):
+        log.warning(
+            "curation.perplexity.percentiles: fewer measured documents than min_documents (%d) in %s: these have no "
             "percentiles, and pass",
             asked.min_documents,
-            ", ".join(sorted(small)[:_SHOWN]),
-            f" and {len(small) - _SHOWN} more groups" if len(small) > _SHOWN else "",
+            small,
         )
     head, middle = asked.buckets or (0.0, 0.0)
     edges = {

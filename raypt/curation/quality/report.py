@@ -5,10 +5,13 @@ from typing import Any
 
 from raypt import storage
 from raypt.charts import Series, line_chart
+from raypt.curation.quality.metrics import shown_interval
 from raypt.curation.quality.model import QualityCard
 from raypt.html import page, table, text
 
 REPORT_FILE = "report.html"
+PERCENTILES_HEAD = ("raw score percentiles", "n", "p5", "p25", "p50", "p75", "p95", "p10 drops", "p50 drops")
+"""The last two: the 95 % interval of the share of further pages below that percentile."""
 HEAD = ("held-out documents", "n", "accuracy", "balanced", "precision", "recall")
 MAX_LINES = 6
 """Score curves drawn: the languages with the most documents."""
@@ -34,9 +37,17 @@ def heldout_rows(card: QualityCard) -> list[tuple[str, ...]]:
 
 
 def percentile_rows(card: QualityCard, at: Sequence[int] = (5, 25, 50, 75, 95)) -> list[tuple[str, ...]]:
-    """Name, documents and score percentiles of the held-out raw sample: all, by language, by source."""
+    """Under PERCENTILES_HEAD, of the held-out raw sample: all, by language, by source."""
     groups = [(" ".join((kind, name)).strip(), v) for kind, of in card.percentiles.items() for name, v in of.items()]
-    return [(name, f"{v['documents']:,}", *(f"{v['scores'][p]:.4f}" for p in at)) for name, v in groups]
+    return [
+        (
+            name,
+            f"{v['documents']:,}",
+            *(f"{v['scores'][p]:.4f}" for p in at),
+            *(shown_interval(p, v["documents"]) for p in (10, 50)),
+        )
+        for name, v in groups
+    ]
 
 
 def _text_table(rows: Iterable[Sequence[str]]) -> str:
@@ -61,7 +72,7 @@ def summary(card: QualityCard) -> str:
             "",
             _text_table([HEAD, *heldout_rows(card)]),
             "",
-            _text_table([("raw score percentiles", "n", "p5", "p25", "p50", "p75", "p95"), *percentile_rows(card)]),
+            _text_table([PERCENTILES_HEAD, *percentile_rows(card)]),
         )
     )
 
@@ -94,14 +105,13 @@ def percentile_chart(card: QualityCard) -> str:
 
 def write_report(card: QualityCard, uri: str) -> str:
     """Write the page into the artefact directory `uri`; return its URI."""
-    head = ("raw score percentiles", "n", "p5", "p25", "p50", "p75", "p95")
     body = "".join(
         (
             "<h1>Quality classifier</h1>",
             f"<pre>{text(summary(card).split(chr(10) * 2)[0])}</pre>",
             table(HEAD, heldout_rows(card), range(1, len(HEAD))),
             calibration_chart(card),
-            table(head, percentile_rows(card), range(1, len(head))),
+            table(PERCENTILES_HEAD, percentile_rows(card), range(1, len(PERCENTILES_HEAD))),
             percentile_chart(card),
         )
     )

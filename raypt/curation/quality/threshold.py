@@ -8,11 +8,16 @@ import pyarrow as pa
 
 from raypt.curation import languages
 from raypt.curation.quality.config import ThresholdConfig
-from raypt.curation.quality.metrics import Percentiles
+from raypt.curation.quality.metrics import Percentiles, dropped_interval
 from raypt.errors import UserError
 from raypt.text.hashing import GOLDEN, splitmix64_all
 
 log = logging.getLogger("raypt")
+
+
+class TooFewTexts(UserError):
+    """There is not enough text to train a classifier, or to take a percentile of its scores."""
+
 
 CERTAIN_DOCUMENTS = 1000
 """Documents below which a percentile is uncertain enough to be said: 3 points to either side at the median."""
@@ -83,17 +88,23 @@ def make_threshold(
             "or .ftz has none); set threshold.minimum or threshold.pareto_alpha, or train one: jobs/train_quality.py"
         )
     documents = int(overall["documents"])
+    low, high = dropped_interval(config.percentile, documents)
+    if documents < config.min_documents:
+        raise TooFewTexts(
+            f"curation.quality.threshold.percentile: {config.percentile:g} would be that of {documents} held-out raw "
+            f"documents, fewer than min_documents={config.min_documents}: between {low:.0f} and {high:.0f} % of the "
+            "corpus could go (95 % interval). Give more raw text (curation.quality.raw) or a larger heldout_fraction, "
+            "set threshold.minimum instead, or lower threshold.min_documents if that is good enough"
+        )
     if documents < CERTAIN_DOCUMENTS:
-        share = config.percentile / 100
-        margin = 196 * (share * (1 - share) / max(documents, 1)) ** 0.5  # normal approximation, 95 %
         log.warning(
             "curation.quality.threshold.percentile: %g is that of %d held-out raw documents only: the share of the "
             "corpus that it drops is between %.0f and %.0f %% (95 %% interval); give more raw text, or a larger "
             "heldout_fraction",
             config.percentile,
             documents,
-            max(0.0, config.percentile - margin),
-            min(100.0, config.percentile + margin),
+            low,
+            high,
         )
     at = np.arange(101)
     own = percentiles.get("lang", {})

@@ -28,6 +28,7 @@ from raypt.curation.quality.config import Normalisation, QualityConfig
 from raypt.curation.quality.holdout import SPLIT, hold_out, host_of, mix
 from raypt.curation.quality.model import CARD_FILE, MODEL_FILE, QualityCard, QualityModel
 from raypt.curation.quality.normalise import normalise
+from raypt.curation.quality.threshold import TooFewTexts
 from raypt.errors import UserError
 
 log = logging.getLogger("raypt")
@@ -210,10 +211,6 @@ def _measure(model: QualityModel, reference: _Side, raw: _Side, raw_all: _Side) 
     known = ~np.isnan(all_scores)
     groups = {"lang": raw_all.lang.filter(pa.array(known)), "source": raw_all.source.filter(pa.array(known))}
     return found, metrics.score_percentiles(all_scores[known], groups)
-
-
-class TooFewTexts(UserError):
-    """There is not enough text on one side to train a classifier."""
 
 
 def train_quality(reference: pa.Table, raw: pa.Table, config: QualityConfig, out_uri: str, seed: int) -> QualityModel:

@@ -61,6 +61,10 @@ class RuleSettings(StageSettings):
             if key.endswith(SIDES) and key not in self.edit_settings:
                 yield Bound(key, key[:-4], key.endswith("_min"), getattr(self, key))
 
+    def bounded(self) -> dict[str, str]:
+        """The thresholds that are on."""
+        return {bound.key: bound.metric for bound in self.bounds() if bound.threshold is not None}
+
     def decides(self) -> frozenset[str]:
         """The thresholds."""
         return frozenset(bound.key for bound in self.bounds()) & frozenset(type(self).model_fields)

@@ -42,6 +42,13 @@ class Columns(StageSettings):
         """Those with bounds."""
         return tuple(self.bounds)
 
+    def bounded(self) -> dict[str, str]:
+        """Those with a bound."""
+        sides = [
+            (name, side) for name, b in self.bounds.items() for side in ("min", "max") if getattr(b, side) is not None
+        ]
+        return {f"{name}_{side}": name for name, side in sides}
+
     def decides(self) -> frozenset[str]:
         """Everything: nothing is measured here."""
         return frozenset(self.bounds)

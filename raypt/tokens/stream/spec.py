@@ -20,6 +20,7 @@ from raypt.errors import UserError
 from raypt.tasks import run_tasks, together
 from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.parts import PartSummary, summarize_part
+from raypt.tokens.shares import own_shares
 from raypt.tokens.store.packing import segment_type
 from raypt.tokens.store.shards import groups_identity, heldout_identity, packing_identity
 from raypt.tokens.stream.blocks import BlockPlan, plan_blocks
@@ -206,8 +207,10 @@ def mixture_of(
 ) -> tuple[tuple[ClockSource, ...], tuple[Phase, ...]]:
     """The sources and the phases of the mixture. `weights` stands in where `config.weights` is None."""
     sizes = plan.bytes_by_source
+    own = config.weights
+    shares = (own_shares(own, sizes) if isinstance(own, str) else own) or weights
     for where, named in [
-        ("weights", config.weights or weights or {}),
+        ("weights", shares or {}),
         ("limits", config.limits),
         *((f"curriculum[{i}].weights", s.weights) for i, s in enumerate(config.curriculum)),
     ]:
@@ -216,7 +219,6 @@ def mixture_of(
             raise UserError(
                 f"tokens.mixture.{where}: no such group in the curated text: {unknown}; it has {list(sizes)}"
             )
-    shares = config.weights or weights
     if shares is None:
         shares = _natural_shares(sizes, config)
     if config.upsample:

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from raypt.curation.quality import metrics
+from raypt.curation.quality.config import ThresholdConfig
 
 SCORE = np.array([0.9, 0.8, 0.4, 0.6, 0.1, 0.2])
 IS_REFERENCE = np.array([True, True, True, False, False, False])
@@ -34,6 +35,24 @@ def test_percentiles_are_by_group_and_nulls_count_in_all_only() -> None:
     assert found["all"][""]["documents"] == 4 and found["all"][""]["scores"][100] == 0.75
     assert {k: v["documents"] for k, v in found["lang"].items()} == {"en": 2, "zh": 1}
     assert len(found["lang"]["en"]["scores"]) == 101
+
+
+@pytest.mark.parametrize(("percentile", "documents"), [(10, 25), (50, 100), (90, 200)])
+def test_the_interval_of_a_percentile_holds_the_share_below_it_in_95_of_100_samples(
+    percentile: int, documents: int
+) -> None:
+    bounds = np.percentile(np.random.default_rng(3).random((20_000, documents)), percentile, axis=1)
+    low, high = (q / 100 for q in metrics.dropped_interval(percentile, documents))
+    # of uniform scores, the share below a bound is the bound; interpolation makes it a little surer
+    assert 0.94 <= ((low <= bounds) & (bounds <= high)).mean() <= 0.97
+
+
+def test_with_the_least_documents_a_percentile_is_within_ten_points() -> None:
+    least = ThresholdConfig().min_documents
+    assert all(
+        p - 10 <= low and high <= p + 10 for p in range(101) for low, high in [metrics.dropped_interval(p, least)]
+    )
+    assert metrics.dropped_interval(50, least // 2)[1] > 60
 
 
 def test_calibration_weighs_both_sides_alike() -> None:

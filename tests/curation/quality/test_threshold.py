@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from raypt.curation.quality.config import ThresholdConfig
 from raypt.curation.quality.metrics import score_percentiles
 from raypt.curation.quality.threshold import QualityThreshold, make_threshold, uniform
+from raypt.errors import UserError
 
 
 def test_the_bound_itself_is_kept_and_what_is_below_is_not() -> None:
@@ -44,12 +45,18 @@ def test_a_percentile_is_found_under_another_models_name_of_the_language() -> No
     assert rule.keep(np.full(3, 0.1), np.arange(3), docs).tolist() == [True, True, False]
 
 
-def test_a_percentile_of_few_documents_is_said_with_its_interval(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_percentile_of_too_few_documents_is_refused_with_what_to_do() -> None:
     few = score_percentiles(np.linspace(0, 1, 25), {})
+    with pytest.raises(UserError, match=r"25 held-out raw documents, fewer than min_documents=100: between 3 and 28 %"):
+        make_threshold(ThresholdConfig(percentile=10), few, 0)
+    assert make_threshold(ThresholdConfig(percentile=10, min_documents=25), few, 0).minimum == pytest.approx(0.1)
+
+
+def test_a_percentile_of_few_documents_is_said_with_its_interval(caplog: pytest.LogCaptureFixture) -> None:
+    few = score_percentiles(np.linspace(0, 1, 100), {})
     make_threshold(ThresholdConfig(percentile=10, by_language=False), few, 0)
-    # 10 +- 1.96 sqrt(0.1 * 0.9 / 25) = 10 +- 11.8 points
-    assert "25 held-out raw documents" in caplog.text
-    assert "between 0 and 22 %" in caplog.text
+    assert "100 held-out raw documents" in caplog.text
+    assert "between 6 and 18 %" in caplog.text
     caplog.clear()
     make_threshold(ThresholdConfig(percentile=10, by_language=False), score_percentiles(np.linspace(0, 1, 1000), {}), 0)
     assert not caplog.text
