@@ -23,6 +23,7 @@ import psutil
 from raypt import __version__, storage
 from raypt.errors import Terminated, UserError
 from raypt.outside import redact
+from raypt.run.failure import remedy, root_cause
 from raypt.run_dir import RunDir
 
 DIARY = ("work", "diary")
@@ -51,6 +52,8 @@ class Start:
     status: str = "running"
     """running (or killed without a word), done, mistake, failed, interrupted, terminated."""
     error: str | None = None
+    remedy: str | None = None
+    """What to do about it, where it is the machines' (`raypt.run.failure.remedy`)."""
     stage: str | None = None
     """That it ended in, if it did not end well."""
 
@@ -103,15 +106,16 @@ def written_down(run: RunDir, job: str) -> Iterator[None]:
     uri = run.path(*DIARY, name)
     storage.write_json(uri, asdict(start))
     _counted[run.uri] = len(storage.listdir(run.path(*DIARY)))
-    status, error = "done", None
+    status, error, do = "done", None, None
     try:
         yield
     except BaseException as e:
         status, error = _ending(e)
+        do = remedy(root_cause(e)) if status == "failed" else None
         raise
     finally:
         stage = None if status == "done" else (now(run) or {}).get("stage")
-        end = replace(start, ended=time.time(), status=status, error=error, stage=stage)
+        end = replace(start, ended=time.time(), status=status, error=error, remedy=do, stage=stage)
         storage.write_json(uri, asdict(end))
 
 

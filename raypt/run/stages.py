@@ -16,6 +16,8 @@ _before: list[str] = []
 """What the stage before took, for the next one's line."""
 observers: list[Callable[[str], AbstractContextManager[None]]] = []
 """What else is opened around each stage, with its name: benchmarks measure there."""
+on_end: list[Callable[[], None]] = []
+"""What is called when a stage has ended well, and its figures are kept."""
 
 
 @contextmanager
@@ -47,3 +49,5 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
         uri = run.path("work", "stages", f"{name}.json")
         if not storage.is_file(uri):
             storage.write_json(uri, figures)
+        for ended in on_end:
+            ended()
