@@ -2,9 +2,9 @@
 
     raypt report RUN [--out FILE]
 
-Jobs write it while they run (`raypt.run.live_page`) and when they end, well or not. Everything is read from files of the
-run directory, so it can be written again at any time; what a run does not have (a switched-off stage, no training) is
-left out.
+Jobs write it while they run (`raypt.run.live_page`) and when they end, well or not. Everything is read from files of
+the run directory, so it can be written again at any time; what a run does not have (a switched-off stage, no training)
+is left out.
 """
 
 import argparse

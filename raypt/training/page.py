@@ -7,6 +7,11 @@ from raypt.charts import Series, bar_chart, line_chart
 from raypt.html import table, text
 
 STEP_PARTS = ("forward", "backward", "update", "communication")
+SPEED_SHARES = (
+    ("MFU: of the stated peak", "mfu_stated"),
+    ("Of a matrix product timed at the start (no MFU)", "matmul_share"),
+)
+"""Never in one picture: the second is high on a machine that was busy when it was timed."""
 
 
 def throughput_section(stages: dict[str, dict[str, float]], rows: list[dict[str, Any]]) -> str:
@@ -56,10 +61,9 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
         )
     if tasks := _tasks(rows):
         small.append(tasks)
-    mfu = [series("of its own matrix products", "mfu"), series("of the stated peak", "mfu_stated")]
-    if any(s.x for s in mfu):
-        drawn = [s for s in mfu if s.x]
-        small.append(line_chart(drawn, title="MFU", x_label="step", y_label="of the peak", width=440, height=220))
+    for title, key in SPEED_SHARES:
+        if (share := series(title, key)).x:
+            small.append(line_chart([share], title=title, x_label="step", y_label="share", width=440, height=220))
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
     return (
         wide
