@@ -1,6 +1,7 @@
 """What happened to a run: every start of a job in its directory, with what, on what, and how it ended.
 
-Two small writes a start and one a stage. Read by the report and by `raypt status`; nothing is decided by it.
+Two small writes a start, one a stage and one with each page of a run that goes on. Read by the report and by `raypt
+status`; nothing is decided by it.
 """
 
 import os
@@ -21,6 +22,7 @@ from typing import Any
 import psutil
 
 from raypt import __version__, storage
+from raypt.cluster_use import USE
 from raypt.errors import Terminated, UserError
 from raypt.outside import redact
 from raypt.run.failure import remedy, root_cause
@@ -56,6 +58,8 @@ class Start:
     """What to do about it, where it is the machines' (`raypt.run.failure.remedy`)."""
     stage: str | None = None
     """That it ended in, if it did not end well."""
+    use: dict[str, Any] | None = None
+    """The cluster and its device hours, as `raypt.cluster_use` tells them."""
 
     @property
     def seconds(self) -> float | None:
@@ -98,24 +102,42 @@ def here(job: str) -> Start:
     )
 
 
+@dataclass
+class Note:
+    """The note of the start that is under way."""
+
+    uri: str
+    start: Start
+    ended: bool = False
+
+    def keep(self) -> None:
+        """Write down what the cluster was used for by now: a driver that is killed has no time for it."""
+        use = USE.to_json()
+        if use is not None and not self.ended:
+            storage.write_json(self.uri, asdict(replace(self.start, use=use)))
+
+
 @contextmanager
-def written_down(run: RunDir, job: str) -> Iterator[None]:
+def written_down(run: RunDir, job: str) -> Iterator[Note]:
     """Note the start of a job, and how the block ended."""
     start = here(job)
+    USE.clear()
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start.started))}-{uuid.uuid4().hex[:6]}.json"
     uri = run.path(*DIARY, name)
     storage.write_json(uri, asdict(start))
     _counted[run.uri] = len(storage.listdir(run.path(*DIARY)))
     status, error, do = "done", None, None
+    note = Note(uri, start)
     try:
-        yield
+        yield note
     except BaseException as e:
         status, error = _ending(e)
         do = remedy(root_cause(e)) if status == "failed" else None
         raise
     finally:
         stage = None if status == "done" else (now(run) or {}).get("stage")
-        end = replace(start, ended=time.time(), status=status, error=error, remedy=do, stage=stage)
+        note.ended, ended, use = True, time.time(), USE.to_json()
+        end = replace(start, ended=ended, status=status, error=error, remedy=do, stage=stage, use=use)
         storage.write_json(uri, asdict(end))
 
 

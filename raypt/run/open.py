@@ -83,8 +83,12 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         stack.callback(metrics.set_run, None)
         stack.enter_context(notifying(config.run.notify, run.uri, job))
         stack.callback(_report, run, config.run.name)
-        stack.enter_context(written_down(run, job))
-        build = partial(_page, run, config.run.name, running=True)
+        note = stack.enter_context(written_down(run, job))
+
+        def build() -> bytes | None:
+            note.keep()
+            return _page(run, config.run.name, running=True)
+
         stack.enter_context(kept_up(build, partial(storage.write_bytes, run.path(REPORT))))
         yield run
 

@@ -10,6 +10,8 @@ is left out.
 import argparse
 from typing import Any
 
+import yaml
+
 from raypt import storage
 from raypt.charts import number
 from raypt.curation.distributions_page import distributions_section
@@ -17,8 +19,9 @@ from raypt.curation.page import funnel, labels_section, quality_section, trained
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
+from raypt.run.diary import starts
 from raypt.run.examples import quarantine_section, removed_section
-from raypt.run.starts_page import starts_section
+from raypt.run.starts_page import hours_section, starts_section
 from raypt.run.write import collection
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_section
@@ -68,7 +71,8 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None) -> str:
         headline.append((f"{bits:.3f}", "held-out bits a byte"))
     if headline:
         head += cards(headline)
-    head += starts_section(run, running=running)
+    diary = starts(run)
+    head += starts_section(run, diary, running=running)
     curated = sorted(storage.listdir(run.path("curated")))
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
@@ -118,18 +122,26 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None) -> str:
     }
     if stages:
         parts.append(heading("Throughput") + throughput_section(stages, rows))
+    settings = storage.read_bytes(run.config).decode() if storage.is_file(run.config) else None
+    if hours := hours_section(diary, _price(settings)):
+        parts.append(heading("Machines and hours") + hours)
     sample = _optional_json(run.path("sample.json"))
     if sample or summary:
         parts.append(heading("Generated text") + generated_section(sample or []))
-    if storage.is_file(run.config):
-        parts.append(
-            heading("Configuration")
-            + "<details><summary>config.yaml</summary><pre>"
-            + text(storage.read_bytes(run.config).decode())
-            + "</pre></details>"
-        )
+    if settings is not None:
+        pre = f"<pre>{text(settings)}</pre>"
+        parts.append(heading("Configuration") + f"<details><summary>config.yaml</summary>{pre}</details>")
     body = "".join(parts)
     return page(name, head + contents(body) + body)
+
+
+def _price(settings: str | None) -> float | None:
+    """`plan.price_per_hour` of config.yaml."""
+    try:
+        found = yaml.safe_load(settings or "") or {}
+        return None if (price := found["plan"]["price_per_hour"]) is None else float(price)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None
 
 
 def generated_section(sample: list[dict[str, str]]) -> str:

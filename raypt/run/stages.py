@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from raypt import metrics, storage
+from raypt.cluster_use import USE
 from raypt.run.diary import count_of_starts, stage_begins
 from raypt.run_dir import RunDir
 
@@ -29,6 +30,7 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     """
     log.info("== %s%s", name, f" ({_before.pop()})" if _before else "")
     stage_begins(run, name)
+    USE.stage(name)
     metrics.put("raypt_starts", count_of_starts(run))
     metrics.put("raypt_stage_running", 1, stage=name)
     start = time.time()

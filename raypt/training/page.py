@@ -29,7 +29,7 @@ def throughput_section(stages: dict[str, dict[str, float]], rows: list[dict[str,
 
 
 def x_axis(rows: list[dict[str, Any]]) -> str:
-    """What training is drawn over: tokens, by which runs of other batch sizes are compared, where every row has them."""
+    """What training is drawn over: tokens, by which runs of other batch sizes are compared, if every row has them."""
     return "tokens" if all("tokens" in row for row in rows) else "step"
 
 
