@@ -26,6 +26,8 @@ class Series:
     marks: bool = False
     dashed: bool = False
     band: Sequence[tuple[float, float]] = ()
+    faint: bool = False
+    """Stands behind another that says the same more plainly."""
 
 
 def number(value: float) -> str:
@@ -51,7 +53,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def smoothed(values: Sequence[float], span: int = 20) -> list[float]:
+SPAN = 20
+
+
+def smoothed(values: Sequence[float], span: int = SPAN) -> list[float]:
     """Exponential mean over about `span` values, without the pull of the first (as Adam's moments are corrected)."""
     keep, total, weight, out = 1 - 2 / (span + 1), 0.0, 0.0, []
     for value in values:
@@ -69,6 +74,24 @@ def _finite(series: Sequence[Series]) -> list[Series]:
             band = [s.band[i] for i in kept] if s.band else ()
             out.append(replace(s, x=[s.x[i] for i in kept], y=[s.y[i] for i in kept], band=band))
     return out
+
+
+MOST_POINTS = 1200
+"""Of a line: more than a picture has pixels across."""
+
+
+def thinned(s: Series) -> Series:
+    """The series with about `MOST_POINTS` points at most: the least and the greatest of each of so many neighbours, so
+    that no spike is lost.
+    """
+    each = -(-2 * len(s.x) // MOST_POINTS)
+    if len(s.x) <= MOST_POINTS or s.band:
+        return s
+    kept: list[int] = []
+    for start in range(0, len(s.x), each):
+        bucket = range(start, min(start + each, len(s.x)))
+        kept += sorted({min(bucket, key=s.y.__getitem__), max(bucket, key=s.y.__getitem__)})
+    return replace(s, x=[s.x[i] for i in kept], y=[s.y[i] for i in kept])
 
 
 def in_widths(draw: Callable[[int], str], width: int) -> str:
@@ -98,7 +121,7 @@ def line_chart(
     """
     if log_y:
         series = [replace(s, y=[y if y > 0 else math.nan for y in s.y]) for s in series]
-    series = _finite(series)
+    series = [thinned(s) for s in _finite(series)]
     if not series:
         return f"<p>{html.escape(title)}: no data</p>"
     scale = math.log10 if log_y else float
@@ -153,7 +176,8 @@ def line_chart(
                 ends += [(x, e[0]) for x, e in zip(s.x, s.band, strict=True)][::-1]
                 around = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in ends)
                 parts.append(f"<polygon points='{around}' fill='{colour}' fill-opacity='.09'/>")
-            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
+            look = "stroke-width='1' stroke-opacity='.4'" if s.faint else "stroke-width='1.8'"
+            parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' {look}{dash}/>")
             if s.marks:
                 parts += [
                     f"<circle cx='{px(x):.1f}' cy='{py(y):.1f}' r='3' fill='{colour}'/>"

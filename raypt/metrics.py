@@ -51,7 +51,10 @@ METRICS: dict[str, Metric] = {
     "raypt_train_grad_norm": Metric("gauge", "Gradient norm before clipping"),
     "raypt_train_lr": Metric("gauge", "Learning rate"),
     "raypt_train_tokens_per_s": Metric("gauge", "Tokens trained a second, all workers"),
-    "raypt_train_mfu": Metric("gauge", "Model FLOP/s over the peak"),
+    "raypt_train_mfu_stated": Metric("gauge", "Model FLOP/s over the stated peak, where one is: MFU"),
+    "raypt_train_matmul_share": Metric(
+        "gauge", "Model FLOP/s over those of a matrix product timed at the start: no MFU"
+    ),
     "raypt_train_data_wait_fraction": Metric("gauge", "Share of the step spent waiting for samples"),
     "raypt_train_step": Metric("gauge", "Steps done"),
     "raypt_train_tokens": Metric("gauge", "Targets trained on"),

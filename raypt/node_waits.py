@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raypt.cluster_use import USE
 from raypt.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,13 +118,18 @@ class _Watch:
     def stop(self) -> None:
         self._end.set()
         self._thread.join(self._look_s)
+        USE.end()
 
     def _run(self) -> None:
         from ray.autoscaler.v2.sdk import get_cluster_status
 
-        while not self._end.wait(self._look_s):
+        wait_s = 0.0
+        while not self._end.wait(wait_s):
+            wait_s = self._look_s
             try:
-                line = self.waits.look(sight(get_cluster_status(self.address)), time.monotonic())
+                status = get_cluster_status(self.address)
+                USE.look((n.total_resources(), n.used_resources()) for n in (*status.active_nodes, *status.idle_nodes))
+                line = self.waits.look(sight(status), time.monotonic())
             except UserError as e:
                 self.mistake = e
                 log.error("%s", e)

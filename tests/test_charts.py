@@ -5,9 +5,24 @@ import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from raypt.charts import NARROW, Series, Span, bar_chart, histogram, line_chart, number, span_chart, ticks
+from raypt.charts import (
+    MOST_POINTS,
+    NARROW,
+    Series,
+    Span,
+    bar_chart,
+    histogram,
+    line_chart,
+    number,
+    span_chart,
+    thinned,
+    ticks,
+)
 
 
 def parsed(chart: str) -> ElementTree.Element:
@@ -123,3 +138,13 @@ def test_a_band_is_drawn_around_its_line_and_counts_for_the_scale() -> None:
     heights = [float(p.split(",")[1]) for p in points.split()]
     assert len(heights) == 4
     assert all(34 <= y <= 254 for y in heights)
+
+
+@given(st.integers(1, 20 * MOST_POINTS), st.integers())
+@settings(max_examples=25, deadline=None)
+def test_a_long_line_keeps_its_spikes_and_has_no_more_points_than_can_be_seen(count: int, seed: int) -> None:
+    values = np.random.default_rng(abs(seed)).normal(size=count).tolist()
+    line = thinned(Series("a", range(len(values)), values))
+    assert len(line.x) <= MOST_POINTS + 2
+    assert (min(line.y), max(line.y)) == (min(values), max(values))
+    assert list(line.x) == sorted(line.x)

@@ -1,4 +1,4 @@
-"""Training speed on one machine: tokens a second, MFU against this machine's own matrix products, peak memory.
+"""Training speed on one machine: tokens a second, the share of this machine's own matrix products, peak memory.
 
     python jobs/bench.py train --workers 2 --stage 3 --precision bf16
 
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
         tokens_per_s_median=round(rate, 1),
         tokens_per_s_best=round(tokens / min(figures["seconds"]), 1),
         step_ms=round(1000 * median, 1),
-        mfu=round(achieved / figures["peak_flops"], 4),
+        matmul_share=round(achieved / figures["peak_flops"], 4),
         matmul_gflops=round(figures["peak_flops"] / 1e9, 1),
         parts_ms={k: round(1000 * v, 1) for k, v in figures["parts"].items()},
         loss=round(figures["loss"], 4),

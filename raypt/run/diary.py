@@ -1,7 +1,7 @@
 """What happened to a run: every start of a job in its directory, with what, on what, and how it ended; what it is at.
 
-Two small writes a start, one a stage, one whenever a line of progress is due. Read by the report and by `raypt status`;
-nothing is decided by it.
+Two small writes a start, one a stage, one whenever a line of progress is due, and one with each page of a run that goes
+on. Read by the report and by `raypt status`; nothing is decided by it.
 """
 
 import logging
@@ -25,9 +25,11 @@ from typing import Any
 import psutil
 
 from raypt import __version__, storage
+from raypt.cluster_use import USE
 from raypt.errors import Terminated, UserError
 from raypt.outside import redact
 from raypt.progress import Done, watched
+from raypt.run.failure import remedy, root_cause
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -58,8 +60,12 @@ class Start:
     status: str = "running"
     """running (or killed without a word), done, mistake, failed, interrupted, terminated."""
     error: str | None = None
+    remedy: str | None = None
+    """What to do about it, where it is the machines' (`raypt.run.failure.remedy`)."""
     stage: str | None = None
     """That it ended in, if it did not end well."""
+    use: dict[str, Any] | None = None
+    """The cluster and its device hours, as `raypt.cluster_use` tells them."""
 
     @property
     def seconds(self) -> float | None:
@@ -102,25 +108,44 @@ def here(job: str) -> Start:
     )
 
 
+@dataclass
+class Note:
+    """The note of the start that is under way."""
+
+    uri: str
+    start: Start
+    ended: bool = False
+
+    def keep(self) -> None:
+        """Write down what the cluster was used for by now: a driver that is killed has no time for it."""
+        use = USE.to_json()
+        if use is not None and not self.ended:
+            storage.write_json(self.uri, asdict(replace(self.start, use=use)))
+
+
 @contextmanager
-def written_down(run: RunDir, job: str) -> Iterator[None]:
+def written_down(run: RunDir, job: str) -> Iterator[Note]:
     """Note the start of a job, and how the block ended."""
     start = here(job)
+    USE.clear()
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(start.started))}-{uuid.uuid4().hex[:6]}.json"
     uri = run.path(*DIARY, name)
     storage.write_json(uri, asdict(start))
     _counted[run.uri] = len(storage.listdir(run.path(*DIARY)))
     _at.pop(run.uri, None)
-    status, error = "done", None
+    status, error, do = "done", None, None
+    note = Note(uri, start)
     try:
         with watched(partial(progressed, run)):
-            yield
+            yield note
     except BaseException as e:
         status, error = _ending(e)
+        do = remedy(root_cause(e)) if status == "failed" else None
         raise
     finally:
         stage = None if status == "done" else (now(run) or {}).get("stage")
-        end = replace(start, ended=time.time(), status=status, error=error, stage=stage)
+        note.ended, ended, use = True, time.time(), USE.to_json()
+        end = replace(start, ended=ended, status=status, error=error, remedy=do, stage=stage, use=use)
         storage.write_json(uri, asdict(end))
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
@@ -17,6 +18,7 @@ from raypt.notify import notifying
 from raypt.outside import redact, redacted
 from raypt.run.config import RunConfig
 from raypt.run.diary import DIARY, NOW, written_down
+from raypt.run.live_page import kept_up
 from raypt.run.stages import course, planned
 from raypt.run_dir import RunDir
 
@@ -41,6 +43,7 @@ BEFORE_TRAINING = ("curation", "dedup", "tokens", "model")
 """Keys that may differ as long as there is no checkpoint: what depends on them is made anew, and no more than that."""
 
 LEASE = ("work", "lease")
+REPORT = "report.html"
 OF_THE_FRAME = {"config.yaml", "work"}
 """What opening a run leaves in its directory; a run that has nothing else may change its settings."""
 
@@ -81,18 +84,29 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         stack.callback(metrics.set_run, None)
         stack.enter_context(notifying(config.run.notify, run.uri, job))
         stack.callback(_report, run, config.run.name)
-        stack.enter_context(written_down(run, job))
+        note = stack.enter_context(written_down(run, job))
+
+        def build() -> bytes | None:
+            note.keep()
+            return _page(run, config.run.name, running=True)
+
+        stack.enter_context(kept_up(build, partial(storage.write_bytes, run.path(REPORT))))
         stack.enter_context(course(run, planned(job, config)))
         yield run
 
 
-def _report(run: RunDir, name: str) -> None:
-    """The page, also of a run that failed. Nothing depends on it: an error in it hides no other."""
-    from raypt.run.report import write_report
+def _page(run: RunDir, name: str, *, running: bool) -> bytes | None:
+    """None where nothing was made: a page would be the first thing, and such a run may change its settings."""
+    from raypt.run.report import build_report
 
+    return None if is_empty(run) else build_report(run, name, running=running).encode()
+
+
+def _report(run: RunDir, name: str) -> None:
+    """The last page, also of a run that failed. Nothing depends on it: an error in it hides no other."""
     try:
-        if not is_empty(run):
-            write_report(run, name)
+        if (page := _page(run, name, running=False)) is not None:
+            storage.write_bytes(run.path(REPORT), page)
     except Exception as e:
         log.warning("report.html could not be written: %s: %s", type(e).__name__, e)
 

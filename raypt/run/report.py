@@ -2,13 +2,15 @@
 
     raypt report RUN [--out FILE]
 
-Jobs write it when they end, well or not. Everything is read from files of the run directory, so it can be written again
-at any time; what a run does not have (a switched-off stage, no training) is left out.
+Jobs write it while they run (`raypt.run.live_page`) and when they end, well or not. Everything is read from files of
+the run directory, so it can be written again at any time; what a run does not have (a switched-off stage, no training)
+is left out.
 """
 
 import argparse
-import time
 from typing import Any
+
+import yaml
 
 from raypt import storage
 from raypt.charts import number
@@ -17,8 +19,9 @@ from raypt.curation.page import funnel, labels_section, quality_section, trained
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
-from raypt.run.diary import Start, starts
+from raypt.run.diary import starts
 from raypt.run.examples import quarantine_section, removed_section
+from raypt.run.starts_page import hours_section, starts_section
 from raypt.run.write import collection
 from raypt.run_dir import RunDir
 from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_section
@@ -56,8 +59,8 @@ def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
     return sorted(((s, lang, d, b) for (s, lang), (d, b) in totals.items()), key=lambda row: -row[3])
 
 
-def build_report(run: RunDir, name: str) -> str:
-    """The page, from whatever the run directory has."""
+def build_report(run: RunDir, name: str, *, running: bool | None = None) -> str:
+    """The page, from whatever the run directory has. `running`: see `starts_section`."""
     ledger_json = _optional_json(run.ledger)
     rows = read_metrics(run.uri)
     summary = _optional_json(run.path("summary.json")) or {}
@@ -68,7 +71,8 @@ def build_report(run: RunDir, name: str) -> str:
         headline.append((f"{bits:.3f}", "held-out bits a byte"))
     if headline:
         head += cards(headline)
-    head += started_section(starts(run))
+    diary = starts(run)
+    head += starts_section(run, diary, running=running)
     curated = sorted(storage.listdir(run.path("curated")))
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
@@ -118,18 +122,26 @@ def build_report(run: RunDir, name: str) -> str:
     }
     if stages:
         parts.append(heading("Throughput") + throughput_section(stages, rows))
+    settings = storage.read_bytes(run.config).decode() if storage.is_file(run.config) else None
+    if hours := hours_section(diary, _price(settings)):
+        parts.append(heading("Machines and hours") + hours)
     sample = _optional_json(run.path("sample.json"))
     if sample or summary:
         parts.append(heading("Generated text") + generated_section(sample or []))
-    if storage.is_file(run.config):
-        parts.append(
-            heading("Configuration")
-            + "<details><summary>config.yaml</summary><pre>"
-            + text(storage.read_bytes(run.config).decode())
-            + "</pre></details>"
-        )
+    if settings is not None:
+        pre = f"<pre>{text(settings)}</pre>"
+        parts.append(heading("Configuration") + f"<details><summary>config.yaml</summary>{pre}</details>")
     body = "".join(parts)
     return page(name, head + contents(body) + body)
+
+
+def _price(settings: str | None) -> float | None:
+    """`plan.price_per_hour` of config.yaml."""
+    try:
+        found = yaml.safe_load(settings or "") or {}
+        return None if (price := found["plan"]["price_per_hour"]) is None else float(price)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None
 
 
 def generated_section(sample: list[dict[str, str]]) -> str:
@@ -144,37 +156,6 @@ def generated_section(sample: list[dict[str, str]]) -> str:
 def newest(rows: list[dict[str, Any]], key: str) -> float | None:
     """The last value of a metric that not every step has."""
     return next((row[key] for row in reversed(rows) if row.get(key) is not None), None)
-
-
-def started_section(diary: list[Start]) -> str:
-    """When, with what and on what the run was made, and the last failure if it did not end well since."""
-    if not diary:
-        return ""
-    last = diary[-1]
-    wall = sum(s.seconds or 0.0 for s in diary)
-    made = [
-        time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(last.started)),
-        f"raypt {last.raypt}" + (f" ({last.commit})" if last.commit else ""),
-        f"Python {last.python}",
-        *(f"{name} {version}" for name, version in last.packages.items()),
-        f"driver on {last.host}, {last.cpus} CPUs, {last.memory_bytes / 2**30:.0f} GiB",
-        f"{len(diary)} start{'s' * (len(diary) > 1)}"
-        + (f", {wall / 3600:.2f} hours in those that ended" if wall else ""),
-    ]
-    out = f"<p class=muted>{text('; '.join(made))}</p><p class=muted><code>{text(last.command)}</code></p>"
-    if last.status in ("failed", "mistake") and last.error:
-        where = f" in stage {last.stage}" if last.stage else ""
-        what = "ended with an error" if last.status == "failed" else "was refused"
-        out += f"<p><b>The last start {what}{text(where)}.</b> The same command resumes once it is mended.</p>"
-        out += f"<pre>{text(last.error)}</pre>"
-    return out
-
-
-def write_report(run: RunDir, name: str) -> str:
-    """Write `report.html`; returns its URI."""
-    uri = run.path("report.html")
-    storage.write_bytes(uri, build_report(run, name).encode())
-    return uri
 
 
 def main(argv: list[str]) -> int:

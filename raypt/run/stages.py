@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from raypt import metrics, storage
+from raypt.cluster_use import USE
 from raypt.curation.perplexity.config import Perplexity
 from raypt.durations import duration
 from raypt.run.config import RunConfig
@@ -21,6 +22,8 @@ _before: list[str] = []
 """What the stage before took, for the next one's line."""
 observers: list[Callable[[str], AbstractContextManager[None]]] = []
 """What else is opened around each stage, with its name: benchmarks measure there."""
+on_end: list[Callable[[], None]] = []
+"""What is called when a stage has ended well, and its figures are kept."""
 
 
 def planned(job: str, config: RunConfig) -> list[str]:
@@ -82,6 +85,7 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     of = f", {place[0]} of {place[1]}" if place else ""
     log.info("== %s%s%s", name, of, f" ({', '.join(said)})" if said else "")
     stage_begins(run, name, place)
+    USE.stage(name)
     metrics.put("raypt_starts", count_of_starts(run))
     metrics.put("raypt_stage_running", 1, stage=name)
     start = time.time()
@@ -102,3 +106,5 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
         uri = run.path("work", "stages", f"{name}.json")
         if not storage.is_file(uri):
             storage.write_json(uri, figures)
+        for ended in on_end:
+            ended()

@@ -52,6 +52,7 @@ def status_lines(run: RunDir) -> list[str]:
         where = f" in {worst.stage}" if worst.stage else ""
         last = worst.error.strip().splitlines()[-1]
         lines.append(f"last error, {duration(time.time() - (worst.ended or worst.started))} ago{where}: {last}")
+        lines += [f"what to do: {worst.remedy}"] if worst.remedy else []
     return lines
 
 

@@ -281,7 +281,9 @@ class TrainConfig(Settings):
     wandb_project: str | None = None
     """Weights & Biases project to log to (extra `wandb`); None = none."""
     peak_tflops: float | None = Field(default=None, gt=0)
-    """Peak TFLOP/s of one worker, for MFU; None = measured by a matrix product at the start."""
+    """Peak TFLOP/s of one worker, as its maker states it: `mfu_stated` in the metrics is a share of it. None = that of
+    the GPU in bf16 where it is known, else no MFU is told: only `matmul_share`, of a matrix product timed at the
+    start."""
     max_failures: int = Field(default=3, ge=-1)
     """Restarts of the worker group in a row, without a newer checkpoint in between, before the run fails; -1 = 20. What
     a person has to mend ends the run at once."""

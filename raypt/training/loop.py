@@ -98,7 +98,7 @@ class TrainLoop:
         sinks: Sequence[Sink],
         tracer: Tracer,
         hooks: Hooks,
-        peak_flops: float | None = None,
+        matmul_flops: float | None = None,
         stated_flops: float | None = None,
     ) -> None:
         self.engine, self.model, self.train, self.plan, self.source = engine, model, train, plan, source
@@ -108,7 +108,7 @@ class TrainLoop:
         self.tasks = tasks
         self.metrics, self.recorder, self.updates, self.hooks = metrics, recorder, updates, hooks
         self.sinks, self.tracer = sinks, tracer
-        self.fingerprint, self.peak_flops, self.stated_flops = fingerprint, peak_flops, stated_flops
+        self.fingerprint, self.matmul_flops, self.stated_flops = fingerprint, matmul_flops, stated_flops
         self.state = LoopState(start, reported_step=start.step)
         self.wait_watch, self.lines, self.pace = WaitWatch(), Lines(), Pace()
 
@@ -408,7 +408,7 @@ class TrainLoop:
         if self.train.z_loss:
             row["z"] = loss.z_sum / max(loss.tokens, 1)
         flops = self.model.flops_per_token(self.plan.sequence_length) * row["tokens_per_s"]
-        for key, peak in (("mfu", self.peak_flops), ("mfu_stated", self.stated_flops)):
+        for key, peak in (("matmul_share", self.matmul_flops), ("mfu_stated", self.stated_flops)):
             if peak:
                 row[key] = flops / (peak * workers)
         if self.device.type == "cuda":

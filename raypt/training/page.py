@@ -1,12 +1,18 @@
 """What training shows in the report: losses, speed, the parts of a step, what it waited for."""
 
 import statistics
+from dataclasses import replace
 from typing import Any
 
-from raypt.charts import Series, bar_chart, line_chart
+from raypt.charts import SPAN, Series, bar_chart, line_chart, smoothed
 from raypt.html import table, text
 
 STEP_PARTS = ("forward", "backward", "update", "communication")
+SPEED_SHARES = (
+    ("MFU: of the stated peak", "mfu_stated"),
+    ("Of a matrix product timed at the start (no MFU)", "matmul_share"),
+)
+"""Never in one picture: the second is high on a machine that was busy when it was timed."""
 
 
 def throughput_section(stages: dict[str, dict[str, float]], rows: list[dict[str, Any]]) -> str:
@@ -22,21 +28,38 @@ def throughput_section(stages: dict[str, dict[str, float]], rows: list[dict[str,
     return chart + (f"<p>Training: {speeds[len(speeds) // 2]:,.0f} tokens/s (median step).</p>" if speeds else "")
 
 
+def x_axis(rows: list[dict[str, Any]]) -> str:
+    """What training is drawn over: tokens, by which runs of other batch sizes are compared, if every row has them."""
+    return "tokens" if all("tokens" in row for row in rows) else "step"
+
+
+def _series(rows: list[dict[str, Any]], name: str, key: str, **options: Any) -> Series:
+    x, have = x_axis(rows), [row for row in rows if row.get(key) is not None]
+    return Series(name, [row[x] for row in have], [row[key] for row in have], **options)
+
+
+def _small(rows: list[dict[str, Any]], series: list[Series], title: str, unit: str = "", **options: Any) -> str:
+    return line_chart(series, title=title, x_label=x_axis(rows), y_label=unit, width=440, height=220, **options)
+
+
+def _loss(rows: list[dict[str, Any]], unigram_nats: float | None) -> str:
+    """Loss, its running mean where there are enough steps for one, and held-out loss."""
+    raw = _series(rows, "training", "loss")
+    losses = [raw]
+    if len(raw.x) > SPAN:
+        losses = [replace(raw, faint=True), Series(f"mean of about {SPAN} steps", raw.x, smoothed(raw.y))]
+    losses.append(_series(rows, "held-out", "heldout_loss", marks=True))
+    levels = [("unigram entropy", unigram_nats)] if unigram_nats is not None else []
+    x = x_axis(rows)
+    return line_chart(losses, title="Loss", x_label=x, y_label="nats a token", levels=levels, width=900, height=340)
+
+
 def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> str:
     """Loss against the unigram entropy of the text, held-out loss, learning rate, gradient norm, speed, waiting."""
     steps = [r["step"] for r in rows]
-
-    def series(name: str, key: str, x: str = "step", **options: Any) -> Series:
-        have = [r for r in rows if r.get(key) is not None]
-        return Series(name, [r[x] for r in have], [r[key] for r in have], **options)
-
-    # Runs of other batch sizes are compared by the tokens they were trained on.
-    x = "tokens" if all("tokens" in r for r in rows) else "step"
-    losses = [series("training", "loss", x), series("held-out", "heldout_loss", x, marks=True)]
-    levels = [("unigram entropy", unigram_nats)] if unigram_nats is not None else []
-    wide = line_chart(losses, title="Loss", x_label=x, y_label="nats a token", levels=levels, width=900, height=340)
+    assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
     small = [
-        line_chart([series(name, key)], title=name, x_label="step", y_label=unit, width=440, height=220)
+        _small(rows, [_series(rows, name, key)], name, unit)
         for name, key, unit in (
             ("Learning rate", "lr", ""),
             ("Gradient norm", "grad_norm", ""),
@@ -50,19 +73,14 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
             ("most", "stale_versions_max"),
             ("steps ahead, most", "stale_steps"),
         )
-        lines = [series(name, key) for name, key in kinds]
-        small.append(
-            line_chart(lines, title="Staleness of gradients", x_label="step", y_label="", width=440, height=220)
-        )
+        small.append(_small(rows, [_series(rows, name, key) for name, key in kinds], "Staleness of gradients"))
     if tasks := _tasks(rows):
         small.append(tasks)
-    mfu = [series("of its own matrix products", "mfu"), series("of the stated peak", "mfu_stated")]
-    if any(s.x for s in mfu):
-        drawn = [s for s in mfu if s.x]
-        small.append(line_chart(drawn, title="MFU", x_label="step", y_label="of the peak", width=440, height=220))
-    assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
+    for title, key in SPEED_SHARES:
+        if (share := _series(rows, title, key)).x:
+            small.append(_small(rows, [share], title, "share"))
     return (
-        wide
+        _loss(rows, unigram_nats)
         + f"<div class=row>{''.join(small)}{_pipeline(rows)}{_step_parts(rows)}</div>"
         + _sent(rows)
         + _data_wait(rows)
@@ -74,11 +92,9 @@ def _pipeline(rows: list[dict[str, Any]]) -> str:
     have = [row for row in rows if row.get("pipeline_idle") is not None]
     if not have:
         return ""
-    steps, idle = [row["step"] for row in have], [row["pipeline_idle"] for row in have]
     levels = [("formula", have[-1]["pipeline_idle_formula"])]
     title = "Share of the step that workers idle in the pipeline"
-    series = [Series("measured", steps, idle, marks=True)]
-    return line_chart(series, title=title, x_label="step", y_label="", levels=levels, width=440, height=220)
+    return _small(rows, [_series(rows, "measured", "pipeline_idle", marks=True)], title, levels=levels)
 
 
 def _tasks(rows: list[dict[str, Any]]) -> str:
@@ -87,16 +103,14 @@ def _tasks(rows: list[dict[str, Any]]) -> str:
     if not asked:
         return ""
     last = asked[-1]["tasks"]
-    lines = []
+    lines, x = [], x_axis(rows)
     for name in last:
         have = [r for r in asked if name in r["tasks"]]
-        lines.append(Series(name, [r["step"] for r in have], [r["tasks"][name]["accuracy"] for r in have], marks=True))
+        lines.append(Series(name, [r[x] for r in have], [r["tasks"][name]["accuracy"] for r in have], marks=True))
     chances = sorted({figures["chance"] for figures in last.values()})
     levels = [("guessing", chances[0])] if len(chances) == 1 else []
     title = f"Task {next(iter(last))}" if len(last) == 1 else "Tasks"
-    return line_chart(
-        lines, title=title, x_label="step", y_label="share answered rightly", levels=levels, width=440, height=220
-    )
+    return _small(rows, lines, title, "share answered rightly", levels=levels)
 
 
 def _sent(rows: list[dict[str, Any]]) -> str:

@@ -37,7 +37,7 @@ from raypt.training.config import TrainConfig
 from raypt.training.engines import build_engine
 from raypt.training.heldout import Heldout
 from raypt.training.loop import Hooks, TrainLoop
-from raypt.training.peak import matmul_flops, warn_of_slow_bf16
+from raypt.training.peak import measured_flops, warn_of_slow_bf16
 from raypt.training.records import MetricsFile, SampleRecorder, UpdateRecorder, cut_records
 from raypt.training.replica_rows import shared
 from raypt.training.sinks import Tracer, build_sinks
@@ -140,8 +140,8 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             sinks=sinks,
             tracer=Tracer(train.profile if rank == 0 else None, spec.run_uri),
             hooks=hooks,
-            peak_flops=1e12 * train.peak_tflops if train.peak_tflops else matmul_flops(device, train.precision),
-            stated_flops=stated_flops(torch.cuda.get_device_name(device), train.precision) if train.use_gpu else None,
+            matmul_flops=None if train.peak_tflops else _measured(device, train),
+            stated_flops=_stated(device, train),
         ).run()
     finally:
         if metrics is not None:
@@ -151,6 +151,17 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     if isinstance(engine, Closes):
         engine.close()
     return progress
+
+
+def _measured(device: torch.device, train: TrainConfig) -> float:
+    return measured_flops(device, train.precision, torch.get_num_threads())
+
+
+def _stated(device: torch.device, train: TrainConfig) -> float | None:
+    """FLOP/s that MFU is a share of: what the user says of a worker, else what the maker states of the GPU."""
+    if train.peak_tflops:
+        return 1e12 * train.peak_tflops
+    return stated_flops(torch.cuda.get_device_name(device), train.precision) if train.use_gpu else None
 
 
 def joined(train: TrainConfig, sequence_length: int) -> tuple[torch.device, Mesh, BatchPlan]:

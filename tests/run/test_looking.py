@@ -1,5 +1,6 @@
 """What looks at runs: status, report, compare, ls, rm, on runs that ended well, badly, or not at all."""
 
+import errno
 import json
 import re
 import time
@@ -182,3 +183,14 @@ def test_a_lease_that_was_let_go_holds_nothing(tmp_path: Path) -> None:
         found = holder_of(str(tmp_path / "l"))
         assert found is not None and found[0].what == "job"
     assert holder_of(str(tmp_path / "l")) is None
+
+
+def test_what_to_do_about_a_failure_of_the_machines_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "run"
+    with pytest.raises(OSError), open_run(config_of(place), "curate") as run, timed_stage(run, "curate"):
+        (place / "samples").mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    command(["status", str(place)])
+    page = (place / "report.html").read_text()
+    assert "<b>What to do:</b> the disk is full: make room" in page
+    assert "what to do: the disk is full: make room" in capsys.readouterr().out

@@ -56,6 +56,12 @@ def test_every_commit_is_reported_once_in_order(two: tuple[Path, dict[str, Any]]
     assert two[1]["reported"] == [6, 12, 18, 24]
 
 
+def test_mfu_is_told_of_the_peak_that_was_stated_and_of_no_other(one: Path) -> None:
+    rows = read_metrics(str(one / "whole-1"))
+    assert all(row["mfu_stated"] > 0 for row in rows)  # tiny_run states train.peak_tflops
+    assert not any({"mfu", "matmul_share"} & set(row) for row in rows)
+
+
 def test_another_number_of_workers_gives_the_same_losses(two: tuple[Path, Any], one: Path) -> None:
     np.testing.assert_allclose(losses(one / "whole-1"), losses(two[0] / "whole"), rtol=1e-5)
 

@@ -1,6 +1,5 @@
 """A training of a study: one worker, in a Ray task among others, with the loop and the checkpoints of any run."""
 
-import functools
 import logging
 import os
 import socket
@@ -135,7 +134,7 @@ def advance(training: Training) -> "CheckpointInfo":
     newest = latest_checkpoint(storage.join(training.uri, "checkpoints"))
     at = 0 if newest is None else newest.cursor.next_sample
     if newest is None or newest.step < training.steps:
-        run_worker(_with_peak(training.worker), _micro_batches(training, at), Hooks())
+        run_worker(training.worker, _micro_batches(training, at), Hooks())
         newest = latest_checkpoint(storage.join(training.uri, "checkpoints"))
     if newest is None or newest.step < training.steps:
         raise UserError(
@@ -143,23 +142,6 @@ def advance(training: Training) -> "CheckpointInfo":
             "tokens.mixture.limits hold fewer tokens than train.steps asks for"
         )
     return newest
-
-
-def _with_peak(worker: Any) -> Any:
-    """With the peak that MFU is taken of, measured once a process: it takes as long as many steps of a small model."""
-    if worker.train.peak_tflops is not None or worker.train.use_gpu:
-        return worker
-    peak = _peak_tflops(worker.train.precision, worker.train.threads_per_worker)
-    return replace(worker, train=worker.train.model_copy(update={"peak_tflops": peak}))
-
-
-@functools.lru_cache
-def _peak_tflops(precision: str, threads: int | None) -> float:
-    import torch
-
-    from raypt.training.peak import matmul_flops
-
-    return matmul_flops(torch.device("cpu"), precision) / 1e12
 
 
 def _train(training: Training, output: Output) -> dict[str, Any]:
