@@ -327,7 +327,7 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {"loss": loss, "norm": norm, "weights": weights}
 
 
-SCHEDULES = (("gpipe", None), ("1f1b", None), ("interleaved", 2), ("zero_bubble", None), ("zero_bubble", 2))
+SCHEDULES = (("gpipe", None), ("1f1b", None), ("interleaved_1f1b", 2), ("zero_bubble", None), ("zero_bubble", 2))
 GRID = (
     [
         Cell(tensor=t, data=d, stage=stage, model=model, sequence_parallel=sp)

@@ -22,7 +22,9 @@ TWO = [
     Cell(pipeline=2, stage=0, model="untied", schedule="gpipe"),
     Cell(pipeline=2, stage=0, model="untied", schedule="1f1b"),
     Cell(pipeline=2, stage=1, model="mqa", schedule="1f1b", checkpointing="full"),
-    Cell(pipeline=2, stage=0, model="untied", schedule="interleaved", checkpointing="selective", stages=(1, 2, 1, 0)),
+    Cell(
+        pipeline=2, stage=0, model="untied", schedule="interleaved_1f1b", checkpointing="selective", stages=(1, 2, 1, 0)
+    ),
     Cell(pipeline=2, stage=0, model="untied", schedule="zero_bubble"),
     Cell(pipeline=2, stage=1, model="mqa", schedule="zero_bubble", virtual=2, checkpointing="full"),
 ]
