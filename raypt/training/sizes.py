@@ -48,8 +48,11 @@ def group_sizes(train: TrainConfig, sizes: list[int]) -> list[int]:
 def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
     """Raises UserError for sizes that the model or the samples cannot be cut by, with those that they can."""
     parallel = train.parallel
-    if train.compile and parallel.replica > 1:
-        raise UserError(f"train.compile=true with {KEY} over {parallel.replica} workers is untried; leave it false")
+    if train.compile and parallel.pipeline * parallel.context > 1:
+        raise UserError(
+            f"train.compile=true with {KEY}.pipeline={parallel.pipeline} and {KEY}.context={parallel.context} is "
+            f"untried; leave it false, or cut by {KEY}.tensor alone"
+        )
     _check_tensor(model, parallel, sequence_length)
     _check_context(model, parallel, sequence_length)
     _check_pipeline(model, train, sequence_length)

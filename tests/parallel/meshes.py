@@ -108,6 +108,7 @@ class Cell:
     zero: dict[str, Any] = field(default_factory=dict)
     """Further keys of `train.zero`."""
     compiled: bool = False
+    """Each block by torch.compile."""
 
     @property
     def parallel(self) -> ParallelConfig:
@@ -312,17 +313,21 @@ def run(cells: list[dict[str, Any]], steps: int, path: str) -> list[dict[str, An
             "written": sum(t.numel() for key, t in held.items() if key.state == MASTER),
             "peaks": list(record.peak_bytes) if record is not None else [],
             "not_finite": skipped,
-            "frames": frames_compiled() if cell.compiled else 0,
             "losses": engine.evaluate(batches(plan_for(1), 0, STEPS)),
         })  # fmt: skip
     return out
 
 
-def frames_compiled() -> int:
-    """By torch.compile, in this process."""
+def compiled(cell: dict[str, Any], steps: int) -> dict[str, Any]:
+    """So many steps with compiled blocks, and how many frames were compiled for them."""
     from torch._dynamo.utils import counters
 
-    return int(counters["frames"]["ok"])
+    from raypt.parallel import comm
+
+    torch.set_num_threads(1)
+    device = comm.init_process_group(use_gpu=False)
+    rows = train(engine_for(Cell(**cell), device), Cell(**cell), 0, steps)
+    return {"rows": rows, "frames": counters["frames"]["ok"]}
 
 
 def chain(
@@ -408,10 +413,8 @@ def not_finite(engine: Any, cell: Cell, step: int) -> dict[str, bool]:
     before = {k: v.clone() for k, v in engine.shard().tensors.items()}
     hook = None
     if dist.get_rank() == cell.world - 1:
-        mlp = [m for m in engine.module.modules() if isinstance(m, MLP)][-1]
-        # A compiled block would not see a hook that comes after its compilation.
-        module = engine.module.model.embed_tokens if cell.compiled else mlp.down_proj
-        hook = module.register_forward_hook(lambda m, i, o: o * float("nan"), prepend=True)
+        layer = [m for m in engine.module.modules() if isinstance(m, MLP)][-1]
+        hook = layer.down_proj.register_forward_hook(lambda m, i, o: o * float("nan"), prepend=True)
     loss = engine.forward_backward(batches(plan_for(cell.data), engine.topology.data_rank, step))
     result = engine.step(1.0)
     if hook is not None:

@@ -139,9 +139,11 @@ def test_a_cut_into_stages_that_does_not_fit_the_model_is_refused() -> None:
         check_mesh(untied, TRAIN.model_copy(update=cut(stages=[4])), 24)
 
 
-def test_a_mesh_that_would_be_compiled_is_refused() -> None:
-    with pytest.raises(UserError, match="leave it false"):
-        check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)
+def test_of_meshes_those_of_tensor_cuts_alone_are_compiled() -> None:
+    check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)
+    for axis in ("pipeline", "context"):
+        with pytest.raises(UserError, match=r"leave it false, or cut by train\.parallel\.tensor alone"):
+            check_mesh(MODEL, TRAIN.model_copy(update={**cut(**{axis: 2}), "compile": True}), 24)
 
 
 def test_one_rank_of_a_replica_reads_its_samples() -> None:
