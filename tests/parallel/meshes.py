@@ -319,15 +319,17 @@ def run(cells: list[dict[str, Any]], steps: int, path: str) -> list[dict[str, An
 
 
 def compiled(cell: dict[str, Any], steps: int) -> dict[str, Any]:
-    """So many steps with compiled blocks, and how many frames were compiled for them."""
+    """So many steps with compiled blocks, an evaluation, and how many frames were compiled for them."""
     from torch._dynamo.utils import counters
 
     from raypt.parallel import comm
 
     torch.set_num_threads(1)
     device = comm.init_process_group(use_gpu=False)
-    rows = train(engine_for(Cell(**cell), device), Cell(**cell), 0, steps)
-    return {"rows": rows, "frames": counters["frames"]["ok"]}
+    engine = engine_for(Cell(**cell), device)
+    rows = train(engine, Cell(**cell), 0, steps)
+    losses = engine.evaluate(batches(plan_for(1), 0, STEPS))
+    return {"rows": rows, "losses": losses, "frames": counters["frames"]["ok"]}
 
 
 def chain(
@@ -436,7 +438,7 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Hold a cell's results against the reference, within `BOUNDS`; the distances found."""
     steps = len(ranks[0]["rows"])
     bound = BOUNDS[cell.precision]
-    true, weights_then = reference(cell.model, cell.optimizer, steps, cell.precision)
+    true, _ = reference(cell.model, cell.optimizer, steps, cell.precision)
     assert all(rank["rows"] == ranks[0]["rows"] for rank in ranks), "all ranks see the same figures"
     got, want = np.array(ranks[0]["rows"]), np.array(true)
     if cell.precision != "fp32":
@@ -451,15 +453,20 @@ def check(cell: Cell, ranks: Sequence[dict[str, Any]]) -> dict[str, float]:
         assert rank["not_finite"] == {"finite": False, "skipped": True, "same": True}, str(cell)
     assert sum(rank["written"] for rank in ranks) == MODELS[cell.model].parameters(), "each element is written once"
     check_memory(cell, [rank["bytes"] for rank in ranks])
-    module = Llama(MODELS[cell.model]).to(DTYPES[cell.precision])
-    module.load_state_dict(weights_then, strict=False)
-    with torch.no_grad():
-        losses = [
-            module(m.tokens_BS, m.segments_BS, targets=m.targets())[0].item() for m in batches(plan_for(1), 0, STEPS)
-        ]
+    losses = evaluated(cell, steps)
     for rank in ranks:
         np.testing.assert_allclose(rank["losses"], losses, rtol=bound["evaluation"])
     return found
+
+
+def evaluated(cell: Cell, steps: int) -> list[float]:
+    """The losses that one process finds with the weights after so many steps."""
+    module = Llama(MODELS[cell.model]).to(DTYPES[cell.precision])
+    module.load_state_dict(reference(cell.model, cell.optimizer, steps, cell.precision)[1], strict=False)
+    with torch.no_grad():
+        return [
+            module(m.tokens_BS, m.segments_BS, targets=m.targets())[0].item() for m in batches(plan_for(1), 0, STEPS)
+        ]
 
 
 def parts_of(cell: Cell, rank: int) -> dict[str, Part]:

@@ -53,13 +53,14 @@ def test_losses_norms_weights_and_evaluation_are_those_of_one_process_and_a_nan_
 
 def test_compiled_blocks_give_the_losses_of_one_process(tmp_path: Path) -> None:
     """The crossings lie between their graphs. The bounds of `tests/parallel/zero/test_options.py`."""
-    cell = asdict(Cell(tensor=2, stage=1, compiled=True))
-    ranks = run_ranks(2, "tests.parallel.meshes", "compiled", tmp_path, cell=cell, steps=COMPILED_STEPS)
+    cell = Cell(tensor=2, stage=1, compiled=True)
+    ranks = run_ranks(2, "tests.parallel.meshes", "compiled", tmp_path, cell=asdict(cell), steps=COMPILED_STEPS)
     rows, _ = meshes.reference("gqa", steps=COMPILED_STEPS)
     for rank in ranks:
         assert rank["frames"] > 0
         np.testing.assert_allclose(np.array(rank["rows"])[:, 0], np.array(rows)[:, 0], rtol=1e-6)
         np.testing.assert_allclose(np.array(rank["rows"])[:, 1], np.array(rows)[:, 1], rtol=1e-5)
+        np.testing.assert_allclose(rank["losses"], meshes.evaluated(cell, COMPILED_STEPS), rtol=1e-5)
 
 
 def test_a_run_of_one_process_moves_between_meshes_and_stages_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
