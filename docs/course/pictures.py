@@ -155,7 +155,7 @@ def tensor() -> str:
 def pipeline() -> str:
     """Four schedules of eight micro-batches on four devices, each action simulated from the schedule that runs."""
     pictures = []
-    names: list[tuple[Name, int]] = [("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("zero_bubble", 1)]
+    names: list[tuple[Name, int]] = [("gpipe", 1), ("1f1b", 1), ("interleaved_1f1b", 2), ("zero_bubble", 1)]
     for name, virtual in names:
         schedule = schedule_of(name, 4, 8, virtual)
         split = any(action.kind == "weight" for device in schedule for action in device)

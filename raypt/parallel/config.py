@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raypt.settings import Settings
 
@@ -25,17 +25,17 @@ class ParallelConfig(Settings):
     """Layers of each part of a pipeline, first to last, `pipeline` x `virtual_stages` numbers, where worker k of p has
     the parts k, p + k, ...; None = as even as it can be in FLOPs, the output layer counted. The last may be 0: the
     output layer alone. Checkpoints do not depend on it."""
-    schedule: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
+    schedule: Literal["gpipe", "1f1b", "interleaved_1f1b", "zero_bubble"] = "1f1b"
     """Where pipeline > 1. gpipe (Huang et al. 2019): all forward passes, then all backward. 1f1b (Narayanan et al.
     2019): backward as early as it can be, so that a worker holds the activations of at most `pipeline` micro-batches.
-    interleaved (Narayanan et al. 2021): the same with several parts of the model a worker. zero_bubble (ZB-H1 of Qi et
-    al. 2023): gradients of weights apart from those of inputs, where a worker would wait. Of m micro-batches a replica
-    and step, p workers idle b / (1 + b) of the time, b = (p - 1) / m, divided by `virtual_stages` and, for zero_bubble,
-    by 3."""
+    interleaved_1f1b (Narayanan et al. 2021): the same with several parts of the model a worker. zero_bubble (ZB-H1 of
+    Qi et al. 2023): gradients of weights apart from those of inputs, where a worker would wait. Of m micro-batches a
+    replica and step, p workers idle b / (1 + b) of the time, b = (p - 1) / m, divided by `virtual_stages` and, for
+    zero_bubble, by 3."""
     virtual_stages: int | None = Field(default=None, ge=1)
-    """Parts of the model that each worker of a pipeline has, for interleaved and zero_bubble; None = 2 for interleaved,
-    else 1. More idle less and send more: each boundary is crossed by each micro-batch. With more than 1, the
-    micro-batches of a replica and step are a multiple of `pipeline`."""
+    """Parts of the model that each worker of a pipeline has, for interleaved_1f1b and zero_bubble; None = 2 for
+    interleaved_1f1b, else 1. More idle less and send more: each boundary is crossed by each micro-batch. With more than
+    1, the micro-batches of a replica and step are a multiple of `pipeline`."""
     record_every: int = Field(default=100, ge=0)
     """Where pipeline > 1: every so many steps, and in the second one, note when each worker of the first pipeline began
     and ended what, and the activations it held; 0 = never. Costs that step some percent."""
@@ -47,13 +47,21 @@ class ParallelConfig(Settings):
     """Let the workers of one matrix lie on several nodes; otherwise each node gets a multiple of `tensor` workers, and
     a cluster that has no room for them so is refused."""
 
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        """What a run's config.yaml has from before the schedule got its full name."""
+        return "interleaved_1f1b" if value == "interleaved" else value
+
     @model_validator(mode="after")
     def _check(self) -> "ParallelConfig":
         virtual, at = self.virtual_stages, f"train.parallel.virtual_stages={self.virtual_stages}"
         if virtual is not None and virtual > 1 and self.schedule in ("gpipe", "1f1b"):
-            raise ValueError(f"{at} is for train.parallel.schedule=interleaved or zero_bubble, not {self.schedule}")
-        if virtual == 1 and self.schedule == "interleaved":
-            raise ValueError(f"{at}: with one part a worker, interleaved is 1f1b; take 2 or more")
+            raise ValueError(
+                f"{at} is for train.parallel.schedule=interleaved_1f1b or zero_bubble, not {self.schedule}"
+            )
+        if virtual == 1 and self.schedule == "interleaved_1f1b":
+            raise ValueError(f"{at}: with one part a worker, interleaved_1f1b is 1f1b; take 2 or more")
         return self
 
     @property
@@ -64,7 +72,7 @@ class ParallelConfig(Settings):
     @property
     def parts(self) -> int:
         """Of the model that a worker of a pipeline has."""
-        return self.virtual_stages or (2 if self.schedule == "interleaved" else 1)
+        return self.virtual_stages or (2 if self.schedule == "interleaved_1f1b" else 1)
 
 
 class ZeroConfig(Settings):

@@ -1,5 +1,7 @@
 """Do the numbers of workers, of the mesh, of the model and of the batch go together: before any data is read."""
 
+from math import lcm
+
 from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel.config import ParallelConfig
@@ -46,11 +48,14 @@ def group_sizes(train: TrainConfig, sizes: list[int]) -> list[int]:
 def check_mesh(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
     """Raises UserError for sizes that the model or the samples cannot be cut by, with those that they can."""
     parallel = train.parallel
-    if train.compile and parallel.replica > 1:
-        raise UserError(f"train.compile=true with {KEY} over {parallel.replica} workers is untried; leave it false")
+    if train.compile and parallel.pipeline * parallel.context > 1:
+        raise UserError(
+            f"train.compile=true with {KEY}.pipeline={parallel.pipeline} and {KEY}.context={parallel.context} is "
+            f"untried; leave it false, or cut by {KEY}.tensor alone"
+        )
     _check_tensor(model, parallel, sequence_length)
     _check_context(model, parallel, sequence_length)
-    _check_pipeline(model, train)
+    _check_pipeline(model, train, sequence_length)
     _check_virtual_stages(model, train, sequence_length)
     _check_stages(model, parallel)
 
@@ -94,13 +99,16 @@ def _check_context(model: ModelConfig, parallel: ParallelConfig, sequence_length
         )
 
 
-def _check_pipeline(model: ModelConfig, train: TrainConfig) -> None:
+def _check_pipeline(model: ModelConfig, train: TrainConfig, sequence_length: int) -> None:
     stages = train.parallel.pipeline
     if stages == 1:
         return
     at = f"{KEY}.pipeline={stages}"
     if stages > model.num_layers:
-        raise UserError(f"{at}: the model has {model.num_layers} layers, of which each worker needs one at least")
+        raise UserError(
+            f"{at}: the model has {model.num_layers} layers, of which each worker needs one at least; "
+            f"{_other_pipelines(model, train, sequence_length)}"
+        )
     if model.tie_embeddings:
         raise UserError(
             f"{at}: the embedding, before the first layer, is also the output layer, after the last: one parameter on "
@@ -122,19 +130,51 @@ def _check_virtual_stages(model: ModelConfig, train: TrainConfig, sequence_lengt
         return
     at = f"{KEY}.schedule={parallel.schedule} with {stages} workers of {parts} parts each"
     if stages * parts > model.num_layers:
+        most = model.num_layers // stages
         raise UserError(
-            f"{at}: the model has {model.num_layers} layers, of which each part needs one at least; lower "
-            f"{KEY}.virtual_stages, or take 1f1b or zero_bubble with {KEY}.virtual_stages=1"
+            f"{at}: the model has {model.num_layers} layers, of which each part needs one at least; "
+            f"{_other_pipelines(model, train, sequence_length)}, or {KEY}.virtual_stages at most {most}"
+            + (", with 1f1b or zero_bubble" if most == 1 else "")
         )
-    blocks = train.global_batch_tokens // (sequence_length * train.micro_batch_size)
-    for workers in check_workers(train, sequence_length):
-        each = blocks * parallel.replica // workers
+    workers = check_workers(train, sequence_length)
+    for n, each in zip(workers, _micro_batches(train, workers, sequence_length), strict=True):
         if each % stages:
+            sizes = valid_data_sizes(train.global_batch_tokens, sequence_length, train.micro_batch_size)
+            whole = [parallel.replica * size for size in sizes if sizes[-1] // size % stages == 0]
+            unit = train.micro_batch_size * sequence_length * stages * lcm(*(w // parallel.replica for w in workers))
+            lower = train.global_batch_tokens // unit * unit
+            batches = [str(tokens) for tokens in (lower, lower + unit) if tokens]
             raise UserError(
-                f"{at}: with train.workers={workers} a replica's step is {each} micro-batches, which must be a "
-                f"multiple of {KEY}.pipeline={stages}; raise train.global_batch_tokens or lower "
-                "train.micro_batch_size, or take 1f1b or zero_bubble with one part a worker"
+                f"{at}: with train.workers={n} a replica's step is {each} micro-batches, which must be a multiple of "
+                f"{KEY}.pipeline={stages}; "
+                + (f"train.workers may be {_listed(whole)}, or " if whole else "")
+                + f"train.global_batch_tokens the nearest {' or '.join(batches)}; or take 1f1b or zero_bubble with one "
+                "part a worker"
             )
+
+
+def _micro_batches(train: TrainConfig, workers: list[int], sequence_length: int) -> list[int]:
+    """Of a replica's step, for each number of workers."""
+    blocks = train.global_batch_tokens // (sequence_length * train.micro_batch_size)
+    return [blocks * train.parallel.replica // n for n in workers]
+
+
+def _other_pipelines(model: ModelConfig, train: TrainConfig, sequence_length: int) -> str:
+    """The numbers of stages that the layers, the workers and the batch allow, all else as it is."""
+    parts, fitting = train.parallel.parts, []
+    for stages in range(1, model.num_layers + 1):
+        other = train.model_copy(update={"parallel": train.parallel.model_copy(update={"pipeline": stages})})
+        try:
+            workers = check_workers(other, sequence_length)
+        except UserError:
+            continue
+        alone = stages == 1 or parts == 1
+        whole = all(each % stages == 0 for each in _micro_batches(other, workers, sequence_length))
+        if alone or (stages * parts <= model.num_layers and whole):
+            fitting.append(stages)
+    if not fitting:
+        return f"no {KEY}.pipeline fits train.workers={train.workers} either"
+    return f"{KEY}.pipeline may be {_listed(fitting)}"
 
 
 def _check_stages(model: ModelConfig, parallel: ParallelConfig) -> None:

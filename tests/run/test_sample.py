@@ -34,7 +34,7 @@ ORIGIN = {"precision": "fp32"}
 TRAINED: dict[str, dict[str, Any]] = {
     "dp2": {},
     "tp2": {"parallel": {"tensor": 2}},
-    "pp2": {"parallel": {"pipeline": 2, "schedule": "interleaved", "virtual_stages": 2}},
+    "pp2": {"parallel": {"pipeline": 2, "schedule": "interleaved_1f1b", "virtual_stages": 2}},
     "cp2": {"parallel": {"context": 2}},
     "zero3": {"zero": {"stage": 3}},
     "parameter server": {"strategy": "parameter_server"},

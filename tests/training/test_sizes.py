@@ -83,8 +83,9 @@ def test_a_pipeline_that_cannot_be_is_refused_with_the_reason() -> None:
     untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 4})
     train = TRAIN.model_copy(update=cut(pipeline=4))
     check_mesh(untied, train.model_copy(update={"zero": ZeroConfig(stage=1)}), 24)
-    with pytest.raises(UserError, match="the model has 3 layers"):
-        check_mesh(untied.model_copy(update={"num_layers": 3}), train, 24)
+    three = r"the model has 3 layers, .*; train\.parallel\.pipeline may be 1, 2, 3$"
+    with pytest.raises(UserError, match=three):
+        check_mesh(untied.model_copy(update={"num_layers": 3}), train, tiny_run.LENGTH)
     with pytest.raises(UserError, match=r"set model\.tie_embeddings=false"):
         check_mesh(untied.model_copy(update={"tie_embeddings": True}), train, 24)
     for stage in (2, 3):
@@ -97,18 +98,28 @@ def test_a_pipeline_that_cannot_be_is_refused_with_the_reason() -> None:
 def test_several_parts_a_worker_need_as_many_layers_and_whole_groups_of_micro_batches() -> None:
     untied = MODEL.model_copy(update={"tie_embeddings": False, "num_layers": 8})
     train = tiny_run.train_config().model_copy(update={"workers": 4})
-    interleaved = train.model_copy(update=cut(pipeline=4, schedule="interleaved"))
+    interleaved = train.model_copy(update=cut(pipeline=4, schedule="interleaved_1f1b"))
     check_mesh(untied, interleaved, tiny_run.LENGTH)
-    with pytest.raises(UserError, match="the model has 7 layers, of which each part needs one"):
+    seven = (
+        r"the model has 7 layers, .*; train\.parallel\.pipeline may be 1, 2, or .*virtual_stages at most 1, with 1f1b"
+    )
+    with pytest.raises(UserError, match=seven):
         check_mesh(untied.model_copy(update={"num_layers": 7}), interleaved, tiny_run.LENGTH)
-    two_replicas = interleaved.model_copy(update={"workers": 16})
-    with pytest.raises(UserError, match=r"a replica's step is 2 micro-batches, which must be a multiple of .*=4"):
-        check_mesh(untied, two_replicas, tiny_run.LENGTH)
+    replicas = interleaved.model_copy(update={"workers": 16})
+    few = r"step is 2 micro-batches, .* of .*pipeline=4; train\.workers may be 4, 8, or .*_tokens the nearest 2048;"
+    with pytest.raises(UserError, match=few):
+        check_mesh(untied, replicas, tiny_run.LENGTH)
+    for fitting in ({"workers": 8}, {"global_batch_tokens": 2048}):
+        check_mesh(untied, replicas.model_copy(update=fitting), tiny_run.LENGTH)
     for schedule in ("1f1b", "zero_bubble"):
-        check_mesh(untied, two_replicas.model_copy(update=cut(pipeline=4, schedule=schedule)), tiny_run.LENGTH)
-    for schedule, parts in (("1f1b", 2), ("gpipe", 2), ("interleaved", 1)):
+        check_mesh(untied, replicas.model_copy(update=cut(pipeline=4, schedule=schedule)), tiny_run.LENGTH)
+    for schedule, parts in (("1f1b", 2), ("gpipe", 2), ("interleaved_1f1b", 1)):
         with pytest.raises(ValueError, match=f"virtual_stages={parts}"):
             cut(schedule=schedule, virtual_stages=parts)
+
+
+def test_the_name_that_the_interleaved_schedule_had_is_read_from_the_settings_of_older_runs() -> None:
+    assert ParallelConfig.model_validate({"schedule": "interleaved"}) == ParallelConfig(schedule="interleaved_1f1b")
 
 
 def test_a_cut_into_stages_that_does_not_fit_the_model_is_refused() -> None:
@@ -128,9 +139,11 @@ def test_a_cut_into_stages_that_does_not_fit_the_model_is_refused() -> None:
         check_mesh(untied, TRAIN.model_copy(update=cut(stages=[4])), 24)
 
 
-def test_a_mesh_that_would_be_compiled_is_refused() -> None:
-    with pytest.raises(UserError, match="leave it false"):
-        check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)
+def test_of_meshes_those_of_tensor_cuts_alone_are_compiled() -> None:
+    check_mesh(MODEL, TRAIN.model_copy(update={**cut(tensor=2), "compile": True}), 24)
+    for axis in ("pipeline", "context"):
+        with pytest.raises(UserError, match=r"leave it false, or cut by train\.parallel\.tensor alone"):
+            check_mesh(MODEL, TRAIN.model_copy(update={**cut(**{axis: 2}), "compile": True}), 24)
 
 
 def test_one_rank_of_a_replica_reads_its_samples() -> None:

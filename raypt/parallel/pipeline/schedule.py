@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 Kind = Literal["forward", "backward", "weight"]
 """With weight actions in a schedule, its backward ones are of the inputs alone, and hand on what the stage before waits
 for; the gradients of weights, which nobody waits for, are apart (Qi et al. 2023)."""
-Name = Literal["gpipe", "1f1b", "interleaved", "zero_bubble"]
+Name = Literal["gpipe", "1f1b", "interleaved_1f1b", "zero_bubble"]
 
 
 class Action(NamedTuple):
@@ -112,7 +112,7 @@ def schedule_of(name: Name, devices: int, micro_batches: int, virtual: int) -> S
     Raises:
         ValueError: as `interleaved`.
     """
-    if name == "interleaved":
+    if name == "interleaved_1f1b":
         return interleaved(devices, micro_batches, virtual)
     if name == "zero_bubble":
         return zero_bubble(devices, micro_batches, virtual)

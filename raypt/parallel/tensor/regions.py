@@ -36,9 +36,24 @@ def summed_gradient(parameter: Tensor, group: Group) -> Tensor:
     return _call(_Copy, parameter, group)
 
 
-def _call(function: type[torch.autograd.Function], x: Tensor, group: Group) -> Tensor:
+def _apply(function: type[torch.autograd.Function], x: Tensor, group: Group) -> Tensor:
     apply: Callable[..., Tensor] = function.apply
     return apply(x, group)
+
+
+_crossing = [_apply]
+"""How a crossing is called."""
+
+
+def stay_uncompiled() -> None:
+    """Have torch.compile leave crossings out of its graphs, from now on: it would trace the clock's reading as a
+    constant, and what a sum does in place as a collective of its own. A graph ends and another begins there.
+    """
+    _crossing[0] = torch.compiler.disable(_apply)
+
+
+def _call(function: type[torch.autograd.Function], x: Tensor, group: Group) -> Tensor:
+    return _crossing[0](function, x, group)
 
 
 def _sum(x: Tensor, group: Group) -> Tensor:

@@ -21,6 +21,7 @@ from raypt.parallel.mesh import Mesh
 from raypt.parallel.pipeline.runner import Plan, Runner
 from raypt.parallel.pulse import PULSE
 from raypt.parallel.state import ShardSource, StateShard
+from raypt.parallel.tensor.regions import stay_uncompiled
 from raypt.parallel.zero.deepspeed_config import bucket_elements, deepspeed_config
 from raypt.parallel.zero.exact.terms import group_terms
 from raypt.parallel.zero.exact.tree import split, turns
@@ -89,6 +90,7 @@ class ZeroEngine:
         if exact:
             group_terms(model)
         if compile_blocks:
+            stay_uncompiled()
             for layer in model.model.layers:
                 layer.compile()
         for name, parameter in model.named_parameters():

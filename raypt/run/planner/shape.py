@@ -112,7 +112,7 @@ class Layout:
     context: int = 1
     virtual: int = 1
     """Pieces of the layers a pipeline rank has (interleaved schedule)."""
-    schedule: Literal["gpipe", "1f1b", "interleaved", "zero_bubble"] = "1f1b"
+    schedule: Literal["gpipe", "1f1b", "interleaved_1f1b", "zero_bubble"] = "1f1b"
     """Of a pipeline (`train.parallel.schedule`)."""
     zero: int = 1
     micro_batch: int = 1

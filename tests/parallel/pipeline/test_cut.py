@@ -37,7 +37,9 @@ def test_the_output_layer_costs_what_its_matrix_does_beside_those_of_a_layer() -
     assert output_cost(MODEL, LENGTH) == pytest.approx(512 * 32000 / (matrices + attention))
 
 
-@pytest.mark.parametrize(("schedule", "virtual"), [("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("zero_bubble", 2)])
+@pytest.mark.parametrize(
+    ("schedule", "virtual"), [("gpipe", 1), ("1f1b", 1), ("interleaved_1f1b", 2), ("zero_bubble", 2)]
+)
 def test_a_large_output_layer_costs_a_balanced_pipeline_less_than_an_even_one(schedule: str, virtual: int) -> None:
     parallel = ParallelConfig.model_validate({"pipeline": 2, "schedule": schedule, "virtual_stages": virtual})
     output = output_cost(MODEL, LENGTH)
@@ -60,4 +62,4 @@ def test_a_cut_that_is_given_is_taken() -> None:
     parallel = ParallelConfig.model_validate({"pipeline": 2, "stages": [7, 1]})
     assert layers_of_parts(MODEL, parallel, LENGTH) == (7, 1)
     assert layers_of_parts(MODEL, ParallelConfig(pipeline=2), LENGTH) == (6, 2)
-    assert layers_of_parts(MODEL, ParallelConfig(schedule="interleaved"), LENGTH) == (8,)
+    assert layers_of_parts(MODEL, ParallelConfig(schedule="interleaved_1f1b"), LENGTH) == (8,)

@@ -10,7 +10,7 @@ from raypt.parallel.pipeline.schedule import Action, Name, schedule_of, simulate
 SCHEDULES: list[tuple[Name, int]] = [
     ("gpipe", 1),
     ("1f1b", 1),
-    ("interleaved", 2),
+    ("interleaved_1f1b", 2),
     ("zero_bubble", 1),
     ("zero_bubble", 2),
 ]

@@ -35,7 +35,7 @@ def split_cost(action: Action) -> int:
 CASES: list[tuple[Name, int, int, int]] = [
     (name, virtual, devices, micro)
     for name, virtual in (
-        ("gpipe", 1), ("1f1b", 1), ("interleaved", 1), ("interleaved", 2), ("interleaved", 3),
+        ("gpipe", 1), ("1f1b", 1), ("interleaved_1f1b", 1), ("interleaved_1f1b", 2), ("interleaved_1f1b", 3),
         ("zero_bubble", 1), ("zero_bubble", 2), ("zero_bubble", 3),
     )
     for devices, micro in SHAPES

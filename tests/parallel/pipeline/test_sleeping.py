@@ -10,7 +10,7 @@ from tests.parallel.ranks import run_ranks
 SCHEDULES: list[tuple[Name, int]] = [
     ("gpipe", 1),
     ("1f1b", 1),
-    ("interleaved", 2),
+    ("interleaved_1f1b", 2),
     ("zero_bubble", 1),
     ("zero_bubble", 2),
 ]

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 
 from tests.parallel import meshes
-from tests.parallel.meshes import Cell
+from tests.parallel.meshes import BEFORE, Cell
 from tests.parallel.ranks import run_ranks
 
 STEPS = 4
 """The whole grid takes ten."""
+COMPILED_STEPS = 2
 TWO = [
     Cell(tensor=2, stage=0, checkpointing="selective"),
     Cell(tensor=2, stage=1, model="mqa", sequence_parallel=False, checkpointing="full"),
     Cell(tensor=2, stage=2, zero={"offload_optimizer": "cpu"}),
     Cell(tensor=2, stage=3),
+    Cell(tensor=2, stage=3, model="untied", zero={"offload_params": "cpu"}),
+    Cell(tensor=2, stage=1, model="untied", precision="bf16"),
     Cell(tensor=2, stage=0, model="untied", optimizer="muon"),
     Cell(tensor=2, stage=3, model="untied", optimizer="muon"),
 ]
@@ -48,15 +51,30 @@ def test_losses_norms_weights_and_evaluation_are_those_of_one_process_and_a_nan_
     meshes.check(cell, trained[str(cell)])
 
 
-def test_a_run_moves_between_meshes_and_stages_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
+def test_compiled_blocks_give_the_losses_of_one_process(tmp_path: Path) -> None:
+    """The crossings lie between their graphs. The bounds of `tests/parallel/zero/test_options.py`."""
+    cell = Cell(tensor=2, stage=1, compiled=True)
+    ranks = run_ranks(2, "tests.parallel.meshes", "compiled", tmp_path, cell=asdict(cell), steps=COMPILED_STEPS)
+    rows, _ = meshes.reference("gqa", steps=COMPILED_STEPS)
+    for rank in ranks:
+        assert rank["frames"] > 0
+        np.testing.assert_allclose(np.array(rank["rows"])[:, 0], np.array(rows)[:, 0], rtol=1e-6)
+        np.testing.assert_allclose(np.array(rank["rows"])[:, 1], np.array(rows)[:, 1], rtol=1e-5)
+        np.testing.assert_allclose(rank["losses"], meshes.evaluated(cell, COMPILED_STEPS), rtol=1e-5)
+
+
+def test_a_run_of_one_process_moves_between_meshes_and_stages_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
+    alone, source = [asdict(Cell(stage=1))], str(tmp_path / "alone")
+    (one,) = run_ranks(1, "tests.parallel.meshes", "chain", tmp_path, cells=alone, path=source, last=BEFORE)
     cells = [
-        Cell(data=2, stage=3),
         Cell(tensor=2, stage=1),
-        Cell(data=2, stage=0),
+        Cell(data=2, stage=3),
         Cell(tensor=2, stage=3),
+        Cell(data=2, stage=0),
         Cell(tensor=2, stage=0, sequence_parallel=False),
     ]
-    got = run_ranks(2, "tests.parallel.meshes", "chain", tmp_path, cells=[asdict(c) for c in cells], path=str(tmp_path))
+    arguments = {"cells": [asdict(c) for c in cells], "path": str(tmp_path), "first": BEFORE, "source": f"{source}/0"}
+    two, _ = run_ranks(2, "tests.parallel.meshes", "chain", tmp_path, **arguments)
     rows, _ = meshes.reference("gqa")
-    np.testing.assert_allclose(np.array(got[0])[:, 0], np.array(rows)[:, 0], rtol=1e-6)
-    np.testing.assert_allclose(np.array(got[0])[:, 1], np.array(rows)[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(np.array(one + two)[:, 0], np.array(rows)[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(np.array(one + two)[:, 1], np.array(rows)[:, 1], rtol=1e-5)

@@ -129,7 +129,7 @@ def test_the_schedule_that_is_configured_is_reckoned_with() -> None:
         return own
 
     plain, zero_bubble = with_schedule(), with_schedule(schedule="zero_bubble")
-    interleaved, gpipe = with_schedule(schedule="interleaved"), with_schedule(schedule="gpipe")
+    interleaved, gpipe = with_schedule(schedule="interleaved_1f1b"), with_schedule(schedule="gpipe")
     assert zero_bubble.seconds.bubble == pytest.approx(plain.seconds.bubble / 3)
     # It hands on twice as much, which takes a little longer.
     assert interleaved.seconds.bubble == pytest.approx(plain.seconds.bubble / 2, rel=1e-2)
