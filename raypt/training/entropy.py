@@ -14,10 +14,14 @@ def unigram_entropy(uri: str, *, max_samples: int = 20000) -> float:
     `max_samples` samples: all of a small store, else some of `SHARDS` shards spread over it. Of those, header and index
     are read, and as many rows; nothing is copied whole.
     """
-    there = TokenStore(uri).shards()
+    rows: dict[int, int] = {}
+    for i, section in TokenStore(uri).sections():
+        rows[i] = rows.get(i, 0) + section.rows
+    there = sorted(rows)
     chosen = [there[i * len(there) // min(SHARDS, len(there))] for i in range(min(SHARDS, len(there)))]
-    shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True), chosen)
-    share = min(1.0, max_samples / max(sum(shard.rows for shard in shards), 1))
+    share = min(1.0, max_samples / max(sum(rows[i] for i in chosen), 1))
+    most = share > 0.5
+    shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True, most=most), chosen)
     counts = np.zeros(0, np.int64)
     for shard in shards:
         tokens, segments = shard.read(spread(shard.rows, round(share * shard.rows)))

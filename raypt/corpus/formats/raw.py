@@ -108,6 +108,7 @@ class RawFile:
         self.position = 0
         """Bytes from the start of the file up to what was read last."""
         self._ahead = b""
+        self._fetched, self._fetched_to = b"", 0
         self._hashes = hashed(etag) and not self._local
         self._digest = xxhash.xxh3_128() if self._hashes else None
 
@@ -143,8 +144,13 @@ class RawFile:
         return details if isinstance(details, dict) else {"size": getattr(self._file, "size", None)}
 
     def seek(self, position: int) -> None:
-        self._file.seek(position)
-        self.position, self._ahead = position, b""
+        begins = self._fetched_to - len(self._fetched)
+        if begins <= position < self._fetched_to:  # a look at the beginning, say, before it is read
+            self._ahead = self._fetched[position - begins :]
+        else:
+            self._file.seek(position)
+            self._ahead = b""
+        self.position = position
         # Of a part there is no hash to compare with.
         self._digest = xxhash.xxh3_128() if self._hashes and position == 0 else None
 
@@ -157,6 +163,8 @@ class RawFile:
         """
         if not self._ahead:
             self._ahead = self._fetch(n)
+            if not self._local:
+                self._fetched, self._fetched_to = self._ahead, self.position + len(self._ahead)
         data, self._ahead = self._ahead[:n], self._ahead[n:]
         self.position += len(data)
         if self._digest is not None:
