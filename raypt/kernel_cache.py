@@ -114,10 +114,19 @@ def cache_root() -> Path:
     """`~/.cache/raypt/kernels`, or RAYPT_KERNEL_CACHE. What is in it is executed, so it must be one's own.
 
     Raises:
-        UserError: the directory belongs to, or can be written by, somebody else.
+        UserError: the directory belongs to, or can be written by, somebody else; or its path is relative: another place
+            in the working directory of each process.
     """
     chosen = os.environ.get("RAYPT_KERNEL_CACHE")
-    return _own(Path(chosen) if chosen else Path.home() / ".cache" / "raypt" / "kernels")
+    if not chosen:
+        return _own(Path.home() / ".cache" / "raypt" / "kernels")
+    directory = Path(chosen).expanduser()
+    if not directory.is_absolute():
+        raise UserError(
+            f"RAYPT_KERNEL_CACHE={chosen}: compiled kernels are kept in one directory for all processes of a machine, "
+            "so its path must be absolute (/fast/me/kernels) or begin with ~/; unset it for ~/.cache/raypt/kernels"
+        )
+    return _own(directory)
 
 
 @functools.cache

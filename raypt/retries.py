@@ -37,6 +37,9 @@ _PASSING_NAMES = (
 )
 """Parts of the names of what clients raise that is no OSError."""
 _DENIED_NAMES = ("Credential", "Token", "Forbidden", "Unauthorized")
+_DENIED_CODES = frozenset({"InvalidToken", "TokenRefreshRequired", "CredentialsNotSupported", "400"})
+"""What S3 says of credentials it does not take, where s3fs makes an OSError of it that could mean anything. 400 is all
+that the answer to a HEAD says of a token that is wrong or has run out."""
 
 
 class StorageError(OSError):
@@ -74,19 +77,25 @@ def may_pass(e: Exception) -> bool:
     """Whether the same request may be answered a second later."""
     if isinstance(e, ConnectionError | TimeoutError):
         return True
-    if isinstance(e, PermissionError) or any(name in type(e).__name__ for name in _DENIED_NAMES):
+    if _denied(e):
         return False
     if isinstance(e, OSError):
         return e.errno in PASSING
     return any(name in kind.__name__ for kind in type(e).__mro__ for name in _PASSING_NAMES)
 
 
+def _denied(e: Exception) -> bool:
+    answer = getattr(e.__cause__, "response", None)  # botocore's
+    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+    names = any(name in type(e).__name__ for name in _DENIED_NAMES)
+    return isinstance(e, PermissionError) or names or code in _DENIED_CODES
+
+
 def named(uri: str, e: Exception) -> StorageError:
     """An error as it is shown: with the file, and without what gives access to it."""
     if isinstance(e, StorageError):
         return e
-    denied = isinstance(e, PermissionError) or any(name in type(e).__name__ for name in _DENIED_NAMES)
     said = str(e) or type(e).__name__
     if not isinstance(e, OSError):
         said = f"{type(e).__name__}: {said}"
-    return (StorageDenied if denied else StorageError)(f"{redact(uri)}: {redact(said)}")
+    return (StorageDenied if _denied(e) else StorageError)(f"{redact(uri)}: {redact(said)}")

@@ -4,7 +4,7 @@ import fsspec
 
 from raypt.errors import UserError
 
-EXTRAS = {"s3": "raypt[s3]", "s3a": "raypt[s3]", "gs": "raypt[gcs]", "gcs": "raypt[gcs]"}
+EXTRAS = {"s3": "raypt[s3]", "s3a": "raypt[s3]", "gs": "raypt[gcs]", "gcs": "raypt[gcs]", "hf": "raypt[hf]"}
 """What to install for a scheme that raypt has an extra for."""
 
 

@@ -204,15 +204,17 @@ def open_read(uri: str) -> IO[bytes]:
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb")))
 
 
-def open_ranges(uri: str) -> IO[bytes]:
-    """A file of which parts are read: nothing is fetched ahead of what is asked for."""
+def open_ranges(uri: str, *, whole: bool = False) -> IO[bytes]:
+    """A file of which parts are read: nothing is fetched ahead of what is asked for but its last bytes. `whole`: nearly
+    all of it is read, so one of up to `WHOLE_BYTES` comes by one request.
+    """
     if (data := _packed(uri)) is not None:
         return io.BytesIO(data)
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
         return cast(IO[bytes], fs.open(path, "rb"))
     if is_s3(fs):
-        found = asked(uri, lambda: fsspec.asyn.sync(fs.loop, _tail, fs, path))
+        found = asked(uri, lambda: fsspec.asyn.sync(fs.loop, _tail, fs, path, WHOLE_BYTES if whole else TAIL_BYTES))
         if found is not None:
             return cast(IO[bytes], _Ranges(uri, *found))
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb", cache_type="none")))
@@ -221,6 +223,8 @@ def open_ranges(uri: str) -> IO[bytes]:
 TAIL_BYTES = 64 << 10
 """Of an object whose parts are read, the last ones, which come with its size: what a Parquet reader asks for first, and
 often all there is. Opened otherwise, it is asked for its size, its footer and its columns, one after the other."""
+WHOLE_BYTES = 8 << 20
+"""The same of one that is read as a whole: a shard of text is about as big."""
 
 
 def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
@@ -228,14 +232,14 @@ def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
     return "s3" in (fs.protocol if isinstance(fs.protocol, tuple | list) else (fs.protocol,))
 
 
-async def _tail(fs: Any, path: str) -> tuple[int, bytes] | None:
-    """Size and last bytes of an object, by one request; None where the server does not say the size with them (it is
+async def _tail(fs: Any, path: str, nbytes: int) -> tuple[int, bytes] | None:
+    """Size and last `nbytes` of an object, by one request; None where the server does not say the size with them (it is
     empty).
     """
     from s3fs.core import _error_wrapper
 
     bucket, key, version = fs.split_path(path)
-    wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes=-{TAIL_BYTES}"}
+    wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes=-{nbytes}"}
 
     async def ask() -> tuple[str, bytes]:
         answer = await fs._call_s3("get_object", **wanted, **({"VersionId": version} if version else {}))
@@ -473,12 +477,13 @@ class ParquetReader:
 
 
 @contextlib.contextmanager
-def open_parquet(uri: str) -> Iterator[ParquetReader]:
-    with open_ranges(uri) as f:
+def open_parquet(uri: str, *, whole: bool = False) -> Iterator[ParquetReader]:
+    """`whole`: as `open_ranges` has it."""
+    with open_ranges(uri, whole=whole) as f:
         yield ParquetReader(uri, f)
 
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
     """A table, or some of its columns, of a Parquet file of ours (see `ParquetReader`)."""
-    with open_parquet(uri) as file:
+    with open_parquet(uri, whole=columns is None) as file:
         return file.read(columns)

@@ -36,6 +36,8 @@ class Faults:
     latency_s: float = 0.0
     seed: int = 0
     done: Counter[str] = field(default_factory=Counter)
+    log: list[tuple[str, str, int]] = field(default_factory=list)
+    """(method, path with its query, bytes of the body) of the answers, in order."""
 
     def __post_init__(self) -> None:
         self._rng, self._lock = random.Random(self.seed), threading.Lock()
@@ -80,6 +82,7 @@ def faulty(server: S3Server, faults: Faults) -> Iterator[Faults]:
             response = connection.getresponse()
             data = response.read()
             connection.close()
+            faults.log.append((self.command, self.path, len(data)))
             headers = {k: v for k, v in response.getheaders() if k.lower() not in ("connection", "transfer-encoding")}
             length = int(headers.pop("Content-Length", len(data)))
             if fault == "cut" and self.command == "GET" and len(data) > 1:

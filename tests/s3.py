@@ -1,5 +1,6 @@
 """A real S3 server for tests: moto's, in a process of its own, with its log of requests."""
 
+import json
 import os
 import re
 import socket
@@ -35,6 +36,45 @@ class S3Server:
         text = self._log.read_text(errors="replace")
         new, self._seen = text[self._seen :], len(text)
         return REQUEST.findall(new)
+
+    @contextmanager
+    def checking(self) -> Iterator[dict[str, dict[str, str]]]:
+        """For the length of the block the server looks at who asks: signature, token and rights, as S3 does. Gives the
+        credentials, as a client's environment has them, of who may do `everything` and `nothing`, and those of a
+        `session` that may do everything.
+        """
+        import boto3
+
+        iam, sts = (boto3.client(name, endpoint_url=self.endpoint) for name in ("iam", "sts"))
+        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        users = {}
+        for name in ("everything", "nothing"):
+            iam.create_user(UserName=name)
+            users[name] = iam.create_access_key(UserName=name)["AccessKey"]
+        iam.put_user_policy(UserName="everything", PolicyName="all", PolicyDocument=json.dumps(allowed))
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
+        }
+        role = iam.create_role(RoleName="session", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName="session", PolicyName="all", PolicyDocument=json.dumps(allowed))
+        users["session"] = sts.assume_role(RoleArn=role, RoleSessionName="one")["Credentials"]
+        names = {
+            "AccessKeyId": "AWS_ACCESS_KEY_ID",
+            "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
+            "SessionToken": "AWS_SESSION_TOKEN",
+        }
+        self._checks("0")
+        try:
+            yield {user: {names[k]: v for k, v in keys.items() if k in names} for user, keys in users.items()}
+        finally:
+            self._checks("inf")
+
+    def _checks(self, after: str) -> None:
+        """After so many requests more."""
+        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset-auth", data=after.encode(), method="POST")
+        request.add_header("Content-Type", "text/plain")
+        urllib.request.urlopen(request, timeout=5).close()
 
 
 def forget_clients() -> None:

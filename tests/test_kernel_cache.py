@@ -51,11 +51,12 @@ def test_a_kernel_of_another_file_that_is_inlined_changes_the_key(tmp_path: Path
     assert changed != uses_hash(*user)
 
 
-def compiled_in(cache: Path) -> "subprocess.CompletedProcess[str]":
+def compiled_in(cache: Path | str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     """A kernel that is compiled and kept under a cache, in a process of its own, under the umask of shared groups."""
     code = "import os; os.umask(0o002); from raypt.text.hash_table import hash_table; print(len(hash_table(10)) > 0)"
-    environment = {"RAYPT_KERNEL_CACHE": str(cache), "PATH": "", "HOME": str(cache.parent)}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    environment = {"RAYPT_KERNEL_CACHE": str(cache), "PATH": "", "PYTHONPATH": str(PACKAGE.parent)}
+    environment["HOME"] = str(cwd or Path(cache).parent)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757])
@@ -104,3 +105,18 @@ def test_compiling_is_said_once_and_what_is_cached_needs_no_word(tmp_path: Path)
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         said.append(done.stderr.splitlines())
     assert said == [[COMPILING], []]
+
+
+@pytest.mark.parametrize("relative", ["0", "kernels/here", "./x"])
+def test_a_relative_place_is_refused_and_nothing_is_made(tmp_path: Path, relative: str) -> None:
+    done = compiled_in(relative, cwd=tmp_path)
+    assert done.returncode != 0
+    assert f"RAYPT_KERNEL_CACHE={relative}: " in done.stderr
+    assert "must be absolute" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_in_the_home_directory_may_begin_with_a_tilde(tmp_path: Path) -> None:
+    done = compiled_in("~/kernels", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["kernels"]

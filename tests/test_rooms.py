@@ -1,6 +1,7 @@
 """The rule of the tree: a file directly under raypt/ is ground, a folder a room, run/ the roof; arrows run down."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ ARROWS = {
     "run": {"bench", "training", "tokens", "dedup", "curation", "corpus", "parallel", "model", "text", "ground"},
 }
 """What a room may import, besides itself. Curation, dedup and tokens stand side by side; only run/ joins rooms."""
+
+TOP = {
+    *(".ci", ".github", ".gitignore", ".mkdocs.yml", ".pre-commit-config.yaml", "LICENSE", "README.md"),
+    *("cluster", "docs", "jobs", "pyproject.toml", "raypt", "tests"),
+}
+"""What the repository's top level holds, and nothing that a test, a job or a cache left there."""
 
 
 def _imports(file: Path) -> Iterator[str]:
@@ -50,6 +57,13 @@ def _files(directory: Path) -> list[Path]:
     found = sorted(directory.rglob("*.py"))
     assert found, directory
     return found
+
+
+def test_the_top_level_holds_what_it_should_and_no_more() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("no git checkout")
+    assert {name.split("/")[0] for name in listed.stdout.split("\0") if name} == TOP
 
 
 def test_every_folder_is_a_room_with_its_arrows() -> None:

@@ -15,10 +15,28 @@ def test_paths_and_known_schemes_pass() -> None:
         check_scheme(uri, "k")
 
 
-def test_a_missing_package_is_named() -> None:
-    code = "import sys; sys.modules['s3fs'] = None; from raypt.schemes import check_scheme; check_scheme('s3://b', 'k')"
+MISSING = {
+    "s3://b/x": ("s3fs", "pip install 'raypt[s3]'"),
+    "s3a://b/x": ("s3fs", "pip install 'raypt[s3]'"),
+    "gs://b/x": ("gcsfs", "pip install 'raypt[gcs]'"),
+    "gcs://b/x": ("gcsfs", "pip install 'raypt[gcs]'"),
+    "hf://datasets/a/b": ("huggingface_hub", "pip install 'raypt[hf]'"),
+    "az://b/x": ("adlfs", "adlfs"),
+    "abfs://b/x": ("adlfs", "adlfs"),
+    "oss://b/x": ("ossfs", "ossfs"),
+}
+"""URI -> the module that reads it, and what the message must say to install."""
+
+
+@pytest.mark.parametrize("uri", MISSING)
+def test_a_missing_package_is_named(uri: str) -> None:
+    module, install = MISSING[uri]
+    code = f"import sys; sys.modules[{module!r}] = None; import raypt.schemes as s; s.check_scheme({uri!r}, 'k')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "UserError: k: s3:// needs a package that is not installed here: pip install 'raypt[s3]'" in done.stderr
+    scheme = uri.partition("://")[0]
+    told = f"UserError: k: {scheme}:// needs a package that is not installed here: "
+    said = next(line for line in done.stderr.splitlines() if told in line)
+    assert install in said.partition(told)[2]
 
 
 def test_every_extra_is_a_scheme_of_fsspec() -> None:

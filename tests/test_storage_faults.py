@@ -1,7 +1,7 @@
 """A storage that fails: tried again with waits, and one error that names the file; never an absence, never a bucket."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -89,6 +89,65 @@ def test_without_credentials_it_is_said_at_once(s3: S3Server, monkeypatch: pytes
     with pytest.raises(StorageDenied, match=r"(?i)credentials"):
         storage.write_bytes(s3.uri("x", "a.bin"), b"x")
     assert time.monotonic() - begun < 5
+    forget_clients()
+
+
+@pytest.fixture(scope="module")
+def users(s3: S3Server) -> Iterator[dict[str, dict[str, str]]]:
+    storage.write_bytes(s3.uri("there", "a.bin"), b"x")
+    with s3.checking() as users:
+        yield users
+
+
+WRONG = {
+    "an unknown key": ("everything", {"AWS_ACCESS_KEY_ID": "AKIAAAAAAAAAAAAAAAAA"}),  # InvalidAccessKeyId
+    "a wrong secret": ("everything", {"AWS_SECRET_ACCESS_KEY": "wrong"}),  # SignatureDoesNotMatch
+    "no rights": ("nothing", {}),  # AccessDenied
+    "a wrong token": ("session", {"AWS_SESSION_TOKEN": "wrong"}),  # InvalidToken
+}
+SAYS = {
+    "an unknown key": "Access Key Id",
+    "a wrong secret": "signature",
+    "no rights": "Denied",
+    "a wrong token": "token",
+}
+ACTIONS: dict[str, Callable[[str], object]] = {
+    "read": storage.read_bytes,
+    "write": lambda uri: storage.write_bytes(uri, b"y"),
+    "list": storage.listdir,
+    "look": storage.exists,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_credentials_are_told_at_once_and_not_tried_again(
+    s3: S3Server, users: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    user, change = WRONG[wrong]
+    monkeypatch.setattr(retries.time, "sleep", lambda seconds: pytest.fail("it waits to try again"))
+    for key, value in {**users[user], **change}.items():
+        monkeypatch.setenv(key, value)
+    forget_clients()
+    s3.requests()
+    for action, ask in ACTIONS.items():
+        with pytest.raises(StorageDenied) as caught:
+            ask(s3.uri("there", "a.bin"))
+        assert str(caught.value).startswith(s3.uri("there", "a.bin"))
+        if action in ("read", "write", "list"):  # a HEAD's answer has no words of its own
+            assert SAYS[wrong].lower() in str(caught.value).lower()
+        # Told 400 by a HEAD, botocore asks once whether the bucket lies in another region.
+        assert s3.requests().total() == 1 + (action == "look" and wrong == "a wrong token"), action
+    forget_clients()
+
+
+@pytest.mark.parametrize("user", ["everything", "session"])
+def test_right_credentials_are_taken_where_they_are_looked_at(
+    s3: S3Server, users: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    for key, value in users[user].items():
+        monkeypatch.setenv(key, value)
+    forget_clients()
+    assert storage.read_bytes(s3.uri("there", "a.bin")) == b"x"
     forget_clients()
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from raypt import plugins, storage
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.cutting import InputFile, can_be_cut
 from raypt.corpus.footers import read_footers
 from raypt.corpus.formats.json_values import one_a_line
 from raypt.corpus.formats.parquet import Footer
+from raypt.corpus.formats.raw import content_hash, known_by_content
 from raypt.corpus.formats.table import READERS, reader_of
 from raypt.corpus.listing import DANGLING, THREADS, TWICE, Found, Skipped, data_files, list_files
 from raypt.corpus.presets import check_fields, is_passed_over
@@ -26,14 +25,6 @@ log = logging.getLogger("raypt")
 
 RUN_SCHEME = "run:"
 START_BYTES = 1 << 16
-
-
-def _content_hash(uri: str) -> str:
-    digest = xxhash.xxh3_128()
-    with storage.open_read(uri) as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return f"xxh3:{digest.hexdigest()}"
 
 
 @dataclass
@@ -128,7 +119,7 @@ def input_files(listed: Input, footers: dict[str, Footer], run_uri: str) -> Iter
             p.startswith(RUN_SCHEME) for p in listed.source.paths
         )
         name = RUN_SCHEME + file.uri.removeprefix(run_uri).lstrip("/") if inside_run else file.uri
-        etag = _content_hash(file.uri) if inside_run else file.etag
+        etag = content_hash(file.uri) if inside_run or known_by_content(file.uri, file.etag) else file.etag
         footer = footers.get(file.uri)
         yield InputFile(listed.source.name, name, kind, file.size, etag, None if footer is None else footer.rows)
 

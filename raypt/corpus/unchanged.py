@@ -8,7 +8,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from raypt import storage
-from raypt.corpus.formats.raw import changed, difference
+from raypt.corpus.formats.raw import changed, content_hash, difference, hashed, known_by_content
 from raypt.corpus.listing import THREADS
 from raypt.corpus.manifest import Manifest
 from raypt.retries import asked
@@ -45,6 +45,8 @@ def check_unchanged(manifest: Manifest, run_uri: str) -> None:
                 raise changed(uri, "is gone")
             if error := difference(uri, file.size, file.etag, info):
                 raise error
+            if hashed(file.etag) and known_by_content(uri, "") and content_hash(uri) != file.etag:
+                raise changed(uri, "was changed (its bytes are others)")
 
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(check, by_folder.items()):

@@ -63,7 +63,7 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
     Raises UserError for a document without text, where text is asked for: curation quarantines those.
     """
     decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
-    with storage.open_ranges(shard.docs_uri) as f:
+    with storage.open_ranges(shard.docs_uri, whole="text" in columns) as f:
         file = pq.ParquetFile(f, pre_buffer=not storage.is_local(shard.docs_uri))
         names = [n for n in file.schema_arrow.names if n in columns]
         for docs in _batches(file, names):
@@ -85,11 +85,15 @@ def read_group(plan: Plan, group: int, columns: Sequence[str], stage: str) -> It
             yield docs.filter(pa.array(~np.isin(docs["doc_key"].to_numpy(), lost))) if len(lost) else docs
 
 
+MANY = 16
+"""Documents of one shard that lie in most of its row groups, more likely than not."""
+
+
 def read_some(docs_uri: str, doc_keys: Collection[int], name: str = "text") -> dict[int, str]:
     """A column (the text) of a few documents of a file, by doc_key; row groups without any of them are not read."""
     wanted = np.array(sorted(doc_keys), np.int64)
     texts: dict[int, str] = {}
-    with storage.open_ranges(docs_uri) as f:
+    with storage.open_ranges(docs_uri, whole=len(doc_keys) >= MANY) as f:
         file = pq.ParquetFile(f, pre_buffer=not storage.is_local(docs_uri))
         at = file.schema_arrow.names.index("doc_key")
         for group in range(file.num_row_groups):

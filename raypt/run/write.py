@@ -110,7 +110,7 @@ def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]
         gone = [REMOVED_SCHEMA.empty_table()]
         with (
             output.open(run.relative(run.curated(task.shard))) as f,
-            storage.open_parquet(task.tagged_uri) as source,
+            storage.open_parquet(task.tagged_uri, whole=True) as source,
             storage.parquet_writer(f, _schema(source.schema, settled.schema, task)) as writer,
         ):
             for group in range(source.num_row_groups):

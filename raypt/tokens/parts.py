@@ -67,7 +67,7 @@ def read_batches(uri: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The documents of a part, a thousand at a time; a column that the part lacks is left out. Of `stage.metric` that
     metric alone is read."""
     try:
-        with storage.open_ranges(uri) as f:
+        with storage.open_ranges(uri, whole="text" in columns) as f:
             file = pq.ParquetFile(f, pre_buffer=not storage.is_local(uri))
             there = check_part(uri, file.schema_arrow)
             yield from file.iter_batches(

@@ -5,8 +5,8 @@ import numpy as np
 from raypt import storage
 from raypt.tokens.store.files import StoreShard, TokenStore, shard_uri
 
-SHARDS, RUNS = 64, 16
-"""At most so many shards are read, each in so many places."""
+SHARDS, RUNS, FEW_RUNS = 64, 16, 4
+"""At most so many shards are read, each in at most so many places: two a section, but some in any case."""
 
 
 def unigram_entropy(uri: str, *, max_samples: int = 20000) -> float:
@@ -14,13 +14,18 @@ def unigram_entropy(uri: str, *, max_samples: int = 20000) -> float:
     `max_samples` samples: all of a small store, else some of `SHARDS` shards spread over it. Of those, header and index
     are read, and as many rows; nothing is copied whole.
     """
-    there = TokenStore(uri).shards()
+    rows: dict[int, int] = {}
+    for i, section in TokenStore(uri).sections():
+        rows[i] = rows.get(i, 0) + section.rows
+    there = sorted(rows)
     chosen = [there[i * len(there) // min(SHARDS, len(there))] for i in range(min(SHARDS, len(there)))]
-    shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True), chosen)
-    share = min(1.0, max_samples / max(sum(shard.rows for shard in shards), 1))
+    share = min(1.0, max_samples / max(sum(rows[i] for i in chosen), 1))
+    most = share > 0.5
+    shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True, most=most), chosen)
     counts = np.zeros(0, np.int64)
     for shard in shards:
-        tokens, segments = shard.read(spread(shard.rows, round(share * shard.rows)))
+        runs = min(RUNS, max(FEW_RUNS, 2 * len(shard.sections)))
+        tokens, segments = shard.read(spread(shard.rows, round(share * shard.rows), runs))
         valid = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] != 0)
         here = np.bincount(tokens[:, 1:][valid].astype(np.int64), minlength=counts.size)
         here[: counts.size] += counts
@@ -29,11 +34,11 @@ def unigram_entropy(uri: str, *, max_samples: int = 20000) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def spread(rows: int, wanted: int) -> np.ndarray:
-    """int64: about `wanted` of so many rows, in at most `RUNS` runs at equal distances: all sections are met."""
+def spread(rows: int, wanted: int, runs: int = RUNS) -> np.ndarray:
+    """int64: about `wanted` of so many rows, in at most `runs` runs at equal distances: all sections are met."""
     if wanted >= rows:
         return np.arange(rows, dtype=np.int64)
-    runs = min(RUNS, max(wanted, 1))
+    runs = min(runs, max(wanted, 1))
     starts = np.arange(runs, dtype=np.int64) * rows // runs
     ends = starts + -(-wanted // runs)
     ends = np.minimum(ends, [*starts[1:], rows])

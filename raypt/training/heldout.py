@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from raypt import storage
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel import comm
 from raypt.parallel.engine import TrainEngine
@@ -86,12 +87,13 @@ class Heldout:
         for group in range(len(self.plan.groups)):
             members = np.flatnonzero(self.plan.group == group)
             chunks += [(group, members[at : at + self.size]) for at in range(0, members.size, self.size)]
+        own = chunks[rank::ranks]
+        self._read_together([members for _, members in own])
         for turn in range(math.ceil(len(chunks) / ranks)):
-            at = turn * ranks + rank
-            if at >= len(chunks):
+            if turn >= len(own):
                 yield 0, None
                 continue
-            group, members = chunks[at]
+            group, members = own[turn]
             tokens, segments = self._read(members)
             rows = {"tokens": tokens, "segments": segments, "sample_index": members}
             yield group, micro_batch(rows, cross_document_targets=self.cross)
@@ -121,6 +123,25 @@ class Heldout:
         if count_bytes:
             self._bytes = total[:, 2]
         return self._summary(total, time.perf_counter() - started)
+
+    def _read_together(self, chunks: list[np.ndarray]) -> None:
+        """Read those of the first micro-batches that fit what is kept, by few requests instead of one for each."""
+        if not chunks or storage.is_local(self.uri) or tuple(chunks[0].tolist()) in self._kept:
+            return
+        first = self._read(chunks[0])
+        room = _KEPT_BYTES // max(1, sum(a.nbytes for a in first))
+        later = chunks[1:room]
+        if not later:
+            return
+        every = np.concatenate(later)
+        assert self.plan is not None
+        tokens, segments = self.store.read(self.plan.shard[every], self.plan.row[every])
+        self._kept_bytes += tokens.nbytes + segments.nbytes
+        at = 0
+        for members in later:
+            here = slice(at, at + members.size)
+            self._kept[tuple(members.tolist())] = tokens[here], segments[here]
+            at += members.size
 
     def _read(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and segments of some of the samples; those of the first evaluation are kept for the next, within a

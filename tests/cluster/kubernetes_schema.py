@@ -151,3 +151,33 @@ def _check_model(model: Any, value: Any, at: str) -> Iterator[str]:
         model(**given)  # the client refuses an absent field that the server requires
     except ValueError as e:
         yield f"{at}: {e}"
+
+
+JSON_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+
+
+def differences(schema: Any, crd: dict[str, Any], at: str) -> Iterator[str]:
+    """Where the types that are written here are not those of a CRD's `openAPIV3Schema`; Kubernetes' own are not looked
+    into. What the CRD has besides is no difference."""
+    kind = crd.get("type")
+    if isinstance(schema, dict):
+        known = crd.get("properties", {})
+        for key, inner in schema.items():
+            if key not in known:
+                yield f"{at}.{key}: the CRD has no such field"
+            else:
+                yield from differences(inner, known[key], f"{at}.{key}")
+    elif isinstance(schema, list):
+        yield from differences(schema[0], crd.get("items", {}), f"{at}[]")
+    elif isinstance(schema, tuple):
+        if "enum" in crd and not set(schema) <= set(crd["enum"]):
+            yield f"{at}: the CRD takes {crd['enum']}"
+    elif many := re.fullmatch(r"list\[(.+)\]", schema):
+        yield from differences([many[1]], crd, at)
+    elif mapping := re.fullmatch(r"dict[(\[]str, (.+)[)\]]", schema):
+        if not isinstance(inner := crd.get("additionalProperties"), dict):
+            yield f"{at}: no mapping in the CRD"
+        else:
+            yield from differences(mapping[1], inner, f"{at}{{}}")
+    elif schema in JSON_TYPES and kind != JSON_TYPES[schema]:
+        yield f"{at}: {kind} in the CRD, {schema} here"

@@ -1,6 +1,7 @@
 """The Kubernetes manifests: what the API server and KubeRay's operator take, and what they leave closed."""
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.kubernetes_schema import problems
+from tests.cluster.kubernetes_schema import KINDS, differences, problems
 from tests.cluster.operator_rules import refusals
 from tests.cluster.shell import exported
 
@@ -40,6 +41,32 @@ def groups(spec: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_every_field_is_known_to_the_api_server_and_of_its_type(manifest: dict[str, Any]) -> None:
     assert problems(manifest) == []
+
+
+@pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
+def test_the_types_written_here_are_those_of_the_operators_crds(kind: str) -> None:
+    if not (folder := os.environ.get("RAYPT_KUBERAY_CRDS")):
+        pytest.skip("no CRDs: RAYPT_KUBERAY_CRDS is a folder with the operator's ray.io_*.yaml")
+    crd = yaml.safe_load((Path(folder) / f"ray.io_{kind.lower()}s.yaml").read_text())
+    version = next(v for v in crd["spec"]["versions"] if v["name"] == "v1")
+    of_spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert not list(differences(KINDS["ray.io/v1", kind]["spec"], of_spec, kind))
+
+
+def test_another_type_than_a_crds_is_told() -> None:
+    crd = {
+        "type": "object",
+        "properties": {
+            "replicas": {"type": "integer"},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "mode": {"type": "string", "enum": ["a", "b"]},
+            "groups": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+        },
+    }
+    same = {"replicas": "int", "labels": "dict(str, str)", "mode": ("a",), "groups": [{"name": "str"}]}
+    assert not list(differences(same, crd, "spec"))
+    other = {"replicas": "str", "labels": "dict(str, int)", "mode": ("c",), "groups": [{"nam": "str"}]}
+    assert len(list(differences(other, crd, "spec"))) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Set-up, image, Slurm and SkyPilot: that the shell reads them, what they start, and what they leave closed."""
 
 import os
-import re
 import shlex
 import stat
 import subprocess
@@ -14,6 +13,7 @@ import yaml
 
 from raypt.config_io import load
 from raypt.run.config import RunConfig
+from tests.cluster.image import commands, instructions
 from tests.cluster.shell import CLUSTER, exported, job_of
 
 ROOT = CLUSTER.parent
@@ -139,13 +139,6 @@ def test_skypilot_has_no_open_port_shows_the_token_and_starts_a_job_that_raypt_t
     assert config.run_uri == "s3://BUCKET/runs/first"
 
 
-def instructions() -> list[tuple[str, str]]:
-    text = (CLUSTER / "Dockerfile").read_text()
-    joined = re.sub(r"\\\n(\s*#.*\n)*", " ", text)
-    lines = [line for line in joined.splitlines() if line and not line.startswith("#")]
-    return [(line.split()[0], line.split(None, 1)[1]) for line in lines]
-
-
 def test_the_image_ends_as_a_user_that_is_not_root_and_copies_what_is_there() -> None:
     steps = instructions()
     assert [what for kind, what in steps if kind == "USER"][-1] == "1000"
@@ -172,3 +165,12 @@ def test_the_image_installs_what_the_project_declares() -> None:
     assert done.stdout.splitlines() == [*project["dependencies"], *extras["s3"], *extras["gcs"]]
     torch = next(r for r in project["dependencies"] if r.startswith("torch"))
     assert f'"{torch}"' in (CLUSTER / "Dockerfile").read_text()
+
+
+def test_without_a_builder_the_images_steps_are_those_that_need_no_root(tmp_path: Path) -> None:
+    ran = commands(tmp_path)
+    steps = ("-m venv", '"torch>=', "-r requirements.txt", "bash src/cluster/setup.sh")
+    found = [next(i for i, command in enumerate(ran) if step in command) for step in steps]
+    assert found == sorted(found)
+    assert not [c for c in ran if "apt-get" in c or "userdel" in c]
+    assert all("/home/ray" not in c for c in ran)

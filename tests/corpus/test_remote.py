@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -15,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raypt.corpus.config import CorpusConfig, SourceConfig
-from raypt.corpus.manifest import build_manifest
+from raypt.corpus.formats.raw import RawFile
+from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.corpus.reader import read_shard
 from raypt.corpus.unchanged import check_unchanged
 from raypt.errors import UserError
@@ -29,16 +31,22 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A web server over `tmp_path`/www, as simple as they come: no ranges."""
-    (tmp_path / "www").mkdir()
-    handler = functools.partial(_Quiet, directory=str(tmp_path / "www"))
+@contextmanager
+def serving(folder: Path, kind: type[_Quiet]) -> Iterator[str]:
+    handler = functools.partial(kind, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{httpd.server_port}"
         httpd.shutdown()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A web server over `tmp_path`/www, as simple as they come: no ranges."""
+    (tmp_path / "www").mkdir()
+    with serving(tmp_path / "www", _Quiet) as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a b.jsonl"])
@@ -97,6 +105,52 @@ def test_a_file_behind_http_that_changed_at_the_same_size_is_noticed(tmp_path: P
     os.utime(path, (1e9, 1e9))
     with pytest.raises(UserError, match="was changed"):
         check_unchanged(manifest, str(tmp_path / "run"))
+
+
+class _Silent(_Quiet):
+    """Says of a file its length alone."""
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword != "Last-Modified":
+            super().send_header(keyword, value)
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[tuple[Path, str, Manifest]]:
+    """A file behind such a server, its URL, and a manifest that knows it."""
+    path = tmp_path / "www" / "a.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(LINES)
+    with serving(path.parent, _Silent) as url:
+        source = SourceConfig(name="s", paths=(f"{url}/a.jsonl",))
+        yield path, f"{url}/a.jsonl", build_manifest(CorpusConfig(sources=(source,)), str(tmp_path / "run"))
+
+
+def test_of_a_server_that_says_nothing_of_a_file_its_content_is_the_identity(
+    tmp_path: Path, silent: tuple[Path, str, Manifest]
+) -> None:
+    path, _, manifest = silent
+    assert manifest.files[0].etag.startswith("xxh3:")
+    check_unchanged(manifest, str(tmp_path / "run"))
+    path.write_bytes(LINES.replace(b"a", b"b", 1))
+    with pytest.raises(UserError, match="was changed"):
+        check_unchanged(manifest, str(tmp_path / "run"))
+
+
+def test_a_change_at_the_same_size_is_noticed_while_such_a_file_is_read(silent: tuple[Path, str, Manifest]) -> None:
+    path, url, manifest = silent
+    file = manifest.files[0]
+
+    def read() -> int:
+        with RawFile(url, file.size, file.etag) as raw:
+            raw.read(1000)
+            raw.seek(0)
+            return sum(len(data) for data in iter(functools.partial(raw.read, 1000), b""))
+
+    assert read() == len(LINES)
+    path.write_bytes(LINES.replace(b"a", b"b", 1))
+    with pytest.raises(UserError, match="was changed"):
+        read()
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@ each time; and what the storage does to make them few. `python -m tests.jobs.req
 """
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -21,6 +23,7 @@ from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
 from raypt.training.entropy import unigram_entropy
 from raypt.training.heldout import Heldout
+from tests.faulty import Faults, faulty
 from tests.jobs.requests_on_s3 import Asked, growth, sorted_out, told
 from tests.s3 import S3Server, s3_server
 
@@ -81,15 +84,15 @@ def test_the_data_side_asks_for_no_size_before_it_reads_and_at_most_so_often_a_s
         assert of_files["HEAD"] == of_files["LIST"] == 0, told(found, shards)
 
 
-def whole_way(s3: S3Server, files: str, shards: int) -> list[Asked]:
-    """What a run asks for that trains once on all its tokens, and judges and exports nothing: without Ray, and read as
-    by a trainer while tokenizing goes on.
+def whole_way(s3: S3Server, files: str, shards: int, shard_bytes: str = "2k") -> list[Asked]:
+    """What a run asks for that trains on its tokens (all of them, if a shard has 2 kB), and judges and exports nothing:
+    without Ray, and read as by a trainer while tokenizing goes on.
     """
     options = [
         f"corpus.sources=[{{name: in, paths: '{s3.uri('in', files)}.jsonl'}}]",
-        f"run.dir={s3.uri('runs', f'whole-{shards}')}",
+        f"run.dir={s3.uri('runs', f'whole-{shards}-{shard_bytes}')}",
         "curation.stages=[language]",
-        "corpus.shard_bytes=2k",
+        f"corpus.shard_bytes={shard_bytes}",
         "tokens.tokenizer.vocab_size=300",
         "tokens.packing.sequence_length=64",
         "tokens.heldout.fraction=0.1",
@@ -120,6 +123,48 @@ def whole_way(s3: S3Server, files: str, shards: int) -> list[Asked]:
 def test_a_small_shard_more_costs_a_whole_run_so_many_requests(s3: S3Server) -> None:
     few, many = (whole_way(s3, files, shards) for files, shards in (("[0-3]", 16), ("*", 64)))
     assert (len(many) - len(few)) / (64 - 16) <= MOST_A_SHARD, growth(few, many, (16, 64))
+
+
+TIMES_WANTED = {
+    "in/": 1,
+    # Its text by deduplication, for its hashes, and by writing. (Of what decides, and of a few examples, not all.)
+    "work/tagged/shard": 2,
+    # Measured; what the tokenizer learns from; the held-out documents, which any part has some of; the others.
+    "curated/": 4,
+    # By training and for the entropy. Of those of this test's shards that training has no steps for, once.
+    "tokens/shard": 2,
+    "tokens/heldout/": 1,
+}
+"""How often the bytes of a kind of files are wanted in a whole run."""
+
+
+def test_a_whole_run_reads_little_more_than_the_bytes_that_it_wants(s3: S3Server) -> None:
+    rng = random.Random(0)
+    words = (
+        *("the", "of", "and", "a", "to", "in", "is", "was", "that", "for", "with", "river", "bridge", "town", "house"),
+        *("water", "people", "old", "new", "long", "went", "came", "saw", "made", "garden", "winter", "stone", "light"),
+    )
+    for file in range(2):
+        texts = [" ".join(rng.choices(words, k=600)) for _ in range(250)]  # no two of them alike
+        data = "\n".join(json.dumps({"text": text}) for text in texts).encode()
+        storage.write_bytes(s3.uri("in", f"big-{file}.jsonl"), data)
+    with faulty(s3, Faults(None)) as passed:
+        whole_way(s3, "big-*", 4, "400k")
+    fs, bucket = storage.filesystem(s3.uri())
+    run, inputs = f"{bucket}/runs/whole-4-400k/", f"{bucket}/in/big-"
+    sizes = {name: int(info["size"]) for name, info in fs.find(bucket, detail=True).items()}
+    wanted = {
+        kind: times * sum(n for name, n in sizes.items() if name.startswith(inputs if kind == "in/" else run + kind))
+        for kind, times in TIMES_WANTED.items()
+    }
+    got: Counter[str] = Counter()
+    for method, target, nbytes in passed.log:
+        key = unquote(urlsplit(target).path).removeprefix(f"/{s3.bucket}/")
+        place = key if key.startswith("in/") else key.partition("/")[2].partition("/")[2]
+        if method == "GET":
+            got[next((kind for kind in wanted if place.startswith(kind)), "other")] += nbytes
+    assert min(wanted.values()) > 0
+    assert got.total() <= 1.2 * sum(wanted.values()), (got, wanted)
 
 
 def test_a_directory_is_removed_by_a_listing_and_a_request(s3: S3Server) -> None:

@@ -5,15 +5,20 @@ import time
 from typing import IO, Any, cast
 
 import fsspec
+import xxhash
 from fsspec.implementations.local import LocalFileSystem
 
 from raypt import storage
 from raypt.errors import UserError
 from raypt.outside import redact
+from raypt.retries import asked
 
 REMOTE_BYTES = 8 << 20
 """A request to an object store or a web server brings this much: 30 ms of waiting cost little beside it."""
 _ATTEMPTS = 5
+_HASHED = "xxh3:"
+"""What the ETag of files begins with that are known by their content: those inside the run directory, and those of web
+servers that say nothing of them."""
 _ETAG_KEYS = (
     *("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"),
     # Of web servers, as fsspec hands their headers on.
@@ -40,6 +45,28 @@ def etag_of(info: dict[str, Any]) -> str:
     return ""
 
 
+def known_by_content(uri: str, etag: str) -> bool:
+    """Whether a file must be read to tell whether it is still the same: its web server says neither ETag nor time."""
+    return not etag and uri.startswith(("http://", "https://"))
+
+
+def hashed(etag: str) -> bool:
+    return etag.startswith(_HASHED)
+
+
+def content_hash(uri: str) -> str:
+    """What stands for the ETag of a file that has none: the hash of its bytes."""
+
+    def read() -> str:
+        digest = xxhash.xxh3_128()
+        with storage.open_read(uri) as f:
+            while block := f.read(1 << 20):
+                digest.update(block)
+        return _HASHED + digest.hexdigest()
+
+    return asked(uri, read)
+
+
 def changed(uri: str, what: str) -> UserError:
     """The error for an input file that is not the one which the manifest knows."""
     return UserError(
@@ -52,8 +79,8 @@ def difference(uri: str, size: int | None, etag: str, now: dict[str, Any]) -> Us
     """The error if a file's `size` and `etag` as the manifest has them (None, "": not known) are not those of `now`."""
     if size is not None and now.get("size") is not None and int(now["size"]) != size:
         return changed(uri, f"had {size} bytes, now has {now['size']}")
-    # Files inside the run directory are known by their content, "xxh3:...", which `now` does not tell.
-    if etag and not etag.startswith("xxh3:") and etag_of(now) and etag_of(now) != etag:
+    # What is known by its content is not told by `now`.
+    if etag and not hashed(etag) and etag_of(now) and etag_of(now) != etag:
         return changed(uri, f"was changed ({etag} is now {etag_of(now)})")
     return None
 
@@ -81,6 +108,9 @@ class RawFile:
         self.position = 0
         """Bytes from the start of the file up to what was read last."""
         self._ahead = b""
+        self._fetched, self._fetched_to = b"", 0
+        self._hashes = hashed(etag) and not self._local
+        self._digest = xxhash.xxh3_128() if self._hashes else None
 
     def __enter__(self) -> "RawFile":
         return self
@@ -114,8 +144,15 @@ class RawFile:
         return details if isinstance(details, dict) else {"size": getattr(self._file, "size", None)}
 
     def seek(self, position: int) -> None:
-        self._file.seek(position)
-        self.position, self._ahead = position, b""
+        begins = self._fetched_to - len(self._fetched)
+        if begins <= position < self._fetched_to:  # a look at the beginning, say, before it is read
+            self._ahead = self._fetched[position - begins :]
+        else:
+            self._file.seek(position)
+            self._ahead = b""
+        self.position = position
+        # Of a part there is no hash to compare with.
+        self._digest = xxhash.xxh3_128() if self._hashes and position == 0 else None
 
     def read(self, n: int) -> bytes:
         """At most `n` bytes; none at the end of the file, and never without having looked whether it is the end.
@@ -126,8 +163,12 @@ class RawFile:
         """
         if not self._ahead:
             self._ahead = self._fetch(n)
+            if not self._local:
+                self._fetched, self._fetched_to = self._ahead, self.position + len(self._ahead)
         data, self._ahead = self._ahead[:n], self._ahead[n:]
         self.position += len(data)
+        if self._digest is not None:
+            self._digest.update(data)
         if not data or (self.size is not None and self.position > self.size):
             self._check_end()
         return data
@@ -160,9 +201,11 @@ class RawFile:
         raise AssertionError("unreachable")
 
     def _check_end(self) -> None:
-        size = self._known[0]
+        size, etag = self._known
         if size is not None and self.position != size:
             raise changed(self.uri, f"had {size} bytes, {self.position} were there to read")
+        if self._digest is not None and _HASHED + self._digest.hexdigest() != etag:
+            raise changed(self.uri, "was changed (its bytes are others)")
 
     @property
     def unread(self) -> int:

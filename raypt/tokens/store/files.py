@@ -136,13 +136,18 @@ def write_shard(
     return placed
 
 
+_BETWEEN_BYTES = 64 << 10
+"""Rows of a remote shard that lie no further apart are fetched by one request, with what is between them."""
+
+
 class StoreShard:
     """One open shard file. A local file is memory-mapped. A remote one is copied to a temporary file first, by one
     request; with `ranged`, for those who want few of its rows, its header and index are fetched now (by one request if
-    it is no more than `storage.TAIL_BYTES`, which then has its rows too), and rows as they are asked for.
+    it is no more than `storage.TAIL_BYTES`, which then has its rows too), and rows as they are asked for. With `most`
+    beside, for those who want most of its rows, that is so of one of up to `storage.WHOLE_BYTES`.
     """
 
-    def __init__(self, uri: str, *, ranged: bool = False) -> None:
+    def __init__(self, uri: str, *, ranged: bool = False, most: bool = False) -> None:
         self.uri = uri
         self._copy: Any = None
         place = uri
@@ -153,16 +158,16 @@ class StoreShard:
             if place != uri:
                 fs, remote = storage.filesystem(uri)
                 asked(uri, lambda: fs.get_file(remote, place))
-            file = storage.open_ranges(place)
+            file = storage.open_ranges(place, whole=most)
         except FileNotFoundError:
             raise UserError(
                 f"{uri}: the token-store shard is missing; start the run again, or delete the card beside it (.json)"
             ) from None
         with file:
-            self._open(file, place)
+            self._open(file, place, storage.WHOLE_BYTES if most else storage.TAIL_BYTES)
 
-    def _open(self, file: IO[bytes], place: str) -> None:
-        """Take in header and index of the file, which is at `place`."""
+    def _open(self, file: IO[bytes], place: str, at_once: int) -> None:
+        """Take in header and index of the file, which is at `place`; one of `at_once` bytes at most is there whole."""
         uri, size = self.uri, file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(_HEAD)
@@ -207,7 +212,7 @@ class StoreShard:
         elif storage.is_local(place):
             path, shape = storage.filesystem(place)[1], (self.rows, self.width)
             self._mapped = np.memmap(path, mode="r", dtype=self._dtype, offset=self._start, shape=shape)
-        elif size <= storage.TAIL_BYTES:  # its rows came with the rest
+        elif size <= at_once:  # its rows came with the rest
             file.seek(self._start)
             data = file.read(self.rows * self.width * self._dtype.itemsize)
             self._mapped = np.frombuffer(data, self._dtype).reshape(self.rows, self.width)
@@ -236,13 +241,15 @@ class StoreShard:
         if self._mapped is not None or rows.size == 0:
             return np.empty((0, self.width), self._dtype) if self._mapped is None else self._mapped[rows]
         wanted = np.unique(rows)
-        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
         nbytes = self.width * self._dtype.itemsize
-        found = storage.read_ranges(self.uri, [(self._start + int(run[0]) * nbytes, run.size * nbytes) for run in runs])
+        runs = np.split(wanted, np.flatnonzero((np.diff(wanted) - 1) * nbytes > _BETWEEN_BYTES) + 1)
+        spans = [(int(run[0]), int(run[-1]) + 1) for run in runs]
+        found = storage.read_ranges(self.uri, [(self._start + a * nbytes, (b - a) * nbytes) for a, b in spans])
         data = b"".join(found)
-        if len(data) != wanted.size * nbytes:
+        there = np.concatenate([np.arange(a, b) for a, b in spans])
+        if len(data) != there.size * nbytes:
             raise self._damaged("it ends early")
-        return np.frombuffer(data, self._dtype).reshape(-1, self.width)[np.searchsorted(wanted, rows)]
+        return np.frombuffer(data, self._dtype).reshape(-1, self.width)[np.searchsorted(there, rows)]
 
 
 def _array(data: bytes, base: int, spec: dict[str, Any]) -> npt.NDArray[Any]:

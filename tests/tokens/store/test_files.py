@@ -7,6 +7,7 @@ import pytest
 from raypt import storage
 from raypt.artefact import Identity, Output
 from raypt.errors import UserError
+from raypt.tokens.store import files
 from raypt.tokens.store.files import StoreShard, TokenStore, collection, shard_name, shard_uri, write_shard
 from raypt.tokens.store.packing import Packed, pack
 
@@ -151,6 +152,7 @@ def test_few_rows_of_a_remote_shard_are_fetched_by_themselves(monkeypatch: pytes
 
     monkeypatch.setattr(storage, "read_range", counted)
     monkeypatch.setattr(storage, "TAIL_BYTES", 0)  # else the rows of so small a file come with its index
+    monkeypatch.setattr(files, "_BETWEEN_BYTES", 0)
     shard = StoreShard(shard_uri("memory://ranged", 0), ranged=True)
     opening = len(fetched)
     rows = np.array([5, 2, 3, 9, 3])
@@ -159,6 +161,19 @@ def test_few_rows_of_a_remote_shard_are_fetched_by_themselves(monkeypatch: pytes
     assert sorted(length for _, length in fetched[opening:]) == [2 * WIDTH, 2 * WIDTH, 4 * WIDTH]
     assert np.array_equal(tokens, expected[rows])
     assert np.array_equal(segments, StoreShard(shard_uri("memory://ranged", 0)).read(rows)[1])
+
+
+def test_rows_with_little_between_them_are_fetched_by_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = write("memory://between")
+    spans: list[list[tuple[int, int]]] = []
+    real = storage.read_ranges
+    monkeypatch.setattr(storage, "read_ranges", lambda uri, wanted: spans.append(list(wanted)) or real(uri, wanted))
+    monkeypatch.setattr(storage, "TAIL_BYTES", 0)
+    monkeypatch.setattr(files, "_BETWEEN_BYTES", 2 * WIDTH)
+    rows = np.array([5, 2, 3, 9])
+    tokens, _ = StoreShard(shard_uri("memory://between", 0), ranged=True).read(rows)
+    assert [length for _, length in spans[-1]] == [4 * 2 * WIDTH, 2 * WIDTH]  # rows 2 to 5, and 9
+    assert np.array_equal(tokens, np.concatenate([a.tokens, b.tokens])[rows])
 
 
 def test_a_flipped_token_is_found_in_a_range_too() -> None:
