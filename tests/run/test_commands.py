@@ -65,7 +65,7 @@ WITH_RAY = {
     "evaluate": "jobs/test_export_and_evaluate.py",
     "rebuild-index": "jobs/test_rebuild_index.py",
 }
-"""Where each that starts Ray, or trains, is seen to succeed; a study of trainings is in jobs/test_small_study.py."""
+"""Where each that starts Ray, or trains, is seen to succeed; a study of trainings is in jobs/test_study.py."""
 
 
 @pytest.fixture(scope="module")
