@@ -2,17 +2,19 @@
 
 First `--kills` SIGKILLs at random moments over all stages, on two raylets: actors, tasks, ranks of training, the
 second node, the driver. Each run has some of them; the next ones meet another run. Then, one run each: `stop` (SIGSTOP
-of a rank), `full` and `readonly` (run.dir on a disk that is full, or that becomes read-only while the job trains; as
-root, in mounts of its own), `skew` (the second node's clock is two hours behind), `s3` (run.dir on an object store of
-which a twentieth of the requests fail, each 200 ms late; killed twice as well). After each the ledger adds up, and
-ledger, samples and losses are those of the undisturbed run, exactly. Prints each kill as it is done, and at the end the
-share of the time that was not lost. With `--dir`, the same command goes on where an earlier one was ended, at the run
-it was at.
+of a rank), `node` (in curation, deduplication, tokenizing, training and export one of two more nodes is taken away, as
+spot machines are), `full` and `readonly` (run.dir on a disk that is full, or that becomes read-only while the job
+trains; as root, in mounts of its own), `spill` (Ray's object store is full, and so is the disk that it spills to),
+`skew` (the second node's clock is two hours behind), `s3` (run.dir on an object store of which a twentieth of the
+requests fail, each 200 ms late; killed twice as well). After each the ledger adds up, and ledger, samples and losses
+are those of the undisturbed run, exactly. Prints each kill as it is done, and at the end the share of the time that was
+not lost. With `--dir`, the same command goes on where an earlier one was ended, at the run it was at.
 
 A kill takes some ten seconds, one of the others one to five minutes. Exit 1 if a run was not as undisturbed.
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -23,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import faults
-from tests.chaos.kills import A_ROUND, disturbed, stage_seconds
-from tests.chaos.world import Job, two_nodes
+from tests.chaos.kills import A_ROUND, disturbed, plan, stage_seconds, strike
+from tests.chaos.world import Job, cluster
 
 BETWEEN_FAULTS_S = 3 * 3600.0
 """Llama 3 (arXiv:2407.21783, 3.3.4): 466 interruptions in 54 days on 16,384 GPUs, one in three hours."""
@@ -50,7 +52,7 @@ def undisturbed_run(root: Path, address: str, state: dict[str, Any]) -> Path:
 def kill_all(arguments: argparse.Namespace, root: Path, state: dict[str, Any], scratch: str) -> None:
     """Rounds of kills until there are as many as asked for."""
     rounds: list[dict[str, Any]] = state.setdefault("rounds", [])
-    with two_nodes(f"{scratch}/k") as nodes:
+    with cluster(f"{scratch}/k") as nodes:
         undisturbed = undisturbed_run(root, nodes.address, state)
         save(root, state)
         stages = stage_seconds(undisturbed)
@@ -59,7 +61,9 @@ def kill_all(arguments: argparse.Namespace, root: Path, state: dict[str, Any], s
             run = root / f"round-{tries:03d}-{time.time_ns() // 10**9}"
             rng = random.Random(f"{arguments.seed}/{tries}")
             tries += 1
-            found = disturbed(rng, nodes, run, undisturbed, stages, min(A_ROUND, arguments.kills - done), done)
+            moments = plan(rng, min(A_ROUND, arguments.kills - done), stages)
+            hit = functools.partial(strike, rng, nodes)
+            found = disturbed(nodes, run, undisturbed, stages, moments, hit, done)
             rounds.append(vars(found))
             save(root, state)
             verdict = "; ".join(found.problems) or "ledger, samples and losses as undisturbed"

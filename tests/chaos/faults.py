@@ -1,5 +1,6 @@
 """Faults other than deaths, one run each: what is wrong is said, and the run ends as if nothing had been."""
 
+import itertools
 import os
 import re
 import shutil
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos.world import STEPS, Job, differences, two_nodes, wait_until
-from tests.jobs.helpers import ROOT
+from tests.chaos.kills import Moment, disturbed, stage_seconds
+from tests.chaos.world import STEPS, Job, cluster, differences, wait_until
+from tests.jobs.helpers import ROOT, environment
 
 _OWN_MOUNTS = "RAYPT_CHAOS_MOUNTS"
 SMALL_BYTES = 4 << 20
@@ -117,7 +119,7 @@ def readonly(root: Path, scratch: str) -> list[str]:
 
 def stop(root: Path, scratch: str) -> list[str]:
     """A rank is stopped (SIGSTOP): it is named, and its group started again."""
-    with two_nodes(f"{scratch}/s") as nodes:
+    with cluster(f"{scratch}/s") as nodes:
         job = Job(root / f"stop-{os.getpid()}", address=nodes.address)
         try:
             job.start()
@@ -184,7 +186,7 @@ def skew(root: Path, scratch: str) -> list[str]:
     )
     if not -60 < float(there.stdout) - time.time() - SKEW_S < 60:
         return [f"not done: the library does not move the clock here ({there.stdout})"]
-    with two_nodes(f"{scratch}/c", second) as nodes:
+    with cluster(f"{scratch}/c", second) as nodes:
         job = Job(root / f"skew-{os.getpid()}", address=nodes.address)
         try:
             job.start()
@@ -193,6 +195,74 @@ def skew(root: Path, scratch: str) -> list[str]:
             return differences(job.run, root / "undisturbed")
         finally:
             job.kill()
+
+
+TAKEN_AWAY = (("curate", 0.3), ("dedup", 0.3), ("tokenizer", 0.5), ("train", 0.1), ("train", 0.6), ("export", 0.3))
+"""Stage, and the share of it that is done. Tokenizing goes on beside training, until the first steps at least."""
+
+
+def node(root: Path, scratch: str) -> list[str]:
+    """In each phase a node is taken away with all that it does and holds, and another comes in its place."""
+    with cluster(f"{scratch}/n", others=2) as nodes:
+        turns = itertools.cycle((0, 1))
+
+        def hit(job: Job) -> str:
+            which = next(turns)
+            nodes.kill_other(which)
+            return f"node {which + 2} of 3"
+
+        undisturbed = root / "undisturbed"
+        moments = [Moment(*at) for at in TAKEN_AWAY]
+        found = disturbed(nodes, root / f"node-{os.getpid()}", undisturbed, stage_seconds(undisturbed), moments, hit)
+        missed = [] if len(found.kills) == len(TAKEN_AWAY) else [f"only {', '.join(found.kills)} were taken away"]
+        started = [f"the command had to be started again {found.restarts} times"] if found.restarts else []
+        return found.problems + missed + started
+
+
+STORE_BYTES = 80 << 20
+"""Of Ray's object store: about the least that Ray takes."""
+SPILL_BYTES = 16 << 20
+_HOLDER = """
+import sys, time
+import numpy as np, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+held = []
+try:
+    for i in range(200):
+        held.append(ray.put(np.full(1 << 20, i % 250, np.uint8)))
+except Exception as e:
+    print(type(e).__name__, flush=True)
+print("full", len(held), flush=True)
+time.sleep(3600)
+"""
+"""Another job of the cluster: it holds what the object store and the disk have room for."""
+
+
+def spill(root: Path, scratch: str) -> list[str]:
+    """Ray's object store is full with another job's objects, and the disk that it spills to is full too; later there is
+    room again."""
+    with disk(root, "spill", SPILL_BYTES) as folder:
+        if folder is None:
+            return [NO_MOUNTS]
+        # Small results go past the object store, unless none is small.
+        every = {"max_direct_call_object_size": 1000, "task_rpc_inlined_bytes_limit": 1000}
+        arguments = {"num_cpus": 4, "object_store_memory": STORE_BYTES, "object_spilling_directory": str(folder)}
+        with cluster(f"{scratch}/o", others=0, _system_config=every, **arguments) as nodes:
+            holder = subprocess.Popen(
+                [sys.executable, "-c", _HOLDER, nodes.address], stdout=subprocess.PIPE, text=True, env=environment()
+            )
+            job = Job(root / f"spill-{os.getpid()}", address=nodes.address)
+            try:
+                assert holder.stdout is not None
+                said = iter(holder.stdout.readline, "")
+                print(f"  object store and disk: {next(line for line in said if 'full' in line).strip()}", flush=True)
+                job.start()
+                problems = _end(job, "disk is full where Ray spills objects")
+                mount("-o", "remount,size=1g", str(folder))
+                return problems + _goes_on(job, root)
+            finally:
+                job.kill()
+                holder.kill()
 
 
 def s3(root: Path, scratch: str) -> list[str]:
@@ -204,5 +274,5 @@ def s3(root: Path, scratch: str) -> list[str]:
 
 
 ALL: dict[str, Callable[[Path, str], list[str]]] = {
-    "stop": stop, "full": full, "readonly": readonly, "skew": skew, "s3": s3,
+    "stop": stop, "node": node, "full": full, "readonly": readonly, "spill": spill, "skew": skew, "s3": s3,
 }  # fmt: skip

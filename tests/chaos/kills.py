@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from raypt import storage
-from tests.chaos.world import STAGES, STEPS, Job, TwoNodes, differences, name_of, wait_until
+from tests.chaos.world import STAGES, STEPS, Job, Nodes, differences, name_of, wait_until
 
 A_ROUND = 8
 """Kills of one run from raw text to export; the next ones meet another run."""
@@ -64,7 +65,7 @@ class _Clock:
         return time.monotonic() - self._since >= moment.share * self.stages[stage]
 
 
-def strike(rng: random.Random, nodes: TwoNodes, job: Job) -> str:
+def strike(rng: random.Random, nodes: Nodes, job: Job) -> str:
     """Kill one thing of those that are there; what it was."""
     workers, ranks = nodes.workers(), nodes.ranks()
     there = ["driver", "raylet", *(["worker"] * 2 if workers else []), *(["rank"] * 2 if ranks else [])]
@@ -73,7 +74,7 @@ def strike(rng: random.Random, nodes: TwoNodes, job: Job) -> str:
         job.kill()
         return "the driver"
     if victim == "raylet":
-        nodes.kill_second()
+        nodes.kill_other()
         return "the second node"
     process = rng.choice(workers if victim == "worker" else ranks)
     name = name_of(process)
@@ -94,21 +95,27 @@ class Round:
 
 
 def disturbed(
-    rng: random.Random, nodes: TwoNodes, run: Path, undisturbed: Path, stages: dict[str, float], count: int, first: int
+    nodes: Nodes,
+    run: Path,
+    undisturbed: Path,
+    stages: dict[str, float],
+    moments: list[Moment],
+    hit: Callable[[Job], str],
+    first: int = 0,
 ) -> Round:
-    """A run from raw text to export, killed at `count` moments; `first`: number of its first kill, for what is said."""
+    """A run from raw text to export, hit at these moments; `first`: number of its first hit, for what is said."""
     job = Job(run, address=nodes.address)
     kills: list[str] = []
     problems: list[str] = []
     begun = time.monotonic()
     job.start()
-    moments, ends, clock = plan(rng, count, stages), 0, _Clock(job, stages)
+    ends, clock = 0, _Clock(job, stages)
     try:
         while True:
             if moments and wait_until(lambda: clock.reached(moments[0]), job):
                 moments.pop(0)
                 stage, step = job.stage(), job.steps()
-                what = strike(rng, nodes, job)
+                what = hit(job)
                 kills.append(f"{stage}: {what}")
                 at = f"{stage}, step {step}" if stage == "train" else stage
                 print(f"kill {first + len(kills)}: {what} ({at}, {time.monotonic() - begun:.0f} s)", flush=True)

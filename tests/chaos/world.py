@@ -1,4 +1,4 @@
-"""What chaos is done to: the main job on a tiny corpus, two raylets, and what of a run must be as undisturbed."""
+"""What chaos is done to: the main job on a tiny corpus, some raylets, and what of a run must be as undisturbed."""
 
 import os
 import re
@@ -92,34 +92,35 @@ class Job:
             with suppress(psutil.Error):
                 child.kill()
 
-    def to_the_end(self, timeout_s: float = 400) -> int:
+    def to_the_end(self, timeout_s: float = 1200) -> int:
         """Wait for the last start; its exit status."""
         assert self.process is not None
         return self.process.wait(timeout_s)
 
 
-class TwoNodes:
-    """A head and a second raylet, which may be killed and comes back."""
+class Nodes:
+    """A head and other raylets, each of which may be killed and comes back."""
 
-    def __init__(self, folder: str, second: dict[str, str] | None = None) -> None:
-        """`second`: environment of the second node's processes."""
+    def __init__(self, folder: str, second: dict[str, str] | None = None, others: int = 1, **head: Any) -> None:
+        """`second`: environment of the other nodes' processes; `head`: more of the head's arguments."""
         os.environ["RAY_AUTH_MODE"] = "disabled"
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # on a loaded machine it takes more than 30 s
         from ray.cluster_utils import Cluster
 
-        arguments = {"num_cpus": 2, "include_dashboard": False, "temp_dir": folder}
+        arguments = {"num_cpus": 2 if others == 1 else 1, "include_dashboard": False, "temp_dir": folder, **head}
         self.cluster = Cluster(initialize_head=True, head_node_args=arguments)
         self.address: str = self.cluster.address
         self._environment = second
-        self._second = self._add()
+        self._others = [self._add() for _ in range(others)]
 
     def _add(self) -> Any:
         more = {"env_vars": self._environment} if self._environment else {}
         return self.cluster.add_node(num_cpus=2, **more)
 
-    def kill_second(self) -> None:
+    def kill_other(self, which: int = 0) -> None:
         """As a spot machine goes: all its processes, without notice. Another comes in its place."""
-        self.cluster.remove_node(self._second, allow_graceful=False)
-        self._second = self._add()
+        self.cluster.remove_node(self._others[which], allow_graceful=False)
+        self._others[which] = self._add()
 
     def workers(self) -> list[psutil.Process]:
         """Actors and tasks that work, ranks of training left out."""
@@ -144,8 +145,8 @@ def name_of(process: psutil.Process) -> str:
 
 
 @contextmanager
-def two_nodes(folder: str, second: dict[str, str] | None = None) -> Iterator[TwoNodes]:
-    nodes = TwoNodes(folder, second)
+def cluster(folder: str, second: dict[str, str] | None = None, others: int = 1, **head: Any) -> Iterator[Nodes]:
+    nodes = Nodes(folder, second, others, **head)
     try:
         yield nodes
     finally:
