@@ -93,7 +93,7 @@ def _say_what_looked_at_nothing(decided: Sequence[Card], documents: int) -> None
     if idle and documents:
         log.warning(
             "curation: not one of %d documents has what these rules look at, so they removed none: %s. Is there a "
-            "model or a list for the language of the text, does the source carry the column, does a stage's `when` hold?",
+            "model or list for the language of the text, does the source carry the column, does a stage's `when` hold?",
             documents,
             ", ".join(idle),
         )
