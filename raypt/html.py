@@ -28,6 +28,7 @@ summary{cursor:pointer}.narrow{display:none}
 @media (max-width:600px){.wide{display:none}.narrow{display:block}
 body{margin:14px auto;padding:0 20px}h1{font-size:21px}.cards{gap:8px}.card{padding:8px 12px}.card b{font-size:18px}}
 """
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HEADING = re.compile(r"<h2 id=([a-z0-9-]+)>(.*?)</h2>")
 
 
@@ -52,8 +53,10 @@ def contents(body: str) -> str:
 
 
 def text(value: Any) -> str:
-    """Escaped for HTML: every string from outside goes through here."""
-    return html.escape(str(value), quote=True)
+    """Escaped for HTML: every string from outside goes through here. What would turn the direction of writing, or is no
+    character (controls, lone surrogates of a file's name), is shown as its escape.
+    """
+    return html.escape(_UNSEEN.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), str(value)))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[int] = ()) -> str:
