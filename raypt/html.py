@@ -17,7 +17,7 @@ nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:13px;margin:12px 0}
 table{border-collapse:collapse;font-size:13px}td,th{padding:3px 12px 3px 0;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.stage td{border-top:1px solid var(--grid);font-weight:600}
-td,th{overflow-wrap:normal}.scroll{overflow-x:auto}
+td,th{overflow-wrap:normal}th.n{white-space:normal}.scroll{overflow-x:auto}
 .cards{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}
 .card{border:1px solid var(--grid);border-radius:8px;padding:10px 16px}
 .card b{display:block;font-size:21px}.card span,.muted{color:var(--muted);font-size:13px}
