@@ -4,10 +4,11 @@ A chart that is wider than a phone is drawn twice, the second time `NARROW` wide
 fits, so that text is never smaller than it was drawn. Colours are the page's own, light or dark.
 """
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+from raypt.html import text as escaped
 
 INK, GRID, MUTED = "var(--ink,#24292f)", "var(--grid,#d8dee4)", "var(--muted,#57606a)"
 NARROW = 344
@@ -123,7 +124,7 @@ def line_chart(
         series = [replace(s, y=[y if y > 0 else math.nan for y in s.y]) for s in series]
     series = [thinned(s) for s in _finite(series)]
     if not series:
-        return f"<p>{html.escape(title)}: no data</p>"
+        return f"<p>{escaped(title)}: no data</p>"
     scale = math.log10 if log_y else float
     values = [scale(y) for s in series for y in s.y] + [scale(v) for _, v in levels]
     values += [scale(v) for s in series for ends in s.band for v in ends if not log_y or v > 0]
@@ -137,7 +138,8 @@ def line_chart(
     x1 = x1 if x1 > x0 else x0 + 1
 
     def draw(width: int) -> str:
-        left, right, top, bottom = 64, 16, 34, 46
+        longest = max((len(number(10**t if log_y else t)) for t in ticks(low, high)), default=0)
+        left, right, top, bottom = max(64, 28 + 7 * longest), 16, 34, 46
         w, h = width - left - right, height - top - bottom
         places, label_row = _legend([s.name for s in series] if len(series) > 1 else [], x_label, left, width - right)
         label_y = height - 6 + 18 * label_row
@@ -159,13 +161,13 @@ def line_chart(
         marks = [(t, number(t)) for t in ticks(x0, x1, few)] if x_ticks is None else _some(x_ticks, few + 2)
         for t, label in marks:
             place = f"x='{px(t):.1f}' y='{top + h + 18}' text-anchor='middle'"
-            parts.append(f"<text {place} fill='{MUTED}'>{html.escape(label)}</text>")
+            parts.append(f"<text {place} fill='{MUTED}'>{escaped(label)}</text>")
         for name, value in levels:
             y_level = py(value)
             parts.append(
                 f"<line x1='{left}' x2='{left + w}' y1='{y_level:.1f}' y2='{y_level:.1f}' stroke='{MUTED}' "
                 f"stroke-dasharray='6 4'/><text x='{left + w}' y='{y_level - 5:.1f}' text-anchor='end' "
-                f"fill='{MUTED}'>{html.escape(name)} {number(value)}</text>"
+                f"fill='{MUTED}'>{escaped(name)} {number(value)}</text>"
             )
         for i, s in enumerate(series):
             colour = COLOURS[i % len(COLOURS)]
@@ -186,11 +188,11 @@ def line_chart(
             if places:
                 x, y = places[i][0], height - 6 + 18 * places[i][1]
                 parts.append(f"<rect x='{x}' y='{y - 6}' width='10' height='3' fill='{colour}'/>")
-                parts.append(f"<text x='{x + 14}' y='{y}' fill='{INK}'>{html.escape(s.name)}</text>")
+                parts.append(f"<text x='{x + 14}' y='{y}' fill='{INK}'>{escaped(s.name)}</text>")
         parts.append(
-            f"<text x='{left + w}' y='{label_y}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
+            f"<text x='{left + w}' y='{label_y}' text-anchor='end' fill='{MUTED}'>{escaped(x_label)}</text>"
             f"<text x='14' y='{top + h / 2:.0f}' text-anchor='middle' fill='{MUTED}' "
-            f"transform='rotate(-90 14 {top + h / 2:.0f})'>{html.escape(y_label)}</text></svg>"
+            f"transform='rotate(-90 14 {top + h / 2:.0f})'>{escaped(y_label)}</text></svg>"
         )
         return "".join(parts)
 
@@ -221,7 +223,7 @@ def bar_chart(
 ) -> str:
     """Horizontal bars, one a row: (label, length, text behind the bar). Scaled to the longest."""
     if not rows:
-        return f"<p>{html.escape(title)}: no data</p>"
+        return f"<p>{escaped(title)}: no data</p>"
     longest = max(max(r[1] for r in rows), 1e-12)
 
     def draw(width: int) -> str:
@@ -237,9 +239,9 @@ def bar_chart(
             place = f"x='{left}' y='{y + 12}'" if above else f"x='{left - 8}' y='{y + 14}' text-anchor='end'"
             y += 16 if above else 0
             parts.append(
-                f"<text {place} fill='{INK}'>{html.escape(label)}</text>"
+                f"<text {place} fill='{INK}'>{escaped(label)}</text>"
                 f"<rect x='{left}' y='{y + 3}' width='{bar:.1f}' height='15' rx='2' fill='{colour}'/>"
-                f"<text x='{left + bar + 6:.1f}' y='{y + 14}' fill='{MUTED}'>{html.escape(text)}</text>"
+                f"<text x='{left + bar + 6:.1f}' y='{y + 14}' fill='{MUTED}'>{escaped(text)}</text>"
             )
         return "".join(parts) + "</svg>"
 
@@ -259,7 +261,7 @@ def histogram(
     """Counts between edges (one more edge than counts); `levels` are labelled vertical lines (a threshold)."""
     assert len(edges) == len(counts) + 1
     high = max([*counts, 1e-12])
-    x0, x1 = edges[0], edges[-1]
+    x0, x1 = edges[0], max(edges[-1], edges[0] + 1e-9)  # all in one place
 
     def draw(width: int) -> str:
         left, right, top, bottom = 56, 14, 34, 42
@@ -290,10 +292,10 @@ def histogram(
             parts.append(
                 f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top}' y2='{top + h}' stroke='{COLOURS[1]}' "
                 f"stroke-dasharray='5 4'/><text x='{x + 4:.1f}' y='{top + 12}' fill='{COLOURS[1]}'>"
-                f"{html.escape(name)} {number(value)}</text>"
+                f"{escaped(name)} {number(value)}</text>"
             )
         parts.append(
-            f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{html.escape(x_label)}</text>"
+            f"<text x='{left + w}' y='{height - 6}' text-anchor='end' fill='{MUTED}'>{escaped(x_label)}</text>"
         )
         return "".join(parts) + "</svg>"
 
@@ -326,7 +328,7 @@ def span_chart(
     """
     until = max((s.end for _, spans in rows for s in spans), default=0.0) if until is None else until
     if not until > 0:
-        return f"<p>{html.escape(title)}: no data</p>"
+        return f"<p>{escaped(title)}: no data</p>"
     left, right, top, row_height = 74, 10, 32, 24
     room, bottom = width - left - right, top + row_height * len(rows)
 
@@ -337,7 +339,7 @@ def span_chart(
     for i, (label, spans) in enumerate(rows):
         y = top + row_height * i
         parts.append(
-            f"<text x='{left - 8}' y='{y + 15}' text-anchor='end' fill='{INK}'>{html.escape(label)}</text>"
+            f"<text x='{left - 8}' y='{y + 15}' text-anchor='end' fill='{INK}'>{escaped(label)}</text>"
             f"<rect x='{left}' y='{y + 1}' width='{room}' height='{row_height - 3}' fill='{GRID}'/>"
         )
         for s in spans:
@@ -350,18 +352,16 @@ def span_chart(
                 ink = "#fff" if s.strength > 0.75 else INK
                 parts.append(
                     f"<text x='{x + wide / 2:.1f}' y='{y + 15}' text-anchor='middle' fill='{ink}'>"
-                    f"{html.escape(s.text)}</text>"
+                    f"{escaped(s.text)}</text>"
                 )
     for t in ticks(0, until, 6):
         parts.append(f"<text x='{px(t):.1f}' y='{bottom + 14}' text-anchor='middle' fill='{MUTED}'>{number(t)}</text>")
     at = left
     for name, colour in (*legend, ("idle", GRID)):
         parts.append(f"<rect x='{at}' y='{bottom + 24}' width='10' height='10' fill='{colour}'/>")
-        parts.append(f"<text x='{at + 14}' y='{bottom + 33}' fill='{INK}'>{html.escape(name)}</text>")
+        parts.append(f"<text x='{at + 14}' y='{bottom + 33}' fill='{INK}'>{escaped(name)}</text>")
         at += 30 + 7 * len(name)
-    parts.append(
-        f"<text x='{left + room}' y='{bottom + 33}' text-anchor='end' fill='{MUTED}'>{html.escape(unit)}</text>"
-    )
+    parts.append(f"<text x='{left + room}' y='{bottom + 33}' text-anchor='end' fill='{MUTED}'>{escaped(unit)}</text>")
     # On a narrow screen it is scrolled: smaller, its numbers would be lost.
     picture = "".join(parts).replace("<svg ", "<svg style='max-width:none' ", 1)
     return f"<div class='scroll'>{picture}</svg></div>"
@@ -371,6 +371,6 @@ def open_svg(width: int, height: int, title: str) -> str:
     """The begin of a picture, with its title."""
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
-        f"{FONT} role='img' aria-label='{html.escape(title, quote=True)}'>"
-        f"<text x='4' y='18' font-weight='600' font-size='13' fill='{INK}'>{html.escape(title)}</text>"
+        f"{FONT} role='img' aria-label='{escaped(title)}'>"
+        f"<text x='4' y='18' font-weight='600' font-size='13' fill='{INK}'>{escaped(title)}</text>"
     )

@@ -17,7 +17,7 @@ nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:13px;margin:12px 0}
 table{border-collapse:collapse;font-size:13px}td,th{padding:3px 12px 3px 0;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr.stage td{border-top:1px solid var(--grid);font-weight:600}
-td,th{overflow-wrap:normal}.scroll{overflow-x:auto}
+td,th{overflow-wrap:normal}th.n{white-space:normal}.scroll{overflow-x:auto}
 .cards{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}
 .card{border:1px solid var(--grid);border-radius:8px;padding:10px 16px}
 .card b{display:block;font-size:21px}.card span,.muted{color:var(--muted);font-size:13px}
@@ -28,6 +28,7 @@ summary{cursor:pointer}.narrow{display:none}
 @media (max-width:600px){.wide{display:none}.narrow{display:block}
 body{margin:14px auto;padding:0 20px}h1{font-size:21px}.cards{gap:8px}.card{padding:8px 12px}.card b{font-size:18px}}
 """
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _HEADING = re.compile(r"<h2 id=([a-z0-9-]+)>(.*?)</h2>")
 
 
@@ -52,8 +53,10 @@ def contents(body: str) -> str:
 
 
 def text(value: Any) -> str:
-    """Escaped for HTML: every string from outside goes through here."""
-    return html.escape(str(value), quote=True)
+    """Escaped for HTML: every string from outside goes through here. What would turn the direction of writing, or is no
+    character (controls, lone surrogates of a file's name), is shown as its escape.
+    """
+    return html.escape(_UNSEEN.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), str(value)))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Sequence[int] = ()) -> str:

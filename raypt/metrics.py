@@ -33,6 +33,12 @@ METRICS: dict[str, Metric] = {
     "raypt_tasks_planned": Metric(
         "gauge", "Tasks or shards of a pass in all, those done before a restart apart", ("task",)
     ),
+    "raypt_queue_bytes": Metric(
+        "gauge",
+        "Bytes of blocks that wait in a pass of Ray Data (curate, stream), or to be taken",
+        ("task",),
+    ),
+    "raypt_actors": Metric("gauge", "Actors that work on such a pass", ("task",)),
     "raypt_documents_in": Metric("gauge", "Documents that entered a stage of the ledger", ("stage",)),
     "raypt_documents_kept": Metric("gauge", "Documents that it kept", ("stage",)),
     "raypt_bytes_in": Metric("gauge", "Bytes of text that entered a stage of the ledger", ("stage",)),
@@ -79,6 +85,7 @@ METRICS: dict[str, Metric] = {
     ),
     "raypt_train_rss_mb": Metric("gauge", "Resident memory of rank 0, MB"),
     "raypt_train_device_mb": Metric("gauge", "Most memory of rank 0's GPU so far, MB"),
+    "raypt_train_group_starts": Metric("gauge", "Starts of the workers in this job: one more than their restarts"),
     "raypt_train_checkpoint_step": Metric("gauge", "Step of the newest whole checkpoint"),
     "raypt_train_checkpoint_time": Metric("gauge", "When it was whole, seconds since the epoch"),
 }

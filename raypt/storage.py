@@ -411,7 +411,10 @@ def read_if_there(uri: str) -> bytes | None:
 
 
 def json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+    try:
+        return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+    except UnicodeEncodeError:  # lone surrogates: of a file's name that is no UTF-8, say in an error
+        return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def write_json(uri: str, value: Any) -> None:

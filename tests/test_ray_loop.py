@@ -9,6 +9,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, ExecutionResources
 
+from raypt import metrics, ray_loop
 from raypt.ray_loop import Rest, rest_when_idle
 
 _BLOCK = 1 << 20
@@ -60,6 +61,24 @@ def test_a_full_stream_costs_a_fraction_of_what_rays_own_loop_takes() -> None:
     spinning, resting = (_cpu_while_nobody_takes(_stream(rest=rest)) for rest in (False, True))
     # measured: 0.5 to 1 core against 0.05; a third leaves room for a busy machine, on which both get less
     assert resting < spinning / 3, (resting, spinning)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_queues_and_actors_are_told_while_a_pass_goes_on_and_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, str | None, str]] = []
+    monkeypatch.setattr(metrics, "put", lambda name, value, run=None, *, task: told.append((name, value, run, task)))
+    monkeypatch.setattr(ray_loop, "TELL_S", 0.0)
+    dataset = _stream(rest=False)
+    rest_when_idle(dataset.context, "a-run")
+    dataset.set_name("bytes")
+    batches = iter(dataset.iter_batches(batch_size=None, prefetch_batches=0))
+    next(batches)
+    time.sleep(1.0)
+    assert 1 + sum(1 for _ in batches) == 64
+    assert {(run, task) for _, _, run, task in told} == {("a-run", "bytes")}
+    assert max(value for name, value, _, _ in told if name == "raypt_actors") == 1
+    assert max(value for name, value, _, _ in told if name == "raypt_queue_bytes") >= _BLOCK
+    assert {name: value for name, value, _, _ in told} == {"raypt_actors": 0, "raypt_queue_bytes": 0}
 
 
 def test_a_context_gets_it_once() -> None:

@@ -156,7 +156,13 @@ def stages_of(run: RunDir) -> dict[str, Stage]:
         return {stage.name: stage for stage in CurationConfig.model_validate(tree["curation"]).plan()}
     except FileNotFoundError:
         return {}
-    except (UserError, ValueError, KeyError, TypeError) as e:  # code of the user's own that is not on this machine
+    except (
+        UserError,
+        ValueError,
+        KeyError,
+        TypeError,
+        yaml.YAMLError,
+    ) as e:  # code of the user's own that is not on this machine
         log.info("the report shows no thresholds: %s", e)
         return {}
 

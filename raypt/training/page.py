@@ -10,7 +10,7 @@ from raypt.html import table, text
 STEP_PARTS = ("forward", "backward", "update", "communication")
 SPEED_SHARES = (
     ("MFU: of the stated peak", "mfu_stated"),
-    ("Of a matrix product timed at the start (no MFU)", "matmul_share"),
+    ("Of a timed matrix product (no MFU)", "matmul_share"),
 )
 """Never in one picture: the second is high on a machine that was busy when it was timed."""
 
@@ -38,17 +38,21 @@ def _series(rows: list[dict[str, Any]], name: str, key: str, **options: Any) -> 
     return Series(name, [row[x] for row in have], [row[key] for row in have], **options)
 
 
+def _with_mean(series: Series) -> list[Series]:
+    """A line, and before it its running mean where there are enough steps for one."""
+    span = max(SPAN, len(series.x) // 100)
+    if len(series.x) <= span:
+        return [series]
+    return [replace(series, faint=True), Series(f"mean of about {span} steps", series.x, smoothed(series.y, span))]
+
+
 def _small(rows: list[dict[str, Any]], series: list[Series], title: str, unit: str = "", **options: Any) -> str:
     return line_chart(series, title=title, x_label=x_axis(rows), y_label=unit, width=440, height=220, **options)
 
 
 def _loss(rows: list[dict[str, Any]], unigram_nats: float | None) -> str:
     """Loss, its running mean where there are enough steps for one, and held-out loss."""
-    raw = _series(rows, "training", "loss")
-    losses = [raw]
-    if len(raw.x) > SPAN:
-        losses = [replace(raw, faint=True), Series(f"mean of about {SPAN} steps", raw.x, smoothed(raw.y))]
-    losses.append(_series(rows, "held-out", "heldout_loss", marks=True))
+    losses = [*_with_mean(_series(rows, "training", "loss")), _series(rows, "held-out", "heldout_loss", marks=True)]
     levels = [("unigram entropy", unigram_nats)] if unigram_nats is not None else []
     x = x_axis(rows)
     return line_chart(losses, title="Loss", x_label=x, y_label="nats a token", levels=levels, width=900, height=340)
@@ -58,10 +62,10 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
     """Loss against the unigram entropy of the text, held-out loss, learning rate, gradient norm, speed, waiting."""
     steps = [r["step"] for r in rows]
     assert steps == sorted(steps), "metrics.jsonl is not in the order of steps"
-    small = [
-        _small(rows, [_series(rows, name, key)], name, unit)
+    small = [_small(rows, [_series(rows, "learning rate", "lr")], "Learning rate")]
+    small += [
+        _small(rows, _with_mean(_series(rows, "each step", key)), name, unit)
         for name, key, unit in (
-            ("Learning rate", "lr", ""),
             ("Gradient norm", "grad_norm", ""),
             ("Tokens per second", "tokens_per_s", "tokens/s"),
             ("Share of the step spent waiting for data", "data_wait_fraction", ""),
@@ -77,8 +81,8 @@ def training_section(rows: list[dict[str, Any]], unigram_nats: float | None) -> 
     if tasks := _tasks(rows):
         small.append(tasks)
     for title, key in SPEED_SHARES:
-        if (share := _series(rows, title, key)).x:
-            small.append(_small(rows, [share], title, "share"))
+        if (share := _series(rows, "each step", key)).x:
+            small.append(_small(rows, _with_mean(share), title, "share"))
     return (
         _loss(rows, unigram_nats)
         + f"<div class=row>{''.join(small)}{_pipeline(rows)}{_step_parts(rows)}</div>"

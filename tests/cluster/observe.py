@@ -1,8 +1,9 @@
 """Every panel and alert in a real Prometheus: python -m tests.cluster.observe [PROMETHEUS]
 
-Runs the main job on a small corpus with a real Prometheus (Debian's package, or the binary at PROMETHEUS) that scrapes
-it as cluster/observability/prometheus.yml says, and evaluates each expression of the dashboard while it runs: each must
-have a value at some time. Alerts must be expressions that Prometheus takes, and must be quiet at the end. Two to three
+Runs the main job on a small corpus, then goes on with it under a stated peak (so that both shares of speed are told),
+with a real Prometheus (Debian's package, or the binary at PROMETHEUS) that scrapes it as
+cluster/observability/prometheus.yml says, and evaluates each expression of the dashboard while it runs: each must have
+a value at some time. Alerts must be expressions that Prometheus takes, and must be quiet at the end. Three to six
 minutes; starts Ray.
 """
 
@@ -59,33 +60,38 @@ def main() -> None:
             ]
         )
         options = [o for o in TINY if o != "ray.dashboard=false"]
-        job = subprocess.Popen(
-            [
-                *(sys.executable, str(ROOT / "jobs" / "pretrain.py"), *options),
-                *("run.name=watched", "train.steps=120", "curation.quality.reference=[]"),
-                *("curation.stages=[language, gopher_quality]", "train.checkpoint.every_steps=40"),
-            ],
-            cwd=scratch,
-            env=environment()
-            | {"RAY_METRICS_REPORT_INTERVAL_MS": "1000"}
-            | {k: v for k, v in os.environ.items() if k == "HOME"},
-            stdout=(scratch / "job.log").open("w"),
-            stderr=subprocess.STDOUT,
-        )
+        job = None
         try:
-            while job.poll() is None:
-                time.sleep(1)
-                for name, expression in wanted.items():
-                    if name not in seen and (found := _values(expression)):
-                        seen[name] = found
+            for part in (["train.steps=60"], ["train.steps=120", "train.peak_tflops=0.1"]):
+                job = subprocess.Popen(
+                    [
+                        *(sys.executable, str(ROOT / "jobs" / "pretrain.py"), *options, *part),
+                        *("run.name=watched", "curation.quality.reference=[]"),
+                        *("curation.stages=[language, gopher_quality]", "train.checkpoint.every_steps=20"),
+                    ],
+                    cwd=scratch,
+                    env=environment()
+                    | {"RAY_METRICS_REPORT_INTERVAL_MS": "1000"}
+                    | {k: v for k, v in os.environ.items() if k == "HOME"},
+                    stdout=(scratch / "job.log").open("a"),
+                    stderr=subprocess.STDOUT,
+                )
+                while job.poll() is None:
+                    time.sleep(1)
+                    for name, expression in wanted.items():
+                        if name not in seen and (found := _values(expression)):
+                            seen[name] = found
+                if job.returncode:
+                    break
             firing = [a["labels"]["alertname"] for a in ask("alerts")["alerts"] if a["state"] == "firing"]
             rules = ask("rules")["groups"][0]["rules"]
         finally:
             for process in (job, prometheus):
-                process.terminate()
-                process.wait(60)
+                if process is not None:
+                    process.terminate()
+                    process.wait(60)
         log = (scratch / "job.log").read_text()
-    assert job.returncode == 0, log[-3000:]
+    assert job is not None and job.returncode == 0, log[-3000:]
     for name in wanted:
         print(f"{'series ' + str(seen[name]) if name in seen else 'EMPTY':>10}  {name}")
     broken = [rule["name"] for rule in rules if rule["health"] == "err"]

@@ -72,6 +72,10 @@ def test_every_stage_has_a_panel() -> None:
         "train_loss",
         "train_checkpoint_step",
         "starts",
+        "queue_bytes",
+        "actors",
+        "train_mfu_stated",
+        "train_group_starts",
     ):
         assert f"ray_raypt_{part}" in shown
 

@@ -1,13 +1,18 @@
 """The report page is made of what the run directory has, and runs nothing that a document says."""
 
+import functools
 import html
 import json
+import tempfile
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from raypt import storage
@@ -53,7 +58,7 @@ def test_only_a_share_of_the_stated_peak_is_called_mfu(tmp_path: Path) -> None:
 
     both, measured = page("mfu_stated", "matmul_share"), page("matmul_share")
     assert "MFU: of the stated peak" in both
-    assert "Of a matrix product timed at the start (no MFU)" in both
+    assert "Of a timed matrix product (no MFU)" in both
     assert measured.replace("(no MFU)", "").count("MFU") == 0
 
 
@@ -228,6 +233,82 @@ def test_an_excerpt_holds_no_tag_and_nothing_that_turns_the_page(evil: str) -> N
     made = text(excerpt(f"<b>{evil}"))
     assert "<" not in made and ">" not in made
     assert all(c.isprintable() or c == "\n" for c in made)
+
+
+class _Tags(HTMLParser):
+    """The tags of a page with the names of their attributes, what they point to, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.links: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(sorted(name for name, _ in attrs))))
+        self.links |= {value or "" for name, value in attrs if name in ("href", "src", "action", "style")}
+
+
+def _hostile_run(place: Path, evil: str) -> str:
+    """The page of a run in which whatever comes from outside is `evil`: names, texts, errors, labels."""
+    run, clean = RunDir(str(place)), evil.encode("utf-8", "replace").decode()  # Parquet holds no lone surrogates
+    _curated(run, 1, 1, reason=f"{clean}.{clean}", text=clean)
+    amount, figures = Amount(1, 10), {"documents": 1, "bytes": 2}
+    account = StageAccount(Amount(2, 20), Amount(1, 10), {evil: amount}, {evil + "2": Amount(1, 0)})
+    storage.write_json(run.ledger, Ledger({evil: account}).to_json())
+    entry = dict.fromkeys(("source", "file", "kind", "error", "excerpt"), evil) | {"row": 1, "byte_offset": 2}
+    storage.write_bytes(run.quarantine(0), (json.dumps(entry) + "\n").encode())
+    start = dict.fromkeys(("job", "command", "host", "python", "raypt", "commit", "error", "remedy", "stage"), evil)
+    use = {"machines": [[evil, 1]], "stages": {evil: {"seconds": 1.0, "cpu_there_s": 1.0}}}
+    start |= {"started": 1.0, "ended": 2.0, "cpus": 1, "memory_bytes": 1, "packages": {evil: evil}, "use": use}
+    storage.write_json(run.path("work", "diary", "1.json"), start | {"status": "failed"})
+    storage.write_json(run.label_counts, {evil: {evil: [1, 2, 3, 4]}})
+    one = {"documents": 3, "not_measured": 0, "kept": 1, "bins": {"40": 3}, "buckets": {evil: {evil: [3, 3, 3, 3]}}}
+    storage.write_json(run.distributions, {f"{evil}.{evil}": {evil: one}})
+    config = {"algorithm": evil, "eos_token": evil, "extra_special_tokens": [evil]}
+    storage.write_json(
+        storage.join(run.tokenizer, "tokenizer.card.json"), {"identity": {"settings": {"config": config}}}
+    )
+    rates = dict.fromkeys(("tokens_per_word", "tokens_per_character", "bytes_per_token", "unknown_rate"), 1.0)
+    row: dict[str, Any] = {"source": evil, "lang": evil} | figures | rates
+    storage.write_json(storage.join(run.tokenizer, "fertility.json"), [row])
+    counts = dict.fromkeys(("stored", "trained", "repeats", "tokens"), 1)
+    summary = {
+        "headline": {evil: 1.0},
+        "tokens": {evil: evil},
+        "vocabulary": {evil: {"text": 1, "unknown": 0, "byte_fallback": 0}},
+        "samples": [{"source": evil, "left_out": {evil: 1}} | counts],
+    }
+    storage.write_json(run.path("summary.json"), summary)
+    storage.write_json(run.path("sample.json"), [dict.fromkeys(("prompt", "text", "checkpoint"), evil)])
+    row = {"step": 1, "loss": 3.0, "tasks": {evil: {"accuracy": 0.5, "chance": 0.5}}}
+    row |= {"data_wait_s": {evil: 1.0}, "data_wait_reason": evil, "forward_s": 0.1}
+    storage.write_bytes(run.path("metrics.jsonl"), (json.dumps(row) + "\n").encode())
+    storage.write_bytes(run.config, yaml.safe_dump({"run": {"name": clean}}, allow_unicode=True).encode())
+    return build_report(run, evil)
+
+
+HOSTILE = st.sampled_from(
+    ["<script>", "</pre>", "' onload='x", '" style="x', "<!--", "]]>", "&#60;b", "\u202e", "\ud800", "\0"]
+)
+
+
+@functools.cache
+def _harmless() -> _Tags:
+    with tempfile.TemporaryDirectory() as place:
+        return _Tags(_hostile_run(Path(place), "e"))
+
+
+@settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(HOSTILE | st.text(st.characters(exclude_categories=()), max_size=8), max_size=8))
+def test_no_name_text_or_error_from_outside_makes_a_tag_or_an_attribute_anywhere_on_the_page(parts: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        page = _hostile_run(Path(place), "e" + "".join(parts))
+    page.encode()  # lone surrogates are not written as such
+    assert not set(page) & set("\0\u202e\u2066\u200f")
+    made = _Tags(page)
+    assert made.tags == _harmless().tags
+    assert made.links == _harmless().links
 
 
 def test_tags_in_a_removed_document_or_its_name_are_shown_not_run(tmp_path: Path) -> None:

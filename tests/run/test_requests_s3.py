@@ -14,10 +14,12 @@ from raypt import storage
 from raypt.config_io import load
 from raypt.corpus.formats.raw import RawFile, etag_of
 from raypt.errors import UserError
+from raypt.run import live_page
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate
 from raypt.run.open import open_run
 from raypt.run.pretrain import planned_stream
+from raypt.run.report import build_report
 from raypt.tokens.store.files import collection
 from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
@@ -35,6 +37,16 @@ MOST_A_SHARD = 11
 """10.3: its input 1, attributes 0.8, curated text and what was removed 2, the text read for measuring, for the
 tokenizer, for its tokens and (of some) for its held-out documents 3.4, its tokens written, and read for training and
 for the entropy 3."""
+
+
+MOST_A_PAGE = 60
+"""Requests, 55 at 32 shards as at 64: a page comes every five minutes while a run goes on."""
+
+
+@pytest.fixture(autouse=True)
+def _no_page_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for as time goes by is counted by itself: else a slow machine would ask for more."""
+    monkeypatch.setattr(live_page, "APART_S", 1e6)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +94,9 @@ def test_the_data_side_asks_for_no_size_before_it_reads_and_at_most_so_often_a_s
     for stage in ("decide", "write"):
         of_files = Counter(a.operation for a in found if a.stage == stage and ".parquet" in a.place)
         assert of_files["HEAD"] == of_files["LIST"] == 0, told(found, shards)
+    s3.requests()
+    build_report(run, "a page", running=True)
+    assert sum(s3.requests().values()) <= MOST_A_PAGE
 
 
 def whole_way(s3: S3Server, files: str, shards: int, shard_bytes: str = "2k") -> list[Asked]:

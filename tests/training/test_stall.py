@@ -2,6 +2,9 @@
 
 from dataclasses import asdict, replace
 
+import pytest
+
+from raypt import metrics
 from raypt.parallel.pulse import Beat, Pulse
 from raypt.training.on_ray.watch import Watch
 from raypt.training.stall import Sighting, explain
@@ -104,3 +107,12 @@ def test_another_start_of_the_workers_begins_anew() -> None:
     assert [ranks.second(6, 6) for _ in range(9)] == [None] * 9
     line = ranks.second(6, 6) or ranks.second(6, 6)
     assert line is not None and "of step 6" in line
+
+
+def test_every_start_of_the_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float]] = []
+    monkeypatch.setattr(metrics, "put", lambda name, value: told.append((name, value)))
+    ranks = Ranks()
+    for ranks.group in ("first", "first", "second", "second", "third"):
+        ranks.second(1, 1)
+    assert told == [("raypt_train_group_starts", n) for n in (1, 2, 3)]

@@ -35,8 +35,8 @@ class PlanConfig(Settings):
     budget: float | None = Field(default=None, gt=0)
     """Size the fastest cluster that costs no more, in the currency of `price_per_hour`."""
     price_per_hour: float | None = Field(default=None, gt=0)
-    """Of one accelerator; None = no cost is told. The report tells with it what a run has cost (of a CPU where there is
-    no GPU)."""
+    """Of one accelerator; None = no cost is told. The report tells with it what a run has cost (of a CPU where
+    there is no GPU)."""
     vocab_size: int | None = Field(default=None, gt=0)
     """Tokens of the vocabulary where neither `model.vocab_size` nor the tokenizer to be trained says it."""
     data_bytes: float | None = Field(default=None, gt=0)

@@ -23,6 +23,7 @@ from ray.data import ActorPoolStrategy, DataIterator, Dataset, ExecutionOptions
 from ray.data._internal.delegating_block_builder import DelegatingBlockBuilder
 from ray.data._internal.execution.interfaces import ExecutionResources
 
+from raypt import metrics
 from raypt.ray_loop import rest_when_idle
 from raypt.tokens.stream.blocks import Layout
 from raypt.tokens.stream.bookmark import set_bookmark
@@ -99,7 +100,8 @@ def with_blocks(descriptions: Dataset, spec: StreamSpec, ranks: int) -> Dataset:
     # turn of the loop (40-100 ms). `memory_bytes` still bounds them.
     dataset.context._max_num_blocks_in_streaming_gen_buffer = 16
     dataset.context.enable_progress_bars = False
-    rest_when_idle(dataset.context)
+    rest_when_idle(dataset.context, metrics.label_of(spec.store_uri.rstrip("/").rpartition("/")[0]))
+    dataset.set_name("stream")
     dataset.context.issue_detectors_config.detectors = []  # they would report every fetcher's waiting and memory
     return dataset
 

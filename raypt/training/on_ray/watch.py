@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from raypt import notify
+from raypt import metrics, notify
 from raypt.parallel.pulse import PULSE
 from raypt.training.on_ray.board import BEATS, STOP, Board
 from raypt.training.stall import Sighting, explain
@@ -135,6 +135,7 @@ class Watch:
     def _begin(self, group: str, now: float) -> None:
         """A new start of the workers: what is known of the one before says nothing of it."""
         self._groups.add(group)
+        metrics.put("raypt_train_group_starts", len(self._groups))
         self._group, self._step, self._stepped, self._said = group, -1, now, now
 
 
