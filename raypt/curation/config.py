@@ -13,7 +13,7 @@ from raypt.curation.custom import FunctionStage, custom_stage, mistakes
 from raypt.curation.language import LanguageConfig
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.pii.config import PiiConfig
-from raypt.curation.plan import Entry, Stage, StageEntry, check_inputs, check_order, split_name
+from raypt.curation.plan import Entry, Stage, StageEntry, check_inputs, check_order, split_name, with_later
 from raypt.curation.presets import BY_LANGUAGE, PRESETS
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.rules.bad_words import BadWords
@@ -218,7 +218,7 @@ class CurationConfig(Settings):
             ValueError: a stage that raypt does not have.
             UserError: code of the user's own that cannot be imported, or settings that it does not take.
         """
-        return tuple(self._stage(entry, key) for entry, key in self._entries())
+        return with_later(self._stage(entry, key) for entry, key in self._entries())
 
     def runs(self, stage: str) -> bool:
         """Whether a stage is among those that run, named alone or with settings or conditions."""
@@ -260,9 +260,8 @@ class CurationConfig(Settings):
         """The settings that decide the attributes and the text of a tagged document: no thresholds."""
         stages: list[Any] = []
         for stage in self.plan():
-            measured = stage.settings.model_dump(mode="json", exclude=set(stage.settings.decides()))
-            when = {column: condition.model_dump(mode="json") for column, condition in stage.when.items()}
-            stages.append({"name": stage.name, "settings": measured, "when": when})
+            when = {name: one.model_dump(mode="json") for name, one in stage.when.items() if name not in stage.later}
+            stages.append({"name": stage.name, "settings": stage.settings.measures(), "when": when})
         code = {name: plugins.fingerprint(name, key) for key, name in self.user_code()}
         given = self.language.model_dump(mode="json", include={"assume"})
         needed = {name: package_version(name) for name in self.packages()}
@@ -274,5 +273,9 @@ class CurationConfig(Settings):
 
     def deciding_settings(self) -> dict[str, Any]:
         """The settings that decide, over attributes, which documents are kept."""
-        stages = [{"name": s.name, "settings": s.settings.model_dump(mode="json")} for s in self.plan()]
+        stages: list[dict[str, Any]] = []
+        for stage in self.plan():
+            later = {name: stage.when[name].model_dump(mode="json") for name in sorted(stage.later)}
+            settings = stage.settings.model_dump(mode="json")
+            stages.append({"name": stage.name, "settings": settings, **({"when": later} if later else {})})
         return {"stages": stages, "by_language": self.by_language}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -86,6 +86,8 @@ class Stage:
     """Thresholds by language."""
     when: Mapping[str, Condition] = field(default_factory=dict)
     """Conditions by column; documents that do not meet all of them are passed."""
+    later: frozenset[str] = frozenset()
+    """Columns of `when` that are settled once the run is measured: the stage measures whatever they will be."""
 
     @property
     def column(self) -> str:
@@ -94,16 +96,18 @@ class Stage:
 
     def measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
         """The columns that it adds to the documents of a view, and their new text if it edits."""
-        if not self.when:
+        columns, text = self._measure_where(view, resources)
+        if text is not None and self.later:
+            raise UserError(f"curation.stages: {self.name} edits text, {_EDITS_LATER.format(sorted(self.later)[0])}")
+        return columns, text
+
+    def _measure_where(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
+        if not set(self.when) - self.later:
             return self._measure(view, resources)
         met = np.ones(len(view), bool)
-        for name, condition in self.when.items():
-            column = self._column(view.columns, name)
-            if name == "lang" and condition.among is not None:
-                codes = pc.unique(column.drop_null()).to_pylist()
-                named = tuple(code for code in codes if languages.match(code, condition.among) is not None)
-                condition = condition.model_copy(update={"among": named})
-            met &= condition.holds(column, f"curation.stages: {self.name}: when.{name}")
+        for name in self.when:
+            if name not in self.later:
+                met &= self._holds(name, self._column(view.columns, name))
         rows = np.flatnonzero(met)
         chosen = view.rows(rows)
         columns, text = self._measure(chosen, resources)
@@ -113,6 +117,14 @@ class Stage:
             return columns, None
         edited = text.to_arrow().cast(pa.large_string()).take(back)
         return columns, TextBatch.from_arrow(pc.coalesce(edited, view.text.to_arrow().cast(pa.large_string())))
+
+    def _holds(self, name: str, column: pa.Array) -> np.ndarray:
+        condition = self.when[name]
+        if name == "lang" and condition.among is not None:
+            codes = pc.unique(column.drop_null()).to_pylist()
+            named = tuple(code for code in codes if languages.match(code, condition.among) is not None)
+            condition = condition.model_copy(update={"among": named})
+        return condition.holds(column, f"curation.stages: {self.name}: when.{name}")
 
     def _measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
         measured = self.settings.measure(view, resources)
@@ -135,9 +147,13 @@ class Stage:
         )
 
     def failures(self, tagged: pa.Table, settled: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-        """`(reason, bool[n])` in order."""
-        for rule, fails in self.settings.failures(self._attributes(tagged), settled.get(self.name)):
-            yield f"{self.name}.{rule}", fails
+        """`(reason, bool[n])` in order. `tagged` has the settled metrics, if a condition asks for one."""
+        attributes = self._attributes(tagged)
+        met = np.ones(len(tagged), bool)
+        for name in self.later:
+            met &= self._holds(name, attributes.named(name))
+        for rule, fails in self.settings.failures(attributes, settled.get(self.name)):
+            yield f"{self.name}.{rule}", fails & met
 
     def settled_metrics(self, tagged: pa.Table, settled: Mapping[str, Any]) -> dict[str, pa.Array]:
         """By `<stage>.<metric>`: what is known only now that the run is measured."""
@@ -153,6 +169,19 @@ class Stage:
 
     def _attributes(self, tagged: pa.Table) -> Attributes:
         return Attributes(tagged, self.name, self.overrides, self.column)
+
+
+_EDITS_LATER = (
+    "and whether a document meets its condition on {} is known only when all are measured; state the condition on a "
+    "metric that an earlier stage measures, or run the stage on all documents"
+)
+
+
+def with_later(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages, each knowing which of its conditions are settled once the run is measured."""
+    stages = tuple(stages)
+    settled = {f"{stage.name}.{metric}" for stage in stages for metric in stage.settings.settled_names()}
+    return tuple(replace(stage, later=frozenset(settled & set(stage.when))) for stage in stages)
 
 
 def _merged(before: pa.Array | None, found: pa.Array, met: np.ndarray) -> pa.Array:
@@ -178,6 +207,16 @@ def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
     a table may have a column `lang`.
     """
     stages = tuple(stages)
+    settled = {f"{stage.name}.{metric}" for stage in stages for metric in stage.settings.settled_names()}
+    for stage in stages:
+        if stage.later and stage.settings.edits:
+            raise ValueError(f"stages: {stage.name} edits text, {_EDITS_LATER.format(sorted(stage.later)[0])}")
+        for column in stage.settings.settles_within():
+            if column in settled:
+                raise ValueError(
+                    f"stages: {stage.name} takes percentiles within the groups of {column}, which is settled together "
+                    "with them; name columns that are known before"
+                )
     finders = [i for i, stage in enumerate(stages) if "lang" in stage.settings.adds]
     first = finders[0] if finders else len(stages)
     for i, stage in enumerate(stages):
