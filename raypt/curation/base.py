@@ -91,6 +91,8 @@ class StageSettings(Settings):
     """Whether it can be run more than once in a run, under `name@label`."""
     edits: ClassVar[bool] = False
     """Whether it may rewrite the text."""
+    segmented: ClassVar[bool] = False
+    """Whether its words are a segmenter's where one is configured for a document's language."""
     adds: ClassVar[tuple[str, ...]] = ()
     """Columns that it adds under names of their own."""
 

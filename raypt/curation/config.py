@@ -10,6 +10,7 @@ from raypt.curation import languages
 from raypt.curation.base import StageSettings
 from raypt.curation.classify.config import Classify
 from raypt.curation.custom import FunctionStage, custom_stage, mistakes
+from raypt.curation.fineweb2 import segmented_stop_words
 from raypt.curation.language import LanguageConfig
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.pii.config import PiiConfig
@@ -34,6 +35,7 @@ from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.curation.rules.repeated_phrases import RepeatedPhrases
 from raypt.curation.rules.roots import Roots
 from raypt.curation.rules.url import UrlFilter
+from raypt.curation.segmenters import Words
 from raypt.packages import package_version
 from raypt.settings import Settings
 
@@ -85,6 +87,8 @@ class CurationConfig(Settings):
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
     A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
     an array of reasons or of numbers, or a class like those of raypt/curation/rules: see raypt/curation/README.md."""
+    words: Words = Words()
+    """Segmenters of scripts written without spaces; without one a character is a word."""
     columns: Columns = Columns()
     """Bounds on carried numbers by column: `{edu_score: {min: 3}}`. The stage runs first if `stages` does not name
     it."""
@@ -144,6 +148,10 @@ class CurationConfig(Settings):
         if name is not None and name not in PRESETS:
             raise ValueError(f"preset: there is no {name!r}; the presets are {', '.join(PRESETS)}")
         beneath = _respelled({"by_language": BY_LANGUAGE}, PRESETS[name] if name is not None else {})
+        if name == "fineweb2":
+            words = values.get("words", {})
+            segmenters = words.segmenters if isinstance(words, Words) else words.get("segmenters", {})
+            beneath = _merged(beneath, {"gopher_quality": {"stop_words": segmented_stop_words(segmenters)}})
         return _respelled(beneath, values)
 
     @model_validator(mode="after")
@@ -183,7 +191,8 @@ class CurationConfig(Settings):
                     "stages: quality can only run once: give its settings in curation.quality, where a run looks for "
                     "them when it trains the classifier"
                 )
-        check_order(stages, language_known=self.language.assume is not None)
+        known = self.language.assume is not None
+        check_order(stages, language_known=known, segmenters=bool(self.words.segmenters))
         return self
 
     @classmethod
@@ -265,11 +274,13 @@ class CurationConfig(Settings):
         code = {name: plugins.fingerprint(name, key) for key, name in self.user_code()}
         given = self.language.model_dump(mode="json", include={"assume"})
         needed = {name: package_version(name) for name in self.packages()}
-        return {"stages": stages, "code": code, "language": given, **({"packages": needed} if needed else {})}
+        words = {"words": self.words.segmenters} if self.words.segmenters else {}
+        return {"stages": stages, "code": code, "language": given, **words, **({"packages": needed} if needed else {})}
 
     def packages(self) -> dict[str, str]:
         """Packages beside raypt's own that the stages need, and how to install each."""
-        return {name: how for stage in self.plan() for name, how in stage.settings.packages().items()}
+        named = {name: how for stage in self.plan() for name, how in stage.settings.packages().items()}
+        return {**named, **self.words.packages()}
 
     def deciding_settings(self) -> dict[str, Any]:
         """The settings that decide, over attributes, which documents are kept."""

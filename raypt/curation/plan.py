@@ -199,11 +199,12 @@ def split_name(name: str) -> tuple[str, str]:
     return stage, name
 
 
-def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
+def check_order(stages: Iterable[Stage], *, language_known: bool, segmenters: bool = False) -> None:
     """ValueError if the order of the stages switches a rule off: one that asks the language of a document before it is
     known, or a condition on what is only measured later.
 
-    `language_known`: it is given, by the input or by the configuration. Without a stage that finds it, nothing is said:
+    `language_known`: it is given, by the input or by the configuration; `segmenters`: there is one for some language.
+    Without a stage that finds it, nothing is said:
     a table may have a column `lang`.
     """
     stages = tuple(stages)
@@ -225,6 +226,11 @@ def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
             raise ValueError(
                 f"stages: {stage.name} comes before {stages[first].name}, so {stage.name}.{rule} would never apply; "
                 f"put {stages[first].name} before it, or switch the rule off"
+            )
+        if segmenters and stage.settings.segmented and i < first < len(stages) and not language_known:
+            raise ValueError(
+                f"stages: {stage.name} comes before {stages[first].name}, so no document has the words of its "
+                f"language's segmenter (words.segmenters) there; put {stages[first].name} before it"
             )
         for column in stage.when:
             head = column.partition(".")[0]

@@ -43,7 +43,9 @@ def settings(recipe: str, **values: Any) -> CurationConfig:
     """A recipe's curation without the stages whose models a run trains, or that are the user's."""
     curation = load(RunConfig, str(RECIPES[recipe]), []).curation
     stages = [stage for stage in curation.stages if stage not in ("quality", "classify", "perplexity")]
-    return CurationConfig.model_validate({**curation.model_dump(), "stages": stages, "preset": None, **values})
+    words = {"segmenters": {}}  # of other languages than the texts here; the packages are big
+    rest = {"stages": stages, "preset": None, "words": words, **values}
+    return CurationConfig.model_validate({**curation.model_dump(), **rest})
 
 
 def test_every_recipe_is_in_the_table() -> None:
