@@ -124,6 +124,12 @@ def _twentieths(values: pa.Array) -> pa.Array:
     return pa.array(TWENTIETHS).take(pa.array(at.astype(np.int64).clip(0, 19), mask=np.asarray(values.is_null())))
 
 
+def labels_summarised(counts: LabelCounts) -> dict[str, dict[str, dict[str, int]]]:
+    """For the summary: what each of the four counts is."""
+    names = ("documents", "bytes", "kept_documents", "kept_bytes")
+    return {m: {label: dict(zip(names, n, strict=True)) for label, n in of.items()} for m, of in counts.items()}
+
+
 def _add_labels(total: LabelCounts, more: LabelCounts) -> None:
     for metric, by_label in more.items():
         into = total.setdefault(metric, {})

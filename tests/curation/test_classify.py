@@ -16,7 +16,7 @@ from raypt.curation.classify.percentiles import bins, rankings, settle
 from raypt.curation.classify.prepare import check_settings, prepare
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
-from raypt.curation.deciding import label_counts
+from raypt.curation.deciding import label_counts, labels_summarised
 from raypt.curation.page import labels_section
 from raypt.curation.percentiles import TWENTIETHS, keyed
 from raypt.curation.quality.fit import fit
@@ -357,6 +357,8 @@ def test_percentiles_decide_and_condition_other_stages_and_are_counted_by_twenti
         assert (n, kept) == ((twentieth == i).sum(), ((twentieth == i) & (p >= 40) & (p <= 80)).sum())
     loose = settings.model_copy(update={"columns": type(settings.columns)()})
     assert decide(whole, loose, settled).to_pylist() == np.where(p >= 90, "length.chars_min", below).tolist()
+    summary = labels_summarised({"classify.topic_law_percentile": counts})["classify.topic_law_percentile"]
+    assert [*summary["40-45"].values()] == counts["40-45"] and summary["40-45"]["kept_documents"] > 0
     shown = labels_section({"classify.topic_law_percentile": counts})
     assert shown.index("40-45") < shown.index("75-80")
 
