@@ -89,6 +89,10 @@ class StageSettings(Settings):
     """Name in `curation.stages`, of the attribute column, and at the head of every reason."""
     repeatable: ClassVar[bool] = True
     """Whether it can be run more than once in a run, under `name@label`."""
+    edits: ClassVar[bool] = False
+    """Whether it may rewrite the text."""
+    segmented: ClassVar[bool] = False
+    """Whether its words are a segmenter's where one is configured for a document's language."""
     adds: ClassVar[tuple[str, ...]] = ()
     """Columns that it adds under names of their own."""
 
@@ -118,6 +122,18 @@ class StageSettings(Settings):
         """Metrics of its own that are labels: the report counts documents by them."""
         return ()
 
+    def percentile_metrics(self) -> tuple[str, ...]:
+        """Metrics of its own, percentiles from 0 to 100: the report counts documents by twentieths of the run."""
+        return ()
+
+    def settled_names(self) -> tuple[str, ...]:
+        """Names of its `settled_metrics`."""
+        return ()
+
+    def settles_within(self) -> tuple[str, ...]:
+        """Columns in whose groups it takes percentiles, which must be known when all documents are measured."""
+        return ()
+
     def number_metrics(self) -> tuple[str, ...]:
         """Metrics of its own, positive numbers, whose distribution by language the report shows."""
         return ()
@@ -125,6 +141,10 @@ class StageSettings(Settings):
     def decides(self) -> frozenset[str]:
         """Settings that change decisions and not what is measured."""
         return frozenset()
+
+    def measures(self) -> dict[str, Any]:
+        """The other settings, as JSON: what the metrics and the text are a function of."""
+        return self.model_dump(mode="json", exclude=set(self.decides()))
 
     def packages(self) -> Mapping[str, str]:
         """Packages beside raypt's own that `measure` needs, and how to install each; every node must have the same

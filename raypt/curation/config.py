@@ -10,10 +10,20 @@ from raypt.curation import languages
 from raypt.curation.base import StageSettings
 from raypt.curation.classify.config import Classify
 from raypt.curation.custom import FunctionStage, custom_stage, mistakes
+from raypt.curation.fineweb2 import segmented_stop_words
 from raypt.curation.language import LanguageConfig
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.pii.config import PiiConfig
-from raypt.curation.plan import NO_LANGUAGE, Entry, Stage, StageEntry, check_inputs, check_order, split_name
+from raypt.curation.plan import (
+    NO_LANGUAGE,
+    Entry,
+    Stage,
+    StageEntry,
+    check_inputs,
+    check_order,
+    split_name,
+    with_later,
+)
 from raypt.curation.presets import BY_LANGUAGE, PRESETS
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.rules.bad_words import BadWords
@@ -34,6 +44,7 @@ from raypt.curation.rules.refinedweb_lines import RefinedWebLines
 from raypt.curation.rules.repeated_phrases import RepeatedPhrases
 from raypt.curation.rules.roots import Roots
 from raypt.curation.rules.url import UrlFilter
+from raypt.curation.segmenters import Words
 from raypt.packages import package_version
 from raypt.settings import Settings
 
@@ -85,6 +96,8 @@ class CurationConfig(Settings):
     """Stages of your own, by `package.module:Name`, that run after those of `stages`, or where `stages` says `custom`.
     A function from a batch (a pyarrow.Table with `text`, `lang`, `url`, the carried columns and the metrics so far) to
     an array of reasons or of numbers, or a class like those of raypt/curation/rules: see raypt/curation/README.md."""
+    words: Words = Words()
+    """Segmenters of scripts written without spaces; without one a character is a word."""
     columns: Columns = Columns()
     """Bounds on carried numbers by column: `{edu_score: {min: 3}}`. The stage runs first if `stages` does not name
     it."""
@@ -144,6 +157,10 @@ class CurationConfig(Settings):
         if name is not None and name not in PRESETS:
             raise ValueError(f"preset: there is no {name!r}; the presets are {', '.join(PRESETS)}")
         beneath = _respelled({"by_language": BY_LANGUAGE}, PRESETS[name] if name is not None else {})
+        if name == "fineweb2":
+            words = values.get("words", {})
+            segmenters = words.segmenters if isinstance(words, Words) else words.get("segmenters", {})
+            beneath = _merged(beneath, {"gopher_quality": {"stop_words": segmented_stop_words(segmenters)}})
         return _respelled(beneath, values)
 
     @model_validator(mode="after")
@@ -183,7 +200,8 @@ class CurationConfig(Settings):
                     "stages: quality can only run once: give its settings in curation.quality, where a run looks for "
                     "them when it trains the classifier"
                 )
-        check_order(stages, language_known=self.language.assume is not None)
+        known = self.language.assume is not None
+        check_order(stages, language_known=known, segmenters=bool(self.words.segmenters))
         return self
 
     @classmethod
@@ -218,7 +236,7 @@ class CurationConfig(Settings):
             ValueError: a stage that raypt does not have.
             UserError: code of the user's own that cannot be imported, or settings that it does not take.
         """
-        return tuple(self._stage(entry, key) for entry, key in self._entries())
+        return with_later(self._stage(entry, key) for entry, key in self._entries())
 
     def runs(self, stage: str) -> bool:
         """Whether a stage is among those that run, named alone or with settings or conditions."""
@@ -271,19 +289,24 @@ class CurationConfig(Settings):
         """The settings that decide the attributes and the text of a tagged document: no thresholds."""
         stages: list[Any] = []
         for stage in self.plan():
-            measured = stage.settings.model_dump(mode="json", exclude=set(stage.settings.decides()))
-            when = {column: condition.model_dump(mode="json") for column, condition in stage.when.items()}
-            stages.append({"name": stage.name, "settings": measured, "when": when})
+            when = {name: one.model_dump(mode="json") for name, one in stage.when.items() if name not in stage.later}
+            stages.append({"name": stage.name, "settings": stage.settings.measures(), "when": when})
         code = {name: plugins.fingerprint(name, key) for key, name in self.user_code()}
         given = self.language.model_dump(mode="json", include={"assume"})
         needed = {name: package_version(name) for name in self.packages()}
-        return {"stages": stages, "code": code, "language": given, **({"packages": needed} if needed else {})}
+        words = {"words": self.words.segmenters} if self.words.segmenters else {}
+        return {"stages": stages, "code": code, "language": given, **words, **({"packages": needed} if needed else {})}
 
     def packages(self) -> dict[str, str]:
         """Packages beside raypt's own that the stages need, and how to install each."""
-        return {name: how for stage in self.plan() for name, how in stage.settings.packages().items()}
+        named = {name: how for stage in self.plan() for name, how in stage.settings.packages().items()}
+        return {**named, **self.words.packages()}
 
     def deciding_settings(self) -> dict[str, Any]:
         """The settings that decide, over attributes, which documents are kept."""
-        stages = [{"name": s.name, "settings": s.settings.model_dump(mode="json")} for s in self.plan()]
+        stages: list[dict[str, Any]] = []
+        for stage in self.plan():
+            later = {name: stage.when[name].model_dump(mode="json") for name in sorted(stage.later)}
+            settings = stage.settings.model_dump(mode="json")
+            stages.append({"name": stage.name, "settings": settings, **({"when": later} if later else {})})
         return {"stages": stages, "by_language": self.by_language}

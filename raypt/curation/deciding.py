@@ -18,7 +18,9 @@ from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.distributions import Distributions, distributions, merge
 from raypt.curation.ledger import curation_ledger
+from raypt.curation.percentiles import TWENTIETHS
 from raypt.curation.quality.threshold import QualityThreshold
+from raypt.curation.settled import settled_columns, with_settled
 from raypt.curation.tagging import tagged_uri
 from raypt.ledger import Ledger
 from raypt.run_dir import RunDir
@@ -66,10 +68,10 @@ def _maker(run: RunDir, task: DecideTask) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
         with storage.open_parquet(task.tagged_uri) as file:
             tagged = file.read([c for c in file.schema.names if c != "text"])
+        found = settled_columns(tagged, task.config, task.settled)
+        tagged = with_settled(tagged, found)
+        settled = {name: found[name].combine_chunks() for name in found.column_names}
         reason = decide(tagged, task.config, task.settled)
-        settled: dict[str, pa.Array] = {}
-        for stage in task.config.plan():
-            settled |= stage.settled_metrics(tagged, task.settled)
         decided = pa.table({"doc_key": tagged["doc_key"], "reason": reason, **settled})
         output.write_parquet(run.relative(run.decided(task.shard)), decided)
         ledger = curation_ledger(tagged, reason, task.config)
@@ -114,7 +116,8 @@ def _not_measured(tagged: pa.Table) -> int:
 
 
 LabelCounts = dict[str, dict[str, list[int]]]
-"""Metric (`classify.topic`) -> label -> documents and bytes that were measured so, and those of them that are kept."""
+"""Metric (`classify.topic`) -> label -> documents and bytes that were measured so, and those of them that are kept; a
+percentile's label is its twentieth (`60-65`)."""
 
 
 def label_counts(tagged: pa.Table, reason: pa.Array, config: CurationConfig) -> LabelCounts:
@@ -123,9 +126,11 @@ def label_counts(tagged: pa.Table, reason: pa.Array, config: CurationConfig) -> 
     kept = pc.is_null(reason)
     size = tagged["text_bytes"].combine_chunks()
     for stage in config.plan():
-        for metric in stage.settings.label_metrics():
+        percentiles = stage.settings.percentile_metrics()
+        for metric in (*stage.settings.label_metrics(), *percentiles):
             name = f"{stage.name}.{metric}"
-            label = pc.fill_null(Attributes(tagged, stage.name).named(name), "")
+            values = Attributes(tagged, stage.name).named(name)
+            label = pc.fill_null(_twentieths(values) if metric in percentiles else values, "")
             columns = {"label": label, "bytes": size, "kept": kept.cast(pa.int64())}
             columns["kept_bytes"] = pc.multiply(columns["bytes"], columns["kept"])
             found = pa.table(columns).group_by("label")
@@ -135,6 +140,17 @@ def label_counts(tagged: pa.Table, reason: pa.Array, config: CurationConfig) -> 
     return out
 
 
+def _twentieths(values: pa.Array) -> pa.Array:
+    at = np.nan_to_num(values.to_numpy(zero_copy_only=False)) // 5
+    return pa.array(TWENTIETHS).take(pa.array(at.astype(np.int64).clip(0, 19), mask=np.asarray(values.is_null())))
+
+
+def labels_summarised(counts: LabelCounts) -> dict[str, dict[str, dict[str, int]]]:
+    """For the summary: what each of the four counts is."""
+    names = ("documents", "bytes", "kept_documents", "kept_bytes")
+    return {m: {label: dict(zip(names, n, strict=True)) for label, n in of.items()} for m, of in counts.items()}
+
+
 def _add_labels(total: LabelCounts, more: LabelCounts) -> None:
     for metric, by_label in more.items():
         into = total.setdefault(metric, {})
@@ -142,11 +158,18 @@ def _add_labels(total: LabelCounts, more: LabelCounts) -> None:
             into[label] = [a + b for a, b in zip(into.get(label, [0, 0, 0, 0]), counts, strict=True)]
 
 
+def _said(value: Any) -> Any:
+    """What was settled, as JSON; a long table of it says its hash."""
+    if value is None:
+        return None
+    return value.identity() if hasattr(value, "identity") else asdict(value)
+
+
 def identities(tagged: Sequence[Card], config: CurationConfig, settled: dict[str, Any]) -> list[Identity]:
     """Of each shard's decisions."""
     settings = {
         "curation": config.deciding_settings(),
-        "settled": {name: None if value is None else asdict(value) for name, value in settled.items()},
+        "settled": {name: _said(value) for name, value in settled.items()},
     }
     return [Identity("decided", FORMAT, {"tagged": card.content}, settings) for card in tagged]
 

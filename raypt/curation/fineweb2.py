@@ -6,12 +6,14 @@ ones could not be had): the language's score under GlotLID, `dup_line_frac`, `du
 `max_avg_word_length`, `min_avg_word_length`, `max_non_alpha_words_ratio`, `new_line_ratio`, `top_n_grams` 2 to 4,
 `stopwords`.
 
-They were made on words of a segmenter (jieba for Chinese, and so on). Here a character of Chinese, Japanese or Thai is
-a word: so repetition of the same text is that of shorter n-grams, line breaks are fewer a word, and stop words of more
-than one character cannot be met; of those languages only the stop words of one character are taken, beside raypt's own.
+They were made on words of a segmenter (jieba for Chinese, and so on), which `curation.words.segmenters` configures.
+Without one a character of Chinese, Japanese or Thai is a word: so repetition of the same text is that of shorter
+n-grams, line breaks are fewer a word, and stop words of more than one character cannot be met; of those languages only
+the stop words of one character are taken, beside raypt's own.
 """
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,14 @@ def fineweb2() -> dict[str, Any]:
         "gopher_quality": {"stop_words": words},
         "by_language": by_language,
     }
+
+
+def segmented_stop_words(segmenters: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The published stop words, and no others, of the languages that have a segmenter."""
+    named = tuple(segmenters)
+    lines = _TABLE.read_text(encoding="utf-8").splitlines() if named else []
+    found = {line.split("\t")[0]: tuple(line.rpartition("\t")[2].split(" ")) for line in lines}
+    return {label: words for label, words in found.items() if languages.match(label, named) is not None}
 
 
 def _stop_words(label: str, published: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from raypt.charts import COLOURS, Series, bar_chart, histogram, line_chart, number
+from raypt.curation.percentiles import TWENTIETHS
 from raypt.curation.quality.metrics import shown_interval
 from raypt.html import cards, table, text
 from raypt.ledger import Amount, Ledger
@@ -157,11 +158,16 @@ MAX_ROWS = 50
 """Labels of a classifier that are shown, the most frequent first."""
 
 
+def _twentieth(label: str) -> int:
+    """Percentiles are shown in their order."""
+    return TWENTIETHS.index(label) if label in TWENTIETHS else len(TWENTIETHS)
+
+
 def labels_section(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
     """By classifier and label: documents and bytes as curation measured them, and what of them is kept."""
     parts = []
     for metric, by_label in counts.items():
-        shown = sorted(by_label.items(), key=lambda item: (-item[1][1], item[0]))
+        shown = sorted(by_label.items(), key=lambda item: (_twentieth(item[0]), -item[1][1], item[0]))
         rows: list[tuple[str, ...]] = []
         for label, (documents, nbytes, kept, kept_bytes) in shown[:MAX_ROWS]:
             share = f"{100 * kept_bytes / nbytes:.1f} %" if nbytes else ""

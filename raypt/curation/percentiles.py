@@ -20,6 +20,8 @@ ALL = ""
 _SEPARATOR = "\x1f"
 _NAMED = 10
 """Groups that a warning names."""
+TWENTIETHS = tuple(f"{low}-{low + 5}" for low in range(0, 100, 5))
+"""The parts of the run that reports count percentiles by."""
 
 Bins = Callable[[np.ndarray], np.ndarray]
 """int64[n] bins of values, ascending with them; -1 for NaN, which is not measured."""
@@ -28,7 +30,12 @@ ByGroup = dict[str, dict[int, int]]
 Counts = dict[str, ByGroup]
 """Metric -> group -> bin -> documents."""
 Within = Mapping[str, tuple[str, ...]]
-"""Metric -> the columns in whose every group its percentiles are taken; none: over the run."""
+"""Metric, or `keyed` one -> the columns in whose every group its percentiles are taken; none: over the run."""
+
+
+def keyed(metric: str, within: Sequence[str]) -> str:
+    """A name for the counts of a metric in these groups, where it is counted in several kinds of them."""
+    return _SEPARATOR.join((metric, *within))
 
 
 def groups(attributes: Attributes, within: Sequence[str]) -> pa.Array:
@@ -66,10 +73,10 @@ def by_document(attributes: Attributes, within: Sequence[str], values: Mapping[s
 def count(attributes: Attributes, within: Within, bins: Bins) -> Counts:
     """Documents of a tagged table by metric, group and bin."""
     out: Counts = {}
-    for metric, columns in within.items():
-        at = bins(attributes.metric(metric))
+    for key, columns in within.items():
+        at = bins(attributes.metric(key.partition(_SEPARATOR)[0]))
         table = pa.table({"group": groups(attributes, columns), "bin": at}).filter(pa.array(at >= 0))
-        by_group = out.setdefault(metric, {})
+        by_group = out.setdefault(key, {})
         for row in table.group_by(["group", "bin"]).aggregate([([], "count_all")]).to_pylist():
             by_group.setdefault(row["group"], {})[row["bin"]] = row["count_all"]
     return out
@@ -109,6 +116,40 @@ def last_below(found: Mapping[int, int], percentile: float) -> int:
         return 0
     at, through = _cumulated(found)
     return at[int(np.searchsorted(through, percentile / 100 * through[-1] - 1e-9, "left"))]
+
+
+Steps = tuple[list[int], list[int]]
+"""Ascending bins, and the percentile from each of them on up to the next, in tenths (0 to 999)."""
+
+
+def steps(found: Mapping[int, int]) -> Steps:
+    """A bin's percentile: the share of the documents below it and of half of those in it, rounded down to a tenth of a
+    hundredth. In integers, so the same everywhere; at most 1,000 steps, however many bins there are."""
+    if not found:
+        return [], []
+    at, through = _cumulated(found)
+    own = np.diff(through, prepend=0)
+    tenths = (2 * through - own) * 500 // through[-1]
+    first = np.flatnonzero(np.diff(tenths, prepend=-1))
+    return [at[i] for i in first], tenths[first].tolist()
+
+
+def stands(
+    attributes: Attributes, within: Sequence[str], at: np.ndarray, own: Mapping[str, Steps], default: Steps
+) -> np.ndarray:
+    """float32[n]: the percentile, in [0, 100), of each document's bin `at` among its group's steps, NaN for -1."""
+    names = groups(attributes, within).dictionary_encode()
+    codes = names.indices.to_numpy(zero_copy_only=False)
+    out = np.full(len(at), np.nan, np.float32)
+    order = np.argsort(codes, kind="stable")
+    for code, rows in enumerate(np.split(order, np.searchsorted(codes[order], np.arange(1, len(names.dictionary))))):
+        if not len(rows):
+            continue  # no documents at all
+        bins, tenths = own.get(names.dictionary[code].as_py(), default)
+        step = np.searchsorted(bins, at[rows], "right") - 1
+        known = (at[rows] >= 0) & (step >= 0)
+        out[rows[known]] = np.asarray(tenths, np.float32)[step[known]] / np.float32(10)
+    return out
 
 
 def _cumulated(found: Mapping[int, int]) -> tuple[list[int], np.ndarray]:

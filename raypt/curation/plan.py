@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -90,6 +90,8 @@ class Stage:
     """Thresholds by language."""
     when: Mapping[str, Condition] = field(default_factory=dict)
     """Conditions by column; documents that do not meet all of them are passed."""
+    later: frozenset[str] = frozenset()
+    """Columns of `when` that are settled once the run is measured: the stage measures whatever they will be."""
 
     @property
     def column(self) -> str:
@@ -98,16 +100,18 @@ class Stage:
 
     def measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
         """The columns that it adds to the documents of a view, and their new text if it edits."""
-        if not self.when:
+        columns, text = self._measure_where(view, resources)
+        if text is not None and self.later:
+            raise UserError(f"curation.stages: {self.name} edits text, {_EDITS_LATER.format(sorted(self.later)[0])}")
+        return columns, text
+
+    def _measure_where(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
+        if not set(self.when) - self.later:
             return self._measure(view, resources)
         met = np.ones(len(view), bool)
-        for name, condition in self.when.items():
-            column = self._column(view.columns, name)
-            if name == "lang" and condition.among is not None:
-                codes = pc.unique(column.drop_null()).to_pylist()
-                named = tuple(code for code in codes if languages.match(code, condition.among) is not None)
-                condition = condition.model_copy(update={"among": named})
-            met &= condition.holds(column, f"curation.stages: {self.name}: when.{name}")
+        for name in self.when:
+            if name not in self.later:
+                met &= self._holds(name, self._column(view.columns, name))
         rows = np.flatnonzero(met)
         chosen = view.rows(rows)
         columns, text = self._measure(chosen, resources)
@@ -117,6 +121,14 @@ class Stage:
             return columns, None
         edited = text.to_arrow().cast(pa.large_string()).take(back)
         return columns, TextBatch.from_arrow(pc.coalesce(edited, view.text.to_arrow().cast(pa.large_string())))
+
+    def _holds(self, name: str, column: pa.Array) -> np.ndarray:
+        condition = self.when[name]
+        if name == "lang" and condition.among is not None:
+            codes = pc.unique(column.drop_null()).to_pylist()
+            named = tuple(code for code in codes if languages.match(code, condition.among) is not None)
+            condition = condition.model_copy(update={"among": named})
+        return condition.holds(column, f"curation.stages: {self.name}: when.{name}")
 
     def _measure(self, view: View, resources: Any) -> tuple[dict[str, pa.Array], TextBatch | None]:
         measured = self.settings.measure(view, resources)
@@ -139,9 +151,13 @@ class Stage:
         )
 
     def failures(self, tagged: pa.Table, settled: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-        """`(reason, bool[n])` in order."""
-        for rule, fails in self.settings.failures(self._attributes(tagged), settled.get(self.name)):
-            yield f"{self.name}.{rule}", fails
+        """`(reason, bool[n])` in order. `tagged` has the settled metrics, if a condition asks for one."""
+        attributes = self._attributes(tagged)
+        met = np.ones(len(tagged), bool)
+        for name in self.later:
+            met &= self._holds(name, attributes.named(name))
+        for rule, fails in self.settings.failures(attributes, settled.get(self.name)):
+            yield f"{self.name}.{rule}", fails & met
 
     def measured(self, tagged: pa.Table) -> dict[str, int]:
         """Reason -> documents that have what the rule looks at."""
@@ -169,6 +185,19 @@ class Stage:
         return Attributes(tagged, self.name, self.overrides, self.column)
 
 
+_EDITS_LATER = (
+    "and whether a document meets its condition on {} is known only when all are measured; state the condition on a "
+    "metric that an earlier stage measures, or run the stage on all documents"
+)
+
+
+def with_later(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages, each knowing which of its conditions are settled once the run is measured."""
+    stages = tuple(stages)
+    settled = {f"{stage.name}.{metric}" for stage in stages for metric in stage.settings.settled_names()}
+    return tuple(replace(stage, later=frozenset(settled & set(stage.when))) for stage in stages)
+
+
 def _merged(before: pa.Array | None, found: pa.Array, met: np.ndarray) -> pa.Array:
     """A column as it was where the condition is not met: what is not measured does not undo what was."""
     if before is None or before.type != found.type or pa.types.is_nested(found.type):
@@ -184,14 +213,25 @@ def split_name(name: str) -> tuple[str, str]:
     return stage, name
 
 
-def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
+def check_order(stages: Iterable[Stage], *, language_known: bool, segmenters: bool = False) -> None:
     """ValueError if the order of the stages switches a rule off: one that asks the language of a document before it is
     known, or a condition on what is only measured later.
 
-    `language_known`: it is given, by the input or by the configuration. Without a stage that finds it, nothing is said:
+    `language_known`: it is given, by the input or by the configuration; `segmenters`: there is one for some language.
+    Without a stage that finds it, nothing is said:
     a table may have a column `lang`.
     """
     stages = tuple(stages)
+    settled = {f"{stage.name}.{metric}" for stage in stages for metric in stage.settings.settled_names()}
+    for stage in stages:
+        if stage.later and stage.settings.edits:
+            raise ValueError(f"stages: {stage.name} edits text, {_EDITS_LATER.format(sorted(stage.later)[0])}")
+        for column in stage.settings.settles_within():
+            if column in settled:
+                raise ValueError(
+                    f"stages: {stage.name} takes percentiles within the groups of {column}, which is settled together "
+                    "with them; name columns that are known before"
+                )
     finders = [i for i, stage in enumerate(stages) if "lang" in stage.settings.adds]
     first = finders[0] if finders else len(stages)
     for i, stage in enumerate(stages):
@@ -200,6 +240,11 @@ def check_order(stages: Iterable[Stage], *, language_known: bool) -> None:
             raise ValueError(
                 f"stages: {stage.name} comes before {stages[first].name}, so {stage.name}.{rule} would never apply; "
                 f"put {stages[first].name} before it, or switch the rule off"
+            )
+        if segmenters and stage.settings.segmented and i < first < len(stages) and not language_known:
+            raise ValueError(
+                f"stages: {stage.name} comes before {stages[first].name}, so no document has the words of its "
+                f"language's segmenter (words.segmenters) there; put {stages[first].name} before it"
             )
         for column in stage.when:
             head = column.partition(".")[0]

@@ -130,8 +130,9 @@ _ZH = _fineweb2(
 
 # Penedo et al. 2025 (FineWeb-2), configs/{cmn_Hani,jpn_Jpan,tha_Thai}.yml, where looser than the English value: 30
 # characters are no short line in Chinese, and n-grams of characters repeat more readily than n-grams of words. They
-# were made for words of jieba and the like; used for characters, as here, they are an approximation. The Japanese ones
-# are of the file's last version.
+# were made for words of jieba and the like (`curation.words.segmenters`); used for characters, as they are without
+# one, they are an approximation. The Japanese ones are of d331bee, the last of the file's three versions (the first,
+# c7004ff, has no `language_score`; the second, baedee4, adds it to the same numbers; the third has others).
 BY_LANGUAGE: dict[str, dict[str, Any]] = {
     "zh": _ZH,
     "yue": _ZH,

@@ -36,7 +36,7 @@ _DOT = 0x2E
 
 
 @kernel
-def _decode(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyped-def]
+def classes_of(data, start, end, pages, blocks, cls, pos):  # type: ignore[no-untyped-def]
     """Class bits and byte position of every code point; returns their number."""
     k = 0
     i = start
@@ -141,7 +141,7 @@ def _scan(  # type: ignore[no-untyped-def]
     for d in range(len(offsets) - 1):
         token_offsets[d] = n
         line_offsets[d] = lines
-        chars = _decode(data, offsets[d], offsets[d + 1], pages, blocks, cls, pos)
+        chars = classes_of(data, offsets[d], offsets[d + 1], pages, blocks, cls, pos)
         _count(chars, data, offsets[d], offsets[d + 1], cls, counts[d])
         a = 0
         while a < chars:  # a line: characters [a, b)

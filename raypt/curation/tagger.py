@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from raypt.curation.config import CurationConfig
 from raypt.curation.scan import Buffers
+from raypt.curation.segmenters import Segmenters
 from raypt.curation.view import View
 from raypt.text.buffers import TextBatch, byte_lengths, slices
 
@@ -32,6 +33,7 @@ class Tagger:
         made = artefacts or {}
         self._stages = [(stage, stage.settings.load(made.get(stage.name))) for stage in config.plan()]
         self._buffers = Buffers()
+        self._segmenters = Segmenters(config.words.segmenters) if config.words.segmenters else None
 
     def tag(self, docs: pa.Table) -> pa.Table:
         """`docs` (document table; any columns beside `text` pass through) with text rewritten and attributes added."""
@@ -43,7 +45,7 @@ class Tagger:
         given = {name: _array(docs, name) for name in docs.column_names if name != "text"}
         lang = _strings(given.get("lang"), len(docs), self.config.language.assume)
         url = _strings(given.get("url"), len(docs), None)
-        view = View(batch, {**given, "lang": lang, "url": url}, self._buffers)
+        view = View(batch, {**given, "lang": lang, "url": url}, self._buffers, self._segmenters)
         added: dict[str, pa.Array] = {"source_bytes": pa.array(np.diff(batch.offsets)), "lang": lang}
         for stage, resources in self._stages:
             columns, edited = stage.measure(view, resources)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from raypt.curation.features import Features
 from raypt.curation.scan import Buffers, scan
+from raypt.curation.segmenters import Segmenters
 from raypt.text.buffers import TextBatch
 
 
@@ -31,10 +32,17 @@ class View:
     for.
     """
 
-    def __init__(self, text: TextBatch, columns: Mapping[str, pa.Array], buffers: Buffers | None = None) -> None:
+    def __init__(
+        self,
+        text: TextBatch,
+        columns: Mapping[str, pa.Array],
+        buffers: Buffers | None = None,
+        segmenters: Segmenters | None = None,
+    ) -> None:
         self.text, self.columns = text, columns
-        self._buffers = buffers
+        self._buffers, self._segmenters = buffers, segmenters
         self._features: Features | None = None
+        self._words: Features | None = None
 
     def __len__(self) -> int:
         return len(self.text)
@@ -56,15 +64,27 @@ class View:
             self._features = scan(self.text, self._buffers)
         return self._features
 
+    @property
+    def words(self) -> Features:
+        """The same with the words of a segmenter for tokens, in documents of a language that has one configured; these
+        have no tokens of lines."""
+        if self._segmenters is None:
+            return self.features
+        if self._words is None:
+            self._words = self._segmenters.words(self.features, self.languages)
+        return self._words
+
     def rows(self, index: np.ndarray) -> "View":
         """Some of the documents, with memory of their own for their features."""
         taken = pa.array(index)
         text = TextBatch.from_arrow(self.text.to_arrow().cast(pa.large_string()).take(taken))
-        return View(text, {name: column.take(taken) for name, column in self.columns.items()})
+        columns = {name: column.take(taken) for name, column in self.columns.items()}
+        return View(text, columns, segmenters=self._segmenters)
 
     def after(self, text: TextBatch | None, columns: Mapping[str, pa.Array]) -> "View":
         """The same documents with other text (None: the same, and its features) and more columns."""
-        view = View(self.text if text is None else text, {**self.columns, **columns}, self._buffers)
+        view = View(self.text if text is None else text, {**self.columns, **columns}, self._buffers, self._segmenters)
         if text is None:
             view._features = self._features
+            view._words = None if "lang" in columns else self._words
         return view

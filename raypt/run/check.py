@@ -16,7 +16,7 @@ from raypt.corpus.inputs import RUN_SCHEME, list_source
 from raypt.corpus.manifest import default_name, name_sources
 from raypt.corpus.presets import apply_preset, document_columns
 from raypt.curation import languages
-from raypt.curation.classify.config import Classify
+from raypt.curation.classify.config import PERCENTILE, Classify
 from raypt.curation.classify.prepare import check_settings, check_training
 from raypt.curation.language import known_codes
 from raypt.curation.perplexity.config import BUCKET, Perplexity
@@ -149,6 +149,16 @@ def _mixture(config: RunConfig) -> Iterator[str]:
             f"tokens.mixture.by: there is no perplexity.{BUCKET} without buckets; name the stage perplexity in "
             "curation.stages and set curation.perplexity.percentiles.buckets=[30,60]"
         )
+    for stage in config.curation.plan():
+        for column in columns(mixture.by):
+            metric = column.removeprefix(f"{stage.name}.")
+            if not isinstance(stage.settings, Classify) or metric == column or not metric.endswith(PERCENTILE):
+                continue
+            if metric not in stage.settings.settled_names():
+                yield (
+                    f"tokens.mixture.by: there is no {column}; curation.classify.percentiles gives it: "
+                    f"{{{metric.removesuffix(PERCENTILE)}: {{}}}}"
+                )
     weights = mixture.weights
     if isinstance(weights, str):
         load_shares(weights)

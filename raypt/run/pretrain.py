@@ -15,6 +15,7 @@ import ray
 
 from raypt import storage
 from raypt.artefact import Collection
+from raypt.curation.deciding import labels_summarised
 from raypt.curation.distributions import summarised
 from raypt.errors import UserError
 from raypt.parallel.zero.deepspeed_config import check_deepspeed
@@ -210,6 +211,7 @@ def finish(
         "vocabulary": tokens_by_source(ledgers),
         "samples": [asdict(a) | {"tokens": (a.trained + a.repeats) * (spec.width - 1)} for a in samples],
         "by_language": summarised(storage.read_json(run.distributions)),
+        "by_label": labels_summarised(storage.read_json(run.label_counts)),
     }
     storage.write_json(run.path("summary.json"), figures)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss

@@ -12,6 +12,7 @@ from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.config import DEDUP_COLUMN
 from raypt.curation.deciding import decided_uri
+from raypt.curation.settled import with_settled
 from raypt.curation.tagging import tagged_uri
 from raypt.dedup.apply import CLUSTER_SIZE, apply_shard, stands_for
 from raypt.dedup.finish import shard_lists
@@ -64,22 +65,9 @@ def _removed(docs: pa.Table, reason: pa.Array | pa.ChunkedArray) -> pa.Table:
     return gone.append_column("stage", stage).select(REMOVED_SCHEMA.names).cast(REMOVED_SCHEMA)
 
 
-def _with_settled(docs: pa.Table, settled: pa.Table) -> pa.Table:
-    """The documents with metrics of stages, `<stage>.<metric>`, that were settled after they were tagged."""
-    for name in settled.column_names:
-        stage, _, metric = name.rpartition(".")
-        own = docs[stage].combine_chunks()
-        own = own if isinstance(own, pa.StructArray) else pa.concat_arrays(own.chunks)
-        fields = [*own.type, pa.field(metric, settled.schema.field(name).type)]
-        values = [*(own.field(i) for i in range(own.type.num_fields)), settled[name].combine_chunks()]
-        whole = pa.StructArray.from_arrays(values, fields=fields, mask=own.is_null())
-        docs = docs.set_column(docs.column_names.index(stage), stage, whole)
-    return docs
-
-
 def _schema(tagged: pa.Schema, settled: pa.Schema, task: CuratedTask) -> pa.Schema:
     """Of the curated documents."""
-    tagged = _with_settled(tagged.empty_table(), settled.empty_table()).schema
+    tagged = with_settled(tagged.empty_table(), settled.empty_table()).schema
     if task.lists is None:
         return tagged
     return tagged.append(pa.field(DEDUP_COLUMN, pa.struct([CLUSTER_SIZE])))
@@ -116,7 +104,7 @@ def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]
             for group in range(source.num_row_groups):
                 docs = source.read_row_group(group)
                 reason = decided["reason"].slice(row, docs.num_rows)
-                docs = _with_settled(docs, settled.slice(row, docs.num_rows))
+                docs = with_settled(docs, settled.slice(row, docs.num_rows))
                 row += docs.num_rows
                 gone.append(_removed(docs, reason))
                 kept = docs.filter(pc.is_null(reason))

@@ -12,13 +12,15 @@ from raypt.curation import percentiles
 from raypt.curation.base import Attributes
 from raypt.curation.classify.config import Classify, Decision
 from raypt.curation.classify.model import load_models
-from raypt.curation.classify.percentiles import bins, settle
+from raypt.curation.classify.percentiles import bins, rankings, settle
 from raypt.curation.classify.prepare import check_settings, prepare
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
-from raypt.curation.deciding import label_counts
+from raypt.curation.deciding import label_counts, labels_summarised
 from raypt.curation.page import labels_section
+from raypt.curation.percentiles import TWENTIETHS, keyed
 from raypt.curation.quality.fit import fit
+from raypt.curation.settled import settled_columns, with_settled
 from raypt.curation.tagger import Tagger
 from raypt.errors import UserError
 from raypt.run_dir import RunDir
@@ -147,8 +149,9 @@ def test_a_percentile_is_that_of_each_group_and_of_the_run_for_small_ones() -> N
     order = rng.permutation(len(values))
     whole = scored(values[order], lang=pa.array(lang[order]))
     total: percentiles.Counts = {}
+    within = {keyed("good", ("lang",)): ("lang",)}
     for part in (whole.slice(1500), whole.slice(0, 700), whole.slice(700, 800)):
-        percentiles.merge(total, percentiles.count(Attributes(part, "classify"), {"good": ("lang",)}, bins))
+        percentiles.merge(total, percentiles.count(Attributes(part, "classify"), within, bins))
     settled = settle(total, {"good": decision})
     gone = settled.below("good", Attributes(scored(values, lang=pa.array(lang)), "classify"), ("lang",))
     for code in ("en", "zh"):
@@ -251,3 +254,151 @@ def test_the_report_shows_every_label_and_sums_up_what_is_beyond_fifty() -> None
     assert "(not measured)" in shown and "l48" in shown and "l49<" not in shown
     rest = [100 - i for i in range(49, 60)]
     assert "(11 more)" in shown and f">{sum(rest)}<" in shown
+
+
+def counted(parts: list[pa.Table], within: dict[str, tuple[str, ...]]) -> percentiles.Counts:
+    total: percentiles.Counts = {}
+    for part in parts:
+        percentiles.merge(total, percentiles.count(Attributes(part, "classify"), within, bins))
+    return total
+
+
+def test_a_document_stands_at_the_share_of_its_group_below_it_and_half_of_its_equals() -> None:
+    rng = np.random.default_rng(3)
+    topic = np.array(["law"] * 1000 + ["sport"] * 400 + ["rare"] * 5)
+    values = rng.permutation(np.concatenate([rng.uniform(0.9, 1, 700), rng.uniform(0, 0.2, 705)]))
+    values[1100:1300] = 0.125  # half of the group
+    values[7] = np.nan
+    table = scored(values, topic=pa.array(topic))
+    settings = Classify.model_validate({"percentiles": {"good": {"within": ["topic"]}}})
+    counts = counted([table], {keyed("good", ("topic",)): ("topic",)})
+    settled = settle(counts, {}, rankings(settings))
+    found = settled.metric("good_percentile", Attributes(table, "classify"), settings)
+    at = bins(np.float32(values))
+    for i, name in enumerate(topic):
+        among = (topic == name if name != "rare" else np.full(len(topic), True)) & (at >= 0)
+        below, equal = (at[among] < at[i]).sum(), (at[among] == at[i]).sum()
+        wanted = (2 * below + equal) * 500 // among.sum() / 10
+        assert np.isnan(found[i]) if i == 7 else found[i] == np.float32(wanted), (i, name)
+    assert np.nanmax(found) < 100
+    law = found[(topic == "law") & ~np.isnan(found)]
+    assert np.bincount((law // 5).astype(int), minlength=20) == pytest.approx(50, abs=2)  # twentieths of a thousand
+
+
+def test_percentiles_are_the_same_for_any_cut_into_shards_and_any_order() -> None:
+    rng = np.random.default_rng(4)
+    table = scored(rng.beta(0.3, 0.3, 3000), lang=pa.array(rng.choice(["en", "zh"], 3000)))
+    shuffled = table.take(pa.array(rng.permutation(3000)))
+    settings = Classify.model_validate({"percentiles": {"good": {"within": ["lang"]}}})
+    within = {keyed("good", ("lang",)): ("lang",)}
+    parts = [shuffled.slice(2500), shuffled.slice(0, 7), shuffled.slice(7, 2493)]
+    whole, cut = (settle(counted(p, within), {}, rankings(settings)) for p in ([table], parts))
+    assert whole == cut and whole.identity() == cut.identity()
+    assert all(len(bins) <= 1000 for steps in whole.steps.values() for bins, _ in steps.values())
+    found = whole.metric("good_percentile", Attributes(table, "classify"), settings)
+    some = whole.metric("good_percentile", Attributes(table.slice(11, 100), "classify"), settings)
+    np.testing.assert_array_equal(some, found[11:111])
+
+
+def test_an_ensemble_of_percentiles_is_the_largest_or_the_mean_of_where_members_stand() -> None:
+    """One model is sure of itself, the other not: the larger of their probabilities would be the first one's always."""
+    rng = np.random.default_rng(5)
+    sure, unsure = rng.uniform(0.9, 1, 1000), rng.uniform(0, 0.1, 1000)
+    unsure[3], sure[4], unsure[4] = np.nan, np.nan, np.nan
+    columns = [pa.array(values, pa.float32(), from_pandas=True) for values in (sure, unsure)]
+    table = pa.table({"classify": pa.StructArray.from_arrays(columns, names=["a_hq", "b_high"])})
+    of = {"a": "hq", "b": "high"}
+    ensembles = {"top": {"of": of, "how": "percentile"}, "middle": {"of": of, "how": "percentile_mean"}}
+    models = {name: {"model": "m.bin"} for name in of}
+    settings = Classify.model_validate(
+        {"models": models, "ensembles": ensembles, "percentiles": {"a_hq": {}, "b_high": {}}}
+    )
+    settled = settle(counted([table], {"a_hq": (), "b_high": ()}), {}, rankings(settings))
+    found = settings.settled_metrics(Attributes(table, "classify"), settled)
+    a, b, top, middle = (
+        found[name].to_numpy(zero_copy_only=False) for name in ("a_hq_percentile", "b_high_percentile", "top", "middle")
+    )
+    np.testing.assert_array_equal(top, np.fmax(a, b))
+    np.testing.assert_allclose(middle[5:], (a[5:] + b[5:]) / 2, rtol=1e-6)
+    assert top[3] == middle[3] == a[3] and np.isnan(top[4])
+    assert 0.4 < (b[5:] > a[5:]).mean() < 0.6
+
+
+def test_percentiles_decide_and_condition_other_stages_and_are_counted_by_twentieth(models: dict[str, str]) -> None:
+    rng = np.random.default_rng(6)
+    words = ["atom", "cell", "star", "goal", "team", "ball", "court", "judge"]
+    texts = [" ".join(rng.choice(words, 6)) for _ in range(300)]
+    stage = {"models": {"topic": {"model": models["narrow"]}}, "percentiles": {"topic_law": {}}}
+    length = {
+        "stage": "length",
+        "settings": {"chars_min": 10**6},
+        "when": {"classify.topic_law_percentile": {"min": 90}},
+    }
+    more = {
+        "stages": ["classify", length],
+        "columns": {"classify.topic_law_percentile": {"max": 80, "missing": "drop"}},
+    }
+    settings = config({**stage, "decisions": {"topic_law_percentile": {"min": 40}}}, **more)
+    bare = config({"models": stage["models"]}, stages=["classify", "length"])
+    assert settings.tagging_settings()["stages"][-1]["when"] == {}
+    assert settings.tagging_settings()["stages"][1:] == bare.tagging_settings()["stages"]  # decides, measures nothing
+    tagged = Tagger(settings).tag(table(texts))
+    ranked = rankings(settings.classify)
+    settled = {"classify": settle(counted([tagged], {"topic_law": ()}), {}, ranked)}
+    whole = with_settled(tagged, settled_columns(tagged, settings, settled))
+    p = np.array([row["topic_law_percentile"] for row in whole["classify"].to_pylist()])
+    below = np.where(p < 40, "classify.topic_law_percentile_min", None)
+    reasons = decide(whole, settings, settled)
+    assert reasons.to_pylist() == np.where(p > 80, "columns.classify.topic_law_percentile_max", below).tolist()
+    counts = label_counts(whole, reasons, settings)["classify.topic_law_percentile"]
+    twentieth = p // 5
+    for i, label in enumerate(TWENTIETHS):
+        n, _, kept, _ = counts.get(label, (0, 0, 0, 0))
+        assert (n, kept) == ((twentieth == i).sum(), ((twentieth == i) & (p >= 40) & (p <= 80)).sum())
+    loose = settings.model_copy(update={"columns": type(settings.columns)()})
+    assert decide(whole, loose, settled).to_pylist() == np.where(p >= 90, "length.chars_min", below).tolist()
+    summary = labels_summarised({"classify.topic_law_percentile": counts})["classify.topic_law_percentile"]
+    assert [*summary["40-45"].values()] == counts["40-45"] and summary["40-45"]["kept_documents"] > 0
+    shown = labels_section({"classify.topic_law_percentile": counts})
+    assert shown.index("40-45") < shown.index("75-80")
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "said"),
+    [
+        ({"percentiles": {"topic": {}}}, {}, "the most probable label is no number"),
+        ({"ensembles": {"e": {"of": {"topic": "a"}, "within": ["lang"]}}}, {}, "within: max is of probabilities"),
+        (
+            {"ensembles": {"e": {"of": {"topic": "a"}, "how": "percentile"}}, "percentiles": {"e": {}}},
+            {},
+            "the ensemble is one of percentiles already",
+        ),
+        (
+            {"percentiles": {"topic_a": {}}, "decisions": {"topic_a_percentile": {"percentile": 5}}},
+            {},
+            "a percentile already; bound it by min",
+        ),
+        (
+            {"percentiles": {"topic_a": {}, "topic_b": {"within": ["classify.topic_a_percentile"]}}},
+            {},
+            "within the groups of classify.topic_a_percentile, which is settled together",
+        ),
+        (
+            {"percentiles": {"topic_a": {}}},
+            {"stages": ["classify", {"stage": "c4", "when": {"classify.topic_a_percentile": {"max": 50}}}]},
+            "c4 edits text, and whether a document meets its condition on classify.topic_a_percentile is known only",
+        ),
+    ],
+)
+def test_percentiles_that_cannot_be_are_refused(stage: dict[str, Any], more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config({"models": {"topic": {"model": "m.bin"}}, **stage}, **more)
+
+
+def test_an_ensemble_of_percentiles_needs_its_members_among_the_stored_metrics() -> None:
+    stage = {
+        "models": {"topic": {"model": "m.bin", "labels": ["a"]}},
+        "ensembles": {"e": {"of": {"topic": "b"}, "how": "percentile"}},
+    }
+    with pytest.raises(ValueError, match=r"models.topic.labels leaves 'b' out; add it there"):
+        config(stage)

@@ -6,6 +6,7 @@ the same documents was recorded with the packages themselves (`readings/record.p
 
 import re
 from collections import Counter
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide
 from raypt.curation.language import LanguageConfig, identify
+from raypt.curation.segmenters import INSTALL, PACKAGES
 from raypt.curation.tagger import Tagger
 from raypt.text.buffers import TextBatch
 from tests.curation.figures import report
@@ -31,25 +33,48 @@ def written_in(documents: list[str], language: str) -> list[bool]:
     return [found == language and sure >= 0.65 for found, sure in zip(lang.to_pylist(), score, strict=True)]
 
 
-def decisions(preset: str, stages: list[str], documents: list[str], language: str) -> list[str | None]:
+def decisions(preset: str, stages: list[str], documents: list[str], language: str, **more: Any) -> list[str | None]:
     """Of a preset's stages without those that ask for lists, a classifier or the language."""
-    config = CurationConfig.model_validate({"preset": preset, "stages": stages})
+    config = CurationConfig.model_validate({"preset": preset, "stages": stages, **more})
     n = len(documents)
     docs = pa.table({"doc_key": range(n), "text": documents, "lang": [language] * n})
     reasons: list[str | None] = decide(Tagger(config).tag(docs), config).to_pylist()
     return reasons
 
 
-def check(name: str, ours: list[str | None], theirs: list[str | None]) -> None:
+def check(name: str, ours: list[str | None], theirs: list[str | None], enough: int = 300) -> None:
     same = sum((a is None) == (b is None) for a, b in zip(ours, theirs, strict=True))
     classes = Counter((a, b) for a, b in zip(ours, theirs, strict=True) if (a is None) != (b is None))
     report(f"{name}: equal decisions {same} of {len(ours)} ({same / len(ours):.4f}); else {classes.most_common(3)}")
-    assert len(ours) > 300
+    assert len(ours) > enough
     assert same >= LEAST * len(ours)
 
 
 def stages_of(preset: str) -> list[str]:
     return [str(stage) for stage in CurationConfig.model_validate({"preset": preset}).stages]
+
+
+@pytest.mark.parametrize(
+    ("label", "segmenter", "far"),
+    [("cmn_Hani", "jieba", 0.2), ("jpn_Jpan", "sudachi", 0.2), ("tha_Thai", "pythainlp", 0.1)],
+)
+def test_with_a_segmenters_words_decisions_are_datatroves(label: str, segmenter: str, far: float) -> None:
+    """And with a character a word they are not."""
+    for package in PACKAGES[segmenter]:
+        pytest.importorskip(package, reason=INSTALL)
+    ours: dict[str, list[str | None]] = {"segmenter": [], "character": []}
+    theirs: list[str | None] = []
+    for file, (documents, kept) in recorded("fineweb2").items():
+        if file.startswith(label):
+            for kind, segmenters in (("segmenter", {label: segmenter}), ("character", {})):
+                words = {"segmenters": segmenters}
+                stages = ["gopher_repetition", "fineweb", "gopher_quality"]
+                ours[kind] += decisions("fineweb2", stages, documents, label, words=words)
+            theirs += [None if keep else "datatrove" for keep in kept]
+    check(f"fineweb2 {label}", ours["segmenter"], theirs, 200)
+    apart = sum((a is None) != (b is None) for a, b in zip(ours["character"], theirs, strict=True))
+    report(f"fineweb2 {label} with a character a word: {apart} of {len(theirs)} decided otherwise")
+    assert apart > far * len(theirs)
 
 
 @pytest.mark.parametrize("preset", ["fineweb", "c4"])

@@ -53,7 +53,9 @@ def settings(recipe: str, **values: Any) -> CurationConfig:
     """A recipe's curation without the stages whose models a run trains, or that are the user's."""
     curation = load(RunConfig, str(RECIPES[recipe]), []).curation
     stages = [stage for stage in curation.stages if stage not in ("quality", "classify", "perplexity")]
-    return CurationConfig.model_validate({**curation.model_dump(), "stages": stages, "preset": None, **values})
+    words = {"segmenters": {}}  # of other languages than the texts here; the packages are big
+    rest = {"stages": stages, "preset": None, "words": words, **values}
+    return CurationConfig.model_validate({**curation.model_dump(), **rest})
 
 
 def test_every_recipe_is_in_the_table() -> None:
@@ -86,7 +88,7 @@ def test_a_recipe_curates_a_part_of_the_corpus(recipe: str, text: str) -> None:
         docs = docs.filter(pc.equal(docs["declared"], "zh"))  # the rest is Traditional, which the recipe drops
     docs = docs.slice(0, 20)
     docs = docs.append_column("int_score", pa.array([3, 2] * 10))
-    docs = docs.append_column("classify.good", pa.array([0.2] * 20))
+    docs = docs.append_column("classify.good", pa.array([20.0] * 20))
     kept = [reason is None for reason in decide(Tagger(config).tag(docs), config).to_pylist()]
     if recipe == "fineweb-edu":
         assert kept == [True, False] * 10
@@ -100,6 +102,6 @@ def test_nemotron_cc_asks_heuristics_of_low_quality_only() -> None:
     entries = [stage for stage in config.stages if isinstance(stage, StageEntry)]
     assert {"gopher_quality", "gopher_repetition"} <= {entry.stage for entry in entries}
     text = "The people of the town had to leave their houses because of the river.\n" * 30
-    docs = pa.table({"doc_key": range(3), "text": [text] * 3, "classify.good": [0.1, 0.9, None]})
+    docs = pa.table({"doc_key": range(3), "text": [text] * 3, "classify.good": [10.0, 90.0, None]})
     reasons = decide(Tagger(config).tag(docs), config).to_pylist()
     assert reasons == ["gopher_repetition.duplicate_line_fraction_max", None, None]

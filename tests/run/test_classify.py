@@ -79,6 +79,58 @@ def test_labels_and_percentiles_decide_and_the_models_bytes_are_part_of_what_is_
         assert pq.read_table(run.tagged(0))["classify"] != first
 
 
+def test_percentiles_are_columns_of_the_curated_text_that_mix_and_do_not_tag_again(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    for topic in ("topic", "other"):
+        train(tmp_path / f"{topic}.bin", WORDS)
+    words = [word for own in WORDS.values() for word in own]
+    texts = [" ".join([*rng.choices(words, k=9), str(i)]) for i in range(200)]
+    for part in range(2):
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts[part::2]))
+    plain = config_of(tmp_path, {name: {"model": str(tmp_path / f"{name}.bin")} for name in ("topic", "other")})
+    with open_run(plain, "test") as run:
+        curate(plain, run, in_process=True)
+        before = Path(run.tagged(0)).stat().st_mtime_ns
+    classify = plain.curation.classify.model_dump() | {
+        "ensembles": {"good": {"of": {"topic": "science", "other": "science"}, "how": "percentile"}},
+        "percentiles": {"topic_science": {"within": ["classify.topic"], "min_documents": 20}},
+        "decisions": {"good": {"min": 40}},
+    }
+    by = ["classify.topic", "classify.topic_science_percentile"]
+    edges = {by[1]: {"edges": [50, 95], "steps": [1, 2, 7]}}
+    config = validate(
+        RunConfig,
+        {
+            **plain.model_dump(),
+            "curation": {"stages": ["classify"], "classify": classify},
+            "tokens": {"mixture": {"by": by, "upsample": edges}},
+        },
+    )
+    check(config)
+    with open_run(config, "test") as run:
+        found = curate(config, run, in_process=True)
+        assert Path(run.tagged(0)).stat().st_mtime_ns == before
+        gone = found.ledger.stages["classify"].removed["classify.good_min"].documents
+        assert gone == pytest.approx(80, abs=8)  # both models are much the same
+        rows = [row for uri in part_uris(run.path("curated")) for row in pq.read_table(uri)["classify"].to_pylist()]
+        assert len(rows) == 200 - gone and min(row["good"] for row in rows) >= 40
+        parts = [summarize_part(uri, by=tuple(by), edges={by[1]: (50, 95)}) for uri in part_uris(run.path("curated"))]
+        best = sum(part.documents.get("science/>=95", 0) for part in parts)
+        assert best == sum(row["topic"] == "science" and row["topic_science_percentile"] >= 95 for row in rows) > 0
+        assert "classify.good" in build_report(run, "test")
+        counts = storage.read_json(run.label_counts)["classify.good"]
+        assert sum(n for n, *_ in counts.values()) == 200
+        decided = [Path(run.decided(i)).stat().st_mtime_ns for i in range(2)]
+    with open_run(config, "test") as run:
+        curate(config, run, in_process=True)
+        assert [Path(run.decided(i)).stat().st_mtime_ns for i in range(2)] == decided
+    wrong = validate(RunConfig, {**plain.model_dump(), "tokens": {"mixture": {"by": by}}})
+    with pytest.raises(
+        UserError, match=r"no classify.topic_science_percentile; curation.classify.percentiles gives it"
+    ):
+        check(wrong)
+
+
 def test_a_model_is_trained_in_the_run_from_labelled_sources_once(tmp_path: Path) -> None:
     rng = random.Random(1)
     for topic, words in WORDS.items():

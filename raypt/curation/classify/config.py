@@ -20,6 +20,7 @@ from raypt.settings import Settings
 MAX_COLUMNS = 64
 """Labels of a model whose probabilities are kept without being named: WebOrganizer's have 24."""
 SCORE = "_score"
+PERCENTILE = "_percentile"
 _NAME = re.compile(r"\w+\Z")
 
 
@@ -87,17 +88,44 @@ class Classifier(Settings):
         return self.model_copy(update={"model": uri, "normalisation": "words-v1"})
 
 
-class Ensemble(Settings):
-    """One number from the probabilities that several models give to a label of theirs."""
+class Ranking(Settings):
+    """Among which documents of the run a percentile is taken."""
+
+    within: tuple[str, ...] = ()
+    """Columns in whose every group it is taken, e.g. `[source, lang, classify.topic]`. None: over the run."""
+    min_documents: int = Field(200, gt=0)
+    """Measured documents that a group needs for percentiles of its own; a smaller one has the whole run's."""
+
+
+class Ensemble(Ranking):
+    """One number from what several models say of a label of theirs. `within` and `min_documents` are of percentiles."""
 
     of: dict[str, str] = Field(min_length=1)
     """Model -> its label, e.g. `{edu: high, dclm: hq}`."""
-    how: Literal["max", "mean"] = "max"
-    """The largest (as Nemotron-CC's classifiers are joined), or the mean. A model that does not measure a document has
-    no say in it."""
+    how: Literal["max", "mean", "percentile", "percentile_mean"] = "max"
+    """`max`, `mean`: the largest of the probabilities, or their mean. `percentile`, `percentile_mean`: the largest, or
+    the mean, of the percentiles (0 to 100) at which the document stands under each model, which do not depend on how
+    sure of itself a model is (Nemotron-CC: the largest of the classifiers' twentieths). A model that does not measure a
+    document has no say in it."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known only when the run is measured."""
+        return self.how.startswith("percentile")
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The metrics that it joins."""
+        return tuple(f"{model}_{label}" for model, label in self.of.items())
+
+    @model_validator(mode="after")
+    def _groups_of_percentiles(self) -> "Ensemble":
+        if self.within and not self.settled:
+            raise ValueError(f"within: {self.how} is of probabilities; how: percentile is taken within groups")
+        return self
 
 
-class Decision(Settings):
+class Decision(Ranking):
     """Which values of a metric are kept. What was not measured is kept."""
 
     keep: tuple[str, ...] | None = None
@@ -105,18 +133,14 @@ class Decision(Settings):
     drop: tuple[str, ...] = ()
     """Labels that go."""
     min: float | None = None
-    """Smallest number kept; the metric is `<model>_score`, `<model>_<label>` or an ensemble."""
+    """Smallest number kept; the metric is `<model>_score`, `<model>_<label>`, an ensemble, or the percentile of one of
+    these (`<metric>_percentile`)."""
     max: float | None = None
     """Largest number kept."""
     percentile: float | None = Field(None, ge=0, le=100)
     """Drop documents below this percentile of the run's own documents as the stage saw them; what earlier stages remove
     counts among these. Equal scores stay together; scores are told apart to 1 part in 2,000 of the distance from 0
     or 1."""
-    within: tuple[str, ...] = ()
-    """Columns in whose every group the percentile is taken, e.g. `[source, lang, classify.topic]`. None: over the
-    run."""
-    min_documents: int = Field(200, gt=0)
-    """Measured documents that a group needs for a percentile of its own; a smaller one has the whole run's."""
 
     @property
     def by_label(self) -> bool:
@@ -139,8 +163,8 @@ class Decision(Settings):
 
 class Classify(StageSettings):
     """Topics, formats, qualities: what each model says. Metrics: `<model>` its most probable label, `<model>_score` the
-    probability of that, `<model>_<label>` each label's, and the ensembles by name; null where a model knows none of a
-    document's words."""
+    probability of that, `<model>_<label>` each label's, the ensembles by name, and `<metric>_percentile` of those that
+    `percentiles` names; null where a model knows none of a document's words."""
 
     stage: ClassVar[str] = "classify"
 
@@ -148,6 +172,11 @@ class Classify(StageSettings):
     """fastText models by a name of yours, e.g. `{topic: {model: s3://models/topic.bin}}`."""
     ensembles: dict[str, Ensemble] = Field(default_factory=dict)
     """Further metrics by name, e.g. `{good: {of: {edu: high, dclm: hq}, how: max}}`."""
+    percentiles: dict[str, Ranking] = Field(default_factory=dict)
+    """Metrics whose percentile each document gets as `<metric>_percentile`, from 0 to below 100 in tenths: the share of
+    the run's own documents (or of its group's) below it, and of half of its equals. E.g. `{good: {within:
+    [classify.topic]}}` gives `classify.good_percentile`, for decisions, conditions, `curation.columns`,
+    `tokens.mixture.by` and `upsample`."""
     decisions: dict[str, Decision] = Field(default_factory=dict)
     """Which documents are kept, by metric, e.g. `{topic: {drop: [adult]}, good: {percentile: 30, within: [lang]}}`;
     reasons are `classify.<metric>_<rule>`. Without one, documents are only measured."""
@@ -155,7 +184,15 @@ class Classify(StageSettings):
     @model_validator(mode="after")
     def _names_fit(self) -> "Classify":
         names = [*self.models, *self.ensembles]
-        for name in names:
+        for name in self.percentiles:
+            if name in self.models:
+                raise ValueError(
+                    f"percentiles.{name}: the most probable label is no number; name {name}{SCORE} or {name}_<label>"
+                )
+            if name in self.ensembles and self.ensembles[name].settled:
+                raise ValueError(f"percentiles.{name}: the ensemble is one of percentiles already")
+            names.append(name + PERCENTILE)
+        for name in (*self.models, *self.ensembles):
             if not _NAME.match(name):
                 raise ValueError(f"{name!r}: names of models and ensembles have letters, digits and '_'")
         scores = {name + SCORE for name in self.models}
@@ -166,11 +203,19 @@ class Classify(StageSettings):
             for model in ensemble.of:
                 if model not in self.models:
                     raise ValueError(f"ensembles.{name}.of.{model}: no model is named so{_nearest(model, self.models)}")
+                columns = self.models[model].labels
+                if ensemble.settled and columns is not None and ensemble.of[model] not in columns:
+                    raise ValueError(
+                        f"ensembles.{name}.of.{model}: percentiles are counted of stored metrics, and models.{model}"
+                        f".labels leaves {ensemble.of[model]!r} out; add it there"
+                    )
         for name, decision in self.decisions.items():
             if decision.by_label and name not in self.models:
                 raise ValueError(
                     f"decisions.{name}: labels are kept and dropped by the name of a model{_nearest(name, self.models)}"
                 )
+            if decision.percentile is not None and name in self.settled_names():
+                raise ValueError(f"decisions.{name}.percentile: the metric is a percentile already; bound it by min")
             if decision.by_number and name in self.models:
                 raise ValueError(
                     f"decisions.{name}: the most probable label is no number; bound {name}{SCORE} or {name}_<label>"
@@ -179,7 +224,21 @@ class Classify(StageSettings):
 
     def asks_columns(self) -> tuple[str, ...]:
         """Those that percentiles are taken within."""
-        return tuple(dict.fromkeys(c for d in self.decisions.values() for c in d.within))
+        return self.settles_within()
+
+    def settles_within(self) -> tuple[str, ...]:
+        """The same."""
+        ranked = (*self.decisions.values(), *self.percentiles.values(), *self.ensembles.values())
+        return tuple(dict.fromkeys(column for one in ranked for column in one.within))
+
+    def settled_names(self) -> tuple[str, ...]:
+        """The percentiles, and the ensembles of percentiles."""
+        joined = (name for name, ensemble in self.ensembles.items() if ensemble.settled)
+        return (*(name + PERCENTILE for name in self.percentiles), *joined)
+
+    def percentile_metrics(self) -> tuple[str, ...]:
+        """The same."""
+        return self.settled_names()
 
     def bounded(self) -> dict[str, str]:
         """The decisions, of which the percentiles speak for themselves."""
@@ -189,8 +248,13 @@ class Classify(StageSettings):
         }
 
     def decides(self) -> frozenset[str]:
-        """The decisions."""
-        return frozenset({"decisions"})
+        """The decisions and the percentiles."""
+        return frozenset({"decisions", "percentiles"})
+
+    def measures(self) -> dict[str, Any]:
+        """The models, and the ensembles of what they say."""
+        joined = {name: {"of": e.of, "how": e.how} for name, e in self.ensembles.items() if not e.settled}
+        return {**super().measures(), "ensembles": joined}
 
     def label_metrics(self) -> tuple[str, ...]:
         """Each model's most probable label."""
@@ -219,9 +283,17 @@ class Classify(StageSettings):
             for label, p in answer.columns.items():
                 metrics[f"{name}_{label}"] = _numbers(p)
         for name, ensemble in self.ensembles.items():
-            members = np.stack([answers[model].of(label) for model, label in ensemble.of.items()])
-            metrics[name] = _numbers(_joined(members, ensemble.how))
+            if not ensemble.settled:
+                members = np.stack([answers[model].of(label) for model, label in ensemble.of.items()])
+                metrics[name] = _numbers(joined(members, mean=ensemble.how == "mean"))
         return Measured(pa.StructArray.from_arrays(list(metrics.values()), names=list(metrics)))
+
+    def settled_metrics(self, attributes: Attributes, settled: Any) -> dict[str, pa.Array]:
+        """The percentiles, and the ensembles of percentiles. `settled`: as for `failures`."""
+        names = self.settled_names()
+        if names and settled is None:
+            raise ValueError(f"{attributes.stage}: the percentiles were not settled for the run")
+        return {name: _numbers(settled.metric(name, attributes, self)) for name in names}
 
     def failures(self, attributes: Attributes, settled: Any) -> Iterator[tuple[str, np.ndarray]]:
         """Each decision in order. `settled`: the `Percentiles` of the run, None without one."""
@@ -254,9 +326,9 @@ def _numbers(values: np.ndarray) -> pa.Array:
     return pa.array(values, pa.float32(), from_pandas=True)
 
 
-def _joined(members: np.ndarray, how: str) -> np.ndarray:
-    """float32[n] of float32[members, n], over those that are there; NaN where none is."""
-    if how == "max":
+def joined(members: np.ndarray, *, mean: bool) -> np.ndarray:
+    """float32[n] of float32[members, n]: the largest of those that are there, or their mean; NaN where none is."""
+    if not mean:
         highest: np.ndarray = np.fmax.reduce(members)
         return highest
     there = ~np.isnan(members)
@@ -305,12 +377,18 @@ def mistakes(settings: Classify, labels: Mapping[str, Sequence[str]], key: str) 
     for name, model in settings.models.items():
         own = model.labels if model.labels is not None else labels[name]
         metrics += [name, name + SCORE, *(f"{name}_{label}" for label in own)]
+    for name in settings.percentiles:
+        if name not in metrics:
+            yield f"{key}.percentiles.{name}: no metric has this name{_nearest(name, metrics)}"
+    metrics += [name + PERCENTILE for name in settings.percentiles]
     for twice in sorted({a for a, b in itertools.pairwise(sorted(metrics)) if a == b}):
         yield f"{key}: {twice} names two metrics; rename a model or an ensemble"
-    for name, decision in settings.decisions.items():
+    for name in settings.decisions:
         if name not in metrics:
             yield f"{key}.decisions.{name}: no metric has this name{_nearest(name, metrics)}"
-        for column in decision.within:
-            stage, _, metric = column.partition(".")
-            if stage == settings.stage and metric not in metrics:  # a further turn has the models of the first, too
-                yield f"{key}.decisions.{name}.within: there is no metric {column}{_nearest(metric, metrics)}"
+    for section in ("decisions", "percentiles", "ensembles"):
+        for name, ranked in getattr(settings, section).items():
+            for column in ranked.within:
+                stage, _, metric = column.partition(".")
+                if stage == settings.stage and metric not in metrics:  # a further turn has the models of the first, too
+                    yield f"{key}.{section}.{name}.within: there is no metric {column}{_nearest(metric, metrics)}"

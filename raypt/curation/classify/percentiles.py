@@ -6,14 +6,16 @@ and from 1 downwards for the upper, since classifiers crowd both ends.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from raypt.artefact import hash_of
 from raypt.curation import percentiles
 from raypt.curation.base import Attributes
-from raypt.curation.classify.config import Classify, Decision
-from raypt.curation.percentiles import ALL, Counts
+from raypt.curation.classify.config import PERCENTILE, Classify, Decision, Ranking, joined
+from raypt.curation.percentiles import ALL, ByGroup, Counts, Steps, keyed
 
 log = logging.getLogger("raypt")
 
@@ -30,9 +32,29 @@ def bins(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """What was settled for a stage: the lowest bin kept, by metric and group (`ALL`: the whole run)."""
+    """What was settled for a stage."""
 
     lowest: dict[str, dict[str, int]]
+    """The lowest bin kept, by metric and group (`ALL`: the whole run)."""
+    steps: dict[str, dict[str, Steps]] = field(default_factory=dict)
+    """Metric as `_ranked` names it -> group (`ALL`: the whole run) -> from which bin on which percentile."""
+
+    def identity(self) -> dict[str, Any]:
+        """As JSON: what decisions depend on."""
+        return {"lowest": self.lowest, **({"steps": hash_of(self.steps)} if self.steps else {})}
+
+    def metric(self, name: str, attributes: Attributes, settings: Classify) -> np.ndarray:
+        """float32[n] of a settled metric of the stage, NaN where it does not apply."""
+        if name not in settings.ensembles:
+            metric = name.removesuffix(PERCENTILE)
+            return self._percentile(metric, attributes, settings.percentiles[metric])
+        ensemble = settings.ensembles[name]
+        members = [self._percentile(metric, attributes, ensemble) for metric in ensemble.members]
+        return joined(np.stack(members), mean=ensemble.how == "percentile_mean")
+
+    def _percentile(self, metric: str, attributes: Attributes, ranking: Ranking) -> np.ndarray:
+        steps = self.steps[_ranked(metric, ranking)]
+        return percentiles.stands(attributes, ranking.within, bins(attributes.metric(metric)), steps, steps[ALL])
 
     def below(self, metric: str, attributes: Attributes, within: Sequence[str]) -> np.ndarray:
         """bool[n]: which documents are below the percentile of their group."""
@@ -41,12 +63,25 @@ class Percentiles:
         return (at >= 0) & (at < percentiles.by_document(attributes, within, lowest, lowest[ALL]))
 
 
-def settle(counts: Counts, decisions: Mapping[str, Decision]) -> Percentiles:
-    """The lowest bins kept: at most the asked share of a group is below."""
-    out: dict[str, dict[str, int]] = {}
+def _ranked(metric: str, ranking: Ranking) -> str:
+    """The name of a metric's percentiles among those documents."""
+    return f"{keyed(metric, ranking.within)} {ranking.min_documents}"
+
+
+def rankings(settings: Classify) -> list[tuple[str, Ranking]]:
+    """Every metric whose percentiles documents get, and among which documents."""
+    asked = list(settings.percentiles.items())
+    return asked + [(m, e) for e in settings.ensembles.values() if e.settled for m in e.members]
+
+
+def settle(
+    counts: Counts, decisions: Mapping[str, Decision], ranked: Sequence[tuple[str, Ranking]] = ()
+) -> Percentiles:
+    """The lowest bins kept: at most the asked share of a group is below; and the percentiles of those `ranked`."""
+    lowest: dict[str, dict[str, int]] = {}
     for metric, decision in decisions.items():
         assert decision.percentile is not None
-        by_group = counts.get(metric, {})
+        by_group = counts.get(keyed(metric, decision.within), {})
         if not by_group:
             log.warning(
                 "curation.classify.decisions.%s: no document was measured, so its percentile drops none", metric
@@ -59,16 +94,26 @@ def settle(counts: Counts, decisions: Mapping[str, Decision]) -> Percentiles:
                 decision.min_documents,
                 small,
             )
-        own = {group: f for group, f in by_group.items() if group and sum(f.values()) >= decision.min_documents}
-        found = {ALL: percentiles.whole(by_group), **own}
-        out[metric] = {name: percentiles.first_above(f, decision.percentile) for name, f in found.items()}
-    return Percentiles(out)
+        found = _found(by_group, decision.min_documents)
+        lowest[metric] = {name: percentiles.first_above(f, decision.percentile) for name, f in found.items()}
+    steps: dict[str, dict[str, Steps]] = {}
+    for metric, ranking in ranked:
+        found = _found(counts.get(keyed(metric, ranking.within), {}), ranking.min_documents)
+        steps[_ranked(metric, ranking)] = {name: percentiles.steps(f) for name, f in sorted(found.items())}
+    return Percentiles(lowest, steps)
+
+
+def _found(by_group: ByGroup, min_documents: int) -> ByGroup:
+    """The counts of the whole run, and of the groups that are big enough."""
+    own = {group: f for group, f in by_group.items() if group and sum(f.values()) >= min_documents}
+    return {ALL: percentiles.whole(by_group), **own}
 
 
 def settle_run(tagged: Sequence[str], stage: str, settings: Classify) -> Percentiles | None:
     """The `Percentiles` of a stage over the tagged shards at these URIs; None if it asks for none."""
     decisions = {name: d for name, d in settings.decisions.items() if d.percentile is not None}
-    if not decisions:
+    ranked = rankings(settings)
+    if not decisions and not ranked:
         return None
-    within = {name: d.within for name, d in decisions.items()}
-    return settle(percentiles.count_run(tagged, stage, within, bins), decisions)
+    within = {keyed(metric, one.within): one.within for metric, one in (*decisions.items(), *ranked)}
+    return settle(percentiles.count_run(tagged, stage, within, bins), decisions, ranked)

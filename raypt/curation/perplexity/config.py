@@ -126,7 +126,15 @@ class Perplexity(RuleSettings):
 
     def asks_columns(self) -> tuple[str, ...]:
         """Those that percentiles are taken within."""
+        return self.settles_within()
+
+    def settles_within(self) -> tuple[str, ...]:
+        """Those of the percentiles."""
         return self.percentiles.within if self.percentiles.asked else ()
+
+    def settled_names(self) -> tuple[str, ...]:
+        """`bucket`, if buckets are asked for."""
+        return () if self.percentiles.buckets is None else (BUCKET,)
 
     def number_metrics(self) -> tuple[str, ...]:
         """Perplexity a token."""

@@ -68,6 +68,7 @@ class PiiConfig(StageSettings):
     the spans masked (kind, and byte positions in the text before masking)."""
 
     stage: ClassVar[str] = "pii"
+    edits: ClassVar[bool] = True
     repeatable: ClassVar[bool] = False
     adds: ClassVar[tuple[str, ...]] = ("pii_spans",)
 

@@ -34,6 +34,7 @@ class C4(RuleSettings):
     without `_min` or `_max` and the two named `line_*`, change the text itself: changing them means tagging again."""
 
     stage: ClassVar[str] = "c4"
+    edits: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("lorem_ipsum_line_count", "curly_bracket_line_count", "sentence_count")
     edit_settings: ClassVar[tuple[str, ...]] = ("line_longest_word_max", "line_word_count_min")
 

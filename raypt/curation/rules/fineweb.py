@@ -20,6 +20,7 @@ class FineWeb(RuleSettings):
     """FineWeb custom (Penedo et al. 2024)."""
 
     stage: ClassVar[str] = "fineweb"
+    segmented: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (
         "ended_line_fraction",
         "short_line_fraction",
@@ -59,7 +60,7 @@ class FineWeb(RuleSettings):
                     "ended_line_fraction": ratio(ended, lines),
                     "short_line_fraction": ratio(short, lines),
                     "duplicate_line_char_fraction": ratio(duplicate, f.counts[:, s.CHARS] - breaks),
-                    "newline_to_word_ratio": ratio(breaks, np.diff(f.token_offsets)),
+                    "newline_to_word_ratio": ratio(breaks, np.diff(view.words.token_offsets)),
                 }
             )
         )

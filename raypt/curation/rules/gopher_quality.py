@@ -24,6 +24,7 @@ class GopherQuality(RuleSettings):
     """Gopher quality (Rae et al. 2021); defaults as in datatrove and FineWeb."""
 
     stage: ClassVar[str] = "gopher_quality"
+    segmented: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (
         "word_count",
         "mean_word_length",
@@ -75,7 +76,7 @@ class GopherQuality(RuleSettings):
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
-        features = view.features
+        features = view.words
         table: StopWordTable = self.load(None) if resources is None else resources
         of_doc = table.index(view.languages.to_pylist())
         m, marked = np.zeros((len(view), 5), np.int64), np.zeros((len(view), 2), np.int64)

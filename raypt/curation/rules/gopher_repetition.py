@@ -24,6 +24,7 @@ class GopherRepetition(RuleSettings):
     """Gopher repetition (Rae et al. 2021, table A1); defaults from the paper."""
 
     stage: ClassVar[str] = "gopher_repetition"
+    segmented: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (
         "duplicate_paragraph_fraction",
         "duplicate_paragraph_char_fraction",
@@ -62,7 +63,7 @@ class GopherRepetition(RuleSettings):
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metrics of every document."""
-        features = view.features
+        features = view.words
         m = np.zeros((len(view), 15), np.int64)
         most = most_in_a_document(features.token_offsets, features.line_offsets)
         keys, stamps = hash_table(most)

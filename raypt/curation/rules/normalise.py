@@ -37,6 +37,7 @@ class Normalise(StageSettings):
     """Repair and clean-up of text, each step off until it is asked for, in this order."""
 
     stage: ClassVar[str] = "normalise"
+    edits: ClassVar[bool] = True
 
     ftfy: Literal["none", "encoding", "all"] = "none"
     """Repair with ftfy (extra `raypt[ftfy]`). encoding: text decoded wrongly (`â€™` for `’`), HTML entities in text

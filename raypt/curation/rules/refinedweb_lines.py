@@ -30,6 +30,7 @@ class RefinedWebLines(RuleSettings):
     means tagging again."""
 
     stage: ClassVar[str] = "refinedweb_lines"
+    edits: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("cut_word_fraction",)
     edit_settings: ClassVar[tuple[str, ...]] = (
         "line_upper_fraction_max",

@@ -21,6 +21,7 @@ class RepeatedPhrases(RuleSettings):
     """Removal of sentences made of repeated phrases. All settings but `sentence_count_max` change the text itself."""
 
     stage: ClassVar[str] = "repeated_phrases"
+    edits: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("sentence_count",)
     edit_settings: ClassVar[tuple[str, ...]] = ("phrase_tokens_max", "repeats_min", "covered_fraction_min")
 

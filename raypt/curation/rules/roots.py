@@ -52,6 +52,7 @@ class Roots(RuleSettings):
     """Words, repetition, special characters, stop words and flagged words as ROOTS counts them."""
 
     stage: ClassVar[str] = "roots"
+    edits: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (
         "word_count",
         "repeated_character_fraction",
