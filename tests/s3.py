@@ -48,16 +48,17 @@ class S3Server:
         iam, sts = (boto3.client(name, endpoint_url=self.endpoint) for name in ("iam", "sts"))
         allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         users = {}
+        once = os.urandom(4).hex()  # the server keeps who it knows
         for name in ("everything", "nothing"):
-            iam.create_user(UserName=name)
-            users[name] = iam.create_access_key(UserName=name)["AccessKey"]
-        iam.put_user_policy(UserName="everything", PolicyName="all", PolicyDocument=json.dumps(allowed))
+            iam.create_user(UserName=f"{name}-{once}")
+            users[name] = iam.create_access_key(UserName=f"{name}-{once}")["AccessKey"]
+        iam.put_user_policy(UserName=f"everything-{once}", PolicyName="all", PolicyDocument=json.dumps(allowed))
         trust = {
             "Version": "2012-10-17",
             "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}],
         }
-        role = iam.create_role(RoleName="session", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
-        iam.put_role_policy(RoleName="session", PolicyName="all", PolicyDocument=json.dumps(allowed))
+        role = iam.create_role(RoleName=f"session-{once}", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+        iam.put_role_policy(RoleName=f"session-{once}", PolicyName="all", PolicyDocument=json.dumps(allowed))
         users["session"] = sts.assume_role(RoleArn=role, RoleSessionName="one")["Credentials"]
         names = {
             "AccessKeyId": "AWS_ACCESS_KEY_ID",

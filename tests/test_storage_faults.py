@@ -92,7 +92,7 @@ def test_without_credentials_it_is_said_at_once(s3: S3Server, monkeypatch: pytes
     forget_clients()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def users(s3: S3Server) -> Iterator[dict[str, dict[str, str]]]:
     storage.write_bytes(s3.uri("there", "a.bin"), b"x")
     with s3.checking() as users:

@@ -212,7 +212,9 @@ def test_a_page_opens_as_many_parts_at_any_size(tmp_path: Path, monkeypatch: pyt
     _curated(run, 3 * MOST_PARTS, 3)
     opened: list[str] = []
     real = storage.open_ranges
-    monkeypatch.setattr(storage, "open_ranges", lambda uri: opened.append(uri.split("/")[-2]) or real(uri))
+    monkeypatch.setattr(
+        storage, "open_ranges", lambda uri, **how: opened.append(uri.split("/")[-2]) or real(uri, **how)
+    )
     page = build_report(run, "run")
     assert opened.count("removed") == MOST_PARTS
     assert opened.count("tagged") <= PER_RULE
