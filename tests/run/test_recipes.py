@@ -30,12 +30,13 @@ QUICK = [
     "curation.quality.threshold.min_documents=1",
 ]
 OF_FEW = {
+    "fineweb2": ["curation.words.segmenters={zh: jieba}"],  # the text has no Japanese and no Thai
     "dolma3": [
         "curation.classify.percentiles.quality_hq.min_documents=1",
         "curation.classify.decisions.quality_hq_percentile.min=0",
     ]
 }
-"""As above of a recipe's own percentiles: a classifier that has learned so little ties most of a topic's documents."""
+"""As above of a recipe's own. Dolma 3's percentiles: a classifier that has learned so little ties most of a topic's documents."""
 REMOVED: dict[str, dict[str, int]] = {
     "c4": {},  # spans and lines are cut out of documents, which stay
     "ccnet": {},
