@@ -115,7 +115,9 @@ def test_a_recipe_runs_whole_keeps_good_text_and_finds_the_copies(recipe: str, f
     if recipe not in CHINESE:
         assert len(rows) - chinese >= 0.9 * EACH
     if recipe not in ENGLISH:
-        assert chinese >= 0.5 * EACH
+        # FineWeb-2's thresholds on jieba's words drop more of this technical text than on characters; its decisions are
+        # held to datatrove's, one by one, in tests/curation/test_readings.py.
+        assert chinese >= (0.4 if recipe == "fineweb2" else 0.5) * EACH
     if config.curation.runs("quality"):
         assert all(0 < row["quality_score"] <= 1 for row in rows)
     if config.curation.runs("perplexity"):
