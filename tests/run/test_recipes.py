@@ -34,7 +34,7 @@ OF_FEW = {
     "dolma3": [
         "curation.classify.percentiles.quality_hq.min_documents=1",
         "curation.classify.decisions.quality_hq_percentile.min=0",
-    ]
+    ],
 }
 """As above of a recipe's own. Dolma 3's percentiles: a classifier that has learned so little ties most of a topic's documents."""
 REMOVED: dict[str, dict[str, int]] = {
