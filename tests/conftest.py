@@ -4,8 +4,11 @@
 until it is named here; one that starts Ray in its own process without being named fails.
 """
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,11 @@ import ray
 # whole process a minute after that cluster is gone.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # scipy's L-BFGS is 40 times slower with threads that spin
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Ray writes there which cluster is the machine's: that of another process of tests must not be joined. A socket's
+    # path has 107 characters at most.
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="rt-")
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 # The first example of a kernel pays for its compilation, and CI's cores are shared: time is no property of the code.
 hypothesis.settings.register_profile("raypt", deadline=None)

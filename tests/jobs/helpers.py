@@ -39,10 +39,12 @@ TINY = [
 
 
 def environment(address: str | None = None) -> dict[str, str]:
-    """Without what this process says of Ray, but for the address of a cluster that this process started: Ray asks for
-    its token there if anything before it in this process started Ray, and the environment of a user says so.
+    """Without what this process says of Ray, but for where it keeps its files, and for the address of a cluster that
+    this process started: Ray asks for its token there if anything before it in this process started Ray, and the
+    environment of a user says so.
     """
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONUNBUFFERED": "1"}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"}
+    clean["PYTHONUNBUFFERED"] = "1"
     if address is None:
         return clean
     return clean | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}

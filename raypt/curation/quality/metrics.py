@@ -12,7 +12,7 @@ class Percentiles(TypedDict):
 
     documents: int
     scores: list[float]
-    dropped: NotRequired[list[tuple[float, float]]]
+    dropped: NotRequired[list[list[float]]]
     """`dropped[p]`: the 95 % interval of the share of further raw documents (%) below `scores[p]`. Cards of earlier
     versions lack it."""
 
@@ -101,7 +101,7 @@ def percentiles_of(score: np.ndarray) -> Percentiles:
     return Percentiles(
         documents=n,
         scores=[round(float(v), 7) for v in np.percentile(score, np.arange(101))],
-        dropped=[dropped_interval(p, n) for p in range(101)],
+        dropped=[[*dropped_interval(p, n)] for p in range(101)],
     )
 
 

@@ -19,7 +19,7 @@ BIG = ["model.preset=llama-3-8b", "tokens.packing.sequence_length=8192", "train.
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     # From its first start of Ray on, a process makes clusters that want a token: these tests, alone or after others.
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 0, "include_dashboard": False})
     for _ in range(2):
