@@ -36,7 +36,7 @@ OF_FEW = {
         "curation.classify.decisions.quality_hq_percentile.min=0",
     ],
 }
-"""As above of a recipe's own. Dolma 3's percentiles: a classifier that has learned so little ties most of a topic's documents."""
+"""As above of a recipe's own. Dolma 3's percentiles: a classifier that has learned so little ties most documents."""
 REMOVED: dict[str, dict[str, int]] = {
     "c4": {},  # spans and lines are cut out of documents, which stay
     "ccnet": {},
