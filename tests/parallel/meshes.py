@@ -563,10 +563,12 @@ GRID = (
 
 
 def _resumed_on_another(cells: Sequence[Cell]) -> int:
-    """Each cell goes on from a checkpoint of one before it that trains the same model; how many went elsewhere."""
+    """Each cell goes on from a checkpoint of one before it that trains the same model; how many went elsewhere. In fp32:
+    what bf16 rounds is another thing in each cell.
+    """
     pairs = []
     for model in MODELS:
-        some = [cell for cell in cells if cell.model == model]
+        some = [cell for cell in cells if cell.model == model and cell.precision == "fp32"]
         pairs += [(some[i - 7 if len(some) > 7 else i - 1], cell) for i, cell in enumerate(some) if len(some) > 1]
     if not pairs:
         return 0
