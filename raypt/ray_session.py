@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -44,11 +45,31 @@ class RaySection(Settings):
     shards: the cluster's own bound holds)."""
 
 
+SLOW = "timed out during startup"
+"""What Ray says of itself then."""
+STARTS = 3
+T = TypeVar("T")
+
+
 def token_hint() -> str:
     """What else to try where a cluster does not answer: Ray shows its token to an address that was given only if told
     to, and says of a cluster that wants one just that it cannot be reached.
     """
     return "" if "RAY_AUTH_MODE" in os.environ else "; where it wants a token (cluster/env.sh), set RAY_AUTH_MODE=token"
+
+
+def patiently(start: Callable[[], T]) -> T:
+    """Start Ray, once more where its processes were not there in the 30 s that it gives them: on a busy machine they
+    are later the first time, when their files have to be read, than the second.
+    """
+    for _ in range(STARTS - 1):
+        try:
+            return start()
+        except Exception as e:
+            if SLOW not in str(e):
+                raise
+            log.warning("Ray has not started in its 30 s (a busy machine?): trying again")
+    return start()
 
 
 @contextlib.contextmanager
@@ -70,12 +91,14 @@ def session(config: RaySection) -> Iterator[None]:
     with aside() as output:
         try:
             if address == "local":  # its processes have this one's environment: see `MARKS` for why not a runtime_env
-                context = ray.init(
-                    address="local",
-                    num_cpus=config.num_cpus,
-                    include_dashboard=config.dashboard,
-                    log_to_driver=True,
-                    logging_level=logging.WARNING,
+                context = patiently(
+                    lambda: ray.init(
+                        address="local",
+                        num_cpus=config.num_cpus,
+                        include_dashboard=config.dashboard,
+                        log_to_driver=True,
+                        logging_level=logging.WARNING,
+                    )
                 )
             else:
                 runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}, "worker_process_setup_hook": HOOK}
