@@ -563,8 +563,8 @@ GRID = (
 
 
 def _resumed_on_another(cells: Sequence[Cell]) -> int:
-    """Each cell goes on from a checkpoint of one before it that trains the same model; how many went elsewhere. Those of
-    fp32: what bf16 rounds is another thing in each cell.
+    """Each cell goes on from a checkpoint of one before it that trains the same model; how many went elsewhere. Of
+    those in fp32: what bf16 rounds is another thing in each cell.
     """
     pairs = []
     for model in MODELS:
