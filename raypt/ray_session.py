@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from pydantic import Field
@@ -45,6 +45,14 @@ class RaySection(Settings):
     shards: the cluster's own bound holds)."""
 
 
+OWN = {
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""Of the environment of a Ray that a job starts itself. A worker that has nothing to do waits for its next task instead
+of being ended after a second (by Ray's default as soon as they are more than CPUs): a new one imports the same modules
+again, 1-3 CPU seconds, between all stages. They end with the job. And nobody takes the one machine away with notice."""
+
 SLOW = "timed out during startup"
 """What Ray says of itself then."""
 STARTS = 3
@@ -73,6 +81,18 @@ def patiently(start: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These in the environment for the length of the block, but for those that a person has set there."""
+    ours = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job. SIGTERM does what it did before, though Ray would have it end the process."""
     import ray.data  # here: a configuration is read without it
@@ -88,7 +108,7 @@ def session(config: RaySection) -> Iterator[None]:
     rest_when_idle(ray.data.DataContext.get_current())
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    with aside() as output:
+    with aside() as output, environment(OWN if address == "local" else {}):
         try:
             if address == "local":  # its processes have this one's environment: see `MARKS` for why not a runtime_env
                 context = patiently(

@@ -11,6 +11,7 @@ import email
 import gc
 import gzip
 import os
+import string
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ MAX_SHARE = {"licence": 0.15, "readme": 0.3, "docstrings": 1.0}
 """Upper bound of each kind's share of the bytes; filled in this order."""
 MAX_FILE_BYTES = 2_000_000
 LONG_PROSE_CHARS = 1_000
+_LETTERS_AND_SPACE = f"{string.ascii_letters} ".encode()
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,15 @@ def is_long_prose(text: str) -> bool:
     marked = sum(
         line.startswith((">>>", "...", "|", "+-", ":", "-", "*", "#", "=", "[", "!", "<", "`")) for line in lines
     )
-    letters = sum(c.isalpha() or c == " " for c in text)
+    letters = _letters_and_spaces(text)
     return words >= 6.5 * len(lines) and marked <= 0.15 * len(lines) and letters >= 0.85 * len(text)
+
+
+def _letters_and_spaces(text: str) -> int:
+    """`sum(c.isalpha() or c == " " for c in text)`, which took a tenth of making the corpus."""
+    plain = text.encode("ascii", errors="ignore")
+    others = len(plain) < len(text) and sum(c.isalpha() for c in text if c > "\x7f")
+    return len(plain) - len(plain.translate(None, _LETTERS_AND_SPACE)) + others
 
 
 def _text_of(name: str, kind: str, path: Path) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
 from raypt.parallel.topology import Topology
+from raypt.ray_session import environment
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
 from raypt.tokens.stream.waits import Waits
@@ -208,13 +208,8 @@ def knobs(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
     }
     if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
         values["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
-    ours = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
+    with environment(values):
         yield
-    finally:
-        for name in ours:
-            del os.environ[name]
 
 
 def _worker(config: dict[str, Any]) -> None:
