@@ -59,7 +59,11 @@ def main() -> None:
                 "--log.level=error",
             ]
         )
-        options = [o for o in TINY if o != "ray.dashboard=false"]
+        # Text for some seconds of reading, or its rate would be of one scrape; a line of it cannot be read.
+        options = [o for o in TINY if o != "ray.dashboard=false" and not o.startswith("corpus.")]
+        options += ["corpus.builtin.max_bytes=30000000", "corpus.builtin.files=40"]
+        (scratch / "broken.jsonl").write_text('{"text": "cut\n')
+        options += ["corpus.sources=[{paths: 'builtin:python-docs'}, {name: broken, paths: broken.jsonl}]"]
         job = None
         try:
             for part in (["train.steps=60"], ["train.steps=120", "train.peak_tflops=0.1"]):
