@@ -105,7 +105,7 @@ class StoreWork:
         cards = collection(self.root).survey(identities, verify)
         self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
-        self.groups = plan.together
+        self.groups = plan.heldout_together if heldout else plan.together
 
     def make(
         self,

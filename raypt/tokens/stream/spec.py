@@ -34,6 +34,8 @@ log = logging.getLogger("raypt")
 PLAN_FILE = "store.json"
 TOGETHER_BYTES = 1 << 20
 """Text of the shards that are made together: training waits for the first of them."""
+HELDOUT_TOGETHER_BYTES = 8 << 20
+"""Text of the shards whose held-out documents are."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,16 @@ class StorePlan:
     @functools.cached_property
     def together(self) -> list[list[int]]:
         """The shards by who is made together, ascending."""
+        return self._together(TOGETHER_BYTES)
+
+    @functools.cached_property
+    def heldout_together(self) -> list[list[int]]:
+        """The same of their held-out documents, all of which are there before training begins."""
+        return self._together(HELDOUT_TOGETHER_BYTES)
+
+    def _together(self, most_bytes: int) -> list[list[int]]:
         sizes = [sum(part.bytes.values()) for part in self.parts]
-        return together(range(len(sizes)), sizes, self.uri, TOGETHER_BYTES)
+        return together(range(len(sizes)), sizes, self.uri, most_bytes)
 
     def shards_of(self, source: str) -> tuple[int, ...]:
         return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
