@@ -486,7 +486,9 @@ def open_parquet(uri: str, *, whole: bool = False) -> Iterator[ParquetReader]:
         yield ParquetReader(uri, f)
 
 
-def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """A table, or some of its columns, of a Parquet file of ours (see `ParquetReader`)."""
-    with open_parquet(uri, whole=columns is None) as file:
+def read_parquet(uri: str, columns: list[str] | None = None, *, whole: bool = False) -> pa.Table:
+    """A table, or some of its columns, of a Parquet file of ours (see `ParquetReader`); `whole` where they are most of
+    it.
+    """
+    with open_parquet(uri, whole=whole or columns is None) as file:
         return file.read(columns)

@@ -62,7 +62,9 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
 
     Raises UserError for a document without text, where text is asked for: curation quarantines those.
     """
-    decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
+    decisions = None
+    if shard.decisions_uri:
+        decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"], whole=True)
     with storage.open_ranges(shard.docs_uri, whole="text" in columns) as f:
         file = pq.ParquetFile(f, pre_buffer=not storage.is_local(shard.docs_uri))
         names = [n for n in file.schema_arrow.names if n in columns]

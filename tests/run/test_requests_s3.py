@@ -99,23 +99,34 @@ def test_the_data_side_asks_for_no_size_before_it_reads_and_at_most_so_often_a_s
     assert sum(s3.requests().values()) <= MOST_A_PAGE
 
 
-def whole_way(s3: S3Server, files: str, shards: int, shard_bytes: str = "2k") -> list[Asked]:
-    """What a run asks for that trains on its tokens (all of them, if a shard has 2 kB), and judges and exports nothing:
-    without Ray, and read as by a trainer while tokenizing goes on.
+def whole_way(
+    s3: S3Server,
+    files: str,
+    shards: int,
+    *options: str,
+    shard_bytes: str = "2k",
+    batch: tuple[int, int] = (64, 4),
+    each: int = 2,
+) -> list[Asked]:
+    """What a run asks for that trains on its tokens (`each` steps a shard, all of them if it has 2 kB, of batches of so
+    many samples of so many tokens), and judges and exports nothing: without Ray, and read as by a trainer while
+    tokenizing goes on.
     """
-    options = [
+    length, samples = batch
+    settings = [
         f"corpus.sources=[{{name: in, paths: '{s3.uri('in', files)}.jsonl'}}]",
         f"run.dir={s3.uri('runs', f'whole-{shards}-{shard_bytes}')}",
         "curation.stages=[language]",
         f"corpus.shard_bytes={shard_bytes}",
         "tokens.tokenizer.vocab_size=300",
-        "tokens.packing.sequence_length=64",
+        f"tokens.packing.sequence_length={length}",
         "tokens.heldout.fraction=0.1",
-        "train.global_batch_tokens=256",
+        f"train.global_batch_tokens={length * samples}",
         "train.micro_batch_size=4",
-        f"train.steps={2 * shards}",
+        f"train.steps={each * shards}",
+        *options,
     ]
-    config = load(RunConfig, None, options)
+    config = load(RunConfig, None, settings)
     s3.requests()
     with open_run(config, "pretrain") as run:
         curated = curate(config, run, in_process=True)
@@ -123,11 +134,13 @@ def whole_way(s3: S3Server, files: str, shards: int, shard_bytes: str = "2k") ->
         spec, _, plan, tokens = planned_stream(config, run, curated, [1])
         tokenize_heldout_parts(plan, tokens, run.tokenizer)
         tokenize_parts(plan, tokens, run.tokenizer, spec)
+        index = storage.read_bytes(collection(run.token_store).index_uri)
         storage.remove_file(collection(run.token_store).index_uri)  # what is there while shards are being made
         read = set()
         for block in SampleReader(spec).rank_blocks(0, 1):
             read |= set(block["sample_index"].tolist())
-        assert len(read) == 8 * shards
+        assert len(read) == each * samples * shards
+        storage.write_bytes(collection(run.token_store).index_uri, index)
         heldout = Heldout(f"{run.token_store}/heldout", max_samples=None, micro_batch_size=4)
         heldout.load()
         assert len(heldout) and list(heldout.batches(0, 1))
@@ -164,7 +177,7 @@ def test_a_whole_run_reads_little_more_than_the_bytes_that_it_wants(s3: S3Server
         data = "\n".join(json.dumps({"text": text}) for text in texts).encode()
         storage.write_bytes(s3.uri("in", f"big-{file}.jsonl"), data)
     with faulty(s3, Faults(None)) as passed:
-        whole_way(s3, "big-*", 4, "400k")
+        whole_way(s3, "big-*", 4, shard_bytes="400k")
     fs, bucket = storage.filesystem(s3.uri())
     run, inputs = f"{bucket}/runs/whole-4-400k/", f"{bucket}/in/big-"
     sizes = {name: int(info["size"]) for name, info in fs.find(bucket, detail=True).items()}
