@@ -31,9 +31,6 @@ log = logging.getLogger("raypt")
 FORMAT = 5
 """Raise it when the same attributes and thresholds lead to another decision, or account."""
 SCORE_BINS = 40
-LITTLE_BYTES = 512 << 10
-"""Of a tagged file that comes by one request, its text too, instead of its end and then its attributes: no more than
-comes in the time of a request."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ def decide_all(
     groups = together(todo, [card.account["bytes"] for card in tagged], run.uri)
 
     def whole(shard: int) -> bool:
-        return tagged[shard].files[run.relative(run.tagged(shard))].size <= LITTLE_BYTES
+        return tagged[shard].files[run.relative(run.tagged(shard))].size <= storage.LITTLE_BYTES
 
     tasks = [
         [DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s], whole(s)) for s in group]

@@ -95,7 +95,7 @@ def read_some(docs_uri: str, doc_keys: Collection[int], name: str = "text") -> d
     """A column (the text) of a few documents of a file, by doc_key; row groups without any of them are not read."""
     wanted = np.array(sorted(doc_keys), np.int64)
     texts: dict[int, str] = {}
-    with storage.open_ranges(docs_uri, whole=len(doc_keys) >= MANY) as f:
+    with storage.open_ranges(docs_uri, whole=len(doc_keys) >= MANY, little=True) as f:
         file = pq.ParquetFile(f, pre_buffer=not storage.is_local(docs_uri))
         at = file.schema_arrow.names.index("doc_key")
         for group in range(file.num_row_groups):

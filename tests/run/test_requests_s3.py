@@ -39,6 +39,10 @@ tokenizer, for its tokens and (of some) for its held-out documents 3.4, its toke
 for the entropy 3."""
 
 
+MOST_A_LARGE_SHARD = 20
+"""All there are, those for the entropy, the tokenizer and the report too, whose number is bounded in a large run."""
+
+
 MOST_A_PAGE = 60
 """Requests, 55 at 32 shards as at 64: a page comes every five minutes while a run goes on."""
 
@@ -153,12 +157,42 @@ def test_a_small_shard_more_costs_a_whole_run_so_many_requests(s3: S3Server) -> 
     assert (len(many) - len(few)) / (64 - 16) <= MOST_A_SHARD, growth(few, many, (16, 64))
 
 
+WORDS = (
+    *("the", "of", "and", "a", "to", "in", "is", "was", "that", "for", "with", "river", "bridge", "town", "house"),
+    *("water", "people", "old", "new", "long", "went", "came", "saw", "made", "garden", "winter", "stone", "light"),
+)
+
+
+def made_up(rng: random.Random, documents: int) -> list[str]:
+    """Texts of 3 kB, no two of them alike."""
+    return [" ".join(rng.choices(WORDS, k=600)) for _ in range(documents)]
+
+
+def write_texts(s3: S3Server, name: str, texts: list[str]) -> None:
+    data = "\n".join(json.dumps({"text": text}) for text in texts).encode()
+    storage.write_bytes(s3.uri("in", f"{name}.jsonl"), data)
+
+
+def test_a_shard_of_a_megabyte_more_costs_a_whole_run_at_most_20_requests(s3: S3Server) -> None:
+    rng = random.Random(0)
+    common = made_up(rng, 4)
+    options = ["tokens.heldout.fraction=0.01", "tokens.tokenizer.vocab_size=1000"]
+    for shard in range(14):
+        # Each has some clusters' copies, whose texts the report and the S-curve want.
+        write_texts(s3, f"large-{'a' if shard < 8 else 'b'}{shard}", [*common, *made_up(rng, 290)])
+    few, many = (
+        whole_way(s3, files, shards, *options, shard_bytes="1M", batch=(256, 64), each=14)
+        for files, shards in (("large-a*", 8), ("large-*", 14))
+    )
+    assert (len(many) - len(few)) / (14 - 8) <= MOST_A_LARGE_SHARD, growth(few, many, (8, 14), 60)
+
+
 TIMES_WANTED = {
     "in/": 1,
     # Its text by deduplication, for its hashes, and by writing. (Of what decides, and of a few examples, not all.)
     "work/tagged/shard": 2,
-    # Measured; what the tokenizer learns from; the held-out documents, which any part has some of; the others.
-    "curated/": 4,
+    # Measured; what the tokenizer learns from; what is trained on.
+    "curated/": 3,
     # By training and for the entropy. Of those of this test's shards that training has no steps for, once.
     "tokens/shard": 2,
     "tokens/heldout/": 1,
@@ -168,14 +202,8 @@ TIMES_WANTED = {
 
 def test_a_whole_run_reads_little_more_than_the_bytes_that_it_wants(s3: S3Server) -> None:
     rng = random.Random(0)
-    words = (
-        *("the", "of", "and", "a", "to", "in", "is", "was", "that", "for", "with", "river", "bridge", "town", "house"),
-        *("water", "people", "old", "new", "long", "went", "came", "saw", "made", "garden", "winter", "stone", "light"),
-    )
     for file in range(2):
-        texts = [" ".join(rng.choices(words, k=600)) for _ in range(250)]  # no two of them alike
-        data = "\n".join(json.dumps({"text": text}) for text in texts).encode()
-        storage.write_bytes(s3.uri("in", f"big-{file}.jsonl"), data)
+        write_texts(s3, f"big-{file}", made_up(rng, 250))
     with faulty(s3, Faults(None)) as passed:
         whole_way(s3, "big-*", 4, shard_bytes="400k")
     fs, bucket = storage.filesystem(s3.uri())

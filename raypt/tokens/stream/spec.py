@@ -34,7 +34,7 @@ from raypt.tokens.upsampling import factors
 log = logging.getLogger("raypt")
 
 PLAN_FILE = "store.json"
-TOGETHER_BYTES = 2 << 20
+TOGETHER_BYTES = 4 << 20
 """Text of the shards that are made together: training waits for the first of them."""
 HELDOUT_TOGETHER_BYTES = 8 << 20
 """Text of the shards whose held-out documents are."""
