@@ -60,8 +60,7 @@ def finish_group(item: tuple[str, int]) -> Card:
         attributes = storage.read_parquet(uri, ["doc_key", "source", "bytes"], whole=True)
         return Ledger(account(attributes, removed, accounted)).to_json()
 
-    several = plan.bounds[group + 1] - plan.bounds[group] > 1
-    packed = several and not storage.is_local(plan.work_uri)
+    packed = not storage.is_local(plan.work_uri)
     return lists(plan).build(group, list_identity(plan, group), maker, packed=packed)
 
 
