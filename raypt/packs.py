@@ -31,20 +31,37 @@ class Kept:
 
     def __init__(self) -> None:
         self._lock, self._packs, self._bytes = threading.Lock(), OrderedDict[str, bytes](), 0
+        self._reading: dict[str, threading.Lock] = {}
 
     def get(self, pack: str, read: Callable[[str], bytes]) -> bytes:
-        """All of a pack; `read` gives it where it is not kept."""
+        """All of a pack; `read` gives it where it is not kept. Of threads that want it at a time, one reads it."""
         with self._lock:
-            if (found := self._packs.get(pack)) is not None:
-                self._packs.move_to_end(pack)
+            if (found := self._found(pack)) is not None:
                 return found
-        data = read(pack)
+            reading = self._reading.setdefault(pack, threading.Lock())
+        with reading:
+            with self._lock:
+                if (found := self._found(pack)) is not None:
+                    return found
+            try:
+                data = read(pack)
+                self._keep(pack, data)
+            finally:
+                with self._lock:
+                    self._reading.pop(pack, None)
+        return data
+
+    def _found(self, pack: str) -> bytes | None:
+        if (found := self._packs.get(pack)) is not None:
+            self._packs.move_to_end(pack)
+        return found
+
+    def _keep(self, pack: str, data: bytes) -> None:
         with self._lock:
             if self._packs.setdefault(pack, data) is data:
                 self._bytes += len(data)
             while self._bytes > KEPT_BYTES:
                 self._bytes -= len(self._packs.popitem(last=False)[1])
-        return data
 
 
 kept = Kept()

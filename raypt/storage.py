@@ -204,9 +204,10 @@ def open_read(uri: str) -> IO[bytes]:
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb")))
 
 
-def open_ranges(uri: str, *, whole: bool = False) -> IO[bytes]:
+def open_ranges(uri: str, *, whole: bool = False, little: bool = False) -> IO[bytes]:
     """A file of which parts are read: nothing is fetched ahead of what is asked for but its last bytes. `whole`: nearly
-    all of it is read, so one of up to `WHOLE_BYTES` comes by one request.
+    all of it is read, so one of up to `WHOLE_BYTES` comes by one request; `little`: so does one of up to
+    `LITTLE_BYTES`.
     """
     if (data := _packed(uri)) is not None:
         return io.BytesIO(data)
@@ -214,7 +215,8 @@ def open_ranges(uri: str, *, whole: bool = False) -> IO[bytes]:
     if isinstance(fs, LocalFileSystem):
         return cast(IO[bytes], fs.open(path, "rb"))
     if is_s3(fs):
-        found = asked(uri, lambda: fsspec.asyn.sync(fs.loop, _tail, fs, path, WHOLE_BYTES if whole else TAIL_BYTES))
+        at_once = WHOLE_BYTES if whole else LITTLE_BYTES if little else TAIL_BYTES
+        found = asked(uri, lambda: fsspec.asyn.sync(fs.loop, _tail, fs, path, at_once))
         if found is not None:
             return cast(IO[bytes], _Ranges(uri, *found))
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb", cache_type="none")))
@@ -223,6 +225,8 @@ def open_ranges(uri: str, *, whole: bool = False) -> IO[bytes]:
 TAIL_BYTES = 64 << 10
 """Of an object whose parts are read, the last ones, which come with its size: what a Parquet reader asks for first, and
 often all there is. Opened otherwise, it is asked for its size, its footer and its columns, one after the other."""
+LITTLE_BYTES = 512 << 10
+"""The same of one of which some is wanted that lies anywhere: no more than comes in the time of a request."""
 WHOLE_BYTES = 8 << 20
 """The same of one that is read as a whole: a shard of text is about as big."""
 
@@ -486,7 +490,9 @@ def open_parquet(uri: str, *, whole: bool = False) -> Iterator[ParquetReader]:
         yield ParquetReader(uri, f)
 
 
-def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """A table, or some of its columns, of a Parquet file of ours (see `ParquetReader`)."""
-    with open_parquet(uri, whole=columns is None) as file:
+def read_parquet(uri: str, columns: list[str] | None = None, *, whole: bool = False) -> pa.Table:
+    """A table, or some of its columns, of a Parquet file of ours (see `ParquetReader`); `whole` where they are most of
+    it.
+    """
+    with open_parquet(uri, whole=whole or columns is None) as file:
         return file.read(columns)

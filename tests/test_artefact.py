@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -248,6 +249,23 @@ def test_a_damaged_pack_is_noticed(tmp_path: Path, how: str) -> None:
         data[150] ^= 1
         storage.write_bytes(uri, bytes(data))
         assert parts.survey(identities, "full") == [cards[0], None, cards[2]]
+
+
+def test_a_pack_that_threads_want_at_a_time_is_read_once(tmp_path: Path) -> None:
+    kept, reads = packs.Kept(), []
+
+    def read(pack: str) -> bytes:
+        reads.append(pack)
+        time.sleep(0.05)
+        if len(reads) == 1:
+            raise OSError("once")
+        return pack.encode()
+
+    with pytest.raises(OSError, match="once"):
+        kept.get("a", read)
+    found = storage.in_parallel(lambda pack: kept.get(pack, read), ["a", "b"] * 8)
+    assert found == [b"a", b"b"] * 8
+    assert sorted(reads) == ["a", "a", "b"]
 
 
 def test_packs_of_earlier_artefacts_are_deleted_when_all_are_made(tmp_path: Path) -> None:

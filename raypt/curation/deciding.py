@@ -44,6 +44,8 @@ class DecideTask:
     settled: dict[str, Any]
     """What was settled for stages once for the whole run, by name of the stage."""
     identity: Identity
+    whole: bool = False
+    """Whether the file is fetched by one request, though its text is not wanted."""
 
 
 def collection(run: RunDir) -> Collection:
@@ -66,7 +68,7 @@ def decide_shards(tasks: Sequence[DecideTask]) -> list[Card]:
 
 def _maker(run: RunDir, task: DecideTask) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
-        with storage.open_parquet(task.tagged_uri) as file:
+        with storage.open_parquet(task.tagged_uri, whole=task.whole) as file:
             tagged = file.read([c for c in file.schema.names if c != "text"])
         found = settled_columns(tagged, task.config, task.settled)
         tagged = with_settled(tagged, found)
@@ -184,8 +186,12 @@ def decide_all(
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     groups = together(todo, [card.account["bytes"] for card in tagged], run.uri)
+
+    def whole(shard: int) -> bool:
+        return tagged[shard].files[run.relative(run.tagged(shard))].size <= storage.LITTLE_BYTES
+
     tasks = [
-        [DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s]) for s in group]
+        [DecideTask(run.uri, s, tagged_uri(run, s, tagged[s]), config, settled, wanted[s], whole(s)) for s in group]
         for group in groups
     ]
     made = itertools.chain.from_iterable(run_tasks(decide_shards, tasks, name="decide"))

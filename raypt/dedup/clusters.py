@@ -1,13 +1,11 @@
 """The pass of exact and near duplicates: documents that share a key are one cluster, of which one is kept."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from raypt.dedup.base import Pass
 from raypt.dedup.config import DedupConfig
-from raypt.dedup.documents import read_texts
 from raypt.dedup.elect import (
     ELECTED,
     EXACT,
@@ -20,7 +18,7 @@ from raypt.dedup.elect import (
     settle_clusters,
     summarise_partition,
 )
-from raypt.dedup.empirical import measure_curve
+from raypt.dedup.empirical import rates, see_all
 from raypt.dedup.graph import connect
 from raypt.dedup.keys import KEYS, KeyMaker
 from raypt.dedup.plan import Job
@@ -30,8 +28,6 @@ from raypt.dedup.stored import stored_attributes
 BAND_ROW_BYTES = 16
 SORT_FACTOR = 5
 """Peak memory of a reduce task over the bytes of its rows: rows, sort order, sorted copies, edges."""
-TEXT_CHARACTERS = 400
-"""Of a cluster's documents in the report."""
 
 
 class Clusters(Pass):
@@ -61,18 +57,12 @@ class Clusters(Pass):
         for part in job.partitions(elect_partition, "elect", ELECTED.name, summarise_partition):
             summary.add(part)
         job.groups(settle_clusters, "settle", f"{CLUSTERS_STAGE}-removed")
-        curve = []
-        if job.plan.config.fuzzy.enabled and job.plan.config.measure_s_curve:
-            curve = measure_curve(job, [keys for _, keys in summary.sample])
-        return {"measured_s_curve": curve, **_figures(summary, _texts(job, summary))}
-
-
-def _texts(job: Job, summary: ClusterSummary) -> dict[int, str]:
-    """The beginnings of the texts of two members of each of the biggest clusters; an index holds none."""
-    if job.plan.rebuild:
-        return {}
-    keys: Iterable[int] = {key for cluster in summary.biggest for key in cluster["members"][:2]}
-    return {key: text[:TEXT_CHARACTERS] for key, text in read_texts(job.plan, list(keys)).items()}
+        fuzzy = job.plan.config.fuzzy
+        groups = [keys for _, keys in summary.sample] if fuzzy.enabled and job.plan.config.measure_s_curve else []
+        # Two members of each of the biggest clusters; an index holds no text.
+        shown = [] if job.plan.rebuild else [key for cluster in summary.biggest for key in cluster["members"][:2]]
+        seen = see_all(job, [key for keys in groups for key in keys], shown)
+        return {"measured_s_curve": rates(groups, seen.sets, fuzzy), **_figures(summary, seen.texts)}
 
 
 def _figures(summary: ClusterSummary, texts: dict[int, str]) -> dict[str, Any]:

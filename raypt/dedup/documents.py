@@ -62,7 +62,9 @@ def read_live(shard: PlannedShard, columns: Sequence[str]) -> Iterator[pa.Table]
 
     Raises UserError for a document without text, where text is asked for: curation quarantines those.
     """
-    decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"]) if shard.decisions_uri else None
+    decisions = None
+    if shard.decisions_uri:
+        decisions = storage.read_parquet(shard.decisions_uri, ["doc_key", "reason"], whole=True)
     with storage.open_ranges(shard.docs_uri, whole="text" in columns) as f:
         file = pq.ParquetFile(f, pre_buffer=not storage.is_local(shard.docs_uri))
         names = [n for n in file.schema_arrow.names if n in columns]
@@ -93,7 +95,7 @@ def read_some(docs_uri: str, doc_keys: Collection[int], name: str = "text") -> d
     """A column (the text) of a few documents of a file, by doc_key; row groups without any of them are not read."""
     wanted = np.array(sorted(doc_keys), np.int64)
     texts: dict[int, str] = {}
-    with storage.open_ranges(docs_uri, whole=len(doc_keys) >= MANY) as f:
+    with storage.open_ranges(docs_uri, whole=len(doc_keys) >= MANY, little=True) as f:
         file = pq.ParquetFile(f, pre_buffer=not storage.is_local(docs_uri))
         at = file.schema_arrow.names.index("doc_key")
         for group in range(file.num_row_groups):

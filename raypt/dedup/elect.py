@@ -84,7 +84,8 @@ def join_members(item: tuple[str, int]) -> int:
     labels = read_labels(plan, group)
     keys, roots, found = labels["doc_key"].to_numpy(), labels["root"], 0
     texts = _Texts(plan, group, keys)
-    with plan.writer(kind, group) as writer, storage.open_parquet(plan.file("attributes", group, "parquet")) as file:
+    uri = plan.file("attributes", group, "parquet")
+    with plan.writer(kind, group) as writer, storage.open_parquet(uri, whole=True) as file:
         for part in range(file.num_row_groups):
             attributes = file.read_row_group(part)
             members = attributes.filter(pa.array(np.isin(attributes["doc_key"].to_numpy(), keys)))

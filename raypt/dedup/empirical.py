@@ -5,8 +5,8 @@ run's own: under its own they match because that is how they were chosen.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,27 @@ from raypt.dedup.tokenise import fuzzy_tokens
 SEEDS = 10
 MOST_SHINGLES = 20_000
 """Longer documents are left out of the sample."""
+TEXT_CHARACTERS = 400
+"""Of a cluster's documents in the report."""
 
 
-def group_shingles(item: tuple[str, tuple[int, ...]]) -> dict[int, np.ndarray]:
-    """The set of shingles of some documents, by doc_key. Item: (plan URI, doc_keys of one group)."""
-    plan, keys = load_plan(item[0]), item[1]
-    texts, fuzzy = read_texts(plan, keys), plan.config.fuzzy
+@dataclass
+class Seen:
+    """What was seen of some documents, by doc_key: their sets of shingles, the texts of those to be shown."""
+
+    sets: dict[int, np.ndarray] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+
+
+def see(item: tuple[str, tuple[int, ...], tuple[int, ...]]) -> Seen:
+    """Read documents of one group. Item: (plan URI, doc_keys of those whose shingles are wanted, and whose texts)."""
+    plan, keys, shown = load_plan(item[0]), item[1], item[2]
+    found = read_texts(plan, {*keys, *shown})
+    sets = _shingles({key: found[key] for key in keys if key in found}, plan.config.fuzzy) if keys else {}
+    return Seen(sets, {key: found[key][:TEXT_CHARACTERS] for key in shown if key in found})
+
+
+def _shingles(texts: dict[int, str], fuzzy: FuzzyConfig) -> dict[int, np.ndarray]:
     hashes, offsets = shingle(fuzzy_tokens(pa.array(list(texts.values()), pa.large_string()), fuzzy), fuzzy.ngram)
     sets = {key: np.unique(hashes[offsets[i] : offsets[i + 1]]) for i, key in enumerate(texts)}
     return {key: found for key, found in sets.items() if 0 < len(found) <= MOST_SHINGLES}
@@ -65,13 +80,15 @@ def rates(groups: Sequence[Sequence[int]], sets: dict[int, np.ndarray], fuzzy: F
     ]
 
 
-def measure_curve(job: Job, groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """`rates` of sampled clusters, given by the doc_keys of some of their members."""
+def see_all(job: Job, sampled: Sequence[int], shown: Sequence[int]) -> Seen:
+    """The shingles of the documents `sampled` and the beginnings of the texts of those `shown`; a file is read once."""
     plan = job.plan
-    keys = np.array(sorted({key for group in groups for key in group}), np.int64)
-    of = plan.groups_of(keys)
-    items = [(job.uri, tuple(keys[of == g].tolist())) for g in np.unique(of).tolist()]
-    sets: dict[int, np.ndarray] = {}
-    for part in job.run(group_shingles, items, "S-curve"):
-        sets |= part
-    return rates(groups, sets, plan.config.fuzzy)
+    keys, texts = (np.array(sorted(set(of)), np.int64) for of in (sampled, shown))
+    of_keys, of_texts = plan.groups_of(keys), plan.groups_of(texts)
+    groups = np.union1d(of_keys, of_texts).tolist()
+    items = [(job.uri, tuple(keys[of_keys == g].tolist()), tuple(texts[of_texts == g].tolist())) for g in groups]
+    out = Seen()
+    for part in job.run(see, items, "S-curve"):
+        out.sets |= part.sets
+        out.texts |= part.texts
+    return out

@@ -56,11 +56,11 @@ def finish_group(item: tuple[str, int]) -> Card:
             mine = _of_shard(sizes, index)
             if mine.num_rows:
                 output.write_parquet(_within(plan, plan.sizes(index)), mine)
-        attributes = storage.read_parquet(plan.file("attributes", group, "parquet"), ["doc_key", "source", "bytes"])
+        uri = plan.file("attributes", group, "parquet")
+        attributes = storage.read_parquet(uri, ["doc_key", "source", "bytes"], whole=True)
         return Ledger(account(attributes, removed, accounted)).to_json()
 
-    several = plan.bounds[group + 1] - plan.bounds[group] > 1
-    packed = several and not storage.is_local(plan.work_uri)
+    packed = not storage.is_local(plan.work_uri)
     return lists(plan).build(group, list_identity(plan, group), maker, packed=packed)
 
 

@@ -217,6 +217,6 @@ def _join_tables(plan: Plan, stage: str, output: Output) -> None:
     kind, schema, name = TABLES[stage]
     with output.open(name) as f, storage.parquet_writer(f, schema) as writer:
         files = [plan.file(kind, group, "parquet") for group in range(plan.groups)]
-        for table in storage.in_order(lambda uri: storage.read_parquet(uri, schema.names), files):
+        for table in storage.in_order(lambda uri: storage.read_parquet(uri, schema.names, whole=True), files):
             if table.num_rows:
                 writer.write_table(table)

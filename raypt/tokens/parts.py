@@ -1,7 +1,7 @@
 """Curated parts: the Parquet files this room starts from, what they hold, and which of their documents are held out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class PartSummary:
     training_documents: dict[str, int]
     """By group: those that are not held out."""
     content: str
+    heldout_uri: str = field(default="", compare=False)
+    """Where its held-out documents are by themselves; empty: in the part alone."""
 
 
 def is_heldout(doc_keys: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -104,6 +106,8 @@ def _values(batch: pa.RecordBatch, name: str) -> pa.Array | None:
     return pc.struct_field(own, metric) if there else None
 
 
+HELDOUT_SCHEMA = pa.schema([("doc_key", pa.int64()), *((name, pa.string()) for name in ("source", "lang", "text"))])
+"""Of held-out documents that are kept by themselves: what makes samples of them."""
 BY_SOURCE = ("source",)
 
 
@@ -137,9 +141,10 @@ def summarize_part(
     seed: int = 0,
     by: Sequence[str] = BY_SOURCE,
     edges: Edges = NO_EDGES,
+    held: list[pa.RecordBatch] | None = None,
 ) -> PartSummary:
     """Read a part once and sum it up; `by`: the columns that name a document's group, by buckets where they have
-    `edges`."""
+    `edges`. The held-out documents are added to `held`, in their order, as `HELDOUT_SCHEMA` has them."""
     fraction = heldout.fraction if heldout else 0.0
     documents: dict[str, int] = {}
     training: dict[str, int] = {}
@@ -159,7 +164,11 @@ def summarize_part(
             key = row["source"], row["lang"]
             sizes[key] = sizes.get(key, 0) + (row["bytes_sum"] or 0)
         doc_keys = np.asarray(batch.column("doc_key").cast(pa.int64()))
-        for row in pc.value_counts(group.filter(pa.array(~is_heldout(doc_keys, fraction, seed)))).to_pylist():
+        taken = is_heldout(doc_keys, fraction, seed)
+        if held is not None and taken.any():
+            whole = pa.RecordBatch.from_arrays([pa.array(doc_keys), source, lang, text], schema=HELDOUT_SCHEMA)
+            held.append(whole.filter(pa.array(taken)))
+        for row in pc.value_counts(group.filter(pa.array(~taken))).to_pylist():
             training[row["values"]] = training.get(row["values"], 0) + row["counts"]
         content.update(doc_keys.tobytes())
         content.update(np.asarray(lengths.cast(pa.int32())).tobytes())

@@ -3,23 +3,25 @@
 import numpy as np
 
 from raypt import storage
-from raypt.tokens.store.files import StoreShard, TokenStore, shard_uri
+from raypt.tokens.store.files import Section, StoreShard, collection, shard_name, shard_uri
 
 SHARDS, RUNS, FEW_RUNS = 64, 16, 4
 """At most so many shards are read, each in at most so many places: two a section, but some in any case."""
+LITTLE_BYTES = 64 << 20
+"""Of shards that are read whole, a request each, however many samples they have: the parts of one are seven."""
 
 
-def unigram_entropy(uri: str, *, max_samples: int = 20000) -> float:
+def unigram_entropy(uri: str, *, max_samples: int = 20000, little_bytes: int = LITTLE_BYTES) -> float:
     """Entropy in nats a token of the unigram distribution of the store at `uri`, over the targets of about
     `max_samples` samples: all of a small store, else some of `SHARDS` shards spread over it. Of those, header and index
-    are read, and as many rows; nothing is copied whole.
+    are read, and as many rows; all where they have `little_bytes` at most.
     """
-    rows: dict[int, int] = {}
-    for i, section in TokenStore(uri).sections():
-        rows[i] = rows.get(i, 0) + section.rows
-    there = sorted(rows)
+    cards = collection(uri).read_cards()
+    rows = {i: sum(Section(**s).rows for s in card.account["sections"]) for i, card in cards.items()}
+    there = sorted(i for i, n in rows.items() if n)
     chosen = [there[i * len(there) // min(SHARDS, len(there))] for i in range(min(SHARDS, len(there)))]
-    share = min(1.0, max_samples / max(sum(rows[i] for i in chosen), 1))
+    little = sum(cards[i].files[shard_name(i)].size for i in chosen) <= little_bytes
+    share = 1.0 if little else min(1.0, max_samples / max(sum(rows[i] for i in chosen), 1))
     most = share > 0.5
     shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True, most=most), chosen)
     counts = np.zeros(0, np.int64)

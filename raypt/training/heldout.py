@@ -88,6 +88,8 @@ class Heldout:
             members = np.flatnonzero(self.plan.group == group)
             chunks += [(group, members[at : at + self.size]) for at in range(0, members.size, self.size)]
         own = chunks[rank::ranks]
+        if own:
+            self.store.most = self.plan.most(np.concatenate([members for _, members in own]), _KEPT_BYTES)
         self._read_together([members for _, members in own])
         for turn in range(math.ceil(len(chunks) / ranks)):
             if turn >= len(own):

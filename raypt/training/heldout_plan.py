@@ -22,6 +22,17 @@ class HeldoutPlan:
     """int64[n], into `groups`."""
     places: Mapping[int, str]
     """Of shards that lie in packs: `TokenStore.places`."""
+    extent: Mapping[int, tuple[int, int]]
+    """Rows and bytes of the shards that some are chosen of."""
+
+    def most(self, chosen: np.ndarray, most_bytes: int) -> frozenset[int]:
+        """The shards of which some of the samples, by their place in the plan, are more than half; none if those shards
+        have more than `most_bytes`.
+        """
+        shards, counts = np.unique(self.shard[chosen], return_counts=True)
+        counted = zip(shards.tolist(), counts.tolist(), strict=True)
+        found = frozenset(shard for shard, n in counted if 2 * n > self.extent[shard][0])
+        return found if sum(self.extent[shard][1] for shard in found) <= most_bytes else frozenset()
 
 
 def plan_samples(store: TokenStore, max_samples: int | None) -> HeldoutPlan:
@@ -42,10 +53,15 @@ def plan_samples(store: TokenStore, max_samples: int | None) -> HeldoutPlan:
     before = np.concatenate([[0], ends[:-1]]) if sections else np.zeros(0, np.int64)
     used = {sections[i][0] for i in np.unique(section).tolist()}
     first = np.array([s.first_row for _, s in sections], np.int64)
+    rows = dict.fromkeys(sorted(used), 0)
+    for shard, of in sections:
+        if shard in rows:
+            rows[shard] += of.rows
     return HeldoutPlan(
         tuple(groups),
         np.array([i for i, _ in sections], np.int32)[section],
         first[section] + chosen - before[section],
         np.array([group_of[name] for name in names], np.int64)[section],
         {shard: uri for shard, uri in store.places.items() if shard in used},
+        {shard: (n, store.sizes[shard]) for shard, n in rows.items()},
     )

@@ -269,6 +269,10 @@ class TokenStore:
         self._open: OrderedDict[int, StoreShard] = OrderedDict()
         self.places: Mapping[int, str] = {}
         """Of shards that lie in packs, where that is (`sections` says it too)."""
+        self.sizes: Mapping[int, int] = {}
+        """Bytes of the shards' files, as `sections` finds them."""
+        self.most: frozenset[int] = frozenset()
+        """Shards of which most rows will be wanted: where `ranged`, a smaller one is opened by one request."""
 
     def shards(self) -> list[int]:
         """Indexes of the shards that are whole (have a card)."""
@@ -290,7 +294,8 @@ class TokenStore:
         return self._open[index]
 
     def _opened(self, index: int) -> StoreShard:
-        return StoreShard(self.places.get(index) or shard_uri(self.uri, index), ranged=self._ranged)
+        place = self.places.get(index) or shard_uri(self.uri, index)
+        return StoreShard(place, ranged=self._ranged, most=index in self.most)
 
     def sections(self) -> list[tuple[int, Section]]:
         """Every (shard, section) of the store, in order, as their cards have it: no shard is opened. One request where
@@ -299,6 +304,7 @@ class TokenStore:
         cards = collection(self.uri).read_cards()
         names = {i: shard_name(i) for i, card in cards.items() if card.packed}
         self.places = {i: cards[i].uri(self.uri, name) for i, name in names.items()}
+        self.sizes = {i: card.files[shard_name(i)].size for i, card in cards.items()}
         return [(i, Section(**s)) for i, card in sorted(cards.items()) for s in card.account["sections"]]
 
     def __len__(self) -> int:

@@ -97,15 +97,16 @@ class StoreWork:
         self.config, self.heldout = config, heldout
         self.root = storage.join(plan.uri, HELDOUT) if heldout else plan.uri
         none = [i for i, part in enumerate(plan.parts) if heldout and part.documents == part.training_documents]
-        self.task = _Task(
-            plan.part_uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read, frozenset(none)
-        )
+        uris = plan.part_uris
+        if heldout:
+            uris = tuple(part.heldout_uri or uri for part, uri in zip(plan.parts, uris, strict=True))
+        self.task = _Task(uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read, frozenset(none))
         made_of = store_identity(load_tokenizer(tokenizer_uri), config, plan.seed)
         identities = [shard_identity(made_of, content) for content in contents]
         cards = collection(self.root).survey(identities, verify)
         self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
-        self.groups = plan.together
+        self.groups = plan.heldout_together if heldout else plan.together
 
     def make(
         self,

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
+from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify, make
 from raypt.errors import UserError
 from raypt.tasks import run_tasks, together
 from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig
-from raypt.tokens.parts import PartSummary, summarize_part
+from raypt.tokens.parts import HELDOUT_SCHEMA, PartSummary, summarize_part
 from raypt.tokens.shares import own_shares
 from raypt.tokens.store.packing import segment_type
 from raypt.tokens.store.shards import groups_identity, heldout_identity, packing_identity
@@ -32,8 +34,10 @@ from raypt.tokens.upsampling import factors
 log = logging.getLogger("raypt")
 
 PLAN_FILE = "store.json"
-TOGETHER_BYTES = 1 << 20
+TOGETHER_BYTES = 4 << 20
 """Text of the shards that are made together: training waits for the first of them."""
+HELDOUT_TOGETHER_BYTES = 8 << 20
+"""Text of the shards whose held-out documents are."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,16 @@ class StorePlan:
     @functools.cached_property
     def together(self) -> list[list[int]]:
         """The shards by who is made together, ascending."""
+        return self._together(TOGETHER_BYTES)
+
+    @functools.cached_property
+    def heldout_together(self) -> list[list[int]]:
+        """The same of their held-out documents, all of which are there before training begins."""
+        return self._together(HELDOUT_TOGETHER_BYTES)
+
+    def _together(self, most_bytes: int) -> list[list[int]]:
         sizes = [sum(part.bytes.values()) for part in self.parts]
-        return together(range(len(sizes)), sizes, self.uri, TOGETHER_BYTES)
+        return together(range(len(sizes)), sizes, self.uri, most_bytes)
 
     def shards_of(self, source: str) -> tuple[int, ...]:
         return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
@@ -81,7 +93,9 @@ def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -
 
 @dataclass(frozen=True)
 class _Measure:
-    """Measures the parts it is called with, and keeps the results as cards without files."""
+    """Measures the parts it is called with, and keeps the results as cards. On an object store the held-out documents
+    are kept beside them, so that the parts need not be read again for them.
+    """
 
     part_uris: tuple[str, ...]
     identities: tuple[Identity, ...]
@@ -92,10 +106,26 @@ class _Measure:
     edges: dict[str, tuple[float, ...]]
 
     def __call__(self, parts: Sequence[int]) -> list[Card]:
-        return self.collection.build_together({p: (self.identities[p], functools.partial(self._of, p)) for p in parts})
+        work = {p: (self.identities[p], functools.partial(self._of, p)) for p in parts}
+        return self.collection.build_together(work, packed=not storage.is_local(self.collection.root))
 
     def _of(self, part: int, output: Output) -> dict[str, Any]:
-        return asdict(summarize_part(self.part_uris[part], self.heldout, self.seed, self.by, self.edges))
+        held: list[pa.RecordBatch] | None = None if storage.is_local(self.collection.root) else []
+        summary = summarize_part(self.part_uris[part], self.heldout, self.seed, self.by, self.edges, held)
+        if held:
+            table = pa.Table.from_batches(held, HELDOUT_SCHEMA)
+            output.write_parquet(_heldout_path(self.collection, part), table)
+        return asdict(summary)
+
+
+def _heldout_path(collection: Collection, part: int) -> str:
+    return f"{collection.cards}/heldout-{part:05d}.parquet"
+
+
+def _summary(collection: Collection, part: int, card: Card) -> PartSummary:
+    path, account = _heldout_path(collection, part), dict(card.account)
+    account["heldout_uri"] = card.uri(collection.root, path) if path in card.files else ""
+    return PartSummary(**account)
 
 
 def measure_parts(
@@ -120,7 +150,7 @@ def measure_parts(
         cards[part] = card.holding(wanted[part])
     done = [card for card in cards if card is not None]
     collection.finish(done)
-    return [PartSummary(**card.account) for card in done]
+    return [_summary(collection, part, card) for part, card in enumerate(done)]
 
 
 def prepare_store(

@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from raypt.artefact import Card, Collection, Stamp
 from raypt.errors import UserError
-from raypt.tokens.stream.spec import check_fingerprint, mixture_of, plan_stream, prepare_store
+from raypt.tokens.store.files import collection
+from raypt.tokens.stream.producer import tokenize_heldout_parts
+from raypt.tokens.stream.spec import check_fingerprint, measure_parts, mixture_of, plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from tests.tokens.conftest import PlanMaker
 from tests.tokens.helpers import small_config, write_parts
@@ -126,3 +129,30 @@ def test_the_number_of_workers_and_fetchers_is_no_part_of_the_fingerprint(make_p
     plan, config, _ = make_plan(stream={"fetchers": [2, 4], "block_bytes": 1000})
     other = plan_stream(plan, config, samples=999, global_batch=24, ranks=(3,)).fingerprint
     assert other == spec_of(make_plan)
+
+
+def test_held_out_documents_that_were_kept_when_text_was_measured_give_the_same_store(
+    make_plan: PlanMaker, curated: list[str], tmp_path: Path
+) -> None:
+    plan, config, tokenizer_uri = make_plan(heldout={"fraction": 0.1})
+    cards = [
+        Card({}, str(i), {"part": Stamp(i, "")}, {"bytes": Path(uri).stat().st_size}) for i, uri in enumerate(curated)
+    ]
+    measured = Collection(f"memory://{tmp_path.name}", "measured")
+    summaries = measure_parts(curated, cards, config, 0, measured, "full")
+    assert summaries == list(plan.parts)
+    held = [part.documents != part.training_documents for part in plan.parts]
+    assert [bool(part.heldout_uri) for part in summaries] == held
+    assert any(held)
+    assert [p.heldout_uri for p in measure_parts(curated, cards, config, 0, measured, "full")] == [
+        p.heldout_uri for p in summaries
+    ]
+    here = str(tmp_path / "kept")
+    kept = prepare_store(curated, Tokenizer.load(tokenizer_uri), config, here, 0, summaries)
+    for store in (plan, kept):
+        tokenize_heldout_parts(store, config, tokenizer_uri)
+    first, second = (collection(f"{store.uri}/heldout").read_cards() for store in (plan, kept))
+    assert [c.files for c in first.values()] == [c.files for c in second.values()]
+    assert [{**c.account, "seconds": 0} for c in first.values()] == [
+        {**c.account, "seconds": 0} for c in second.values()
+    ]
