@@ -120,7 +120,8 @@ def repeated(rng: random.Random, lines: list[str]) -> str:
 
 
 def junk(directory: Path, steps: int) -> bool:
-    """English pages of the shared web corpus, with as much junk of each of three kinds as there are pages."""
+    """English pages of the shared web corpus, with as much junk of each of three kinds as there are pages: the rules
+    that remove a kind are gains, left out of all or added to a text with that kind; one that removes none is none."""
     rng = random.Random(3)
     with gzip.open(PAGES, "rt", encoding="utf-8") as f:
         rows = [json.loads(line) for line in f]
@@ -146,10 +147,27 @@ def junk(directory: Path, steps: int) -> bool:
         ("copies", filled(lambda: rng.choice(apart))),
     ):
         for part in range(2):
-            write(directory / name / f"{part}.jsonl", texts[part::2])
-    names = ["pages", "numbers", "repeated", "copies"]
-    rules = {"repetition": "gopher_repetition", "quality": "gopher_quality"}
+            if not (place := directory / name / f"{part}.jsonl").exists():  # a changed file would be another study
+                write(place, texts[part::2])
     off = {"dedup.enabled": False}
+    by_rule: dict[str, dict[str, Any]] = {
+        "quality": {"curation.stages": ["length", "gopher_quality"], **off},
+        "repetition": {"curation.stages": ["length", "gopher_repetition"], **off},
+        "duplicates": {"curation.stages": ["length"]},
+    }
+    """What a text that nothing was removed of is given, by rule."""
+    removed_by = {"numbers": "quality", "repeated": "repetition", "copies": "duplicates"}
+
+    def sources(*names: str) -> list[dict[str, str]]:
+        return [{"name": name, "paths": f"{name}/*.jsonl"} for name in names]
+
+    of_one_kind = []
+    for kind in removed_by:
+        planted = {"corpus.sources": sources("pages", kind)}
+        of_one_kind.append({"name": kind, "set": {**planted, "curation.stages": ["length"], **off}})
+        of_one_kind += [
+            {"name": f"{kind}, {rule}", "against": kind, "set": {**planted, **sets}} for rule, sets in by_rule.items()
+        ]
     config = {
         "study": {
             "dir": "junk",
@@ -159,8 +177,8 @@ def junk(directory: Path, steps: int) -> bool:
         },
         "base": {
             "ray": {"dashboard": False},
-            "corpus": {"sources": [{"name": n, "paths": f"{n}/*.jsonl"} for n in names]},
-            "curation": {"stages": ["length", *rules.values()], "language": {"assume": "en"}},
+            "corpus": {"sources": sources("pages", *removed_by)},
+            "curation": {"stages": ["length", "gopher_repetition", "gopher_quality"], "language": {"assume": "en"}},
             "dedup": {"fuzzy": {"enabled": False}},
             "tokens": {"tokenizer": {"vocab_size": 1024}, "packing": {"sequence_length": 128}},
             "model": {"hidden_size": 64, "intermediate_size": 192, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2},
@@ -176,30 +194,29 @@ def junk(directory: Path, steps: int) -> bool:
         "heldout": {"fraction": 0.2, "max_documents": 80, "groups": ["pages"]},
         "variants": [
             {"name": "all rules"},
-            {"name": "raw", "set": {"curation.stages": ["length"], **off}},
-            *(
-                {"name": f"raw + {name}", "against": "raw", "set": {"curation.stages": ["length", stage], **off}}
-                for name, stage in rules.items()
-            ),
-            {"name": "raw + duplicates", "against": "raw", "set": {"curation.stages": ["length"]}},
-            # Rules for which no junk was planted.
-            {"name": "raw + c4", "against": "raw", "set": {"curation.stages": ["length", "c4"], **off}},
+            # Each rule left out where all three kinds are, and added by itself where one kind is.
             {"name": "without quality", "set": {"curation.stages": ["length", "gopher_repetition"]}},
             {"name": "without repetition", "set": {"curation.stages": ["length", "gopher_quality"]}},
             {"name": "without duplicates", "set": off},
+            *of_one_kind,
         ],
     }
     found = run(directory, config)
     fine = True
     for name, gap in found["differences"].items():
-        gain = gap["interval"][1] < 0 if gap["against"] == "raw" else gap["interval"][0] > 0
-        planted = name.removeprefix("raw + ").removeprefix("without ") in ("quality", "repetition", "duplicates")
         low, high = gap["interval"]
+        kind, _, rule = name.partition(", ")
+        if name.startswith("without "):
+            gain, wanted = low > 0, True
+        elif rule:
+            gain, wanted = high < 0, removed_by[kind] == rule
+        else:
+            continue  # a text with one kind of junk, beside one without any: what the rules are added to
         print(
             f"{name:22} {gap['value']:+.4f} [{low:+.4f}, {high:+.4f}] against {gap['against']}, {gap['documents']:+,} "
-            f"documents: {'removes junk' if gain else 'no clear gain'}{'' if planted else ' (no junk planted for it)'}"
+            f"documents: {'a gain' if gain else 'no clear gain'}{'' if gain == wanted else ' (WRONG)'}"
         )
-        fine &= gain or not planted
+        fine &= gain == wanted
     print(json.dumps(found["stability"], indent=1))
     return fine
 
