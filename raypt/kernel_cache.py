@@ -8,8 +8,11 @@ they name. A comment, a docstring or another kernel of the same file changes not
 """
 
 import ast
+import contextlib
+import fcntl
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +21,8 @@ from typing import Any
 import xxhash
 from numba.core import caching, event
 
-from raypt.errors import UserError
+from raypt.kernel_place import PACKAGE, cache_root, own
 from raypt.lines import say_once
-
-PACKAGE = Path(__file__).parent
-
 
 COMPILING = (
     "kernels are compiled, those that this run uses, on each machine once (kept under RAYPT_KERNEL_CACHE): up to a "
@@ -109,43 +109,6 @@ def uses_hash(module: str, name: str) -> str:
     return digest.hexdigest()
 
 
-@functools.cache
-def cache_root() -> Path:
-    """`~/.cache/raypt/kernels`, or RAYPT_KERNEL_CACHE. What is in it is executed, so it must be one's own.
-
-    Raises:
-        UserError: the directory belongs to, or can be written by, somebody else; or its path is relative: another place
-            in the working directory of each process.
-    """
-    chosen = os.environ.get("RAYPT_KERNEL_CACHE")
-    if not chosen:
-        return _own(Path.home() / ".cache" / "raypt" / "kernels")
-    directory = Path(chosen).expanduser()
-    if not directory.is_absolute():
-        raise UserError(
-            f"RAYPT_KERNEL_CACHE={chosen}: compiled kernels are kept in one directory for all processes of a machine, "
-            "so its path must be absolute (/fast/me/kernels) or begin with ~/; unset it for ~/.cache/raypt/kernels"
-        )
-    return _own(directory)
-
-
-@functools.cache
-def _own(directory: Path) -> Path:
-    """`directory`, made for this user alone where it is not there.
-
-    Raises:
-        UserError: it belongs to, or can be written by, somebody else.
-    """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = directory.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UserError(
-            f"{directory}: compiled kernels in it would be executed, but other users can write to it; set "
-            "RAYPT_KERNEL_CACHE to a directory of your own (chmod go-w), or delete this one"
-        )
-    return directory
-
-
 class ContentLocator(caching._CacheLocator):
     """Keeps compiled kernels under `cache_root()`, by the code that each uses."""
 
@@ -155,7 +118,7 @@ class ContentLocator(caching._CacheLocator):
         self._hash = uses_hash(self._module, py_func.__qualname__.split(".")[0])
 
     def get_cache_path(self) -> str:
-        return str(_own(cache_root() / self._module))
+        return str(own(cache_root() / self._module))
 
     def get_source_stamp(self) -> str:
         return self._hash
@@ -176,8 +139,74 @@ class ContentLocator(caching._CacheLocator):
         return locator
 
 
-class _FirstCompile(event.Listener):
-    """Says that kernels are compiled when the first one is that was looked for in the cache and is not there."""
+LOCK_WAIT_S = 120.0
+"""How long another process's compiling is waited for before a kernel is compiled here as well."""
+
+
+class SharedCache(caching.FunctionCache):
+    """Of the processes of a machine that want a kernel at a time one compiles it, and the others wait for what it
+    leaves. What one process holds another waits for only as kernels call each other, which is never in a circle.
+    """
+
+    _held: int | None = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What is kept of a signature, or None: then this process is to compile it, and holds the lock (`release`)."""
+        load: Callable[..., Any] = super().load_overload
+        found = load(sig, target_context)
+        if found is not None or not self._enabled:
+            return found
+        if self._lock():  # somebody else had it
+            found = load(sig, target_context)
+        if found is not None:
+            self.release()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, then let go of the lock."""
+        save: Callable[..., None] = super().save_overload
+        try:
+            save(sig, data)
+        finally:
+            self.release()
+
+    def _lock(self) -> bool:
+        """Take the kernel's lock; whether it had to be waited for. Without it where the file system has none."""
+        if self._held is not None:
+            return False
+        try:
+            held = os.open(
+                os.path.join(self._cache_path, f"{self._impl.filename_base}.lock"), os.O_RDWR | os.O_CREAT, 0o600
+            )
+        except OSError:
+            return False
+        waited, until = False, time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._held = held
+                return waited
+            except BlockingIOError:
+                waited = True
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+            except OSError:
+                pass
+            os.close(held)
+            return waited
+
+    def release(self) -> None:
+        """The lock to whoever waits for it."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            with contextlib.suppress(OSError):
+                os.close(held)
+
+
+class _Compiling(event.Listener):
+    """Says that kernels are compiled when the first one is that was looked for in the cache and is not there; gives the
+    lock of one that cannot be back."""
 
     def on_start(self, found: event.Event) -> None:
         function = found.data["dispatcher"].py_func
@@ -185,8 +214,11 @@ class _FirstCompile(event.Listener):
             say_once(COMPILING)
 
     def on_end(self, found: event.Event) -> None:
-        pass
+        cache = getattr(found.data["dispatcher"], "_cache", None)
+        # numba 0.68's own `is_failed` says the contrary.
+        if found._exc_details is not None and isinstance(cache, SharedCache):
+            cache.release()
 
 
 caching.CacheImpl._locator_classes.insert(0, ContentLocator)
-event.register("numba:compile", _FirstCompile())
+event.register("numba:compile", _Compiling())

@@ -32,8 +32,11 @@ class Kernel:
                 if self._dispatcher is None:
                     import numba
 
-                    importlib.import_module("raypt.kernel_cache")
-                    self._dispatcher = numba.njit(**self._options)(self.py_func)
+                    cache = importlib.import_module("raypt.kernel_cache")
+                    made = numba.njit(**self._options)(self.py_func)
+                    if self._options.get("cache"):
+                        made._cache = cache.SharedCache(self.py_func)
+                    self._dispatcher = made
         return self._dispatcher
 
     @property

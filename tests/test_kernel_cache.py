@@ -1,14 +1,19 @@
 """raypt.kernel_cache: a kernel's key is the code it uses, and a cache that others can write to is refused."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numba.core.errors import TypingError
 
 from raypt.kernel_cache import COMPILING, PACKAGE, uses_hash
+from raypt.text.hash_table import table_bits
 
+TABLE_BITS: Any = table_bits
 KERNEL = ("raypt.text.hashing", "hash_bytes")
 
 
@@ -120,3 +125,50 @@ def test_a_place_in_the_home_directory_may_begin_with_a_tilde(tmp_path: Path) ->
     done = compiled_in("~/kernels", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kernels"]
+
+
+MISSES = (
+    "import os, sys, time\n"
+    "from raypt.text.hash_table import table_bits as kernel\n"
+    "kernel.dispatcher; print('ready', flush=True); sys.stdin.readline()\n"
+    "kernel(10); print(sum(kernel.dispatcher._cache_misses.values()))"
+)
+"""How often this process had to compile a kernel that it calls when it is told to."""
+
+
+def caller(cache: Path) -> "subprocess.Popen[str]":
+    environment = {"RAYPT_KERNEL_CACHE": str(cache), "PATH": "", "HOME": str(cache.parent)}
+    command, pipe = [sys.executable, "-c", MISSES], subprocess.PIPE
+    process = subprocess.Popen(command, env=environment, text=True, stdin=pipe, stdout=pipe)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def told(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def test_one_of_the_processes_that_want_a_kernel_compiles_it(tmp_path: Path) -> None:
+    callers = [caller(tmp_path / "cache") for _ in range(3)]
+    for process in callers:
+        told(process)
+    assert sorted(process.communicate()[0] for process in callers) == ["0\n", "0\n", "1\n"]
+
+
+def test_a_kernel_whose_process_died_is_compiled_by_the_next(tmp_path: Path) -> None:
+    waiting = caller(tmp_path / "cache")
+    name = f"{TABLE_BITS.dispatcher._cache._impl.filename_base}.lock"
+    with (tmp_path / "cache" / "raypt.text.hash_table" / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a process has it that compiles
+        told(waiting)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2)
+    assert waiting.communicate()[0] == "1\n"
+
+
+def test_a_kernel_that_cannot_be_compiled_holds_up_nobody() -> None:
+    with pytest.raises(TypingError):
+        TABLE_BITS("ten")
+    assert TABLE_BITS.dispatcher._cache._held is None

@@ -10,12 +10,13 @@ from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.nodes import check_nodes
 from raypt.run.open import open_run
+from raypt.run.rehearsal import rehearsed
 
 
 def main(config: RunConfig) -> None:
     config = resolve_builtin(config)
     check(config)
-    with open_run(config, "curate") as run, session(config.ray):
+    with open_run(config, "curate") as run, rehearsed("curate", config), session(config.ray):
         check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
         check_nodes(config, run)
         curated = curate(config, run)

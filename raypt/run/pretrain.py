@@ -26,6 +26,7 @@ from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
+from raypt.run.rehearsal import rehearsed
 from raypt.run.sample import Sampling, ensure_sample
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
@@ -60,7 +61,7 @@ def main(config: RunConfig) -> None:
     check_mesh(config.model, config.train, config.tokens.packing.sequence_length)
     check_deepspeed(config.train.zero)
     check(config)
-    with open_run(config, "pretrain") as run, session(config.ray):
+    with open_run(config, "pretrain") as run, rehearsed("pretrain", config), session(config.ray):
         check_capacity(*needs(config, worker_counts[0]), autoscaling=config.ray.autoscaling)
         check_seats(config.train, worker_counts, config.model, ray.nodes(), autoscaling=config.ray.autoscaling)
         check_nodes(config, run)

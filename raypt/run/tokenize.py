@@ -19,6 +19,7 @@ from raypt.run.curate import curate, resolve_builtin
 from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
 from raypt.run.pretrain import config_as_used, with_heldout
+from raypt.run.rehearsal import rehearsed
 from raypt.run.stages import timed_stage
 from raypt.run.starting import with_start
 from raypt.run_dir import RunDir
@@ -41,7 +42,7 @@ def main(config: RunConfig) -> None:
     else:
         config, _ = with_start(resolve_builtin(config))
         check(config)
-    with open_run(config, "tokenize") as run, session(config.ray):
+    with open_run(config, "tokenize") as run, rehearsed("tokenize", config), session(config.ray):
         needed = {"a tokenizing task": config.tokens.stream.tokenizer_cpus}
         check_capacity(needed, 0, autoscaling=config.ray.autoscaling)
         check_nodes(config, run)

@@ -67,12 +67,14 @@ def twelve(directory: Path, steps: int) -> bool:
         float(cost[k].replace(",", "")) for k in ("seconds of steps", "seconds of trainings, evaluated and judged")
     )
     cores = min(2, psutil.cpu_count() or 1)
+    share = wall * cores / whole_s
     print(json.dumps(cost, indent=1))
     print(
         f"wall x {cores} cores {wall * cores:.1f} s; steps {steps_s:.1f} s; trainings {whole_s:.1f} s; the study is "
-        f"{wall * cores / whole_s:.3f} of its trainings, and a training {whole_s / steps_s:.3f} of its steps"
+        f"{share:.3f} of its trainings, and a training {whole_s / steps_s:.3f} of its steps"
     )
-    return cost["documents read and tagged"] == "2,000" and cost["trainings, each made once"] == "12 of 12"
+    once = cost["documents read and tagged"] == "2,000" and cost["trainings, each made once"] == "12 of 12"
+    return once and share <= 1.05  # what is not training takes a minute, however long the trainings are
 
 
 def tables(study: Path) -> tuple[pa.Table, pa.Table]:
@@ -241,17 +243,19 @@ def repetition(directory: Path, steps: int) -> bool:
 
 
 WHAT = {"twelve": twelve, "killed": killed, "junk": junk, "mixture": mixture, "repetition": repetition}
+STEPS = {"twelve": 3400, "killed": 120, "junk": 300, "mixture": 0, "repetition": 0}
+"""Of each training, unless the command says otherwise; the ready studies have their own."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=tuple(WHAT))
     parser.add_argument("--dir", type=Path)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, help=f"of each training; default: {STEPS}")
     arguments = parser.parse_args()
     directory = arguments.dir or Path(tempfile.mkdtemp(prefix="study-"))
     directory.mkdir(parents=True, exist_ok=True)
-    fine = WHAT[arguments.what](directory, arguments.steps)
+    fine = WHAT[arguments.what](directory, arguments.steps or STEPS[arguments.what])
     print("holds" if fine else "DOES NOT HOLD")
     return 0 if fine else 1
 
