@@ -1,8 +1,8 @@
 """The first run on a machine compiles its kernels while it starts: processes beside it go its way with a few documents.
 
 A kernel is compiled at its first call, a minute of CPU for those of a run, and each actor would compile what it needs
-when it needs it, the same as the others. Here two processes call them as soon as the job is sure to start, while Ray
-does and the inputs are looked at: one curates, with the stages of the job that need no model, the other deduplicates,
+when it needs it, the same as the others. Here three processes call them as soon as the job is sure to start, while Ray
+does and the inputs are looked at: two curate, with the stages of the job that need no model, the third deduplicates,
 trains a tokenizer and packs. Whoever needs a kernel that is being compiled waits for it (`raypt.kernel_cache`). A
 machine rehearses once, and again when kernels have changed. Nothing depends on it: a rehearsal that fails has compiled
 what it has.
@@ -26,8 +26,8 @@ from raypt.kernel_place import PACKAGE, cache_root
 from raypt.packages import package_version
 from raypt.run.config import RunConfig
 
-PARTS = ("curation", "tokens")
-JOBS = {"curate": PARTS[:1], "tokenize": PARTS, "pretrain": PARTS}
+PARTS = ("pii", "curation", "tokens")
+JOBS = {"curate": PARTS[:2], "tokenize": PARTS, "pretrain": PARTS}
 """What of them each job needs."""
 OF_MODELS = ("classify", "perplexity")
 """Stages that are left out: what they need would have to be trained or loaded. For quality scores any model does."""
@@ -44,7 +44,9 @@ def settings_of(config: RunConfig, part: str) -> dict[str, Any]:
     """What decides the kernels of a part: sections of a configuration, as JSON has them."""
     stages = [stage.name for stage in config.curation.plan()]
     mine = [s for s in stages if s.partition("@")[0] not in OF_MODELS and not plugins.is_plugin(s)]
-    if part == "curation":
+    if part != "tokens":
+        # Half of curation's kernels are those of personal data: two processes are done sooner than one.
+        mine = [s for s in mine if (s.partition("@")[0] == "pii") == (part == "pii")]
         curation = config.curation.model_dump(mode="json", exclude={"stages", "quality", "perplexity", "classify"})
         return {"curation": {**curation, "preset": None, "stages": mine}, "dedup": {"enabled": False}}
     dedup = config.dedup.model_dump(mode="json", exclude={"contamination", "index"})
