@@ -95,9 +95,9 @@ def _one(law: str, seed: int, resamples: int) -> dict[str, bool]:
     return TRUTHS[law]().covered(seed, resamples)
 
 
-def coverage(law: str, draws: int, resamples: int, workers: int = 1) -> dict[str, float]:
-    """Share of draws whose interval holds the truth, by quantity."""
-    arguments = [law] * draws, list(range(draws)), [resamples] * draws
+def coverage(law: str, draws: int, resamples: int, workers: int = 1, first: int = 0) -> dict[str, float]:
+    """Share of draws whose interval holds the truth, by quantity; `first`: the seed of the first."""
+    arguments = [law] * draws, list(range(first, first + draws)), [resamples] * draws
     if workers == 1:
         held = list(map(_one, *arguments))
     else:
@@ -109,13 +109,16 @@ def coverage(law: str, draws: int, resamples: int, workers: int = 1) -> dict[str
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first draw: other draws")
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--law", choices=TRUTHS, action="append")
     arguments = parser.parse_args()
     fine = True
     for law in arguments.law or TRUTHS:
-        for name, share in coverage(law, arguments.draws, arguments.resamples, arguments.workers).items():
+        for name, share in coverage(
+            law, arguments.draws, arguments.resamples, arguments.workers, arguments.first
+        ).items():
             inside = ASKED[0] <= share <= ASKED[1]
             fine &= inside
             print(
