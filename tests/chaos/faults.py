@@ -17,8 +17,8 @@ from tests.chaos.world import STEPS, Job, cluster, differences, wait_until
 from tests.jobs.helpers import ROOT, environment
 
 _OWN_MOUNTS = "RAYPT_CHAOS_MOUNTS"
-SMALL_BYTES = 4 << 20
-"""Of a disk that is full while the data stages run: the run takes some 10 MB."""
+SMALL_BYTES = 3 << 19
+"""Of a disk that is full while the data stages run: the run takes some 3.6 MB, of which they write 2."""
 
 
 def own_mounts() -> None:
