@@ -21,13 +21,8 @@ from typing import Any
 import xxhash
 from numba.core import caching, event
 
-from raypt.kernel_place import PACKAGE, cache_root, own
+from raypt.kernel_place import COMPILING, PACKAGE, cache_root, own
 from raypt.lines import say_once
-
-COMPILING = (
-    "kernels are compiled, those that this run uses, on each machine once (kept under RAYPT_KERNEL_CACHE): up to a "
-    "minute of CPU, beside other work"
-)
 
 
 @dataclass(frozen=True)
@@ -180,7 +175,7 @@ class SharedCache(caching.FunctionCache):
             )
         except OSError:
             return False
-        waited, until = False, time.monotonic() + LOCK_WAIT_S
+        waited, until, pause = False, time.monotonic() + LOCK_WAIT_S, 0.02
         while True:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,7 +184,8 @@ class SharedCache(caching.FunctionCache):
             except BlockingIOError:
                 waited = True
                 if time.monotonic() < until:
-                    time.sleep(0.02)
+                    time.sleep(pause)
+                    pause = min(2 * pause, 0.5)  # a home that a thousand processes share asks its server each time
                     continue
             except OSError:
                 pass

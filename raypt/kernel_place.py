@@ -8,6 +8,11 @@ from raypt.errors import UserError
 
 PACKAGE = Path(__file__).parent
 
+COMPILING = (
+    "kernels are compiled, those that this run uses, on each machine once (kept under RAYPT_KERNEL_CACHE): up to a "
+    "minute of CPU, beside other work"
+)
+
 
 @functools.cache
 def cache_root() -> Path:

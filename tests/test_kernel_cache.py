@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from numba.core.errors import TypingError
 
-from raypt.kernel_cache import COMPILING, PACKAGE, uses_hash
+from raypt.kernel_cache import uses_hash
+from raypt.kernel_place import COMPILING, PACKAGE
 from raypt.text.hash_table import table_bits
 
 TABLE_BITS: Any = table_bits

@@ -9,9 +9,11 @@ what it has.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pydoc
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,8 @@ from typing import Any
 import xxhash
 
 from raypt import plugins
-from raypt.kernel_place import PACKAGE, cache_root
+from raypt.kernel_place import COMPILING, PACKAGE, cache_root
+from raypt.lines import say_once
 from raypt.packages import package_version
 from raypt.run.config import RunConfig
 
@@ -31,7 +34,7 @@ JOBS = {"curate": PARTS[:2], "tokenize": PARTS, "pretrain": PARTS}
 """What of them each job needs."""
 OF_MODELS = ("classify", "perplexity")
 """Stages that are left out: what they need would have to be trained or loaded. For quality scores any model does."""
-MODEL = "model.bin"
+SETTINGS = "settings.json"
 TEXTS = (
     *("argparse", "bisect", "colorsys", "copy", "decimal", "email", "glob", "heapq", "json", "keyword", "logging"),
     *("shlex", "socket", "string", "subprocess", "tarfile", "textwrap", "typing", "unittest.mock", "zipfile"),
@@ -65,60 +68,74 @@ def settings_of(config: RunConfig, part: str) -> dict[str, Any]:
 def mark(part: str) -> Path:
     """The file that says that a part was rehearsed on this machine with the kernels as they are, whatever the stages
     were: those of another job are compiled when they are called."""
-    digest = xxhash.xxh3_128(f"{part} {package_version('numba')} {sys.version}".encode())
+    return cache_root() / f"rehearsed-{part}-{_kernels_hash()}"
+
+
+@functools.cache
+def _kernels_hash() -> str:
+    digest = xxhash.xxh3_128(f"{package_version('numba')} {sys.version}".encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         code = path.read_bytes()
         if b"raypt.kernels import" in code:
             digest.update(code)
-    return cache_root() / f"rehearsed-{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def rehearsed(job: str, config: RunConfig) -> Iterator[None]:
     """For the length of the block, what the job will need and has not been rehearsed on this machine is compiled beside
     it. Not for a cluster that is joined: its nodes have caches of their own."""
-    started: list[subprocess.Popen[bytes]] = []
-    if not (config.ray.address or os.environ.get("RAY_ADDRESS")):
-        for part in JOBS.get(job, ()):
-            if not mark(part).exists():
-                process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, part],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is the job's
-                )
-                assert process.stdin is not None
-                with process.stdin as pipe:
-                    pipe.write(json.dumps(settings_of(config, part)).encode())
-                started.append(process)
-    try:
+    if config.ray.address or os.environ.get("RAY_ADDRESS"):
+        todo = []
+    else:
+        try:
+            todo = [part for part in JOBS.get(job, ()) if not mark(part).exists()]
+        except OSError:
+            todo = []  # no place for a cache: what is compiled stays with its process
+    if not todo:
         yield
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+        return
+    say_once(COMPILING)
+    with tempfile.TemporaryDirectory(prefix="raypt-rehearsal-", ignore_cleanup_errors=True) as place:
+        started = [_started(part, settings_of(config, part), Path(place, part)) for part in todo]
+        try:
+            yield
+        finally:
+            for process in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # with what trains a classifier for it
+                process.wait()
+
+
+def _started(part: str, settings: dict[str, Any], folder: Path) -> "subprocess.Popen[bytes]":
+    """The rehearsal of a part, in a folder of its own."""
+    folder.mkdir()
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, part, str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is the job's
+    )
 
 
 def main(argv: list[str]) -> int:
-    """`python -m raypt.run.rehearsal PART`, settings on the standard input."""
+    """`python -m raypt.run.rehearsal PART FOLDER`: with the settings there, as JSON; leaves there what it makes."""
     from raypt.config_io import validate
     from raypt.curation.quality.fit import fit
 
-    part, settings = argv[0], json.load(sys.stdin)
-    with tempfile.TemporaryDirectory(prefix="raypt-rehearsal-") as place:
-        texts = write_texts(Path(place, "in"))
-        if "quality" in settings["curation"]["stages"]:
-            examples, model = Path(place, "examples.txt"), f"{place}/{MODEL}"
-            examples.write_text("".join(f"__label__{k} {t[:500].split()}\n" for t in texts for k in ("ref", "raw")))
-            fit(str(examples), model, dim=16, wordNgrams=2, bucket=1000)
-            threshold = {"percentile": None, "minimum": 0.0}
-            settings["curation"]["quality"] = {"model": model, "normalisation": "words-v1", "threshold": threshold}
-        config = validate(
-            RunConfig,
-            {**settings, "run": {"dir": f"{place}/run"}, "corpus": {"sources": [{"paths": f"{place}/in/*.jsonl"}]}},
-        )
-        go(config, tokens=part == "tokens")
+    part, folder = argv[0], Path(argv[1])
+    settings = json.loads((folder / SETTINGS).read_text())
+    texts = write_texts(folder / "in")
+    if "quality" in settings["curation"]["stages"]:
+        examples, model = folder / "examples.txt", str(folder / "model.bin")
+        examples.write_text("".join(f"__label__{k} {t[:500].split()}\n" for t in texts for k in ("ref", "raw")))
+        fit(str(examples), model, dim=16, wordNgrams=2, bucket=1000)
+        threshold = {"percentile": None, "minimum": 0.0}
+        settings["curation"]["quality"] = {"model": model, "normalisation": "words-v1", "threshold": threshold}
+    where = {"run": {"dir": str(folder / "run")}, "corpus": {"sources": [{"paths": f"{folder}/in/*.jsonl"}]}}
+    go(validate(RunConfig, {**settings, **where}), tokens=part == "tokens")
     mark(part).touch()
     return 0
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from raypt.kernel_place import COMPILING, cache_root
 from raypt.run.config import RunConfig
 from raypt.run.curate import resolve_builtin
-from raypt.run.rehearsal import JOBS, PARTS, mark, rehearsed, settings_of
+from raypt.run.rehearsal import JOBS, PARTS, SETTINGS, mark, rehearsed, settings_of
 
 RUN = """
 import sys
 from raypt.config_io import validate
+from raypt.kernel_place import COMPILING, cache_root
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.pretrain import start_stream, with_heldout
@@ -38,12 +40,10 @@ def test_nearly_all_that_the_default_job_calls_is_compiled_by_its_rehearsal(tmp_
     cache, config = tmp_path / "cache", resolve_builtin(RunConfig())
     environment = os.environ | {"RAYPT_KERNEL_CACHE": str(cache)}
     for part in PARTS:
-        subprocess.run(
-            [sys.executable, "-m", "raypt.run.rehearsal", part],
-            input=json.dumps(settings_of(config, part)).encode(),
-            env=environment,
-            check=True,
-        )
+        folder = tmp_path / part
+        folder.mkdir()
+        (folder / SETTINGS).write_text(json.dumps(settings_of(config, part)))
+        subprocess.run([sys.executable, "-m", "raypt.run.rehearsal", part, str(folder)], env=environment, check=True)
     had = kernels(cache)
     subprocess.run([sys.executable, "-c", RUN, str(tmp_path / "run")], env=environment, check=True)
     left = kernels(cache) - had
@@ -95,3 +95,27 @@ def test_a_rehearsal_ends_with_its_job(tmp_path: Path, monkeypatch: pytest.Monke
         assert [process.poll() for process in made] == [None] * 3
     assert all(process.poll() is not None for process in made)
     assert time.monotonic() - began < 10  # they would take most of a minute
+
+
+def test_a_home_that_cannot_be_written_to_keeps_no_job_from_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAYPT_KERNEL_CACHE", str(tmp_path / "file" / "kernels"))
+    monkeypatch.setattr("raypt.run.rehearsal.cache_root", cache_root.__wrapped__)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with rehearsed("pretrain", RunConfig()):
+        worked = True
+    assert worked
+
+
+def test_a_rehearsal_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raypt.run.rehearsal.cache_root", lambda: tmp_path / "cache")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    said: list[str] = []
+    monkeypatch.setattr("raypt.run.rehearsal.say_once", said.append)
+    with rehearsed("curate", RunConfig()):
+        assert [len(list(folder.iterdir())) for folder in tmp_path.glob("raypt-rehearsal-*")] == [len(JOBS["curate"])]
+    assert not list(tmp_path.iterdir())
+    assert said == [COMPILING]
