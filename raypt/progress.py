@@ -50,11 +50,13 @@ class Done:
         return out if left is None else f"{out}, {duration(left - (0 if now is None else now - self.at))} left"
 
 
-_watcher: Callable[[Done], None] | None = None
+Watcher = Callable[[Done], str | None]
+"""Is told how far a work is; what it returns ends the line."""
+_watcher: Watcher | None = None
 
 
 @contextmanager
-def watched(watcher: Callable[[Done], None]) -> Iterator[None]:
+def watched(watcher: Watcher) -> Iterator[None]:
     """For the length of the block, `watcher` is told whenever a line of progress is due in this process, on whatever
     thread the work is.
     """
@@ -85,10 +87,9 @@ class TaskProgress:
         if not self._lines.due() and (self.done < self.total or elapsed < OFTEN_S):
             return
         told = Done(self.name, self.done, self.total, self.done / elapsed, time.time())
+        more = None if (watcher := _watcher) is None else watcher(told)
         if self.done < self.total:
-            log.info("%s", told.line())
+            log.info("%s%s", told.line(), f"; {more}" if more else "")
         else:
             shown = bar(told.done, told.total)
             log.info("%s: %s %d tasks in %s, %.3g/s", self.name, shown, self.total, duration(elapsed), told.per_s)
-        if (watcher := _watcher) is not None:
-            watcher(told)

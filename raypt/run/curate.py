@@ -29,6 +29,7 @@ from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
 from raypt.ledger import Ledger
 from raypt.run.config import RunConfig
+from raypt.run.outlook import expected_text_bytes
 from raypt.run.stages import timed_stage
 from raypt.run.write import write_curated
 from raypt.run_dir import RunDir
@@ -176,12 +177,13 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     Raises:
         UserError: input that cannot be used, too much of it unreadable, nothing left.
     """
-    with timed_stage(run, "manifest"):
+    with timed_stage(run, "manifest") as figures:
         if any(python_docs.is_embedded(s) for s in (*config.corpus.sources, *config.curation.quality.reference)):
             python_docs.materialize(config.corpus.builtin, run.uri)
         manifest = freeze_inputs(config, run)
         size = sum(f.size for f in manifest.files)
         log.info("%d files, %.1f MB stored, %d shards", len(manifest.files), size / 1e6, len(manifest.shards))
+        figures["expected_text_bytes"] = expected_text_bytes(manifest.files)
     with timed_stage(run, "quality") as figures:
         model, threshold = settle_quality(config, prepare_quality(config, run, manifest))
     verify, curation = config.run.verify, config.curation

@@ -20,12 +20,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from raypt import __version__, storage
 from raypt.cluster_use import USE
+from raypt.durations import clock, duration
 from raypt.errors import Terminated, UserError
 from raypt.outside import redact
 from raypt.progress import Done, watched
@@ -177,49 +178,89 @@ class _At:
     """Which of how many stages it is."""
     started: float = field(default_factory=time.time)
     tasks: dict[str, Done] = field(default_factory=dict)
+    ahead: dict[str, Any] | None = None
+    """When the run is going to end (`ends`, seconds since the epoch), or, if not `whole`, training to begin."""
 
 
+class Ahead(Protocol):
+    """What knows how long a run will still take."""
+
+    @property
+    def whole(self) -> bool: ...
+
+    def left(self, told: Done | None = None) -> float | None: ...
+
+
+outlooks: dict[str, Ahead] = {}
+"""By run."""
 _at: dict[str, _At] = {}
 _at_lock = threading.Lock()
 """Tokenizing tells of its progress from a thread beside the stages."""
 
 
-def stage_begins(run: RunDir, stage: str, place: tuple[int, int] | None = None) -> None:
-    """Note what the run is at, and which of how many stages that is. What goes on beside them stays noted."""
+def stage_begins(run: RunDir, stage: str, place: tuple[int, int] | None = None) -> str | None:
+    """Note what the run is at, and which of how many stages that is. What goes on beside them stays noted. How long the
+    whole will still take, in words, if that is known."""
     with _at_lock:
         before = _at.get(run.uri, _At())
         _at[run.uri] = _At(stage, place, tasks=before.tasks)
+        ahead = _look_ahead(run)
         _note(run)
+        return ahead
 
 
-def progressed(run: RunDir, told: Done) -> None:
-    """Note how far a work of the run is; one that is done is noted no more."""
+def _look_ahead(run: RunDir, told: Done | None = None) -> str | None:
+    """How long the run will still take, in words; noted too."""
+    at, outlook = _at[run.uri], outlooks.get(run.uri)
+    if outlook is None or at.place is None or (left := outlook.left(told)) is None:
+        return None
+    at.ahead = {"ends": time.time() + left, "whole": outlook.whole}
+    return ahead_words(left, whole=outlook.whole)
+
+
+def ahead_words(left_s: float, *, whole: bool) -> str:
+    """How long a run will still take, for people."""
+    return f"about {duration(left_s)} left {'of the whole' if whole else 'before training'}, to {clock(left_s)}"
+
+
+def progressed(run: RunDir, told: Done) -> str | None:
+    """Note how far a work of the run is; one that is done is noted no more. How long the whole will still take."""
     with _at_lock:
         at = _at.setdefault(run.uri, _At())
         at.tasks.pop(told.name, None)
         if told.done < told.total:
             at.tasks[told.name] = told
+        ahead = _look_ahead(run, told)
         try:
             _note(run)
         except OSError as e:
             log.debug("%s: %s", run.path(*NOW), e)  # what it is for goes on
+        return ahead
 
 
 def _note(run: RunDir) -> None:
     at = _at[run.uri]
     tasks = [told.to_json() for told in at.tasks.values()]
-    note = {"stage": at.stage, "place": at.place, "started": at.started, "tasks": tasks}
+    note = {"stage": at.stage, "place": at.place, "started": at.started, "tasks": tasks, "ahead": at.ahead}
     storage.write_json(run.path(*NOW), note)
 
 
 def now(run: RunDir) -> dict[str, Any] | None:
-    """{stage, place, started, tasks} of the stage begun last, and of the works that were told of and are not done;
-    None where nothing readable is noted."""
+    """{stage, place, started, tasks, ahead} of the stage begun last, of the works that were told of and are not done,
+    and of what is to come; None where nothing readable is noted."""
     try:
         found = storage.read_json(run.path(*NOW))
     except (FileNotFoundError, UserError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def ahead_of(at: dict[str, Any]) -> tuple[float, bool] | None:
+    """Of what `now` found, how many seconds the run will still take, and whether that is the whole of it."""
+    ahead = at.get("ahead")
+    if not isinstance(ahead, dict) or not isinstance(ahead.get("ends"), int | float):
+        return None
+    return max(ahead["ends"] - time.time(), 0.0), bool(ahead.get("whole"))
 
 
 def under_way(at: dict[str, Any]) -> list[Done]:

@@ -91,7 +91,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
             return _page(run, config.run.name, running=True)
 
         stack.enter_context(kept_up(build, partial(storage.write_bytes, run.path(REPORT))))
-        stack.enter_context(course(run, planned(job, config)))
+        stack.enter_context(course(config, run, planned(job, config)))
         yield run
 
 

@@ -12,7 +12,8 @@ from raypt.cluster_use import USE
 from raypt.curation.perplexity.config import Perplexity
 from raypt.durations import duration
 from raypt.run.config import RunConfig
-from raypt.run.diary import count_of_starts, stage_begins
+from raypt.run.diary import count_of_starts, outlooks, stage_begins
+from raypt.run.outlook import Outlook
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -45,6 +46,7 @@ class _Course:
     """The stages that a job in this process has, and those it has had."""
 
     ahead: list[str]
+    outlook: Outlook
     began: float
     before: list[str] = field(default_factory=list)
 
@@ -61,13 +63,15 @@ _courses: dict[str, _Course] = {}
 
 
 @contextmanager
-def course(run: RunDir, names: list[str]) -> Iterator[None]:
-    """For the length of the block, the stages of the run are told by their place among these."""
-    _courses[run.uri] = _Course(names, time.time())
+def course(config: RunConfig, run: RunDir, names: list[str]) -> Iterator[None]:
+    """For the length of the block, the stages of the run are told by their place among these, and with how long the
+    whole will still take."""
+    along = _courses[run.uri] = _Course(names, Outlook(config, run, names), time.time())
+    outlooks[run.uri] = along.outlook
     try:
         yield
     finally:
-        del _courses[run.uri]
+        del _courses[run.uri], outlooks[run.uri]
 
 
 @contextmanager
@@ -82,9 +86,12 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
     said = [_before.pop()] if _before else []
     if along and len(along.before) > 1:
         said.append(f"{duration(time.time() - along.began)} so far")
+    if along and place:
+        along.outlook.begins(place[0])
+    ahead = stage_begins(run, name, place)
+    said += [ahead] if ahead else []
     of = f", {place[0]} of {place[1]}" if place else ""
     log.info("== %s%s%s", name, of, f" ({', '.join(said)})" if said else "")
-    stage_begins(run, name, place)
     USE.stage(name)
     metrics.put("raypt_starts", count_of_starts(run))
     metrics.put("raypt_stage_running", 1, stage=name)
@@ -102,6 +109,8 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
             metrics.put("raypt_stage_running", 0, stage=name)
             metrics.put("raypt_stage_seconds", time.time() - start, stage=name)
         figures |= {"started": start, "seconds": time.time() - start}
+        if along and place:
+            along.outlook.ended(figures["seconds"], figures)
         _before[:] = [f"{name} took {figures['seconds']:.1f} s"]
         uri = run.path("work", "stages", f"{name}.json")
         if not storage.is_file(uri):

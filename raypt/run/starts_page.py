@@ -5,7 +5,7 @@ import time
 from raypt.durations import duration
 from raypt.html import table, text
 from raypt.lease import holder_of
-from raypt.run.diary import Start, now
+from raypt.run.diary import Start, ahead_of, now
 from raypt.run.open import LEASE
 from raypt.run_dir import RunDir
 
@@ -78,9 +78,12 @@ def _state(run: RunDir, last: Start, *, running: bool) -> str:
             if {"stage", "started"} <= set(stage)
             else ""
         )
+        ahead = ahead_of(stage)
+        left = f", about {duration(ahead[0])} before {'its end' if ahead[1] else 'it trains'}" if ahead else ""
         return (
-            f"<b>Running{text(where)}</b>, at {_clock(at)}. A running job writes this page after each stage and every "
-            "five minutes or so; where that is long ago, <code>raypt status</code> says what became of it."
+            f"<b>Running{text(where)}{text(left)}</b>, at {_clock(at)}. A running job writes this page after each "
+            "stage and every five minutes or so; where that is long ago, <code>raypt status</code> says what became of "
+            "it."
         )
     if last.ended is None:
         return f"<b>Was killed</b> without a word, begun {_clock(last.started)}. The same command resumes."

@@ -17,7 +17,7 @@ from raypt import storage
 from raypt.durations import RECENT, duration
 from raypt.errors import UserError
 from raypt.lease import holder_of
-from raypt.run.diary import Start, now, starts, under_way
+from raypt.run.diary import Start, ahead_of, ahead_words, now, starts, under_way
 from raypt.run.open import LEASE
 from raypt.run_dir import RunDir
 from raypt.training.checkpoint.directory import newest_step
@@ -46,7 +46,10 @@ def status_lines(run: RunDir) -> list[str]:
     at = now(run)
     if held is not None and at is not None:
         lines += _at(at)
-    lines += _training(run)
+    training = _training(run)
+    if held is not None and at is not None and (ahead := ahead_of(at)) and not (training and at["stage"] == "train"):
+        lines.append(ahead_words(ahead[0], whole=ahead[1]))  # in training its own line knows better
+    lines += training
     worst = next((s for s in reversed(diary) if s.error), None)
     if worst is not None and worst.error is not None:
         where = f" in {worst.stage}" if worst.stage else ""

@@ -35,7 +35,9 @@ def test_the_stages_that_were_planned_are_those_that_come(
     names = planned("curate", config)
     assert ("dedup" in names) == dedup
     assert places(caplog) == [f"{name}, {i} of {len(names)}" for i, name in enumerate(names, 1)]
-    assert re.search(r"== write, .*took \d+\.\d s, \d+ s so far\)", caplog.text)
+    assert re.search(
+        r"== write, .*took \d+\.\d s, \d+ s so far, about \d+ s left of the whole, to \d\d:\d\d\)", caplog.text
+    )
 
 
 def test_a_job_that_trains_ends_with_training_and_export(tmp_path: Path) -> None:
