@@ -1,15 +1,6 @@
-"""raypt.storage and the corpus on Google Cloud Storage's API: an emulator of it, asked through gcsfs.
-
-Not in the test extra, since gcsfs brings some twenty packages of Google's: pip install -e ".[test,test-gcs]".
-"""
+"""raypt.storage and the corpus on Google Cloud Storage's API. `python -m tests.jobs.on_gcs` runs the whole main job."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,42 +13,16 @@ from raypt.corpus.manifest import build_manifest
 from raypt.corpus.unchanged import check_unchanged
 from raypt.errors import UserError
 from tests.corpus.reading import read_all
+from tests.gcs import gcs_server
 
-gcsfs = pytest.importorskip("gcsfs")
+pytest.importorskip("gcsfs")
 pytest.importorskip("gcp_storage_emulator")
-
-BUCKET = "raypt-test"
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A bucket of an emulator in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("gcs") / "log"
-    command = [sys.executable, "-c", "from gcp_storage_emulator.__main__ import main; main()", "start", "--in-memory"]
-    command += ["--host=127.0.0.1", f"--port={port}", f"--default-bucket={BUCKET}"]
-    with log.open("wb") as f:
-        server = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT)
-    os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{port}"
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/storage/v1/b/{BUCKET}", timeout=5).close()
-                break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"no emulator: {log.read_text()[-2000:]}") from None
-                time.sleep(0.1)
-        yield f"gs://{BUCKET}"
-    finally:
-        server.terminate()
-        server.wait(10)
-        del os.environ["STORAGE_EMULATOR_HOST"]
-        gcsfs.GCSFileSystem.clear_instance_cache()
+    with gcs_server(tmp_path_factory.mktemp("gcs")) as uri:
+        yield uri
 
 
 def test_files_are_written_listed_read_and_removed(bucket: str) -> None:

@@ -44,6 +44,7 @@ def command(inputs: str, run: str) -> list[str]:
 
 
 def start(inputs: str, run: str, log: Path, cwd: Path) -> "subprocess.Popen[bytes]":
+    """The main job, with all that it starts in a session of its own."""
     return subprocess.Popen(
         command(inputs, run),
         cwd=cwd,
@@ -84,26 +85,58 @@ def finish(process: "subprocess.Popen[bytes]", log: Path) -> None:
         sys.exit(f"exit status {process.returncode}:\n{log.read_text()[-4000:]}")
 
 
-def on_s3(server: S3Server, share: float, latency_s: float, scratch: Path) -> str:
-    run, inputs, log = server.uri("runs", "a"), server.uri("in"), scratch / "s3.log.txt"
-    work = scratch / "work"
+def in_folder(names: list[str], uri: str, folder: Path) -> str:
+    """The inputs on a local disk, for the run that nothing disturbs."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(storage.read_bytes(storage.join(uri, name)))
+    return str(folder)
+
+
+def upload(uri: str, scratch: Path) -> None:
+    """Six files of three MB of text."""
+    config = load(RunConfig, None, ["corpus.builtin.max_bytes=3000000", "corpus.builtin.files=6"])
+    python_docs.materialize(config.corpus.builtin, str(scratch / "text"))
+    for path in sorted((scratch / "text").rglob("*.jsonl*")):
+        storage.write_bytes(storage.join(uri, path.name), path.read_bytes())
+
+
+def as_undisturbed(run: str, inputs: str, scratch: Path) -> bool:
+    """Whether samples and ledger are those of a run on a local disk that nothing disturbs; says so."""
+    log, local = scratch / "local.log.txt", str(scratch / "local")
+    there = in_folder(storage.listdir(inputs), inputs, scratch / "local-in")
+    finish(start(there, local, log, scratch), log)
+    ours, theirs = samples(run), samples(local)
+    print(f"samples trained on: {len(ours):,}, as undisturbed: {ours == theirs}")
+    first, second = (storage.read_json(storage.join(uri, "ledger.json")) for uri in (run, local))
+    print(f"ledger as undisturbed: {first == second}")
+    return ours == theirs and first == second
+
+
+def killed_twice(inputs: str, run: str, log: Path, work: Path) -> None:
+    """The job from raw text to export, killed once it curates and once it trains, and started again in `work`, of which
+    nothing must have been written."""
     work.mkdir()
+    for there in (storage.join(run, "work", "tagged"), storage.join(run, "checkpoints")):
+        kill_when(start(inputs, run, log, work), there, log)
+        # The mark of a job that was killed on this machine is taken over at once.
+    begun = time.monotonic()
+    finish(start(inputs, run, log, work), log)
+    print(f"the last start took {time.monotonic() - begun:.0f} s")
+    left = [str(p.relative_to(work)) for p in work.rglob("*") if p.is_file()]
+    assert not left, f"on the local disk: {left[:5]}"
+
+
+def on_s3(server: S3Server, share: float, latency_s: float, scratch: Path) -> str:
+    run, inputs = server.uri("runs", "a"), server.uri("in")
     with faulty(server, Faults(None, share=share, latency_s=latency_s)) as faults:
         server.requests()
-        for there in (storage.join(run, "work", "tagged"), storage.join(run, "checkpoints")):
-            process = start(inputs, run, log, work)
-            kill_when(process, there, log)
-            # The mark of a job that was killed on this machine is taken over at once.
-        begun = time.monotonic()
-        finish(start(inputs, run, log, work), log)
-        print(f"the last start took {time.monotonic() - begun:.0f} s")
+        killed_twice(inputs, run, scratch / "s3.log.txt", scratch / "work")
         print(f"requests that failed: {faults.done['faults']} of {faults.done['requests']}")
     shards = len(json.loads(storage.read_bytes(storage.join(run, "manifest.json")))["shards"]["source"])
     asked = server.requests()
     each = sum(asked.values()) / shards
     print(f"requests: {dict(asked)}; {each:.0f} for each of {shards} shards, three starts and training in all")
-    left = [str(p.relative_to(work)) for p in work.rglob("*") if p.is_file()]
-    assert not left, f"on the local disk: {left[:5]}"
     return run
 
 
@@ -112,22 +145,9 @@ def main() -> None:
     latency_s = float(sys.argv[2]) / 1e3 if len(sys.argv) > 2 else 0.005
     os.environ.pop("RAY_ADDRESS", None)
     with tempfile.TemporaryDirectory(prefix="raypt-on-s3-") as folder, s3_server(Path(folder)) as server:
-        scratch = Path(folder)
-        config = load(RunConfig, None, ["corpus.builtin.max_bytes=3000000", "corpus.builtin.files=6"])
-        python_docs.materialize(config.corpus.builtin, str(scratch / "text"))
-        for path in sorted((scratch / "text").rglob("*.jsonl*")):
-            storage.write_bytes(server.uri("in", path.name), path.read_bytes())
-        run = on_s3(server, share, latency_s, scratch)
-        log, local = scratch / "local.log.txt", str(scratch / "local")
-        (scratch / "local-in").mkdir()
-        for name in storage.listdir(server.uri("in")):
-            (scratch / "local-in" / name).write_bytes(storage.read_bytes(server.uri("in", name)))
-        finish(start(str(scratch / "local-in"), local, log, scratch), log)
-        ours, theirs = samples(run), samples(local)
-        print(f"samples trained on: {len(ours):,}, as undisturbed: {ours == theirs}")
-        first, second = (storage.read_json(storage.join(uri, "ledger.json")) for uri in (run, local))
-        print(f"ledger as undisturbed: {first == second}")
-        sys.exit(0 if ours == theirs and first == second else 1)
+        upload(server.uri("in"), Path(folder))
+        run = on_s3(server, share, latency_s, Path(folder))
+        sys.exit(0 if as_undisturbed(run, server.uri("in"), Path(folder)) else 1)
 
 
 if __name__ == "__main__":
