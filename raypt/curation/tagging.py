@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow.compute as pc
 import ray
-import ray.data
 
 from raypt import metrics, storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify
@@ -262,9 +261,15 @@ def _on_actors(
     todo: list[int],
     actors: RaySection,
 ) -> Iterator[Card]:
+    import ray.data  # a third of a second that the tasks of other stages, which import this module, are spared
+
     groups = _groups(run, manifest, todo)
     there = len(groups) if actors.autoscaling else max(1, int(cluster_cpus() / actors.actor_cpus))
     most = max(actors.min_actors, actors.max_actors or there)
+    least = min(actors.min_actors, len(groups))
+    # Where nodes do not come by themselves, all that will have work begin at once: a pool that grows as work piles up
+    # has its second actor seconds later.
+    first = least if actors.autoscaling else max(least, min(most, there, len(groups)))
     # In a list each: Ray would replace a bare reference by its value, and pickle that for every actor.
     shared = [ray.put(manifest)], [ray.put(wanted)]
     items = [{"shards": json.dumps(group)} for group in groups]
@@ -272,7 +277,7 @@ def _on_actors(
         TagShards,
         fn_constructor_args=(run.uri, shared[0], corpus, curation, artefacts, shared[1]),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=min(actors.min_actors, len(groups)), max_size=most),
+        compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most, initial_size=first),
         num_cpus=actors.actor_cpus,
         label_selector=actors.labels or None,
     )

@@ -14,7 +14,6 @@ from typing import Any
 import ray
 
 from raypt import storage
-from raypt.artefact import Collection
 from raypt.curation.deciding import labels_summarised
 from raypt.curation.distributions import summarised
 from raypt.errors import UserError
@@ -24,22 +23,20 @@ from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate, resolve_builtin
 from raypt.run.nodes import check_nodes
-from raypt.run.open import has_trained, open_run
+from raypt.run.open import open_run
 from raypt.run.planner.refusal import refuse_what_cannot_fit
 from raypt.run.rehearsal import rehearsed
 from raypt.run.sample import Sampling, ensure_sample
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
+from raypt.run.stream import config_as_used, start_stream, with_heldout
 from raypt.run_dir import RunDir
-from raypt.tokens.config import TokensConfig
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
 from raypt.tokens.stream.dataset import StreamDataConfig, make_train_dataset
 from raypt.tokens.stream.producer import Tokenizing
-from raypt.tokens.stream.spec import StorePlan, StreamSpec, measure_parts, plan_stream, prepare_store
+from raypt.tokens.stream.spec import StreamSpec
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
-from raypt.tokens.tokenizer.trainer import prepare_tokenizer
-from raypt.training.bos import as_it_is_used
 from raypt.training.entropy import unigram_entropy
 from raypt.training.export import export_checkpoint
 from raypt.training.on_ray.run import TrainResult, run_training
@@ -86,59 +83,6 @@ def needs(config: RunConfig, workers: int) -> tuple[dict[str, float], float]:
         if config.train.asynchronous:
             cpus["their leader"] = of.cpus_per_server
     return cpus, workers if config.train.use_gpu else 0
-
-
-def start_stream(
-    config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
-) -> tuple[StreamSpec, Tokenizer, Tokenizing]:
-    """Tokenizer, the plan of the samples, and tokenizing under way in the background."""
-    spec, tokenizer, plan, tokens = planned_stream(config, run, curated, worker_counts)
-    return spec, tokenizer, Tokenizing(plan, tokens, run.tokenizer, spec, verify=config.run.verify)
-
-
-def planned_stream(
-    config: RunConfig, run: RunDir, curated: Curated, worker_counts: list[int]
-) -> tuple[StreamSpec, Tokenizer, StorePlan, TokensConfig]:
-    """The plan of the samples, tokenizer, plan of the store, and the settings of tokens as they are used."""
-    parts = [run.curated(shard.index) for shard in curated.manifest.shards]
-    seed, train, verify = config.run.seed, config.train, config.run.verify
-    replace = not has_trained(run)
-    with timed_stage(run, "tokenizer"):
-        measured = Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, verify)
-        tokenizer = prepare_tokenizer(
-            parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
-        )
-    config = config_as_used(config, tokenizer)
-    global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
-    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace)
-    weights = {s.name: s.weight for s in curated.manifest.sources}
-    spec = plan_stream(
-        plan,
-        config.tokens,
-        samples=train.steps * global_batch,
-        global_batch=global_batch,
-        ranks=[workers // train.parallel.replica for workers in worker_counts],
-        weights=weights if len(set(weights.values())) > 1 and config.tokens.mixture.by == ("source",) else None,
-        micro_batch=train.micro_batch_size,
-    )
-    return spec, tokenizer, plan, config.tokens
-
-
-def with_heldout(config: RunConfig, documents: int) -> RunConfig:
-    """The configuration with the share of held-out documents that so many curated documents give."""
-    heldout = config.tokens.heldout.bounded(documents)
-    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"heldout": heldout})})
-
-
-def config_as_used(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
-    """The configuration with BOS as a tokenizer that was brought along has it (`raypt.training.bos`), and the stream on
-    the nodes of the other data stages unless it has its own.
-    """
-    packing = as_it_is_used(config.tokens.packing, tokenizer)
-    stream = config.tokens.stream
-    stream = stream.model_copy(update={"labels": stream.labels or config.ray.labels})
-    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"packing": packing, "stream": stream})})
 
 
 def train(

@@ -24,8 +24,8 @@ from raypt.corpus.cutting import FilePiece, Shard
 from raypt.corpus.manifest import Manifest, build_manifest
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate
-from raypt.run.pretrain import start_stream
 from raypt.run.stages import observers
+from raypt.run.stream import start_stream
 from raypt.run_dir import RunDir
 from raypt.tokens.stream.reader import SampleReader
 

@@ -1,12 +1,16 @@
 """Continued pretraining: the configuration of a run that begins from the weights of another model."""
 
+from typing import TYPE_CHECKING
+
 from raypt import storage
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
-from raypt.training.starting_point import StartingPoint, check_fit, find, shape
+
+if TYPE_CHECKING:  # runs that begin from nothing are spared torch, a second on an idle core
+    from raypt.training.starting_point import StartingPoint
 
 
-def with_start(config: RunConfig) -> tuple[RunConfig, StartingPoint | None]:
+def with_start(config: RunConfig) -> "tuple[RunConfig, StartingPoint | None]":
     """The configuration with the tokenizer of the model that `train.init` names, and that model; as it is without one.
     Documents begin with BOS where nothing is said and they did for that model.
 
@@ -16,6 +20,8 @@ def with_start(config: RunConfig) -> tuple[RunConfig, StartingPoint | None]:
     init = config.train.init
     if init is None:
         return config, None
+    from raypt.training.starting_point import check_fit, find, shape
+
     found = find(init)
     check_fit(found, config.train, config.model)
     packing, declared = config.tokens.packing, shape(found, config.model).max_length
@@ -38,8 +44,12 @@ def with_start(config: RunConfig) -> tuple[RunConfig, StartingPoint | None]:
     return config.model_copy(update={"tokens": tokens}), found
 
 
-def as_planned(config: RunConfig, found: StartingPoint | None) -> RunConfig:
+def as_planned(config: RunConfig, found: "StartingPoint | None") -> RunConfig:
     """The configuration with the shape that the weights have, for what is said of memory and time before tokens are
     known: rows for new tokens are left out.
     """
-    return config if found is None else config.model_copy(update={"model": shape(found, config.model)})
+    if found is None:
+        return config
+    from raypt.training.starting_point import shape
+
+    return config.model_copy(update={"model": shape(found, config.model)})

@@ -18,10 +18,10 @@ from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.nodes import check_nodes
 from raypt.run.open import has_trained, open_run
-from raypt.run.pretrain import config_as_used, with_heldout
 from raypt.run.rehearsal import rehearsed
 from raypt.run.stages import timed_stage
 from raypt.run.starting import with_start
+from raypt.run.stream import config_as_used, with_heldout
 from raypt.run_dir import RunDir
 from raypt.tokens.formats.export import FORMATS, export_tokens
 from raypt.tokens.formats.imported import find_pairs, import_megatron
@@ -43,6 +43,7 @@ def main(config: RunConfig) -> None:
         config, _ = with_start(resolve_builtin(config))
         check(config)
     with open_run(config, "tokenize") as run, rehearsed("tokenize", config), session(config.ray):
+        config = with_whole_cpus(config)
         needed = {"a tokenizing task": config.tokens.stream.tokenizer_cpus}
         check_capacity(needed, 0, autoscaling=config.ray.autoscaling)
         check_nodes(config, run)
@@ -53,6 +54,15 @@ def main(config: RunConfig) -> None:
         f"{figures['tokens']:,} tokens of {figures['documents']:,} documents in {figures['samples']:,} samples: "
         f"{run.token_store}"
     )
+
+
+def with_whole_cpus(config: RunConfig) -> RunConfig:
+    """A CPU for each tokenizing task, where nothing else is said: the default is what is good beside training."""
+    stream = config.tokens.stream
+    if "tokenizer_cpus" in stream.model_fields_set:
+        return config
+    stream = stream.model_copy(update={"tokenizer_cpus": max(1.0, stream.tokenizer_cpus)})
+    return config.model_copy(update={"tokens": config.tokens.model_copy(update={"stream": stream})})
 
 
 def _tokenize(config: RunConfig, run: RunDir) -> list[TokenAccount]:

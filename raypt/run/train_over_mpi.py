@@ -24,8 +24,8 @@ from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.job import run_job
 from raypt.run.open import open_run
-from raypt.run.pretrain import planned_stream, with_heldout
 from raypt.run.starting import with_start
+from raypt.run.stream import planned_stream, with_heldout
 from raypt.tokens.store.files import collection
 from raypt.tokens.store.shards import HELDOUT
 from raypt.tokens.stream.reader import SampleReader

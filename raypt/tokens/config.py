@@ -222,7 +222,7 @@ class StreamConfig(Settings):
     ahead_steps: int = Field(32, ge=1)
     """Optimizer steps that blocks under way to the trainer may be ahead of it, within `memory_bytes`."""
     tokenizer_cpus: float = Field(0.5, gt=0)
-    """CPUs reserved for one tokenizing task."""
+    """CPUs reserved for one tokenizing task; 1 unless set where nothing trains beside it (`raypt tokenize`)."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels (label selector) that tokenizers and fetchers must run on, e.g. {"raypt/pool": "cpu"}."""
     memory_bytes: int = Field(256_000_000, ge=1)

@@ -8,16 +8,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from raypt import storage
-from raypt.model.batch import MicroBatch
-from raypt.parallel.engine import Update
 from raypt.parallel.pipeline.record import StepRecord
+
+if TYPE_CHECKING:  # who reads what a run left needs no torch
+    from raypt.model.batch import MicroBatch
+    from raypt.parallel.engine import Update
 
 METRICS = "metrics.jsonl"
 METRIC_PARTS = "metrics"
@@ -148,7 +150,7 @@ class SampleRecorder(_Parts):
     def __init__(self, run_uri: str, rank: int) -> None:
         super().__init__(storage.join(run_uri, PARTS), _SCHEMA, rank)
 
-    def add(self, step: int, micro_batches: Sequence[MicroBatch], worker: int | None = None) -> None:
+    def add(self, step: int, micro_batches: "Sequence[MicroBatch]", worker: int | None = None) -> None:
         """`worker`: who trained on them, where it is not this rank."""
         who = self.rank if worker is None else worker
         for micro in micro_batches:
@@ -184,7 +186,7 @@ class UpdateRecorder(_Parts):
     def __init__(self, run_uri: str) -> None:
         super().__init__(storage.join(run_uri, UPDATES), _UPDATE_SCHEMA, 0)
 
-    def add(self, u: Update) -> None:
+    def add(self, u: "Update") -> None:
         loss = u.loss_sum / u.tokens if u.tokens else 0.0
         self._rows.append(
             (u.step, u.number, u.worker, u.first_sample, u.samples, u.stale_steps, u.stale_versions, loss, u.tokens,

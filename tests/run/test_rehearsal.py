@@ -20,7 +20,7 @@ from raypt.config_io import validate
 from raypt.kernel_place import COMPILING, cache_root
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
-from raypt.run.pretrain import start_stream, with_heldout
+from raypt.run.stream import start_stream, with_heldout
 from raypt.run_dir import RunDir
 
 config = {"run": {"dir": sys.argv[1]}, "corpus": {"builtin": {"max_bytes": 4000000, "files": 4}}, "train": {"steps": 4}}

@@ -18,8 +18,8 @@ from raypt.run import live_page
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate
 from raypt.run.open import open_run
-from raypt.run.pretrain import planned_stream
 from raypt.run.report import build_report
+from raypt.run.stream import planned_stream
 from raypt.tokens.store.files import collection
 from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
 from raypt.tokens.stream.reader import SampleReader

@@ -18,7 +18,7 @@ from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate
 from raypt.run.open import open_run
-from raypt.run.pretrain import start_stream
+from raypt.run.stream import start_stream
 from raypt.run_dir import RunDir
 
 KINDS = {

@@ -4,7 +4,6 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
-from scipy import special
 
 
 class Percentiles(TypedDict):
@@ -86,6 +85,8 @@ def dropped_interval(percentile: float, documents: int) -> tuple[float, float]:
     so many scores: below the k-th smallest of n lies a share that is Beta(k, n + 1 - k) distributed, whatever the
     scores' distribution (David and Nagaraja, Order Statistics, 2003, section 2.3); numpy interpolates k."""
     k = 1 + percentile / 100 * (documents - 1)
+    from scipy import special  # a tenth of a second that every worker of other stages is spared
+
     low, high = (100 * float(special.betaincinv(k, documents + 1 - k, q)) for q in (0.025, 0.975))
     return round(low, 2), round(high, 2)
 

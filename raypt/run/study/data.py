@@ -28,7 +28,7 @@ from raypt.dedup.tokenise import tokenise
 from raypt.errors import UserError
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated, curate
-from raypt.run.pretrain import config_as_used
+from raypt.run.stream import config_as_used
 from raypt.run.study.config import HeldoutSet
 from raypt.run.study.sharing import share_inputs, share_tagged
 from raypt.run_dir import RunDir
