@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ from tests.cluster.shell import CLUSTER
 from tests.jobs.helpers import environment
 
 RAY = str(Path(sys.executable).with_name("ray"))
+APART = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+"""As on a machine of its own: `ray start --head` refuses an address of which it finds processes. Needs root."""
+NODE_IP = "127.0.0.2"
+"""So that drivers, which live on the head, take the head's raylet for theirs."""
 CAME_S = 120.0
 """For Ray's processes to come up on a loaded machine."""
 
@@ -82,7 +86,7 @@ class Cluster:
 
     def __init__(self, folder: Path, redis_port: int, password: str) -> None:
         self.folder, self.port = folder, free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{ray.util.get_node_ip_address()}:{self.port}"
         self._environment = environment() | of_the_configmap() | {"RAY_AUTH_MODE": "disabled"}
         self._of_head = {
             "RAY_REDIS_ADDRESS": f"127.0.0.1:{redis_port}",
@@ -91,16 +95,15 @@ class Cluster:
         }
         self._password = password
         self.head = self._start_head()
-        self.node = self._start(
-            ["--address", self.address, "--num-cpus", "3", "--object-store-memory", "200000000"], {}, "node"
-        )
+        node = ["--address", self.address, "--node-ip-address", NODE_IP, "--num-cpus", "3"]
+        self.node = self._start([*node, "--object-store-memory", "200000000"], {}, "node", APART)
 
-    def _start(self, arguments: list[str], more: dict[str, str], name: str) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, arguments: list[str], more: dict[str, str], name: str, wrapper: Sequence[str] = ()
+    ) -> "subprocess.Popen[bytes]":
         log = (self.folder / f"{name}.log").open("ab")
-        own = ["--node-ip-address", "127.0.0.1", "--dashboard-agent-listen-port", "0"]
-        return subprocess.Popen(
-            [RAY, "start", "--block", *own, *arguments], env=self._environment | more, stdout=log, stderr=log
-        )
+        command = [*wrapper, RAY, "start", "--block", "--dashboard-agent-listen-port", "0", *arguments]
+        return subprocess.Popen(command, env=self._environment | more, stdout=log, stderr=log)
 
     def _start_head(self) -> "subprocess.Popen[bytes]":
         arguments = [
@@ -108,7 +111,7 @@ class Cluster:
             "--redis-password", self._password, "--temp-dir", str(self.folder / "h"),
             "--object-store-memory", "100000000",
         ]  # fmt: skip
-        return self._start(arguments, self._of_head, "head")
+        return self._start(arguments, self._of_head, "head", APART)
 
     def alive(self) -> dict[str, Any]:
         """By id, the nodes with CPUs that are alive, as a driver sees them; empty where no head answers."""
