@@ -1,6 +1,6 @@
 """For all tests: what Ray may do, and the markers, which follow from where a test lies and what it starts.
 
-`fast` is what has no other mark: without Ray, all of it in under three minutes on two idle cores. A new test is fast
+`fast` is what has no other mark: without Ray, all of it in four minutes on two idle cores. A new test is fast
 until it is named here; one that starts Ray in its own process without being named fails.
 """
 
@@ -82,6 +82,7 @@ PLACES = {
         "parallel/zero/test_options.py",
         "run/planner/test_memory.py",
         "run/study/test_fit.py",
+        "run/test_requests_s3.py",
         "tokens/stream/test_memory.py",
         "training/checkpoint/test_reshard.py",
         "training/checkpoint/test_saving.py",
