@@ -21,7 +21,10 @@ from raypt.run.diary import Start, ahead_of, ahead_words, now, starts, under_way
 from raypt.run.open import LEASE
 from raypt.run_dir import RunDir
 from raypt.training.checkpoint.directory import newest_step
-from raypt.training.records import read_metrics
+from raypt.training.records import read_last_metrics
+
+MOST_METRICS = 1 << 20
+"""Bytes of the end of the metrics that are read: some thousand steps, of which one was evaluated after."""
 
 
 def existing_run(uri: str) -> RunDir:
@@ -86,7 +89,7 @@ def _at(at: dict[str, Any]) -> list[str]:
 
 
 def _training(run: RunDir) -> list[str]:
-    rows = read_metrics(run.uri)
+    rows = read_last_metrics(run.uri, MOST_METRICS)
     if not rows:
         return []
     steps = yaml.safe_load(storage.read_bytes(run.config))["train"]["steps"]

@@ -4,6 +4,8 @@ Both survive restarts without doubles: what lies after the checkpoint that a run
 steps are done again.
 """
 
+import contextlib
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,8 @@ SAMPLES = "samples.parquet"
 PARTS = "samples"
 UPDATES = "updates"
 PIPELINE = "pipeline.json"
+TAIL_BYTES = 32 << 10
+"""Of metrics, what tells the pace: some hundred lines."""
 
 
 def read_metrics(run_uri: str) -> list[dict[str, Any]]:
@@ -46,6 +50,33 @@ def read_metrics(run_uri: str) -> list[dict[str, Any]]:
             if row["step"] > begun:  # else a part that was put into the file, and not removed
                 out.append(row)
     return out
+
+
+def read_last_metrics(run_uri: str, most_bytes: int = TAIL_BYTES) -> list[dict[str, Any]]:
+    """The last lines that `read_metrics` gives: of a run of a million steps, three requests. So many bytes at most of the
+    file, and of the last part beside it; lines of parts between them are left out.
+    """
+    directory = storage.join(run_uri, METRIC_PARTS)
+    parts = [storage.join(directory, name) for name in sorted(storage.listdir(directory))[-1:]]
+    out: list[dict[str, Any]] = []
+    for uri in (storage.join(run_uri, METRICS), *parts):
+        begun = out[-1]["step"] if out else -1
+        for line in _last_lines(uri, most_bytes):
+            with contextlib.suppress(ValueError):  # a last line that a crash cut short
+                row = json.loads(line)
+                if row["step"] > begun:
+                    out.append(row)
+    return out
+
+
+def _last_lines(uri: str, most_bytes: int) -> list[bytes]:
+    try:
+        with storage.open_ranges(uri) as f:
+            size = f.seek(0, io.SEEK_END)
+            f.seek(max(size - most_bytes, 0))
+            return f.read().splitlines()[size > most_bytes :]  # the first may begin before
+    except FileNotFoundError:
+        return []
 
 
 def _read_if_there(uri: str) -> bytes:

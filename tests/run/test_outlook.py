@@ -10,6 +10,7 @@ import pytest
 
 from raypt import storage
 from raypt.config_io import validate
+from raypt.corpus.cutting import InputFile
 from raypt.corpus.manifest import build_manifest
 from raypt.progress import Done, TaskProgress
 from raypt.run import outlook
@@ -125,6 +126,21 @@ def test_where_no_planner_knows_the_strategy_the_way_to_training_is_told(tmp_pat
     knowing(ahead).begins(2)
     assert not ahead.whole
     assert ahead.left() == pytest.approx(beforehand([*STAGES[1:], "tokenizer"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "times"),
+    [
+        ("a.jsonl", "jsonl", 1.0),
+        ("part-0.of-9.jsonl.GZ", "jsonl", 3.0),
+        ("a.parquet", "parquet", 2.0),
+        ("CC-MAIN-1.warc.gz", "warc", 0.75),
+        ("warc", "lines", 1.0),
+    ],
+)
+def test_bytes_of_text_are_told_from_names(name: str, kind: str, times: float) -> None:
+    file = InputFile("s", f"s3://b.gz/{name}", kind, 1000, "", None)
+    assert outlook.expected_text_bytes([file]) == pytest.approx(1000 * times)
 
 
 @contextmanager

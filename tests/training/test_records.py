@@ -13,6 +13,7 @@ from raypt.training.records import (
     UpdateRecorder,
     cut_records,
     merge_samples,
+    read_last_metrics,
     read_metrics,
     read_updates,
 )
@@ -42,6 +43,18 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("ab") as f:
         f.write(b'{"step": 2, "lo')
     assert [r["step"] for r in read_metrics(str(tmp_path))] == [1]
+
+
+def test_the_last_lines_are_read_without_the_others(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    assert read_last_metrics(run) == []
+    lines = [f'{{"step": {step}}}\n'.encode() for step in range(1, 1001)]
+    storage.write_bytes(storage.join(run, "metrics.jsonl"), b"".join(lines) + b'{"step": 10')
+    assert read_last_metrics(run) == read_metrics(run)
+    few = read_last_metrics(run, 1000)
+    assert few == read_metrics(run)[-len(few) :] and len(b"".join(lines[-len(few) :])) > 900
+    storage.write_bytes(storage.join(run, "metrics", "000000999-000001001.jsonl"), b'{"step": 999}\n{"step": 1001}\n')
+    assert [row["step"] for row in read_last_metrics(run)[-2:]] == [1000, 1001]
 
 
 def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
