@@ -53,8 +53,8 @@ def read_metrics(run_uri: str) -> list[dict[str, Any]]:
 
 
 def read_last_metrics(run_uri: str, most_bytes: int = TAIL_BYTES) -> list[dict[str, Any]]:
-    """The last lines that `read_metrics` gives: three requests, of a run of a million steps too. So many bytes at most of
-    the file, and of the last part beside it; lines of parts between them are left out.
+    """The last lines that `read_metrics` gives: three requests, of a run of a million steps too. So many bytes at most
+    of the file, and of the last part beside it; lines of parts between them are left out.
     """
     directory = storage.join(run_uri, METRIC_PARTS)
     parts = [storage.join(directory, name) for name in sorted(storage.listdir(directory))[-1:]]
