@@ -155,6 +155,9 @@ def cluster(folder: str, second: dict[str, str] | None = None, others: int = 1, 
 
 def differences(run: Path, undisturbed: Path) -> list[str]:
     """In what a finished run is not as the undisturbed one: ledger, samples (index, tokens, step), losses, exactly."""
+    inputs = [storage.read_json(str(d / "manifest.json"))["files"]["size"] for d in (run, undisturbed)]
+    if inputs[0] != inputs[1]:
+        return ["another input: it is the documentation of this environment's packages, were some installed meanwhile?"]
     out = []
     ledger = storage.read_json(str(run / "ledger.json"))
     try:
