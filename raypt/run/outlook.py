@@ -22,8 +22,10 @@ import ray
 from raypt import storage
 from raypt.corpus.cutting import InputFile
 from raypt.durations import RECENT
+from raypt.errors import UserError
 from raypt.progress import Done
 from raypt.run.config import RunConfig
+from raypt.run.diary import count_of_starts
 from raypt.run_dir import RunDir
 from raypt.tasks import cluster_cpus
 from raypt.training.checkpoint.directory import newest_step
@@ -60,14 +62,15 @@ class Outlook:
     run: RunDir
     stages: list[str]
     """That the job is going to have."""
-    _at: int = -1
-    _since: float = 0.0
-    _there: frozenset[str] = frozenset()
-    _bytes: float | None = None
+    _at: int = field(default=-1, init=False)
+    _since: float = field(default=0.0, init=False)
+    _there: frozenset[str] = field(default=frozenset(), init=False)
+    _first: bool = field(default=True, init=False)
+    """Whether no earlier start may have done a part of a stage, so that what one takes is what all of it takes."""
+    _bytes: float | None = field(default=None, init=False)
     """Of text."""
-    _cpus: float = 1.0
-    _training_s: float | None = None
-    _ended: list[tuple[float, float]] = field(default_factory=list)
+    _training_s: float | None = field(default=None, init=False)
+    _ended: list[tuple[float, float]] = field(default_factory=list, init=False)
     """Of stages of data of this start: seconds they were expected to take, and took."""
 
     def begins(self, place: int) -> None:
@@ -75,14 +78,14 @@ class Outlook:
         if self._at < 0:
             uri = self.run.path("work", "stages")
             self._there = frozenset(found.removesuffix(".json") for found in storage.listdir(uri))
+            self._first = count_of_starts(self.run) <= 1
             self._training_s = training_seconds(self.config, self.run) if "train" in self.stages else 0.0
         self._at, self._since = place - 1, time.time()
-        self._cpus = cluster_cpus() if ray.is_initialized() else 1.0
 
     def ended(self, seconds: float, figures: Mapping[str, float]) -> None:
         """The stage that began last has ended well."""
         name = self.stages[self._at]
-        if name in CPU_S_PER_MB and name not in self._there and self._bytes is not None:
+        if self._first and name in CPU_S_PER_MB and self._bytes is not None:
             self._ended.append((self._of_data(name), max(seconds - START_S.get(name, 1.0), 0.0)))
         if name == "manifest":
             self._bytes = figures.get("expected_text_bytes")
@@ -90,7 +93,9 @@ class Outlook:
             self._bytes = figures["bytes"]
 
     def _of_data(self, name: str) -> float:
-        return CPU_S_PER_MB.get(name, 0.0) * (self._bytes or 0.0) / 1e6 / self._cpus
+        """On the CPUs that there are now: nodes come and go."""
+        cpus = max(cluster_cpus(), 1.0) if ray.is_initialized() else 1.0
+        return CPU_S_PER_MB.get(name, 0.0) * (self._bytes or 0.0) / 1e6 / cpus
 
     @property
     def _scale(self) -> float:
@@ -99,23 +104,26 @@ class Outlook:
         return min(max((took + 1) / (expected + 1), 1 / MOST_SCALE), MOST_SCALE)
 
     def _expected(self, name: str, scale: float) -> float:
-        if name in self._there:
+        training = (self._training_s or 0.0) if name == "train" else 0.0
+        if name in self._there and not training:  # of a run that has more steps now than it had, training is not done
             return THERE_S
-        training = self._training_s if name == "train" and self._training_s is not None else 0.0
         return START_S.get(name, 1.0) + self._of_data(name) * scale + training
 
     def left(self, told: Done | None = None) -> float | None:
         """Seconds to the end of the last stage, or to that of the last before training where nothing is known of how
-        fast it will be; None as long as nothing is known of the input. `told`: how far a work of the stage is.
+        fast it will be; None as long as nothing is known of the input, or of the nodes that will come for it. `told`:
+        how far a work of the stage is.
         """
         if self._at < 0 or self._bytes is None:
+            return None
+        if self.config.ray.autoscaling and told is None and not self._ended:
             return None
         name, gone, scale = self.stages[self._at], time.time() - self._since, self._scale
         here = max(self._expected(name, scale) - gone, 0.0)
         if told is not None and _stage_of(told.name) == name and (more := told.left_s) is not None:
             if name in WHOLE and told.done >= LEAST_TOLD * told.total:
                 here = more
-                if (expected := self._of_data(name)) > 1:
+                if self._first and (expected := self._of_data(name)) > 1:
                     scale = min(max((gone + more) / expected, 1 / MOST_SCALE), MOST_SCALE)
             else:
                 here = max(here, more)
@@ -175,6 +183,7 @@ def _planned_step(config: RunConfig) -> float:
 def _machines(config: RunConfig, workers: int, *, gpu: bool) -> "Machines":
     from raypt.run.planner.catalogue import ACCELERATORS
     from raypt.run.planner.cluster import of_nodes, of_workers
+    from raypt.run.planner.refusal import capacity
 
     machines = of_workers(workers, config.plan, gpu=gpu)
     if not gpu:
@@ -182,9 +191,10 @@ def _machines(config: RunConfig, workers: int, *, gpu: bool) -> "Machines":
         threads = min(config.train.threads, max(1.0, cores / workers))
         cpu = ACCELERATORS["cpu"]
         return replace(machines, device=replace(cpu, flops=_core_flops(cores) * threads / cpu.constants.efficiency))
-    if ray.is_initialized() and any(node["Resources"].get("GPU") for node in ray.nodes() if node["Alive"]):
-        return replace(machines, device=of_nodes(ray.nodes(), config.plan, gpu=True).device)
-    return machines
+    nodes = ray.nodes() if ray.is_initialized() else []
+    if not capacity(nodes, gpu=True):
+        raise UserError("the cluster has no GPU of a kind that the planner knows")
+    return replace(machines, device=of_nodes(nodes, config.plan, gpu=True).device)
 
 
 def _core_flops(cores: int) -> float:

@@ -4,11 +4,10 @@ Both survive restarts without doubles: what lies after the checkpoint that a run
 steps are done again.
 """
 
-import contextlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +40,20 @@ def read_metrics(run_uri: str) -> list[dict[str, Any]]:
     parts = [storage.join(directory, name) for name in storage.listdir(directory)]
     out: list[dict[str, Any]] = []
     for data in storage.in_order(_read_if_there, [storage.join(run_uri, METRICS), *parts]):
-        begun = out[-1]["step"] if out else -1
-        for line in data.splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break
-            if row["step"] > begun:  # else a part that was put into the file, and not removed
-                out.append(row)
+        _add_lines(out, data.splitlines())
     return out
+
+
+def _add_lines(rows: list[dict[str, Any]], lines: Iterable[bytes]) -> None:
+    """Those of later steps than there are: others are of a part that was put into the file, and not removed."""
+    begun = rows[-1]["step"] if rows else -1
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if row["step"] > begun:
+            rows.append(row)
 
 
 def read_last_metrics(run_uri: str, most_bytes: int = TAIL_BYTES) -> list[dict[str, Any]]:
@@ -60,12 +64,7 @@ def read_last_metrics(run_uri: str, most_bytes: int = TAIL_BYTES) -> list[dict[s
     parts = [storage.join(directory, name) for name in sorted(storage.listdir(directory))[-1:]]
     out: list[dict[str, Any]] = []
     for uri in (storage.join(run_uri, METRICS), *parts):
-        begun = out[-1]["step"] if out else -1
-        for line in _last_lines(uri, most_bytes):
-            with contextlib.suppress(ValueError):  # a last line that a crash cut short
-                row = json.loads(line)
-                if row["step"] > begun:
-                    out.append(row)
+        _add_lines(out, _last_lines(uri, most_bytes))
     return out
 
 

@@ -143,6 +143,38 @@ def test_bytes_of_text_are_told_from_names(name: str, kind: str, times: float) -
     assert outlook.expected_text_bytes([file]) == pytest.approx(1000 * times)
 
 
+def test_a_run_that_was_done_and_has_more_steps_now_still_trains(tmp_path: Path, clock: list[float]) -> None:
+    ahead = outlook_of(tmp_path, "pretrain", steps=100)
+    for name in ahead.stages:
+        storage.write_json(ahead.run.path("work", "stages", f"{name}.json"), {})
+    storage.write_bytes(ahead.run.path("checkpoints", RECORD), seal({"committed": {"step-00000040": [40, None]}}))
+    storage.write_bytes(ahead.run.path("metrics.jsonl"), b'{"step": 40, "step_s": 2.0}\n')
+    knowing(ahead).begins(2)
+    others = len(ahead.stages) - 2
+    assert ahead.left() == pytest.approx(others * outlook.THERE_S + START_S["train"] + 60 * 2.0)
+
+
+def test_what_a_resumed_stage_took_teaches_nothing(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "count_of_starts", lambda run: 2)
+    ahead = knowing(outlook_of(tmp_path))
+    ahead.begins(3)
+    ahead.ended(START_S["curate"] + 0.1, {"bytes": MB * 1e6})  # the rest of it was there
+    ahead.begins(4)
+    assert ahead.left() == pytest.approx(beforehand(STAGES[3:]))
+
+
+def test_before_nodes_have_come_nothing_is_said_of_how_fast_they_are(tmp_path: Path, clock: list[float]) -> None:
+    config = config_of(tmp_path)
+    config = config.model_copy(update={"ray": config.ray.model_copy(update={"autoscaling": True})})
+    ahead = knowing(Outlook(config, RunDir(config.run_uri), planned("curate", config)))
+    ahead.begins(3)
+    assert ahead.left() is None
+    clock[0] += 60
+    assert ahead.left(Done("curate", 10, 100, 10 / 60, clock[0])) is not None
+
+
 @contextmanager
 def at_curate(place: Path) -> Iterator[RunDir]:
     ahead = outlook_of(place)
