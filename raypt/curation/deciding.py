@@ -1,9 +1,10 @@
 """Deciding on the tagged shards: cheap tasks that read attribute columns only, one artefact a shard."""
 
+import functools
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +32,32 @@ log = logging.getLogger("raypt")
 FORMAT = 5
 """Raise it when the same attributes and thresholds lead to another decision, or account."""
 SCORE_BINS = 40
+NONE_NOW: Mapping[int, Card] = {}
+
+
+@dataclass(frozen=True)
+class DecideAtOnce:
+    """Decides on shards in the task that tagged them (`raypt.curation.tagging.Decide`), where nothing has to be settled
+    over the whole run first.
+    """
+
+    run_uri: str
+    config: CurationConfig
+    settled: dict[str, Any]
+    """As of `DecideTask`."""
+
+    def __call__(self, tagged: Mapping[int, tuple[Card, pa.Table]]) -> list[Card]:
+        run = RunDir(self.run_uri)
+        wanted = identities([card for card, _ in tagged.values()], self.config, self.settled)
+        work = {
+            shard: (identity, _maker(run, shard, self.config, self.settled, functools.partial(_as_it_is, attributes)))
+            for identity, (shard, (_, attributes)) in zip(wanted, tagged.items(), strict=True)
+        }
+        return collection(run).build_together(work, packed=True)
+
+
+def _as_it_is(attributes: pa.Table) -> pa.Table:
+    return attributes
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,10 @@ class DecideTask:
     whole: bool = False
     """Whether the file is fetched by one request, though its text is not wanted."""
 
+    def attributes(self) -> pa.Table:
+        with storage.open_parquet(self.tagged_uri, whole=self.whole) as file:
+            return file.read([c for c in file.schema.names if c != "text"])
+
 
 def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/decided")
@@ -62,26 +93,31 @@ def decide_shards(tasks: Sequence[DecideTask]) -> list[Card]:
     `<stage>.<metric>`) of each; account {ledger, quality_scores, quality_not_measured, labels, distributions,
     measured: reason -> documents that have what the rule looks at}."""
     run = RunDir(tasks[0].run_uri)
-    work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
+    work = {
+        task.shard: (task.identity, _maker(run, task.shard, task.config, task.settled, task.attributes))
+        for task in tasks
+    }
     return collection(run).build_together(work, packed=True)
 
 
-def _maker(run: RunDir, task: DecideTask) -> Callable[[Output], dict[str, Any]]:
+def _maker(
+    run: RunDir, shard: int, config: CurationConfig, already: dict[str, Any], attributes: Callable[[], pa.Table]
+) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
-        with storage.open_parquet(task.tagged_uri, whole=task.whole) as file:
-            tagged = file.read([c for c in file.schema.names if c != "text"])
-        found = settled_columns(tagged, task.config, task.settled)
+        tagged = attributes()
+        found = settled_columns(tagged, config, already)
         tagged = with_settled(tagged, found)
         settled = {name: found[name].combine_chunks() for name in found.column_names}
-        reason = decide(tagged, task.config, task.settled)
-        decided = pa.table({"doc_key": tagged["doc_key"], "reason": reason, **settled})
-        output.write_parquet(run.relative(run.decided(task.shard)), decided)
-        ledger = curation_ledger(tagged, reason, task.config)
+        reason = decide(tagged, config, already)
+        # In one piece: the file must not depend on whether the attributes come from a file or from tagging.
+        decided = pa.table({"doc_key": tagged["doc_key"].combine_chunks(), "reason": reason, **settled})
+        output.write_parquet(run.relative(run.decided(shard)), decided)
+        ledger = curation_ledger(tagged, reason, config)
         scores = {"quality_scores": _score_histogram(tagged), "quality_not_measured": _not_measured(tagged)}
         counts = {
-            "labels": label_counts(tagged, reason, task.config),
-            "distributions": distributions(tagged, reason, task.config, settled),
-            "measured": {rule: n for stage in task.config.plan() for rule, n in stage.measured(tagged).items()},
+            "labels": label_counts(tagged, reason, config),
+            "distributions": distributions(tagged, reason, config, settled),
+            "measured": {rule: n for stage in config.plan() for rule, n in stage.measured(tagged).items()},
         }
         return {"ledger": ledger.to_json(), **scores, **counts}
 
@@ -177,13 +213,19 @@ def identities(tagged: Sequence[Card], config: CurationConfig, settled: dict[str
 
 
 def decide_all(
-    run: RunDir, tagged: list[Card], config: CurationConfig, settled: dict[str, Any], verify: Verify
+    run: RunDir,
+    tagged: list[Card],
+    config: CurationConfig,
+    settled: dict[str, Any],
+    verify: Verify,
+    made_now: Mapping[int, Card] = NONE_NOW,
 ) -> tuple[list[Card], Ledger]:
     """Decide on every shard that is not decided on; all cards, and the merged ledger of the curation stages. Leaves
-    the score histogram, the counts of labels and the distributions of numbers for the report.
+    the score histogram, the counts of labels and the distributions of numbers for the report. `made_now`: the cards of
+    shards that were decided on when they were tagged, in this start.
     """
     wanted = identities(tagged, config, settled)
-    cards = collection(run).survey(wanted, verify)
+    cards = collection(run).survey(wanted, verify, made_now)
     todo = [s for s, card in enumerate(cards) if card is None]
     groups = together(todo, [card.account["bytes"] for card in tagged], run.uri)
 

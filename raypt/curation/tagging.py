@@ -4,14 +4,15 @@ What is tagged does not depend on thresholds (contract 2: tag, then decide), so 
 """
 
 import functools
-import itertools
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
@@ -43,6 +44,19 @@ NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", 
 Made: TypeAlias = tuple[str | None, str]
 """URI of what was made for a stage (None: nothing), and the fingerprint of what it works with."""
 NO_MODELS: Mapping[str, Made] = {}
+Decide: TypeAlias = Callable[[Mapping[int, tuple[Card, pa.Table]]], list[Card]]
+"""Decides on shards by number, from the card and the attributes of each, in the task that tagged them: on an object
+store reading attributes again costs a request or more a shard. Returns the cards of what it made, in the same order."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What was tagged."""
+
+    cards: list[Card]
+    """In shard order."""
+    decided: dict[int, Card]
+    """By shard, of the decisions that were made at once (`Decide`)."""
 
 
 def collection(run: RunDir) -> Collection:
@@ -81,15 +95,18 @@ def tag_shard(
     shard: int,
     identity: Identity,
     factory: Callable[[], Tagger] | None = None,
+    attributes: dict[int, pa.Table] | None = None,
 ) -> Card:
     """Read and tag one shard; write its documents, its quarantine and, last, its card, whose account says what became
     of every record. `factory` makes the same tagger in another process: with it, a worker that hangs is ended, and a
-    shard that ended workers is looked through for the reason.
+    shard that ended workers is looked through for the reason. The documents without their text are added to
+    `attributes`.
     """
     poison = NOTHING
     if factory is not None:
         poison = begin(run, shard, functools.partial(find_poison, manifest, shard, corpus, run.uri, factory))
-    card = collection(run).build(shard, identity, _maker(run, manifest, corpus, tagger, shard, poison, factory))
+    maker = _maker(run, manifest, corpus, tagger, shard, poison, factory, attributes)
+    card = collection(run).build(shard, identity, maker)
     if factory is not None:
         finish(run, shard)
     return card
@@ -103,19 +120,24 @@ def tag_together(
     shards: Sequence[int],
     wanted: Sequence[Identity],
     factory: Callable[[], Tagger] | None = None,
-) -> list[Card]:
+    decide: Decide | None = None,
+) -> Tagged:
     """`tag_shard` of several, whose identities are in `wanted`: with joint cards and one marker of the attempt, or one
-    by one if an attempt ended its worker.
+    by one if an attempt ended its worker. Then decides on them, if it is told how.
     """
+    attributes: dict[int, pa.Table] | None = None if decide is None else {}
     joint = len(shards) > 1 and factory is not None
     if len(shards) > 1 and (factory is None or begin_together(run, shards)):
-        makers = {s: _maker(run, manifest, corpus, tagger, s, NOTHING, factory) for s in shards}
+        makers = {s: _maker(run, manifest, corpus, tagger, s, NOTHING, factory, attributes) for s in shards}
         cards = collection(run).build_together({s: (wanted[s], m) for s, m in makers.items()}, packed=True)
     else:
-        cards = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory) for s in shards]
+        cards = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory, attributes) for s in shards]
     if joint:
         finish_together(run, shards)
-    return cards
+    if decide is None or attributes is None:
+        return Tagged(cards, {})
+    made = decide({s: (card, attributes[s]) for s, card in zip(shards, cards, strict=True)})
+    return Tagged(cards, dict(zip(shards, made, strict=True)))
 
 
 def _maker(
@@ -126,6 +148,7 @@ def _maker(
     shard: int,
     poison: Poison,
     factory: Callable[[], Tagger] | None,
+    attributes: dict[int, pa.Table] | None,
 ) -> Callable[[Output], dict[str, Any]]:
     seconds = None if factory is None else corpus.max_batch_seconds
 
@@ -134,6 +157,7 @@ def _maker(
         quarantined: list[dict[str, Any]] = []
         read = ReadAccount()
         documents, source_bytes, label = 0, 0, metrics.label_of(run.uri)
+        kept: list[pa.Table] = []
         with output.open(run.relative(run.tagged(shard))) as f:
             writer = None
             for batch in watched_items(read_shard(manifest, shard, corpus, run.uri, poison), seconds):
@@ -141,7 +165,10 @@ def _maker(
                     tagged = tagger.tag(batch.documents)
                 if writer is None:
                     writer = storage.parquet_writer(f, tagged.schema)
-                writer.write_table(tagged.cast(writer.schema))
+                tagged = tagged.cast(writer.schema)
+                writer.write_table(tagged)
+                if attributes is not None:
+                    kept.append(tagged.drop_columns(["text"]))
                 documents += tagged.num_rows
                 source_bytes += int(pc.sum(tagged["source_bytes"]).as_py() or 0)
                 quarantined += batch.quarantined
@@ -151,6 +178,8 @@ def _maker(
                 metrics.put("raypt_read_quarantined", sum(q.get("records", 1) for q in batch.quarantined), label)
             assert writer is not None
             writer.close()
+        if attributes is not None:
+            attributes[shard] = pa.concat_tables(kept)
         if quarantined:
             lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined)
             output.write_bytes(run.relative(run.quarantine(shard)), lines.encode(), apart=True)
@@ -168,8 +197,8 @@ def _maker(
 
 
 class TagShards:
-    """A Ray Data actor around `tag_shard`: models are loaded and kernels compiled once, at the first shard. It returns
-    the cards, or the user's mistake that ended the work.
+    """A Ray Data actor around `tag_together`: models are loaded and kernels compiled once, at the first shard. It
+    returns the cards of what is tagged and decided, or the user's mistake that ended the work.
     """
 
     def __init__(
@@ -180,8 +209,9 @@ class TagShards:
         curation: CurationConfig,
         artefacts: dict[str, str],
         wanted: Any,
+        decide: Decide | None,
     ) -> None:
-        self._run, self._corpus = RunDir(run_uri), corpus
+        self._run, self._corpus, self._decide = RunDir(run_uri), corpus, decide
         self._manifest: Manifest = ray.get(manifest[0])
         self._wanted: list[Identity] = ray.get(wanted[0])
         self._make_tagger = functools.partial(Tagger, curation, artefacts)
@@ -190,7 +220,7 @@ class TagShards:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         try:
             self._tagger = self._tagger or self._make_tagger()
-            cards = tag_together(
+            tagged = tag_together(
                 self._run,
                 self._manifest,
                 self._corpus,
@@ -198,11 +228,18 @@ class TagShards:
                 [shard for shards in batch["shards"].tolist() for shard in json.loads(shards)],
                 self._wanted,
                 self._make_tagger,
+                self._decide,
             )
         except UserError as e:  # as a value: Ray Data wraps an exception, and the wrapped one is lost on the way
-            return {"card": [""], "mistake": [str(e)]}
-        found = [json.dumps(card.to_json(), ensure_ascii=False) for card in cards]
-        return {"card": found, "mistake": [""] * len(found)}
+            return {"card": [""], "decided": [""], "mistake": [str(e)]}
+        cards = [_text(card) for card in tagged.cards]
+        # One of shards that are each decided on, or not.
+        decided = [_text(card) for card in tagged.decided.values()] or [""] * len(cards)
+        return {"card": cards, "decided": decided, "mistake": [""] * len(cards)}
+
+
+def _text(card: Card) -> str:
+    return json.dumps(card.to_json(), ensure_ascii=False)
 
 
 def tag(
@@ -214,36 +251,47 @@ def tag(
     actors: RaySection | None,
     verify: Verify,
     made: Mapping[str, Made] = NO_MODELS,
-) -> list[Card]:
-    """Tag every shard that is not whole; all cards, in shard order. `actors`: settings of the autoscaling pool of Ray
-    Data actors that does it; None: this process. `made`: what was made or looked at for other stages, by name of the
-    stage.
+    decide: Decide | None = None,
+) -> Tagged:
+    """Tag every shard that is not whole, and decide on those that are tagged now, if it is told how. `actors`: settings
+    of the autoscaling pool of Ray Data actors that does it; None: this process. `made`: what was made or looked at for
+    other stages, by name of the stage.
     """
     wanted = identities(manifest, corpus, curation, quality, made)
     cards = collection(run).survey(wanted, verify)
     todo = [s for s, card in enumerate(cards) if card is None]
     artefacts = {} if quality is None else {"quality": quality.uri}
     artefacts |= {stage: uri for stage, (uri, _) in made.items() if uri is not None}
+    decided: dict[int, Card] = {}
     if todo and actors is None:
         tagger = Tagger(curation, artefacts)
-        work = functools.partial(_tag_here, run, manifest, corpus, tagger, wanted)
-        done = itertools.chain.from_iterable(run_tasks(work, _groups(run, manifest, todo), name="curate"))
-        for shard, card in zip(todo, done, strict=True):
-            cards[shard] = card.holding(wanted[shard])
+        work = functools.partial(_tag_here, run, manifest, corpus, tagger, wanted, decide)
+        for tagged in run_tasks(work, _groups(run, manifest, todo), name="curate"):
+            decided |= tagged.decided
+            for card in tagged.cards:
+                cards[card.account["shard"]] = card
     elif todo and actors is not None:
-        for card in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors):
+        for card, decision in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors, decide):
             number = card.account["shard"]
             cards[number] = card.holding(wanted[number])
+            if decision is not None:
+                decided[number] = decision
     whole = [card for card in cards if card is not None]
     assert len(whole) == len(wanted), "a shard was not tagged"
     collection(run).finish(whole)
-    return whole
+    return Tagged(whole, decided)
 
 
 def _tag_here(
-    run: RunDir, manifest: Manifest, corpus: CorpusConfig, tagger: Tagger, wanted: list[Identity], shards: Sequence[int]
-) -> list[Card]:
-    return tag_together(run, manifest, corpus, tagger, shards, wanted)
+    run: RunDir,
+    manifest: Manifest,
+    corpus: CorpusConfig,
+    tagger: Tagger,
+    wanted: list[Identity],
+    decide: Decide | None,
+    shards: Sequence[int],
+) -> Tagged:
+    return tag_together(run, manifest, corpus, tagger, shards, wanted, decide=decide)
 
 
 def _groups(run: RunDir, manifest: Manifest, todo: list[int]) -> list[list[int]]:
@@ -260,7 +308,8 @@ def _on_actors(
     wanted: list[Identity],
     todo: list[int],
     actors: RaySection,
-) -> Iterator[Card]:
+    decide: Decide | None,
+) -> Iterator[tuple[Card, Card | None]]:
     import ray.data  # a third of a second that the tasks of other stages, which import this module, are spared
 
     groups = _groups(run, manifest, todo)
@@ -275,7 +324,7 @@ def _on_actors(
     items = [{"shards": json.dumps(group)} for group in groups]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         TagShards,
-        fn_constructor_args=(run.uri, shared[0], corpus, curation, artefacts, shared[1]),
+        fn_constructor_args=(run.uri, shared[0], corpus, curation, artefacts, shared[1], decide),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most, initial_size=first),
         num_cpus=actors.actor_cpus,
@@ -288,6 +337,7 @@ def _on_actors(
             if row["mistake"]:
                 raise UserError(row["mistake"])
             progress.add()
-            yield Card.from_json(json.loads(row["card"]))
+            decided = Card.from_json(json.loads(row["decided"])) if row["decided"] else None
+            yield Card.from_json(json.loads(row["card"])), decided
     except ray.exceptions.RayTaskError as e:
         raise user_error_in(e) or e from None

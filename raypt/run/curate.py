@@ -14,7 +14,7 @@ from raypt.curation.classify.config import Classify
 from raypt.curation.classify.prepare import Origin
 from raypt.curation.classify.prepare import prepare as prepare_classify
 from raypt.curation.config import CurationConfig
-from raypt.curation.deciding import decide_all, decided_uri
+from raypt.curation.deciding import DecideAtOnce, decide_all, decided_uri
 from raypt.curation.perplexity import percentiles as perplexity_percentiles
 from raypt.curation.perplexity.config import Perplexity
 from raypt.curation.perplexity.prepare import prepare as prepare_perplexity
@@ -159,6 +159,15 @@ def prepare_classifiers(config: RunConfig, run: RunDir) -> dict[str, Made]:
     return out
 
 
+def settles_percentiles(curation: CurationConfig) -> bool:
+    """Whether a stage decides by a percentile over the tagged shards of the run."""
+    return any(
+        (isinstance(stage.settings, Classify) and classify_percentiles.asked(stage.settings))
+        or (isinstance(stage.settings, Perplexity) and stage.settings.percentiles.asked)
+        for stage in curation.plan()
+    )
+
+
 def settle_percentiles(config: RunConfig, tagged: list[str]) -> dict[str, Any]:
     """The percentiles that stages decide by, over the tagged shards of the run, by name of the stage."""
     out: dict[str, Any] = {}
@@ -196,7 +205,9 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
                 )
     with timed_stage(run, "curate") as figures:
         actors = None if in_process else config.ray
-        tagged = tag(run, manifest, config.corpus, curation, model, actors, verify, made)
+        at_once = None if settles_percentiles(curation) else DecideAtOnce(run.uri, curation, {"quality": threshold})
+        made_now = tag(run, manifest, config.corpus, curation, model, actors, verify, made, at_once)
+        tagged = made_now.cards
         accounts = [card.account for card in tagged]
         metrics.put_ledger(Ledger({"read": reading_account(accounts)}).to_json())
         check_reading(accounts, manifest, run, config.corpus)
@@ -207,7 +218,7 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
     texts = [tagged_uri(run, i, card) for i, card in enumerate(tagged)]
     with timed_stage(run, "decide") as figures:
         settled = {"quality": threshold, **settle_percentiles(config, texts)}
-        decided, decisions = decide_all(run, tagged, config.curation, settled, verify)
+        decided, decisions = decide_all(run, tagged, config.curation, settled, verify, made_now.decided)
         ledger.merge(decisions)
     dedup: tuple[str, str] | None = None
     if config.dedup.enabled:

@@ -103,7 +103,7 @@ def test_shards_whose_joint_attempt_died_are_done_one_by_one(tmp_path: Path) -> 
     tagger = functools.partial(Tagger, CurationConfig(stages=[]), {})
     attempt = functools.partial(tag_together, run, manifest, corpus, tagger(), [0, 1, 2], wanted, tagger)
     assert begin_together(run, [0, 1, 2]), "and the worker dies"
-    assert [card.account["documents"] for card in attempt()] == [40, 40, 40]
+    assert [card.account["documents"] for card in attempt().cards] == [40, 40, 40]
     alone = [f"{n:05d}.json" for n in range(3)]
     assert [name for name in storage.listdir(run.path("work", "tagged")) if "card" in name or "json" in name] == alone
     assert storage.listdir(run.path("work", "attempts")) == []
@@ -140,7 +140,7 @@ def test_the_actor_pool_outlives_a_record_that_kills_its_reader(local_ray: None,
     manifest = build_manifest(config.corpus, run.uri)
     storage.write_json(run.manifest, manifest.to_json())
     assert len(manifest.shards) == 3
-    cards = tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes")
+    cards = tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes").cards
     accounts = [card.account for card in cards]
     assert [a["documents"] for a in accounts] == [20, 19, 20]
     assert accounts[1]["quarantined"] == {"killed_reader": 1}

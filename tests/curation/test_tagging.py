@@ -21,7 +21,8 @@ from raypt.curation.classify import percentiles as classify_percentiles
 from raypt.curation.classify.config import Classify
 from raypt.curation.classify.percentiles import Percentiles
 from raypt.curation.classify.prepare import prepare as prepare_classify
-from raypt.curation.deciding import decide_all
+from raypt.curation.deciding import DecideAtOnce, decide_all
+from raypt.curation.deciding import collection as decided_collection
 from raypt.curation.percentiles import Counts, count, merge
 from raypt.curation.perplexity import percentiles as perplexity_percentiles
 from raypt.curation.perplexity.config import Perplexity
@@ -90,7 +91,7 @@ def tagged(config: RunConfig, run: RunDir) -> list[Card]:
             made[stage.name] = models
         elif isinstance(stage.settings, Classify):
             made[stage.name] = prepare_classify(run, stage.name, stage.settings, "sizes")
-    return tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes", made)
+    return tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes", made).cards
 
 
 def settled(config: RunConfig, tables: list[pa.Table]) -> tuple[Settled, Percentiles]:
@@ -164,6 +165,31 @@ def test_thresholds_change_without_tagging_again(local_ray: None, config: RunCon
     _, ledger = decide_all(run, tagged(changed, run), changed.curation, {}, "sizes")
     assert ledger.stages["gopher_quality"].removed["gopher_quality.word_count_min"].documents == SHARDS * 60
     assert times(run) == before
+
+
+def test_what_is_decided_when_it_is_tagged_is_what_is_decided_afterwards(
+    local_ray: None, config: RunConfig, tmp_path: Path
+) -> None:
+    curation = config.curation.model_copy(update={"stages": ("language", "gopher_quality", "c4", "fineweb", "pii")})
+    run = RunDir(str(tmp_path))
+    manifest = build_manifest(config.corpus, run.uri)
+    now = tag(
+        run,
+        manifest,
+        config.corpus,
+        curation,
+        None,
+        config.ray,
+        "sizes",
+        decide=DecideAtOnce(run.uri, curation, {}),
+    )
+    at_once, ledger = decide_all(run, now.cards, curation, {}, "sizes", now.decided)
+    assert at_once == [now.decided[shard] for shard in range(SHARDS)]
+    storage.remove(decided_collection(run).cards_uri)
+    afterwards, same = decide_all(run, now.cards, curation, {}, "sizes")
+    assert [card.content for card in afterwards] == [card.content for card in at_once]
+    assert same.to_json() == ledger.to_json()
+    assert 0 < ledger.stages["pii"].entered.documents < SHARDS * 60
 
 
 def test_another_rule_is_tagged_anew(local_ray: None, config: RunConfig, tmp_path: Path) -> None:

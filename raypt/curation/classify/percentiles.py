@@ -109,11 +109,16 @@ def _found(by_group: ByGroup, min_documents: int) -> ByGroup:
     return {ALL: percentiles.whole(by_group), **own}
 
 
+def asked(settings: Classify) -> bool:
+    """Whether a stage wants to know a percentile over the tagged shards of the run."""
+    return bool(rankings(settings)) or any(d.percentile is not None for d in settings.decisions.values())
+
+
 def settle_run(tagged: Sequence[str], stage: str, settings: Classify) -> Percentiles | None:
     """The `Percentiles` of a stage over the tagged shards at these URIs; None if it asks for none."""
+    if not asked(settings):
+        return None
     decisions = {name: d for name, d in settings.decisions.items() if d.percentile is not None}
     ranked = rankings(settings)
-    if not decisions and not ranked:
-        return None
     within = {keyed(metric, one.within): one.within for metric, one in (*decisions.items(), *ranked)}
     return settle(percentiles.count_run(tagged, stage, within, bins), decisions, ranked)
