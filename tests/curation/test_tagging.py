@@ -170,7 +170,9 @@ def test_thresholds_change_without_tagging_again(local_ray: None, config: RunCon
 def test_what_is_decided_when_it_is_tagged_is_what_is_decided_afterwards(
     local_ray: None, config: RunConfig, tmp_path: Path
 ) -> None:
-    curation = config.curation.model_copy(update={"stages": ("language", "gopher_quality", "c4", "fineweb", "pii")})
+    some = config.curation.gopher_quality.model_copy(update={"word_count_max": 850})
+    stages = ("language", "gopher_quality", "c4", "fineweb", "pii")
+    curation = config.curation.model_copy(update={"stages": stages, "gopher_quality": some})
     run = RunDir(str(tmp_path))
     manifest = build_manifest(config.corpus, run.uri)
     now = tag(
