@@ -40,6 +40,8 @@ JOINT = ".cards"
 """How files of several cards are called."""
 PACK = "pack-"
 """How packs are called, before a hash of what is in them."""
+PACK_BYTES = 8 << 20
+"""Of a pack, which whoever wants a file of it reads as a whole: some of them are kept (`packs.KEPT_BYTES`)."""
 
 
 class Damaged(UserError):
@@ -287,11 +289,11 @@ class Output:
         self.files[path] = stamping.stamp
 
     def write_bytes(self, path: str, data: bytes, *, apart: bool = False) -> None:
-        """`apart`: not into the pack, if there is one; nor is a file so large that a part of it is worth a request."""
-        if self._pack is None or apart or len(data) > storage.TAIL_BYTES:
+        """`apart`: not into the pack, if there is one; nor is a file that is too large for it."""
+        if self._pack is None or apart or len(data) > self._pack.most_bytes:
             storage.write_bytes(storage.join(self.root, path), data)
         else:
-            self.packed[path] = self._pack.path, self._pack.add(data)
+            self.packed[path] = self._pack.add(data)
         self.files[path] = Stamp(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def write_json(self, path: str, value: Any) -> None:
@@ -307,20 +309,33 @@ class Output:
 
 
 class Pack:
-    """Small files of several artefacts, in memory until they are written as one."""
+    """Small files of several artefacts, in memory until they are written as one: as several of `PACK_BYTES` where they
+    are many.
+    """
 
-    def __init__(self, path: str) -> None:
-        self.path, self._data = path, io.BytesIO()
+    def __init__(self, root: str, path: str, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        """Of a file that is put into it."""
+        self._root, self._path, self._data, self._full = root, path, io.BytesIO(), 0
 
-    def add(self, data: bytes) -> int:
-        """Where it begins."""
-        start = self._data.tell()
+    @property
+    def path(self) -> str:
+        """Relative to `root`, of the one that is being filled."""
+        return f"{self._path}-{self._full}" if self._full else self._path
+
+    def add(self, data: bytes) -> tuple[str, int]:
+        """In which pack a file lies now, and where it begins."""
+        if self._data.tell() + len(data) > PACK_BYTES:
+            self.write()
+            self._full, self._data = self._full + 1, io.BytesIO()
+        place = self.path, self._data.tell()
         self._data.write(data)
-        return start
+        return place
 
-    def write(self, root: str) -> None:
+    def write(self) -> None:
+        """What is not written yet."""
         if self._data.tell():
-            storage.write_bytes(storage.join(root, self.path), self._data.getvalue())
+            storage.write_bytes(storage.join(self._root, self.path), self._data.getvalue())
 
 
 def read_card(uri: str) -> Card | None:
@@ -446,20 +461,20 @@ class Collection:
     def index_uri(self) -> str:
         return storage.join(self.cards_uri, "index.zst")
 
-    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any], *, packed: bool = False) -> Card:
-        """Make one and write its card; in a task, which may be retried. `packed`: its small files are one file."""
-        if not packed:
+    def build(self, number: int, identity: Identity, maker: Callable[[Output], Any], *, pack_up_to: int = 0) -> Card:
+        """Make one and write its card; in a task, which may be retried. Its files of up to so many bytes are one."""
+        if not pack_up_to:
             return build(identity, self.root, maker, self.card_uri(number))
-        pack = self._pack({number: (identity, maker)})
+        pack = self._pack({number: (identity, maker)}, pack_up_to)
         card = build(identity, self.root, maker, pack=pack)
-        pack.write(self.root)
+        pack.write()
         storage.write_bytes(self.card_uri(number), card.to_bytes())
         return card
 
-    def _pack(self, work: Work) -> Pack:
+    def _pack(self, work: Work, most_bytes: int) -> Pack:
         """Named after what will be in it."""
         name = PACK + hash_of([[number, identity.key] for number, (identity, _) in sorted(work.items())])
-        return Pack(storage.join(self.cards, name) if self.cards else name)
+        return Pack(self.root, storage.join(self.cards, name) if self.cards else name, most_bytes)
 
     def build_together(
         self,
@@ -467,21 +482,24 @@ class Collection:
         uri: str | None = None,
         others: Mapping[int, Card] | None = None,
         *,
-        packed: bool = False,
+        pack_up_to: int = 0,
     ) -> list[Card]:
         """Make several, by number, in a task that may be retried, and write all their cards last as one file: a request
         where small ones cost one each. Until then none of them is there. With `uri`, where others look for the file,
-        it has the cards of `others` too. `packed`: their small files are one file, beside the cards.
+        it has the cards of `others` too. Their files of up to `pack_up_to` bytes are one file, beside the cards.
         """
         if len(work) == 1 and uri is None:
             return [self.build(number, *of) for number, of in work.items()]
-        pack = self._pack(work) if packed else None
+        pack = self._pack(work, pack_up_to) if pack_up_to else None
         cards = {n: build(identity, self.root, maker, pack=pack) for n, (identity, maker) in work.items()}
         if pack is not None:
-            pack.write(self.root)
-        uri = uri or self.joint_uri(hash_of(sorted(work))[:16])
-        storage.write_bytes(uri, _joint({**(others or {}), **cards}))
+            pack.write()
+        self.put_together({**(others or {}), **cards}, uri or self.joint_uri(hash_of(sorted(work))[:16]))
         return list(cards.values())
+
+    def put_together(self, cards: Mapping[int, Card], uri: str) -> None:
+        """Write cards as one file."""
+        storage.write_bytes(uri, _joint(cards))
 
     def joint_uri(self, name: str) -> str:
         """Of a file of several cards."""

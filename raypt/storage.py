@@ -209,7 +209,7 @@ def open_ranges(uri: str, *, whole: bool = False, little: bool = False) -> IO[by
     all of it is read, so one of up to `WHOLE_BYTES` comes by one request; `little`: so does one of up to
     `LITTLE_BYTES`.
     """
-    if (data := _packed(uri)) is not None:
+    if (data := _packed(uri)) is not None or (data := (_REMEMBERED.get() or {}).get(uri)) is not None:
         return io.BytesIO(data)
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
@@ -227,8 +227,8 @@ TAIL_BYTES = 64 << 10
 often all there is. Opened otherwise, it is asked for its size, its footer and its columns, one after the other."""
 LITTLE_BYTES = 512 << 10
 """The same of one of which some is wanted that lies anywhere: no more than comes in the time of a request."""
-WHOLE_BYTES = 8 << 20
-"""The same of one that is read as a whole: a shard of text is about as big."""
+WHOLE_BYTES = 32 << 20
+"""The same of one that is read as a whole: the greatest shard of text (64 MB) is about as big when it is compressed."""
 
 
 def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
@@ -349,6 +349,21 @@ def in_order(
             yield waiting.popleft().result()
 
 
+_REMEMBERED: contextvars.ContextVar[dict[str, bytes] | None] = contextvars.ContextVar("raypt-remembered", default=None)
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[None]:
+    """For the length of the block, what it writes to an object store is read from memory where the block reads it: what
+    is made of a file as soon as it is written costs no request.
+    """
+    token = _REMEMBERED.set({})
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
+
+
 @contextlib.contextmanager
 def atomic_write(uri: str) -> Iterator[IO[bytes]]:
     """Open `uri` for writing bytes; it appears whole when the block ends without an exception, else not at all.
@@ -361,6 +376,8 @@ def atomic_write(uri: str) -> Iterator[IO[bytes]]:
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="raypt-put-") as spool:
             yield cast(IO[bytes], spool)
             asked(uri, lambda: _put(fs, path, spool))
+            if (remembered := _REMEMBERED.get()) is not None and isinstance(spool._file, io.BytesIO):
+                remembered[uri] = spool._file.getvalue()
         return
     parent, name = posixpath.split(path)
     fs.makedirs(parent, exist_ok=True)

@@ -73,17 +73,29 @@ def _in_flight(num_cpus: float) -> int:
     return max(ASKED_AHEAD if _placement.growing else 2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
 
 
-TOGETHER_BYTES = 8 << 20
-"""Of small artefacts that a task makes together on an object store: what is done again if it is killed."""
+TOGETHER_BYTES, MORE_TOGETHER = 8 << 20, 16
+"""Text of small artefacts that a task makes together on an object store, and how many times as much where there is
+plenty: what is done again if it is killed, some 2 s of curation, and 15."""
+LEAST_TASKS = 16
+"""Before a task has more than `TOGETHER_BYTES`."""
 
 
-def together(todo: Sequence[int], sizes: Sequence[int], uri: str, most_bytes: int = TOGETHER_BYTES) -> list[list[int]]:
-    """The numbers of `todo`, ascending, by task: those of neighbours together that have up to about `most_bytes`
-    (`sizes` has the bytes of every number there is), so that they share requests. Who is with whom depends on the sizes
-    alone. Where `uri` is on a local disk, which asks nothing for a request, each is alone.
+def together(todo: Sequence[int], sizes: Sequence[int], uri: str, *, as_now: bool = True) -> list[list[int]]:
+    """The numbers of `todo`, ascending, by task: those of neighbours together that have up to about `TOGETHER_BYTES`
+    (`sizes` has the bytes of every number there is), so that they share requests; up to MORE_TOGETHER times as much
+    where that leaves LEAST_TASKS tasks, and two for each CPU of the cluster as it is now, or grows to be. Who is with
+    whom depends on the sizes alone without `as_now`, which leaves 64 tasks. Where `uri` is on a local disk, which asks
+    nothing for a request, each is alone.
     """
     if storage.is_local(uri):
         return [[number] for number in todo]
+    tasks = ASKED_AHEAD
+    if as_now:
+        tasks = max(LEAST_TASKS, _in_flight(1.0) if ray.is_initialized() else 0)
+    return _neighbours(todo, sizes, max(TOGETHER_BYTES, min(sum(sizes) // tasks, MORE_TOGETHER * TOGETHER_BYTES)))
+
+
+def _neighbours(todo: Sequence[int], sizes: Sequence[int], most_bytes: int) -> list[list[int]]:
     before = itertools.accumulate(sizes, initial=0)
     of = [(start + size // 2) // most_bytes for start, size in zip(before, sizes, strict=False)]
     return [list(group) for _, group in itertools.groupby(todo, key=of.__getitem__)]

@@ -189,7 +189,7 @@ def together(parts: Collection, identities: list[Identity], numbers: list[int], 
         return {"n": n}
 
     work = {n: (identities[n], functools.partial(maker, n)) for n in numbers}
-    return parts.build_together(work, packed=packed)
+    return parts.build_together(work, pack_up_to=storage.TAIL_BYTES if packed else 0)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["files", "pack"])

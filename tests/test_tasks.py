@@ -6,6 +6,7 @@ import time
 import pytest
 import ray
 
+from raypt import tasks
 from raypt.errors import UserError
 from raypt.progress import TaskProgress
 from raypt.tasks import run_tasks, together
@@ -63,8 +64,24 @@ def test_an_exception_in_a_task_is_raised_as_itself(local_ray: None) -> None:
         run_tasks(_refuse, [1], name="t")
 
 
-def test_small_neighbours_are_made_together_where_requests_cost_whatever_is_left_to_do() -> None:
+def test_small_neighbours_are_made_together_where_requests_cost_whatever_is_left_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "TOGETHER_BYTES", 100)
     sizes = [30, 30, 30, 230, 10, 10]
-    assert together(range(6), sizes, "s3://b/run", 100) == [[0, 1, 2], [3], [4, 5]]
-    assert together([1, 2, 5], sizes, "s3://b/run", 100) == [[1, 2], [5]]
-    assert together(range(3), sizes, "/a/run", 100) == [[0], [1], [2]]
+    assert together(range(6), sizes, "s3://b/run") == [[0, 1, 2], [3], [4, 5]]
+    assert together([1, 2, 5], sizes, "s3://b/run") == [[1, 2], [5]]
+    assert together(range(3), sizes, "/a/run") == [[0], [1], [2]]
+
+
+def test_of_plenty_a_task_has_more_as_long_as_there_are_enough_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "TOGETHER_BYTES", 100)
+
+    def groups(shards: int, *, as_now: bool) -> int:
+        return len(together(range(shards), [100] * shards, "s3://b/run", as_now=as_now))
+
+    assert [groups(n, as_now=True) for n in (16, 64, 256, 1024)] == [16, 16, 16, 64]
+    monkeypatch.setattr(tasks.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(tasks, "cluster_cpus", lambda: 128.0)
+    assert [groups(n, as_now=True) for n in (256, 1024, 8192)] == [256, 256, 512], "two for each CPU"
+    assert [groups(n, as_now=False) for n in (64, 256, 1024, 8192)] == [64, 64, 64, 512], "whatever the cluster is"

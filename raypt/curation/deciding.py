@@ -53,7 +53,7 @@ class DecideAtOnce:
             shard: (identity, _maker(run, shard, self.config, self.settled, functools.partial(_as_it_is, attributes)))
             for identity, (shard, (_, attributes)) in zip(wanted, tagged.items(), strict=True)
         }
-        return collection(run).build_together(work, packed=True)
+        return collection(run).build_together(work, pack_up_to=storage.LITTLE_BYTES)
 
 
 def _as_it_is(attributes: pa.Table) -> pa.Table:
@@ -97,7 +97,7 @@ def decide_shards(tasks: Sequence[DecideTask]) -> list[Card]:
         task.shard: (task.identity, _maker(run, task.shard, task.config, task.settled, task.attributes))
         for task in tasks
     }
-    return collection(run).build_together(work, packed=True)
+    return collection(run).build_together(work, pack_up_to=storage.LITTLE_BYTES)
 
 
 def _maker(

@@ -129,7 +129,9 @@ def tag_together(
     joint = len(shards) > 1 and factory is not None
     if len(shards) > 1 and (factory is None or begin_together(run, shards)):
         makers = {s: _maker(run, manifest, corpus, tagger, s, NOTHING, factory, attributes) for s in shards}
-        cards = collection(run).build_together({s: (wanted[s], m) for s, m in makers.items()}, packed=True)
+        cards = collection(run).build_together(
+            {s: (wanted[s], m) for s, m in makers.items()}, pack_up_to=storage.TAIL_BYTES
+        )
     else:
         cards = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory, attributes) for s in shards]
     if joint:

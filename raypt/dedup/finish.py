@@ -60,8 +60,8 @@ def finish_group(item: tuple[str, int]) -> Card:
         attributes = storage.read_parquet(uri, ["doc_key", "source", "bytes"], whole=True)
         return Ledger(account(attributes, removed, accounted)).to_json()
 
-    packed = not storage.is_local(plan.work_uri)
-    return lists(plan).build(group, list_identity(plan, group), maker, packed=packed)
+    pack_up_to = 0 if storage.is_local(plan.work_uri) else storage.LITTLE_BYTES
+    return lists(plan).build(group, list_identity(plan, group), maker, pack_up_to=pack_up_to)
 
 
 def _within(plan: Plan, uri: str) -> str:

@@ -4,7 +4,7 @@ Everything a task needs is in one plan file, so a task item is (plan URI, number
 by a fingerprint of the parameters and of every input file: a changed configuration or input never meets stale files.
 
 Map tasks take *groups* of consecutive shards, reduce tasks *partitions* of the hash range. A group has
-`dedup.task_bytes` of text (eight times that in all but small corpora), or one shard that has more. There are at most
+`dedup.task_bytes` of text (up to 32 times that in all but small corpora), or one shard that has more. There are at most
 MAP_TASKS groups, so that a reduce task reads at most that many files, in two range requests each and many at a time: at
 10^5 shards and 30 ms a request its 4,000 requests take 4 s. (A file a shard would be
 5 x 10^5 requests: 4 h one by one.)
@@ -42,7 +42,7 @@ LAYOUT = 1
 """Version of the intermediate files; part of the plan's key."""
 MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""
-BUSY, MORE_TEXT = 64, 8
+BUSY, MORE_TEXT = 32, 32
 """Where there is text for so many groups, they have up to so many times `dedup.task_bytes`: a group costs some ten
 requests of an object store, whatever is in it."""
 INSPECTORS = 16

@@ -1,6 +1,7 @@
 """The data side of a run, in order: manifest, quality classifier, tag, decide, deduplicate, curated documents."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ from raypt.ledger import Ledger
 from raypt.run.config import RunConfig
 from raypt.run.outlook import expected_text_bytes
 from raypt.run.stages import timed_stage
-from raypt.run.write import write_curated
+from raypt.run.write import Measure, write_curated
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
@@ -47,6 +48,8 @@ class Curated:
     """Of the curated parts, in shard order."""
     documents: int
     bytes: int
+    measured: dict[int, Card]
+    """By shard, of what was measured of the parts that were written in this start."""
 
 
 def resolve_builtin(config: RunConfig) -> RunConfig:
@@ -179,9 +182,11 @@ def settle_percentiles(config: RunConfig, tagged: list[str]) -> dict[str, Any]:
     return {name: found for name, found in out.items() if found is not None}
 
 
-def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curated:
+def curate(
+    config: RunConfig, run: RunDir, *, in_process: bool = False, measure: Callable[[int], Measure] | None = None
+) -> Curated:
     """From raw files to `curated/`, `removed/`, `quarantine/` and `ledger.json`; needs a running Ray, or does all of it
-    `in_process`.
+    `in_process`. `measure`: how so many curated documents are measured, which is done where they are written.
 
     Raises:
         UserError: input that cannot be used, too much of it unreadable, nothing left.
@@ -243,7 +248,9 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
             figures |= {"documents": entered.documents, "bytes": entered.bytes}
             dedup = dedup_uri, result.key
     with timed_stage(run, "write") as figures:
-        written = write_curated(run, tagged, decided, dedup, verify)
+        kept = list(ledger.stages.values())[-1].kept.documents
+        made_there = write_curated(run, tagged, decided, dedup, verify, None if measure is None else measure(kept))
+        written = made_there.cards
         documents, nbytes = sum(c.account["documents"] for c in written), sum(c.account["bytes"] for c in written)
         figures |= {"documents": documents, "bytes": nbytes}
     ledger.check()
@@ -256,4 +263,4 @@ def curate(config: RunConfig, run: RunDir, *, in_process: bool = False) -> Curat
         raise UserError(
             f"no document is left after curation and deduplication; {run.ledger} says which rules removed them"
         )
-    return Curated(manifest, ledger, written, documents, nbytes)
+    return Curated(manifest, ledger, written, documents, nbytes, made_there.measured)

@@ -29,7 +29,7 @@ from raypt.run.rehearsal import rehearsed
 from raypt.run.sample import Sampling, ensure_sample
 from raypt.run.stages import timed_stage
 from raypt.run.starting import as_planned, with_start
-from raypt.run.stream import config_as_used, start_stream, with_heldout
+from raypt.run.stream import config_as_used, measuring, start_stream, with_heldout
 from raypt.run_dir import RunDir
 from raypt.tokens.store.shards import HELDOUT, TokenAccount, tokens_by_source
 from raypt.tokens.stream.account import account_samples
@@ -63,7 +63,7 @@ def main(config: RunConfig) -> None:
         check_seats(config.train, worker_counts, config.model, ray.nodes(), autoscaling=config.ray.autoscaling)
         check_nodes(config, run)
         refuse_what_cannot_fit(as_planned(config, found), worker_counts[-1], ray.nodes())
-        curated = curate(config, run)
+        curated = curate(config, run, measure=partial(measuring, config, run))
         config = with_heldout(config, curated.documents)
         spec, tokenizer, tokenizing = start_stream(config, run, curated, worker_counts)
         result = train(config, run, spec, tokenizer, tokenizing, found)

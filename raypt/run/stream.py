@@ -10,7 +10,15 @@ from raypt.run.stages import timed_stage
 from raypt.run_dir import RunDir
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.stream.producer import Tokenizing
-from raypt.tokens.stream.spec import StorePlan, StreamSpec, measure_parts, plan_stream, prepare_store
+from raypt.tokens.stream.spec import (
+    Measure,
+    StorePlan,
+    StreamSpec,
+    measure_of,
+    measure_parts,
+    plan_stream,
+    prepare_store,
+)
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 from raypt.training.bos import as_it_is_used
@@ -32,8 +40,7 @@ def planned_stream(
     seed, train, verify = config.run.seed, config.train, config.run.verify
     replace = not has_trained(run)
     with timed_stage(run, "tokenizer"):
-        measured = Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, verify)
+        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured(run), verify, curated.measured)
         tokenizer = prepare_tokenizer(
             parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
         )
@@ -51,6 +58,16 @@ def planned_stream(
         micro_batch=train.micro_batch_size,
     )
     return spec, tokenizer, plan, config.tokens
+
+
+def measured(run: RunDir) -> Collection:
+    """What was measured of the curated parts."""
+    return Collection(run.uri, "work/measured")
+
+
+def measuring(config: RunConfig, run: RunDir, documents: int) -> Measure:
+    """How so many curated documents are measured (`raypt.run.curate.curate`)."""
+    return measure_of(with_heldout(config, documents).tokens, config.run.seed, measured(run))
 
 
 def with_heldout(config: RunConfig, documents: int) -> RunConfig:

@@ -6,11 +6,11 @@ Megatron-LM, nanoGPT, MosaicML streaming, datatrove or LitData; `tokens.megatron
 .bin/.idx instead of text.
 """
 
+import functools
 import logging
 from typing import Any
 
 from raypt import storage
-from raypt.artefact import Collection
 from raypt.errors import UserError
 from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
@@ -21,7 +21,7 @@ from raypt.run.open import has_trained, open_run
 from raypt.run.rehearsal import rehearsed
 from raypt.run.stages import timed_stage
 from raypt.run.starting import with_start
-from raypt.run.stream import config_as_used, with_heldout
+from raypt.run.stream import config_as_used, measured, measuring, with_heldout
 from raypt.run_dir import RunDir
 from raypt.tokens.formats.export import FORMATS, export_tokens
 from raypt.tokens.formats.imported import find_pairs, import_megatron
@@ -68,12 +68,11 @@ def with_whole_cpus(config: RunConfig) -> RunConfig:
 def _tokenize(config: RunConfig, run: RunDir) -> list[TokenAccount]:
     export, seed, verify = config.tokens.export, config.run.seed, config.run.verify
     replace = not has_trained(run)
-    curated = curate(config, run)
+    curated = curate(config, run, measure=functools.partial(measuring, config, run))
     config = with_heldout(config, curated.documents)
     parts = [run.curated(shard.index) for shard in curated.manifest.shards]
     with timed_stage(run, "tokenizer"):
-        measured = Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, verify)
+        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured(run), verify, curated.measured)
         tokenizer = prepare_tokenizer(
             parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
         )

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from raypt import storage
@@ -25,7 +26,7 @@ from raypt.run.curate import curate, resolve_builtin
 from raypt.run.job import run_job
 from raypt.run.open import open_run
 from raypt.run.starting import with_start
-from raypt.run.stream import planned_stream, with_heldout
+from raypt.run.stream import measuring, planned_stream, with_heldout
 from raypt.tokens.store.files import collection
 from raypt.tokens.store.shards import HELDOUT
 from raypt.tokens.stream.reader import SampleReader
@@ -78,7 +79,7 @@ def _begin(config: RunConfig, processes: int, held: ExitStack) -> tuple[WorkerSp
     run = held.enter_context(open_run(config, "train over MPI"))
     if not collection(run.token_store).load():
         raise UserError(f"{run.token_store}: there is no token store; make it with `raypt tokenize` and these settings")
-    curated = curate(config, run)
+    curated = curate(config, run, measure=partial(measuring, config, run))
     config = with_heldout(config, curated.documents)
     stream, tokenizer, _, tokens = planned_stream(config, run, curated, sizes)
     model: ModelConfig = config.model.for_vocabulary(tokenizer.vocab_size)

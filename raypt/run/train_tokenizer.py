@@ -5,13 +5,13 @@ Curates the sources first, unless the run directory holds the curated text alrea
 bytes a token and unknown tokens, by source and language.
 """
 
-from raypt.artefact import Collection
 from raypt.ray_session import check_capacity, session
 from raypt.run.check import check
 from raypt.run.config import RunConfig
 from raypt.run.curate import curate, resolve_builtin
 from raypt.run.open import open_run
-from raypt.tokens.stream.spec import measure_parts
+from raypt.run.stream import measured
+from raypt.tokens.stream.spec import measure_of, measure_parts
 from raypt.tokens.tokenizer import fertility
 from raypt.tokens.tokenizer.trainer import prepare_tokenizer
 
@@ -21,10 +21,11 @@ def main(config: RunConfig) -> None:
     check(config)
     with open_run(config, "train-tokenizer") as run, session(config.ray):
         check_capacity({"curation actor": config.ray.actor_cpus}, 0, autoscaling=config.ray.autoscaling)
-        curated, seed = curate(config, run), config.run.seed
+        seed, kept_in = config.run.seed, measured(run)
+        curated = curate(config, run, measure=lambda documents: measure_of(config.tokens, seed, kept_in))
         parts = [run.curated(shard.index) for shard in curated.manifest.shards]
-        measured = Collection(run.uri, "work/measured")
-        summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured, config.run.verify)
+        verify = config.run.verify
+        summaries = measure_parts(parts, curated.cards, config.tokens, seed, kept_in, verify, curated.measured)
         tokenizer = prepare_tokenizer(parts, config.tokens.tokenizer, run.tokenizer, seed, summaries)
         groups = fertility.measure(parts, summaries, run.tokenizer, seed)
     print(fertility.table(groups))

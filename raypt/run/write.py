@@ -1,9 +1,8 @@
 """The end of the data side: curated documents, and for every other document where and why it went."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,6 +47,21 @@ class CuratedTask:
     """Where deduplication left its lists (removed, edits, sizes), of those that the shard has; None if it is off."""
 
 
+Measure: TypeAlias = Callable[[Mapping[int, tuple[str, Card]]], list[Card]]
+"""Measures parts by number, from the URI and the card of each, in the task that wrote them: they are at hand there.
+Returns the cards of what it made, in the same order."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    cards: list[Card]
+    """Of the curated parts, in shard order."""
+    measured: dict[int, Card]
+    """By shard, of what was measured at once (`Measure`)."""
+
+
 def collection(run: RunDir) -> Collection:
     return Collection(run.uri, "work/curated")
 
@@ -81,11 +95,24 @@ def _count_languages(into: Languages, docs: pa.Table) -> None:
         total[1] += row["text_bytes_sum"] or 0
 
 
-def write_curated_shards(tasks: Sequence[CuratedTask]) -> list[Card]:
-    """Write `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet` of some shards of a run; the account counts
-    what was kept: {documents, bytes, languages: {source: {lang: [documents, bytes]}}}."""
-    run = RunDir(tasks[0].run_uri)
-    return collection(run).build_together({task.shard: (task.identity, _maker(run, task)) for task in tasks})
+@dataclass(frozen=True)
+class _Write:
+    """Writes `curated/part-NNNNN.parquet` and `removed/part-NNNNN.parquet` of some shards of a run; the account counts
+    what was kept: {documents, bytes, languages: {source: {lang: [documents, bytes]}}}. Then measures them, if it is
+    told how.
+    """
+
+    measure: Measure | None
+
+    def __call__(self, tasks: Sequence[CuratedTask]) -> tuple[list[Card], list[Card]]:
+        run = RunDir(tasks[0].run_uri)
+        work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
+        if self.measure is None:
+            return collection(run).build_together(work), []
+        with storage.remembering():
+            cards = collection(run).build_together(work)
+            parts = {shard: (run.curated(shard), card) for shard, card in zip(work, cards, strict=True)}
+            return cards, self.measure(parts)
 
 
 def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]:
@@ -127,10 +154,15 @@ def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]
 
 
 def write_curated(
-    run: RunDir, tagged: list[Card], decided: list[Card], dedup: tuple[str, str] | None, verify: Verify
-) -> list[Card]:
-    """Write the shards that are not there; all cards, in shard order. `dedup`: where deduplication left its lists, and
-    the key of what it did.
+    run: RunDir,
+    tagged: list[Card],
+    decided: list[Card],
+    dedup: tuple[str, str] | None,
+    verify: Verify,
+    measure: Measure | None = None,
+) -> Written:
+    """Write the shards that are not there, and measure those, if it is told how. `dedup`: where deduplication left its
+    lists, and the key of what it did.
     """
     uri, key = dedup or (None, "off")
     inputs = [{"tagged": t.content, "decided": d.content, "dedup": key} for t, d in zip(tagged, decided, strict=True)]
@@ -148,9 +180,11 @@ def write_curated(
         ]
         for group in together(todo, [card.account["bytes"] for card in tagged], run.uri)
     ]
-    made = itertools.chain.from_iterable(run_tasks(write_curated_shards, tasks, name="write curated"))
-    for shard, card in zip(todo, made, strict=True):
-        cards[shard] = card.holding(wanted[shard])
+    measured: dict[int, Card] = {}
+    for group, (made, measures) in zip(tasks, run_tasks(_Write(measure), tasks, name="write curated"), strict=True):
+        for task, card in zip(group, made, strict=True):
+            cards[task.shard] = card.holding(wanted[task.shard])
+        measured |= {task.shard: card for task, card in zip(group, measures, strict=False)}
     done = [card for card in cards if card is not None]
     collection(run).finish(done)
-    return done
+    return Written(done, measured)

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -19,7 +20,7 @@ from raypt.run.config import RunConfig
 from raypt.run.curate import curate
 from raypt.run.open import open_run
 from raypt.run.report import build_report
-from raypt.run.stream import planned_stream
+from raypt.run.stream import measuring, planned_stream, with_heldout
 from raypt.tokens.store.files import collection
 from raypt.tokens.stream.producer import tokenize_heldout_parts, tokenize_parts
 from raypt.tokens.stream.reader import SampleReader
@@ -132,7 +133,8 @@ def whole_way(
     config = load(RunConfig, None, settings)
     s3.requests()
     with open_run(config, "pretrain") as run:
-        curated = curate(config, run, in_process=True)
+        curated = curate(config, run, in_process=True, measure=partial(measuring, config, run))
+        config = with_heldout(config, curated.documents)
         assert len(curated.manifest.shards) == shards
         spec, _, plan, tokens = planned_stream(config, run, curated, [1])
         tokenize_heldout_parts(plan, tokens, run.tokenizer)

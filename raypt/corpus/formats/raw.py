@@ -13,8 +13,9 @@ from raypt.errors import UserError
 from raypt.outside import redact
 from raypt.retries import asked
 
-REMOTE_BYTES = 8 << 20
-"""A request to an object store or a web server brings this much: 30 ms of waiting cost little beside it."""
+REMOTE_BYTES, WEB_BYTES = 32 << 20, 8 << 20
+"""A request to an object store brings this much, half a large shard, and one to a web server, which may be slow: 30 ms
+of waiting cost little beside it."""
 _ATTEMPTS = 5
 _HASHED = "xxh3:"
 """What the ETag of files begins with that are known by their content: those inside the run directory, and those of web
@@ -88,8 +89,8 @@ def difference(uri: str, size: int | None, etag: str, now: dict[str, Any]) -> Us
 class RawFile:
     """Reads the stored bytes of `uri` in order from any place. UserError if it is gone, or not of this size and etag.
 
-    Local reads go to the file as they are asked for; remote ones fetch REMOTE_BYTES (never beyond `stop`, if that is
-    known) and are tried again when the connection breaks.
+    Local reads go to the file as they are asked for; remote ones fetch REMOTE_BYTES or WEB_BYTES (never beyond `stop`,
+    if that is known) and are tried again when the connection breaks.
     """
 
     def __init__(self, uri: str, size: int | None = None, etag: str = "", stop: int | None = None) -> None:
@@ -180,7 +181,8 @@ class RawFile:
             except OSError as e:
                 raise BrokenStream(f"the device cannot read on: {e}", self.unread) from None
         # Behind `stop` only the end of the last record is looked for.
-        wanted = REMOTE_BYTES if self._stop is None else min(REMOTE_BYTES, self._stop - self.position)
+        most = WEB_BYTES if self.uri.startswith(("http://", "https://")) else REMOTE_BYTES
+        wanted = most if self._stop is None else min(most, self._stop - self.position)
         wanted = max(n, wanted)
         for attempt in range(_ATTEMPTS):
             try:

@@ -59,7 +59,9 @@ class _Task:
             for shard in item.shards
         }  # fmt: skip
         uri = joint_uri(root, item.first) if item.others or len(work) > 1 else None
-        cards = collection(root).build_together(work, uri, item.others, packed=self.heldout and uri is not None)
+        cards = collection(root).build_together(
+            work, uri, item.others, pack_up_to=storage.LITTLE_BYTES if self.heldout and uri else 0
+        )
         run = metrics.label_of(self.store_uri.rstrip("/").rpartition("/")[0])
         metrics.put("raypt_stream_shards_tokenized", len(cards), run)
         metrics.put("raypt_stream_tokens_made", sum(card.account["packed_tokens"] for card in cards), run)
@@ -106,7 +108,21 @@ class StoreWork:
         cards = collection(self.root).survey(identities, verify)
         self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
-        self.groups = plan.heldout_together if heldout else plan.together
+        self.groups = plan.together
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        """Cards that were written for other groups, by another version of raypt, go where readers look for those of a
+        group that has nothing left to make.
+        """
+        whole = [group for group in self.groups if len(group) > 1 and all(shard in self.cards for shard in group)]
+        if not whole or all(card.indexed for card in self.cards.values()):
+            return
+        there = storage.list_sizes(self.root)
+        for group in whole:
+            uri = joint_uri(self.root, group[0])
+            if uri.rpartition("/")[2] not in there:
+                collection(self.root).put_together({shard: self.cards[shard] for shard in group}, uri)
 
     def make(
         self,

@@ -8,7 +8,7 @@ import functools
 import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,10 +34,6 @@ from raypt.tokens.upsampling import factors
 log = logging.getLogger("raypt")
 
 PLAN_FILE = "store.json"
-TOGETHER_BYTES = 4 << 20
-"""Text of the shards that are made together: training waits for the first of them."""
-HELDOUT_TOGETHER_BYTES = 8 << 20
-"""Text of the shards whose held-out documents are."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +61,9 @@ class StorePlan:
 
     @functools.cached_property
     def together(self) -> list[list[int]]:
-        """The shards by who is made together, ascending."""
-        return self._together(TOGETHER_BYTES)
-
-    @functools.cached_property
-    def heldout_together(self) -> list[list[int]]:
-        """The same of their held-out documents, all of which are there before training begins."""
-        return self._together(HELDOUT_TOGETHER_BYTES)
-
-    def _together(self, most_bytes: int) -> list[list[int]]:
+        """The shards by who is made together, ascending: known to readers too, before the first is there."""
         sizes = [sum(part.bytes.values()) for part in self.parts]
-        return together(range(len(sizes)), sizes, self.uri, most_bytes)
+        return together(range(len(sizes)), sizes, self.uri, as_now=False)
 
     def shards_of(self, source: str) -> tuple[int, ...]:
         return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
@@ -92,30 +80,45 @@ def summarize_parts(part_uris: Sequence[str], config: TokensConfig, seed: int) -
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """Measures the parts it is called with, and keeps the results as cards. On an object store the held-out documents
-    are kept beside them, so that the parts need not be read again for them.
+class Measure:
+    """Measures curated parts, and keeps the results as cards. On an object store the held-out documents are kept beside
+    them, so that the parts need not be read again for them.
     """
 
-    part_uris: tuple[str, ...]
-    identities: tuple[Identity, ...]
     collection: Collection
     heldout: HeldoutConfig
     seed: int
     by: tuple[str, ...]
     edges: dict[str, tuple[float, ...]]
 
-    def __call__(self, parts: Sequence[int]) -> list[Card]:
-        work = {p: (self.identities[p], functools.partial(self._of, p)) for p in parts}
-        return self.collection.build_together(work, packed=not storage.is_local(self.collection.root))
+    def identities(self, curated: Iterable[Card]) -> list[Identity]:
+        """Of what is measured of these parts."""
+        settings = {"heldout": self.heldout.model_dump(mode="json"), "seed": self.seed, "by": list(self.by)}
+        settings |= {"edges": {name: list(of) for name, of in self.edges.items()}} if self.edges else {}
+        return [Identity("measured", MEASURE_FORMAT, {"curated": card.content}, settings) for card in curated]
 
-    def _of(self, part: int, output: Output) -> dict[str, Any]:
+    def __call__(self, parts: Mapping[int, tuple[str, Card]]) -> list[Card]:
+        """The cards of what is measured of parts by number, from the URI and the card of each."""
+        wanted = self.identities(card for _, card in parts.values())
+        work = {
+            part: (identity, functools.partial(self._of, part, uri))
+            for identity, (part, (uri, _)) in zip(wanted, parts.items(), strict=True)
+        }
+        pack_up_to = 0 if storage.is_local(self.collection.root) else storage.LITTLE_BYTES
+        return self.collection.build_together(work, pack_up_to=pack_up_to)
+
+    def _of(self, part: int, uri: str, output: Output) -> dict[str, Any]:
         held: list[pa.RecordBatch] | None = None if storage.is_local(self.collection.root) else []
-        summary = summarize_part(self.part_uris[part], self.heldout, self.seed, self.by, self.edges, held)
+        summary = summarize_part(uri, self.heldout, self.seed, self.by, self.edges, held)
         if held:
             table = pa.Table.from_batches(held, HELDOUT_SCHEMA)
             output.write_parquet(_heldout_path(self.collection, part), table)
         return asdict(summary)
+
+
+def measure_of(config: TokensConfig, seed: int, collection: Collection) -> Measure:
+    """How the parts of a run are measured."""
+    return Measure(collection, config.heldout, seed, config.mixture.by, dict(config.mixture.edges))
 
 
 def _heldout_path(collection: Collection, part: int) -> str:
@@ -135,17 +138,18 @@ def measure_parts(
     seed: int,
     collection: Collection,
     verify: Verify,
+    made_now: Mapping[int, Card] | None = None,
 ) -> list[PartSummary]:
-    """The summaries of parts, whose cards (`curated`) vouch for their bytes: each is read once in the life of a run."""
-    settings = {"heldout": config.heldout.model_dump(mode="json"), "seed": seed, "by": list(config.mixture.by)}
-    edges = config.mixture.edges
-    settings |= {"edges": {name: list(of) for name, of in edges.items()}} if edges else {}
-    wanted = [Identity("measured", MEASURE_FORMAT, {"curated": card.content}, settings) for card in curated]
-    cards = collection.survey(wanted, verify)
+    """The summaries of parts, whose cards (`curated`) vouch for their bytes: each is read once in the life of a run.
+    `made_now`: the cards of those that were measured when they were written, in this start.
+    """
+    measure = measure_of(config, seed, collection)
+    wanted = measure.identities(curated)
+    cards = collection.survey(wanted, verify, made_now)
     todo = [i for i, card in enumerate(cards) if card is None]
-    task = _Measure(tuple(part_uris), tuple(wanted), collection, config.heldout, seed, config.mixture.by, edges)
     groups = together(todo, [card.account["bytes"] for card in curated], collection.root)
-    made = itertools.chain.from_iterable(run_tasks(task, groups, name="measure curated text"))
+    items = [{i: (part_uris[i], curated[i]) for i in group} for group in groups]
+    made = itertools.chain.from_iterable(run_tasks(measure, items, name="measure curated text"))
     for part, card in zip(todo, made, strict=True):
         cards[part] = card.holding(wanted[part])
     done = [card for card in cards if card is not None]
