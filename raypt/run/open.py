@@ -83,29 +83,32 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         metrics.set_run(metrics.label_of(run.uri))
         stack.callback(metrics.set_run, None)
         stack.enter_context(notifying(config.run.notify, run.uri, job))
-        stack.callback(_report, run, config.run.name)
+        kept: dict[Any, str] = {}
+        stack.callback(_report, run, config.run.name, kept)
         note = stack.enter_context(written_down(run, job))
 
         def build() -> bytes | None:
             note.keep()
-            return _page(run, config.run.name, running=True)
+            return _page(run, config.run.name, kept, running=True)
 
         stack.enter_context(kept_up(build, partial(storage.write_bytes, run.path(REPORT))))
         stack.enter_context(course(config, run, planned(job, config)))
         yield run
 
 
-def _page(run: RunDir, name: str, *, running: bool) -> bytes | None:
-    """None where nothing was made: a page would be the first thing, and such a run may change its settings."""
+def _page(run: RunDir, name: str, kept: dict[Any, str], *, running: bool) -> bytes | None:
+    """None where nothing was made: a page would be the first thing, and such a run may change its settings. `kept`: as
+    `build_report` has it.
+    """
     from raypt.run.report import build_report
 
-    return None if is_empty(run) else build_report(run, name, running=running).encode()
+    return None if is_empty(run) else build_report(run, name, running=running, kept=kept).encode()
 
 
-def _report(run: RunDir, name: str) -> None:
+def _report(run: RunDir, name: str, kept: dict[Any, str]) -> None:
     """The last page, also of a run that failed. Nothing depends on it: an error in it hides no other."""
     try:
-        if (page := _page(run, name, running=False)) is not None:
+        if (page := _page(run, name, kept, running=False)) is not None:
             storage.write_bytes(run.path(REPORT), page)
     except Exception as e:
         log.warning("report.html could not be written: %s: %s", type(e).__name__, e)

@@ -59,8 +59,14 @@ def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
     return sorted(((s, lang, d, b) for (s, lang), (d, b) in totals.items()), key=lambda row: -row[3])
 
 
-def build_report(run: RunDir, name: str, *, running: bool | None = None) -> str:
-    """The page, from whatever the run directory has. `running`: see `starts_section`."""
+Kept = dict[tuple[tuple[str, int], ...], str]
+"""By the curated files and their sizes, the examples of removed documents that a page showed."""
+
+
+def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: Kept | None = None) -> str:
+    """The page, from whatever the run directory has. `running`: see `starts_section`. `kept`: what one page of a run
+    leaves for the next one, of this process.
+    """
     ledger_json = _optional_json(run.ledger)
     rows = read_metrics(run.uri)
     summary = _optional_json(run.path("summary.json")) or {}
@@ -73,10 +79,15 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None) -> str:
         head += cards(headline)
     diary = starts(run)
     head += starts_section(run, diary, running=running)
-    curated = sorted(storage.listdir(run.path("curated")))
+    curated = tuple(sorted(storage.list_sizes(run.path("curated")).items()))
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
-        if removed := removed_section(run, [run.shard_of(name) for name in curated]):
+        removed = (kept or {}).get(curated)
+        if removed is None:
+            removed = removed_section(run, [run.shard_of(name) for name, _ in curated])
+        if kept is not None:
+            kept[curated] = removed
+        if removed:
             parts.append(heading("Removed documents") + removed)
     if quarantined := quarantine_section(run):
         parts.append(heading("Quarantine") + quarantined)
