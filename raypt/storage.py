@@ -31,7 +31,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from raypt import packs
+from raypt import packs, written
 from raypt.errors import UserError
 from raypt.retries import asked
 
@@ -142,6 +142,7 @@ def list_sizes(uri: str) -> dict[str, int]:
 def remove(uri: str) -> None:
     """Delete a file or a directory tree; nothing happens if it is not there."""
     fs, path = filesystem(uri)
+    written.forget(uri, below=True)
     with contextlib.suppress(FileNotFoundError):
         if is_s3(fs):
             _remove_keys(uri, fs, path)
@@ -152,6 +153,7 @@ def remove(uri: str) -> None:
 def remove_file(uri: str) -> None:
     """Delete one file, by one request; nothing happens if it is not there. What lies below a directory stays."""
     fs, path = filesystem(uri)
+    written.forget(uri)
     with contextlib.suppress(FileNotFoundError):
         if is_s3(fs):
             bucket, key, _ = fs.split_path(path)
@@ -185,6 +187,8 @@ def _remove_keys(uri: str, fs: Any, path: str) -> None:
 def move(uri: str, target: str) -> None:
     """Rename a file or a directory within one file system."""
     fs, path = filesystem(uri)
+    for place in (uri, target):
+        written.forget(place, below=True)
     fs.mv(path, filesystem(target)[1], recursive=True)
 
 
@@ -209,7 +213,7 @@ def open_ranges(uri: str, *, whole: bool = False, little: bool = False) -> IO[by
     all of it is read, so one of up to `WHOLE_BYTES` comes by one request; `little`: so does one of up to
     `LITTLE_BYTES`.
     """
-    if (data := _packed(uri)) is not None or (data := (_REMEMBERED.get() or {}).get(uri)) is not None:
+    if (data := _packed(uri)) is not None or (data := written.found(uri)) is not None:
         return io.BytesIO(data)
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):
@@ -349,21 +353,6 @@ def in_order(
             yield waiting.popleft().result()
 
 
-_REMEMBERED: contextvars.ContextVar[dict[str, bytes] | None] = contextvars.ContextVar("raypt-remembered", default=None)
-
-
-@contextlib.contextmanager
-def remembering() -> Iterator[None]:
-    """For the length of the block, what it writes to an object store is read from memory where the block reads it: what
-    is made of a file as soon as it is written costs no request.
-    """
-    token = _REMEMBERED.set({})
-    try:
-        yield
-    finally:
-        _REMEMBERED.reset(token)
-
-
 @contextlib.contextmanager
 def atomic_write(uri: str) -> Iterator[IO[bytes]]:
     """Open `uri` for writing bytes; it appears whole when the block ends without an exception, else not at all.
@@ -376,8 +365,8 @@ def atomic_write(uri: str) -> Iterator[IO[bytes]]:
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="raypt-put-") as spool:
             yield cast(IO[bytes], spool)
             asked(uri, lambda: _put(fs, path, spool))
-            if (remembered := _REMEMBERED.get()) is not None and isinstance(spool._file, io.BytesIO):
-                remembered[uri] = spool._file.getvalue()
+            at_hand = written.remembers() and isinstance(spool._file, io.BytesIO)
+            written.note(uri, cast(io.BytesIO, spool._file).getvalue() if at_hand else None)
         return
     parent, name = posixpath.split(path)
     fs.makedirs(parent, exist_ok=True)
@@ -410,10 +399,11 @@ def write_bytes(uri: str, data: bytes) -> None:
             f.write(data)
     else:
         asked(uri, lambda: fs.pipe_file(path, data))
+        written.note(uri, data)
 
 
 def read_bytes(uri: str) -> bytes:
-    if (data := _packed(uri)) is not None:
+    if (data := _packed(uri)) is not None or (data := written.found(uri)) is not None:
         return data
     fs, path = filesystem(uri)
     if isinstance(fs, LocalFileSystem):

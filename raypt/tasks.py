@@ -73,7 +73,7 @@ def _in_flight(num_cpus: float) -> int:
     return max(ASKED_AHEAD if _placement.growing else 2, int(2 * cluster_cpus() / max(num_cpus, 1e-3)))
 
 
-TOGETHER_BYTES, MORE_TOGETHER = 8 << 20, 16
+TOGETHER_BYTES, MORE_TOGETHER = 16 << 20, 8
 """Text of small artefacts that a task makes together on an object store, and how many times as much where there is
 plenty: what is done again if it is killed, some 2 s of curation, and 15."""
 LEAST_TASKS = 16

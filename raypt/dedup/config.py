@@ -234,8 +234,8 @@ class DedupConfig(Settings):
     partitions: int | None = Field(None, ge=1, le=65536)
     """Partitions of the exchange; left out, chosen from `memory_mb` and the size of the input."""
     task_bytes: int = Field(8 << 20, ge=1)
-    """Text that a task takes at least: smaller shards are taken together, up to so much (eight times as much where 64
-    tasks are left), which saves each its own files and requests. A task that is killed does no more than that again, or
-    one shard."""
+    """Text that a task takes at least, twice as much on an object store: smaller shards are taken together, up to so
+    much (32 times as much where 32 tasks are left), which saves each its own files and requests. A task that is killed
+    does no more than that again, or one shard."""
     keep_intermediate: bool = False
     """Keep signatures and exchange files after the last pass; otherwise they are deleted when the result stands."""

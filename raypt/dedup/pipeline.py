@@ -137,7 +137,9 @@ def make_plan(
         generation=generation,
         rebuild=rebuild,
         shards=[s.index for s in shards],
-        bounds=group_bounds([s.text_bytes for s in shards], config.task_bytes),
+        bounds=group_bounds(
+            [s.text_bytes for s in shards], config.task_bytes * (1 if storage.is_local(work_uri) else 2)
+        ),
         stamps=fingerprint([s.stamp for s in shards]),
     )
 

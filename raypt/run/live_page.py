@@ -1,7 +1,7 @@
 """The report of a run that goes on: written anew after each stage, and every few minutes within a long one.
 
 A thread of the driver does it, so no stage waits for a page, and an error in one is a line in the log. On an object
-store a page is a few dozen requests, whatever the run's size: never more than one in `APART_S`.
+store a page is a few dozen requests, whatever the run's size: never more than one in twice `APART_S`.
 """
 
 import logging
@@ -17,7 +17,8 @@ log = logging.getLogger("raypt")
 EVERY_S = 300.0
 """Between two pages within a stage."""
 APART_S = 30.0
-"""Between any two pages: of stages that end sooner one after the other the last is waited for."""
+"""Between any two pages, twice as long on an object store: of stages that end sooner one after the other the last is
+waited for."""
 SHARE = 0.02
 """Of the time that may go into pages: one that takes a minute, of a run of millions of steps, comes every fifty."""
 PATIENCE_S = 20.0
@@ -70,9 +71,9 @@ class LivePage:
 
 
 @contextmanager
-def kept_up(build: Callable[[], bytes | None], put: Callable[[bytes], None]) -> Iterator[None]:
-    """A page of the run that is open for the length of the block."""
-    page = LivePage(build, put, every_s=EVERY_S, apart_s=APART_S)
+def kept_up(build: Callable[[], bytes | None], put: Callable[[bytes], None], *, local: bool) -> Iterator[None]:
+    """A page of the run that is open for the length of the block. `local`: whether its directory is."""
+    page = LivePage(build, put, every_s=EVERY_S, apart_s=APART_S if local else 2 * APART_S)
     page.start()
     stages.on_end.append(page.stage_ended)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from raypt import metrics, storage
+from raypt import metrics, storage, written
 from raypt.artefact import hash_of
 from raypt.config_io import differences, dump_yaml, validate
 from raypt.errors import UserError
@@ -91,7 +91,8 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
             note.keep()
             return _page(run, config.run.name, kept, running=True)
 
-        stack.enter_context(kept_up(build, partial(storage.write_bytes, run.path(REPORT))))
+        put = partial(storage.write_bytes, run.path(REPORT))
+        stack.enter_context(kept_up(build, put, local=storage.is_local(run.uri)))
         stack.enter_context(course(config, run, planned(job, config)))
         yield run
 
@@ -102,7 +103,10 @@ def _page(run: RunDir, name: str, kept: dict[Any, str], *, running: bool) -> byt
     """
     from raypt.run.report import build_report
 
-    return None if is_empty(run) else build_report(run, name, running=running, kept=kept).encode()
+    if is_empty(run):
+        return None
+    with written.own_writes():
+        return build_report(run, name, running=running, kept=kept).encode()
 
 
 def _report(run: RunDir, name: str, kept: dict[Any, str]) -> None:

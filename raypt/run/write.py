@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypt import storage
+from raypt import storage, written
 from raypt.artefact import Card, Collection, Identity, Output, Verify
 from raypt.corpus.config import DEDUP_COLUMN
 from raypt.curation.deciding import decided_uri
@@ -109,7 +109,7 @@ class _Write:
         work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
         if self.measure is None:
             return collection(run).build_together(work), []
-        with storage.remembering():
+        with written.remembering():
             cards = collection(run).build_together(work)
             parts = {shard: (run.curated(shard), card) for shard, card in zip(work, cards, strict=True)}
             return cards, self.measure(parts)

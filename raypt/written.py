@@ -1,0 +1,94 @@
+"""What this process wrote to an object store, read without a request by those who may, for as long as they say so."""
+
+import contextlib
+import contextvars
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+
+FILE_BYTES, ALL_BYTES = 256 << 10, 8 << 20
+"""Of the small files that are kept as they were written last."""
+
+
+class _Small:
+    """Small files as they were written last."""
+
+    def __init__(self) -> None:
+        self._lock, self._files, self._bytes = threading.Lock(), OrderedDict[str, bytes](), 0
+
+    def put(self, uri: str, data: bytes) -> None:
+        self.drop(uri)
+        if len(data) <= FILE_BYTES:
+            with self._lock:
+                self._files[uri] = data
+                self._bytes += len(data)
+                while self._bytes > ALL_BYTES:
+                    self._bytes -= len(self._files.popitem(last=False)[1])
+
+    def drop(self, uri: str, *, below: bool = False) -> None:
+        with self._lock:
+            gone = [uri] if not below else [name for name in self._files if name == uri or name.startswith(f"{uri}/")]
+            self._bytes -= sum(len(self._files.pop(name, b"")) for name in gone)
+
+    def get(self, uri: str) -> bytes | None:
+        with self._lock:
+            return self._files.get(uri)
+
+
+_small = _Small()
+_small_are_read: contextvars.ContextVar[bool] = contextvars.ContextVar("raypt-own-writes", default=False)
+_remembered: contextvars.ContextVar[dict[str, bytes] | None] = contextvars.ContextVar("raypt-remembered", default=None)
+
+
+@contextlib.contextmanager
+def own_writes() -> Iterator[None]:
+    """For the length of the block, small files that this process wrote are read as it wrote them: of a run that it
+    alone writes them of, and for what may show what was there a moment ago.
+    """
+    token = _small_are_read.set(True)
+    try:
+        yield
+    finally:
+        _small_are_read.reset(token)
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[None]:
+    """For the length of the block, what it writes is kept, and read from memory where the block reads it: what is made
+    of a file as soon as it is written costs no request.
+    """
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def remembers() -> bool:
+    """Whether the block this code runs in keeps what it writes."""
+    return _remembered.get() is not None
+
+
+def note(uri: str, data: bytes | None) -> None:
+    """`uri` was written; None: of bytes that are not at hand."""
+    kept = _remembered.get()
+    if data is None:
+        forget(uri)
+        return
+    _small.put(uri, data)
+    if kept is not None:
+        kept[uri] = data
+
+
+def forget(uri: str, *, below: bool = False) -> None:
+    """`uri` is not what it was; nor, with `below`, is what lies below it."""
+    _small.drop(uri.rstrip("/"), below=below)
+    for name in [name for name in (_remembered.get() or {}) if name == uri or (below and name.startswith(f"{uri}/"))]:
+        (_remembered.get() or {}).pop(name)
+
+
+def found(uri: str) -> bytes | None:
+    """What `uri` holds, where that may be read here."""
+    if (data := (_remembered.get() or {}).get(uri)) is not None:
+        return data
+    return _small.get(uri) if _small_are_read.get() else None
