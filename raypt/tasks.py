@@ -76,20 +76,20 @@ def _in_flight(num_cpus: float) -> int:
 TOGETHER_BYTES, MORE_TOGETHER = 16 << 20, 8
 """Text of small artefacts that a task makes together on an object store, and how many times as much where there is
 plenty: what is done again if it is killed, some 2 s of curation, and 15."""
-LEAST_TASKS = 16
-"""Before a task has more than `TOGETHER_BYTES`."""
+LEAST_TASKS, STEADY_TASKS = 16, 32
+"""Before a task has more than `TOGETHER_BYTES`; so many where they must not depend on the cluster."""
 
 
 def together(todo: Sequence[int], sizes: Sequence[int], uri: str, *, as_now: bool = True) -> list[list[int]]:
     """The numbers of `todo`, ascending, by task: those of neighbours together that have up to about `TOGETHER_BYTES`
     (`sizes` has the bytes of every number there is), so that they share requests; up to MORE_TOGETHER times as much
-    where that leaves LEAST_TASKS tasks, and two for each CPU of the cluster as it is now, or grows to be. Who is with
-    whom depends on the sizes alone without `as_now`, which leaves 64 tasks. Where `uri` is on a local disk, which asks
-    nothing for a request, each is alone.
+    where that leaves LEAST_TASKS tasks, and two for each CPU of the cluster as it is now, or grows to be. Without
+    `as_now`, who is with whom depends on the sizes alone, and STEADY_TASKS are left. Where `uri` is on a local disk,
+    which asks nothing for a request, each is alone.
     """
     if storage.is_local(uri):
         return [[number] for number in todo]
-    tasks = ASKED_AHEAD
+    tasks = STEADY_TASKS
     if as_now:
         tasks = max(LEAST_TASKS, _in_flight(1.0) if ray.is_initialized() else 0)
     return _neighbours(todo, sizes, max(TOGETHER_BYTES, min(sum(sizes) // tasks, MORE_TOGETHER * TOGETHER_BYTES)))

@@ -16,6 +16,7 @@ from raypt.dedup.index import add_generation, before, generation_name, read_gene
 from raypt.dedup.ledger import Accounts, merge
 from raypt.dedup.passes import choose_partitions, enabled_passes
 from raypt.dedup.plan import (
+    BUSY_FAR_AWAY,
     FORMAT,
     PASSES,
     DedupShard,
@@ -142,6 +143,13 @@ def make_plan(
         ),
         stamps=fingerprint([s.stamp for s in shards]),
     )
+
+
+def _bounds(text_bytes: Sequence[int], task_bytes: int, uri: str) -> list[int]:
+    """Of the groups, which are larger where requests cost."""
+    if storage.is_local(uri):
+        return group_bounds(text_bytes, task_bytes)
+    return group_bounds(text_bytes, 2 * task_bytes, BUSY_FAR_AWAY)
 
 
 def run_plan(

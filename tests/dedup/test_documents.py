@@ -57,10 +57,11 @@ def test_small_shards_are_taken_together_and_big_ones_alone() -> None:
     assert group_bounds([7], 1) == [0, 1]
 
 
-def test_where_there_is_more_text_a_group_has_up_to_32_times_as_much() -> None:
-    assert len(group_bounds([8] * 32, 8)) - 1 == 32
-    assert len(group_bounds([8] * 256, 8)) - 1 == 32
-    assert len(group_bounds([8] * 4096, 8)) - 1 == 128
+def test_where_there_is_more_text_a_group_has_up_to_eight_times_as_much() -> None:
+    assert len(group_bounds([8] * 64, 8)) - 1 == 64
+    assert len(group_bounds([8] * 256, 8)) - 1 == 64
+    assert len(group_bounds([8] * 1024, 8)) - 1 == 128
+    assert len(group_bounds([8] * 64, 8, busy=16)) - 1 == 16
 
 
 def test_there_are_at_most_so_many_groups_whatever_the_shards() -> None:

@@ -91,8 +91,8 @@ def plan_sample(summaries: Sequence[PartSummary], config: TokenizerConfig, seed:
     return Sample(tuple(sorted(chosen)), rates)
 
 
-_MOST = 0.5
-"""Of a part of which so much is taken, all is fetched at once."""
+_SOME = 0.01
+"""Of a part of which so much is taken, there is some in each row group: all is fetched at once."""
 
 
 def sample_batches(uri: str, rates: dict[tuple[str, str], float], seed: int) -> Iterator[pa.RecordBatch]:
@@ -100,7 +100,7 @@ def sample_batches(uri: str, rates: dict[tuple[str, str], float], seed: int) -> 
 
     Text is read of those row groups alone that have such documents.
     """
-    with storage.open_parquet(uri, whole=max(rates.values(), default=0.0) >= _MOST) as file:
+    with storage.open_parquet(uri, whole=max(rates.values(), default=0.0) >= _SOME) as file:
         there = check_part(uri, file.schema)
         names: list[str] = [name for name in ("doc_key", "source", "lang") if name in there]
         for group in range(file.num_row_groups):
