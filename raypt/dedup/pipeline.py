@@ -138,9 +138,7 @@ def make_plan(
         generation=generation,
         rebuild=rebuild,
         shards=[s.index for s in shards],
-        bounds=group_bounds(
-            [s.text_bytes for s in shards], config.task_bytes * (1 if storage.is_local(work_uri) else 2)
-        ),
+        bounds=_bounds([s.text_bytes for s in shards], config.task_bytes, work_uri),
         stamps=fingerprint([s.stamp for s in shards]),
     )
 

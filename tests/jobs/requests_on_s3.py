@@ -1,13 +1,17 @@
-"""What the main job asks of an object store, by stage: python -m tests.jobs.requests_on_s3 [SHARDS ...] [--steps N]
+"""What the main job asks of an object store, by stage: python -m tests.jobs.requests_on_s3 [SHARDS ...] [--made-up MB]
 
 A whole pretrain with inputs and run.dir on moto's S3 server, and the same command once more on the finished run. Prints
 the requests a shard, and the places that most of them go to. A stage's requests are those before its mark
 (`work/stages/<name>.json`); tokenizing works beside training and counts there. Training goes once through all shards
 (5 steps a shard of 25 kB, 4 checkpoints) unless the number of steps is given. With several numbers of shards, also what
 each shard more costs from the first to the last, and what is left for none. One to two minutes a run; starts Ray.
+
+With --made-up, shards of so many MB of made-up text, and no cutting of repeated sentences, which is off by default.
 """
 
 import argparse
+import json
+import random
 import re
 import sys
 import tempfile
@@ -104,6 +108,22 @@ def growth(few: Sequence[Asked], many: Sequence[Asked], shards: tuple[int, int],
     return "\n".join([*lines, *(text for _, text in sorted(places, reverse=True)[:rows])])
 
 
+WORDS = (
+    *("the", "of", "and", "a", "to", "in", "is", "was", "that", "for", "with", "river", "bridge", "town", "house"),
+    *("water", "people", "old", "new", "long", "went", "came", "saw", "made", "garden", "winter", "stone", "light"),
+)
+
+
+def made_up(rng: random.Random, documents: int) -> list[str]:
+    """Texts of 3 kB, no two of them alike."""
+    return [" ".join(rng.choices(WORDS, k=600)) for _ in range(documents)]
+
+
+def write_texts(s3: S3Server, name: str, texts: list[str]) -> None:
+    data = "\n".join(json.dumps({"text": text}) for text in texts).encode()
+    storage.write_bytes(s3.uri("in", f"{name}.jsonl"), data)
+
+
 def inputs(server: S3Server, scratch: Path, shards: int, shard_bytes: int) -> str:
     """So many JSON Lines files, each a shard."""
     size = shards * shard_bytes
@@ -114,13 +134,41 @@ def inputs(server: S3Server, scratch: Path, shards: int, shard_bytes: int) -> st
     return server.uri("in")
 
 
-def counted(shards: int, steps: int, shard_bytes: int) -> Iterator[tuple[str, list[Asked], int]]:
-    """What a run, and the same command again, ask for; and how many shards there are."""
+MADE_UP = [
+    "dedup.sentences.enabled=false",
+    "tokens.heldout.fraction=0.01",
+    "tokens.packing.sequence_length=256",
+    "train.global_batch_tokens=16384",
+    "train.micro_batch_size=8",
+]
+MADE_UP_STEPS = 14
+"""A MB: a pass over all tokens."""
+
+
+def made_up_inputs(server: S3Server, shards: int, megabytes: int) -> str:
+    """So many JSON Lines files, which have four documents in common."""
+    rng = random.Random(0)
+    common = made_up(rng, 4)
+    for shard in range(shards):
+        write_texts(server, f"made-up-{shard:05d}", [*common, *made_up(rng, 290 * megabytes)])
+    return server.uri("in")
+
+
+def counted(shards: int, steps: int | None, megabytes: int | None) -> Iterator[tuple[str, list[Asked], int]]:
+    """What a run, and the same command again, ask for; and how many shards there are. `megabytes` of made-up text each,
+    or SHARD_BYTES of documentation.
+    """
     with tempfile.TemporaryDirectory(prefix="raypt-asked-") as folder, s3_server(Path(folder)) as server:
-        source = f"corpus.sources=[{{name: docs, paths: {inputs(server, Path(folder), shards, shard_bytes)}}}]"
+        if megabytes is None:
+            paths, more = inputs(server, Path(folder), shards, SHARD_BYTES), []
+            steps = steps or STEPS * shards
+        else:
+            paths = made_up_inputs(server, shards, megabytes)
+            more = [*MADE_UP, f"corpus.shard_bytes={megabytes}M"]
+            steps = steps or MADE_UP_STEPS * megabytes * shards
         command = [
-            *OPTIONS, source, f"run.dir={server.uri('runs', 'a')}", f"train.steps={steps}",
-            f"train.checkpoint.every_steps={-(-steps // 4)}",
+            *OPTIONS, *more, f"corpus.sources=[{{name: docs, paths: {paths}}}]", f"run.dir={server.uri('runs', 'a')}",
+            f"train.steps={steps}", f"train.checkpoint.every_steps={-(-steps // 4)}",
         ]  # fmt: skip
         for what in ("a run", "the same again"):
             server.requests()
@@ -135,11 +183,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("shards", nargs="*", type=int, default=[16])
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--shard-bytes", type=int, default=SHARD_BYTES)
+    parser.add_argument("--made-up", type=int, metavar="MB")
     args = parser.parse_args()
     found: dict[str, list[tuple[list[Asked], int]]] = {}
     for shards in args.shards:
-        for what, asked, there in counted(shards, args.steps or STEPS * shards, args.shard_bytes):
+        for what, asked, there in counted(shards, args.steps, args.made_up):
             print(f"== {what}\n{told(asked, there)}\n", flush=True)
             found.setdefault(what, []).append((asked, there))
     if len(args.shards) > 1:

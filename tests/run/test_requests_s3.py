@@ -27,7 +27,7 @@ from raypt.tokens.stream.reader import SampleReader
 from raypt.training.entropy import unigram_entropy
 from raypt.training.heldout import Heldout
 from tests.faulty import Faults, faulty
-from tests.jobs.requests_on_s3 import Asked, growth, sorted_out, told
+from tests.jobs.requests_on_s3 import Asked, growth, made_up, sorted_out, told, write_texts
 from tests.s3 import S3Server, s3_server
 
 pytest.importorskip("s3fs")
@@ -156,22 +156,6 @@ def whole_way(
 def test_a_small_shard_more_costs_a_whole_run_so_many_requests(s3: S3Server) -> None:
     few, many = (whole_way(s3, files, shards) for files, shards in (("[0-3]", 16), ("*", 64)))
     assert (len(many) - len(few)) / (64 - 16) <= MOST_A_SHARD, growth(few, many, (16, 64))
-
-
-WORDS = (
-    *("the", "of", "and", "a", "to", "in", "is", "was", "that", "for", "with", "river", "bridge", "town", "house"),
-    *("water", "people", "old", "new", "long", "went", "came", "saw", "made", "garden", "winter", "stone", "light"),
-)
-
-
-def made_up(rng: random.Random, documents: int) -> list[str]:
-    """Texts of 3 kB, no two of them alike."""
-    return [" ".join(rng.choices(WORDS, k=600)) for _ in range(documents)]
-
-
-def write_texts(s3: S3Server, name: str, texts: list[str]) -> None:
-    data = "\n".join(json.dumps({"text": text}) for text in texts).encode()
-    storage.write_bytes(s3.uri("in", f"{name}.jsonl"), data)
 
 
 def test_a_shard_of_a_megabyte_more_costs_a_whole_run_at_most_20_requests(s3: S3Server) -> None:
