@@ -108,7 +108,7 @@ def read_model(tokenizer: dict[str, Any]) -> ByteLevelBPE:
     for added in tokenizer.get("added_tokens") or []:
         if not added["special"]:
             raise Unsupported(f"it cuts out the added token {added['content']!r}, which is not special")
-    splitting = _splitting(tokenizer.get("pre_tokenizer"))
+    splitting = splitting_of(tokenizer.get("pre_tokenizer"))
     vocab: dict[str, int] = model["vocab"]
     missing = [c for c in characters_of_bytes() if c not in vocab]
     if missing:
@@ -143,7 +143,8 @@ def _hash_table(
     return table, stored
 
 
-def _splitting(pre: dict[str, Any] | None) -> Splitting:
+def splitting_of(pre: dict[str, Any] | None) -> Splitting:
+    """How a pre-tokenizer of a tokenizer.json splits text. Raises Unsupported, as `read_model`."""
     steps = pre["pretokenizers"] if pre and pre["type"] == "Sequence" else [pre] if pre else []
     if not steps or steps[-1]["type"] != "ByteLevel":
         raise Unsupported("its pre-tokenizer does not end in ByteLevel")

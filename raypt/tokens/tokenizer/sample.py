@@ -11,6 +11,8 @@ from raypt import storage
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.order import hash_array, key_of
 from raypt.tokens.parts import BATCH_ROWS, PartSummary, check_part, column
+from raypt.tokens.tokenizer.bpe_words import WordCounts, WordTable
+from raypt.tokens.tokenizer.byte_level import Splitting
 
 SPARE = 8
 """Bytes of a (source, lang) in the parts that a sample is taken from, over the bytes taken."""
@@ -125,3 +127,14 @@ def _taken(keys: pa.Table, rates: dict[tuple[str, str], float], seed: int) -> np
 def sample_part(uri: str, rates: dict[tuple[str, str], float], seed: int) -> list[str]:
     """The texts of a part that the sample takes, in order."""
     return [t for batch in sample_batches(uri, rates, seed) for t in column(batch, "text").to_pylist()]
+
+
+def count_part(
+    uri: str, rates: dict[tuple[str, str], float], seed: int, splitting: Splitting
+) -> tuple[int, WordCounts]:
+    """How many documents of a part the sample takes, and their words."""
+    table, documents = WordTable(), 0
+    for batch in sample_batches(uri, rates, seed):
+        table.add_text(column(batch, "text"), splitting)
+        documents += batch.num_rows
+    return documents, table.counts()

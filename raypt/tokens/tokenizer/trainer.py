@@ -2,10 +2,12 @@
 
 import functools
 import io
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import sentencepiece as library
 import tokenizers
 import xxhash
@@ -16,9 +18,12 @@ from raypt.errors import UserError
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokenizerConfig
 from raypt.tokens.parts import PartSummary, summarize_part
-from raypt.tokens.tokenizer import CARD_FILE, patterns, sentencepiece
+from raypt.tokens.tokenizer import CARD_FILE, bpe_learning, patterns, sentencepiece
+from raypt.tokens.tokenizer.bpe_learning import Learned
+from raypt.tokens.tokenizer.bpe_words import WordCounts, WordTable, summed
+from raypt.tokens.tokenizer.byte_level import Splitting, Unsupported, splitting_of
 from raypt.tokens.tokenizer.loaders import load_any
-from raypt.tokens.tokenizer.sample import plan_sample, sample_part
+from raypt.tokens.tokenizer.sample import count_part, plan_sample, sample_part
 from raypt.tokens.tokenizer.tiktoken_file import byte_level
 from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, FORMS, TOKENIZER_FILE, Tokenizer
 
@@ -76,13 +81,47 @@ def _byte_level(config: TokenizerConfig) -> Any:
     return byte_level(patterns.pattern(split, digits))
 
 
-def _train_bpe(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
-    backend = tokenizers.Tokenizer(models.BPE())
+def _bpe_backend(config: TokenizerConfig, model: Any) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = _byte_level(config)
     backend.decoder = decoders.ByteLevel()
     normalizer = _normalizer(config)
     if normalizer is not None:
         backend.normalizer = normalizer
+    return backend
+
+
+def splitting(config: TokenizerConfig) -> Splitting | None:
+    """How words are counted for BPE; None: `tokenizers` has to split the text itself."""
+    if config.algorithm != "bpe" or config.normalization or config.sample_bytes > bpe_learning.MOST_COUNTED:
+        return None
+    try:
+        return splitting_of(json.loads(_bpe_backend(config, models.BPE()).to_str())["pre_tokenizer"])
+    except Unsupported:
+        return None
+
+
+def _learn(parts: Sequence[WordCounts], config: TokenizerConfig) -> Learned:
+    """What the words of parts of a text come to, split as `splitting` says."""
+    return bpe_learning.learn(summed(parts), config.vocab_size, config.min_frequency, special_tokens(config))
+
+
+def bpe_from(learned: Learned, config: TokenizerConfig) -> Tokenizer:
+    """The BPE tokenizer that was learned."""
+    return _named(_bpe_backend(config, models.BPE(learned.vocabulary, learned.merges)), config)
+
+
+def _train_bpe(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
+    if (split := splitting(config)) is None:
+        return bpe_by_tokenizers(texts, config)
+    table = WordTable()
+    table.add_text(pa.array(texts, pa.large_string()), split)
+    return bpe_from(_learn([table.counts()], config), config)
+
+
+def bpe_by_tokenizers(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
+    """The same by `tokenizers` itself, whatever the settings."""
+    backend = _bpe_backend(config, models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
@@ -206,14 +245,27 @@ def prepare_tokenizer(
 
     def _train(curated_uris: Sequence[str], summaries: Sequence[PartSummary]) -> Tokenizer:
         sample = plan_sample(summaries, config, seed)
-        task = functools.partial(sample_part, rates=sample.rates, seed=seed)
-        parts = run_tasks(task, [curated_uris[i] for i in sample.parts], name="sample for the tokenizer")
-        texts = [t for part in parts for t in part]
-        if not texts:
+        uris = [curated_uris[i] for i in sample.parts]
+        if (split := splitting(config)) is not None:
+            count = functools.partial(count_part, rates=sample.rates, seed=seed, splitting=split)
+            counted = run_tasks(count, uris, name="words for the tokenizer")
+            documents = sum(n for n, _ in counted)
+            # In a task, whose process has the compiler; the driver needs none.
+            learn = functools.partial(_learn, config=config)
+            found = run_tasks(learn, [[words for _, words in counted]] if documents else [], name="learn the tokenizer")
+            made = [bpe_from(learned, config) for learned in found]
+        else:
+            sampled = run_tasks(
+                functools.partial(sample_part, rates=sample.rates, seed=seed), uris, name="sample for the tokenizer"
+            )
+            texts = [t for part in sampled for t in part]
+            documents = len(texts)
+            made = [train(texts, config)] if texts else []
+        if not made:
             raise UserError("tokens.tokenizer: the curated text is empty; there is nothing to train a tokenizer on")
-        tokenizer = train(texts, config)
-        log.info("tokenizer: trained %s on %d documents, %d tokens", config.algorithm, len(texts), tokenizer.vocab_size)
-        return tokenizer
+        vocabulary = made[0].vocab_size
+        log.info("tokenizer: trained %s on %d documents, %d tokens", config.algorithm, documents, vocabulary)
+        return made[0]
 
     refuse = f"choose another run.dir, or set tokens.tokenizer.path={out_uri} to keep it"
     make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=None if replace else refuse)
