@@ -15,6 +15,7 @@ BENCHES = {
     "quality": "raypt.bench.quality",
     "perplexity": "raypt.bench.perplexity",
     "dedup": "raypt.bench.dedup",
+    "tokenizer": "raypt.bench.tokenizer",
     "tokens": "raypt.bench.tokens",
     "train": "raypt.bench.training",
     "checkpoint": "raypt.bench.checkpoint",
