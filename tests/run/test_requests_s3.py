@@ -197,8 +197,8 @@ TIMES_WANTED = {
     "in/": 1,
     # Its text by deduplication, for its hashes, and by writing. (Of what decides, and of a few examples, not all.)
     "work/tagged/shard": 2,
-    # Measured; what the tokenizer learns from; what is trained on.
-    "curated/": 3,
+    # What the tokenizer learns from; what is trained on.
+    "curated/": 2,
     # By training and for the entropy. Of those of this test's shards that training has no steps for, once.
     "tokens/shard": 2,
     "tokens/heldout/": 1,
