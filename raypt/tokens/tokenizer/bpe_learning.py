@@ -44,8 +44,20 @@ WORD, NEXT = 0, 1
 
 @kernel
 def _grown(rows: I64) -> I64:
+    # By loops, here and below: a slice that is assigned takes numba half a second to compile.
     out = np.empty((2 * rows.shape[0], rows.shape[1]), np.int64)
-    out[: rows.shape[0]] = rows
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            out[i, j] = rows[i, j]
+    return out
+
+
+@kernel
+def _free(size: int) -> I64:
+    """A table of pairs without any."""
+    out = np.empty((size, 4), np.int64)
+    for i in range(size):
+        out[i, KEY] = -1
     return out
 
 
@@ -61,10 +73,12 @@ def _row(key: int, pairs: I64) -> Any:
 
 @kernel
 def _rehashed(pairs: I64) -> I64:
-    out = np.full((2 * pairs.shape[0], 4), -1, np.int64)
+    out = _free(2 * pairs.shape[0])
     for i in range(pairs.shape[0]):
         if pairs[i, KEY] >= 0:
-            out[_row(pairs[i, KEY], out)] = pairs[i]
+            row = _row(pairs[i, KEY], out)
+            for j in range(4):
+                out[row, j] = pairs[i, j]
     return out
 
 
@@ -77,7 +91,9 @@ def _before(heap: I64, a: int, b: int) -> Any:
 @kernel
 def _swap(heap: I64, a: int, b: int) -> None:
     for i in range(3):
-        heap[a, i], heap[b, i] = heap[b, i], heap[a, i]
+        kept = heap[a, i]
+        heap[a, i] = heap[b, i]
+        heap[b, i] = kept
 
 
 @kernel
@@ -126,6 +142,15 @@ def _token(data: U8, start: int, length: int, slots: I64, tokens: I64, pool: U8)
 
 
 @kernel
+def _longer(data: U8, more: int) -> U8:
+    """With room for so many bytes more, and as much again."""
+    out = np.empty(2 * (data.size + more), np.uint8)
+    for i in range(data.size):
+        out[i] = data[i]
+    return out
+
+
+@kernel
 def _merge(ids: U32, start: int, n: int, pair: I64, changed: I64, change: I64) -> Any:
     """Merge `pair` (left, right, token) in the word `ids[start:start + n]`: (ids left, pairs whose number changed)."""
     left, right, token = pair[0], pair[1], pair[2]
@@ -154,10 +179,11 @@ def _merge(ids: U32, start: int, n: int, pair: I64, changed: I64, change: I64) -
 @kernel
 def _learn(
     data: U8, word_bounds: I64, word_counts: I64, byte_ids: U32, first_bytes: U8, first_bounds: I64,
-    vocabulary_size: int, min_frequency: int,
+    token_slots: I64, vocabulary_size: int, min_frequency: int,
 ) -> Any:  # fmt: skip
-    """`first_*`: the bytes of the tokens there are at first (none: a special token that no bytes spell). Returns
-    (left and right id of each merge, where the bytes of each token begin and how many they are, and they).
+    """`first_*`: the bytes of the tokens there are at first (none: a special token that no bytes spell).
+    `token_slots`: -1 throughout, a power of two, with room. Returns (left and right id of each merge, how many they
+    are, where the bytes of each token begin and how many they are, how many tokens there are, and their bytes).
     """
     n_words = word_counts.size
     ids = np.empty(data.size, np.uint32)
@@ -171,19 +197,14 @@ def _learn(
 
     n_tokens = first_bounds.size - 1
     most = max(vocabulary_size, n_tokens) + 1
-    token_slots = np.full(1 << 4, -1, np.int64)
-    while token_slots.size < 4 * most:
-        token_slots = np.full(2 * token_slots.size, -1, np.int64)
-    tokens = np.zeros((most, 2), np.int64)
-    pool = np.empty(max(2 * first_bytes.size, 1024), np.uint8)
-    pool[: first_bytes.size] = first_bytes
-    pooled = first_bytes.size
+    tokens = np.empty((most, 2), np.int64)
+    pool, pooled = _longer(first_bytes, 0), first_bytes.size
     for t in range(n_tokens):
         tokens[t, 0], tokens[t, 1] = first_bounds[t], first_bounds[t + 1] - first_bounds[t]
         if tokens[t, 1]:
             token_slots[_token(pool, tokens[t, 0], tokens[t, 1], token_slots, tokens, pool)] = t
 
-    pairs, n_pairs = np.full((1 << 12, 4), -1, np.int64), 0
+    pairs, n_pairs = _free(1 << 12), 0
     listed, n_listed = np.empty((1 << 12, 2), np.int64), 0
     touched, n_touched = np.empty((1 << 11, 1), np.int64), 0
     heap, n_heap = np.empty((1 << 11, 3), np.int64), 0
@@ -246,16 +267,17 @@ def _learn(
             break
         pair[0], pair[1], at_word = heap[0, 1] >> 32, heap[0, 1] & 0xFFFFFFFF, heap[0, 2]
         n_heap -= 1
-        heap[0] = heap[n_heap]
+        _swap(heap, 0, n_heap)
         _down(heap, n_heap)
-        left, right = tokens[pair[0]], tokens[pair[1]]
-        length = left[1] + right[1]
-        while pool.size < pooled + length:
-            longer = np.empty(2 * pool.size, np.uint8)
-            longer[:pooled] = pool[:pooled]
-            pool = longer
-        pool[pooled : pooled + left[1]] = pool[left[0] : left[0] + left[1]]
-        pool[pooled + left[1] : pooled + length] = pool[right[0] : right[0] + right[1]]
+        length = tokens[pair[0], 1] + tokens[pair[1], 1]
+        if pool.size < pooled + length:
+            pool = _longer(pool, length)
+        at = pooled
+        for side in range(2):
+            begins = tokens[pair[side], 0]
+            for i in range(tokens[pair[side], 1]):
+                pool[at] = pool[begins + i]
+                at += 1
         slot = _token(pool, pooled, length, token_slots, tokens, pool)
         if token_slots[slot] < 0:
             token_slots[slot] = n_tokens
@@ -267,7 +289,7 @@ def _learn(
             merges = _grown(merges)
         merges[n_merges, 0], merges[n_merges, 1] = pair[0], pair[1]
         n_merges += 1
-    return merges[:n_merges], tokens[:n_tokens], pool[:pooled]
+    return merges, n_merges, tokens, n_tokens, pool
 
 
 def learn(words: WordCounts, vocabulary_size: int, min_frequency: int, special_tokens: Sequence[str]) -> Learned:
@@ -280,12 +302,15 @@ def learn(words: WordCounts, vocabulary_size: int, min_frequency: int, special_t
     for token in (*special_tokens, *sorted(characters)):
         vocabulary.setdefault(token, len(vocabulary))
     spelled = [bytes(byte_of[c] for c in t) if all(c in byte_of for c in t) else b"" for t in vocabulary]
-    merges, tokens, pool = _learn(
+    most = max(vocabulary_size, len(vocabulary)) + 1
+    merges, n_merges, tokens, n_tokens, pool = _learn(
         words.data, words.bounds, words.counts, np.array([vocabulary[c] for c in characters], np.uint32),
         np.frombuffer(b"".join(spelled), np.uint8).copy(), np.cumsum([0, *map(len, spelled)]).astype(np.int64),
-        vocabulary_size, min_frequency,
+        np.full(1 << (4 * most).bit_length(), -1, np.int64), vocabulary_size, min_frequency,
     )  # fmt: skip
     names, data = list(vocabulary), pool.tobytes()
-    for start, length in tokens[len(names) :].tolist():
+    for start, length in tokens[len(names) : n_tokens].tolist():
         names.append("".join(characters[b] for b in data[start : start + length]))
-    return Learned({name: i for i, name in enumerate(names)}, [(names[a], names[b]) for a, b in merges.tolist()])
+    return Learned(
+        {name: i for i, name in enumerate(names)}, [(names[a], names[b]) for a, b in merges[:n_merges].tolist()]
+    )
