@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from raypt import packs, storage
+from raypt import artefact, packs, storage
 from raypt.artefact import Card, Collection, Damaged, Identity, Output, hash_of, make
 from raypt.errors import UserError
 
@@ -249,6 +249,32 @@ def test_a_damaged_pack_is_noticed(tmp_path: Path, how: str) -> None:
         data[150] ^= 1
         storage.write_bytes(uri, bytes(data))
         assert parts.survey(identities, "full") == [cards[0], None, cards[2]]
+
+
+def test_a_full_pack_is_written_and_another_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artefact, "PACK_BYTES", 250)
+    at = f"memory://{tmp_path.name}"
+    parts, identities = Collection(at, "cards"), collection(tmp_path, 5)[1]
+    cards = together(parts, identities, [0, 1, 2, 3, 4], packed=True)
+    assert len({path for card in cards for path in card.paths}) == 3
+    for n, card in enumerate(cards):
+        assert storage.read_bytes(card.uri(at, f"parts/{n}.txt")) == b"%d" % n * 100
+    parts.finish(cards)
+    assert parts.survey(identities, "full") == cards, "none of the packs is taken for one of before"
+
+
+def test_a_file_above_the_limit_is_not_packed(tmp_path: Path) -> None:
+    at = f"memory://{tmp_path.name}"
+    parts, identities = Collection(at, "cards"), collection(tmp_path, 2)[1]
+
+    def maker(output: Output) -> None:
+        output.write_bytes("small", b"x" * 10)
+        output.write_bytes("large", b"x" * 11)
+
+    work = {0: (identities[0], maker), 1: (identities[1], lambda output: None)}
+    (card, _) = parts.build_together(work, pack_up_to=10)
+    assert list(card.packed) == ["small"]
+    assert storage.read_bytes(f"{at}/large") == b"x" * 11
 
 
 def test_a_pack_that_threads_want_at_a_time_is_read_once(tmp_path: Path) -> None:

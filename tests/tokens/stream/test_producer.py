@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from raypt import storage
+from raypt.artefact import read_joint
 from raypt.errors import UserError
-from raypt.tokens.store.files import TokenStore, wanted_uri
-from raypt.tokens.stream.producer import Tokenizing, shard_schedule, tokenize_parts
+from raypt.tokens.store.files import TokenStore, collection, joint_uri, wanted_uri
+from raypt.tokens.stream.producer import StoreWork, Tokenizing, shard_schedule, tokenize_parts
 from raypt.tokens.stream.reader import FAILURE_FILE, SampleReader
-from raypt.tokens.stream.spec import plan_stream
+from raypt.tokens.stream.spec import plan_stream, prepare_store
+from raypt.tokens.tokenizer.tokenizer import Tokenizer
 from tests.tokens.conftest import PlanMaker
+from tests.tokens.helpers import small_config
 
 
 def test_all_parts_are_tokenized_and_listed_in_shard_order(make_plan: PlanMaker) -> None:
@@ -78,3 +81,21 @@ def test_tokenizing_again_mends_an_earlier_failure(make_plan: PlanMaker) -> None
     storage.write_json(f"{plan.uri}/{FAILURE_FILE}", {"error": "old"})
     tokenize_parts(plan, config, tokenizer_uri)
     assert not storage.exists(f"{plan.uri}/{FAILURE_FILE}")
+
+
+def test_cards_of_other_groups_go_where_readers_look(curated: list[str], tokenizer_uri: str, tmp_path: Path) -> None:
+    # As another version of raypt may have grouped the shards of a store that it did not finish.
+    config, uri = small_config(), f"memory://{tmp_path.name}"
+    plan = prepare_store(curated, Tokenizer.load(tokenizer_uri), config, uri, seed=0)
+    assert plan.together == [[0, 1, 2, 3, 4]]
+    tokenize_parts(plan, config, tokenizer_uri)
+    storage.remove_file(collection(uri).index_uri)
+    cards = read_joint(joint_uri(uri, 0))
+    storage.remove_file(joint_uri(uri, 0))
+    for first, group in ((1, [0, 1]), (2, [2, 3, 4])):
+        collection(uri).put_together({shard: cards[shard] for shard in group}, joint_uri(uri, first))
+    work = StoreWork(plan, config, tokenizer_uri)
+    assert sorted(work.cards) == [0, 1, 2, 3, 4]
+    assert read_joint(joint_uri(uri, 0)) == cards
+    spec = plan_stream(plan, config, samples=96, global_batch=24, ranks=(1,))
+    assert len(SampleReader(spec).resolve(0, 8).shard) == 8
