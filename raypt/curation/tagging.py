@@ -44,6 +44,8 @@ NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", 
 Made: TypeAlias = tuple[str | None, str]
 """URI of what was made for a stage (None: nothing), and the fingerprint of what it works with."""
 NO_MODELS: Mapping[str, Made] = {}
+ByShard: TypeAlias = dict[int, pa.Table]
+"""By shard, its tagged documents without their text."""
 Decide: TypeAlias = Callable[[Mapping[int, tuple[Card, pa.Table]]], list[Card]]
 """Decides on shards by number, from the card and the attributes of each, in the task that tagged them: on an object
 store reading attributes again costs a request or more a shard. Returns the cards of what it made, in the same order."""
@@ -95,21 +97,21 @@ def tag_shard(
     shard: int,
     identity: Identity,
     factory: Callable[[], Tagger] | None = None,
-    attributes: dict[int, pa.Table] | None = None,
-) -> Card:
+    decide: Decide | None = None,
+) -> Tagged:
     """Read and tag one shard; write its documents, its quarantine and, last, its card, whose account says what became
-    of every record. `factory` makes the same tagger in another process: with it, a worker that hangs is ended, and a
-    shard that ended workers is looked through for the reason. The documents without their text are added to
-    `attributes`.
+    of every record. Then decides on it, if it is told how. `factory` makes the same tagger in another process: with it,
+    a worker that hangs is ended, and a shard that ended workers is looked through for the reason.
     """
     poison = NOTHING
     if factory is not None:
         poison = begin(run, shard, functools.partial(find_poison, manifest, shard, corpus, run.uri, factory))
+    attributes: ByShard | None = None if decide is None else {}
     maker = _maker(run, manifest, corpus, tagger, shard, poison, factory, attributes)
-    card = collection(run).build(shard, identity, maker)
+    tagged = _decided({shard: collection(run).build(shard, identity, maker)}, attributes, decide)
     if factory is not None:
         finish(run, shard)
-    return card
+    return tagged
 
 
 def tag_together(
@@ -123,23 +125,28 @@ def tag_together(
     decide: Decide | None = None,
 ) -> Tagged:
     """`tag_shard` of several, whose identities are in `wanted`: with joint cards and one marker of the attempt, or one
-    by one if an attempt ended its worker. Then decides on them, if it is told how.
+    by one if an attempt ended its worker.
     """
-    attributes: dict[int, pa.Table] | None = None if decide is None else {}
     joint = len(shards) > 1 and factory is not None
     if len(shards) > 1 and (factory is None or begin_together(run, shards)):
+        attributes: ByShard | None = None if decide is None else {}
         makers = {s: _maker(run, manifest, corpus, tagger, s, NOTHING, factory, attributes) for s in shards}
-        cards = collection(run).build_together(
-            {s: (wanted[s], m) for s, m in makers.items()}, pack_up_to=storage.TAIL_BYTES
-        )
+        work = {s: (wanted[s], maker) for s, maker in makers.items()}
+        cards = collection(run).build_together(work, pack_up_to=storage.TAIL_BYTES)
+        tagged = _decided(dict(zip(shards, cards, strict=True)), attributes, decide)
     else:
-        cards = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory, attributes) for s in shards]
+        alone = [tag_shard(run, manifest, corpus, tagger, s, wanted[s], factory, decide) for s in shards]
+        decided = {s: card for one in alone for s, card in one.decided.items()}
+        tagged = Tagged([card for one in alone for card in one.cards], decided)
     if joint:
         finish_together(run, shards)
-    if decide is None or attributes is None:
-        return Tagged(cards, {})
-    made = decide({s: (card, attributes[s]) for s, card in zip(shards, cards, strict=True)})
-    return Tagged(cards, dict(zip(shards, made, strict=True)))
+    return tagged
+
+
+def _decided(cards: Mapping[int, Card], attributes: ByShard | None, decide: Decide | None) -> Tagged:
+    """Within the attempt at the shards: decisions that end their worker are not tried for ever either."""
+    made = [] if decide is None or attributes is None else decide({s: (c, attributes[s]) for s, c in cards.items()})
+    return Tagged(list(cards.values()), dict(zip(cards, made, strict=False)))
 
 
 def _maker(
@@ -150,7 +157,7 @@ def _maker(
     shard: int,
     poison: Poison,
     factory: Callable[[], Tagger] | None,
-    attributes: dict[int, pa.Table] | None,
+    attributes: ByShard | None,
 ) -> Callable[[Output], dict[str, Any]]:
     seconds = None if factory is None else corpus.max_batch_seconds
 

@@ -2,14 +2,17 @@
 
 import functools
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import ray
 
 from raypt import storage
+from raypt.artefact import Card
 from raypt.config_io import validate
 from raypt.corpus.config import CorpusConfig, SourceConfig
 from raypt.corpus.manifest import Manifest, build_manifest
@@ -153,3 +156,19 @@ def test_partial_factories_travel(tmp_path: Path) -> None:
     manifest, config = inputs(tmp_path, with_rows({2: {"text": "kill the tagger"}}))
     poison = find_poison(manifest, 0, config, str(tmp_path), partial(KillingTagger), NOTHING)
     assert poison == Poison(documents=(2,))
+
+
+def end_the_worker(tagged: Mapping[int, tuple[Card, pa.Table]]) -> list[Card]:
+    """A decision that no process survives."""
+    os._exit(1)
+
+
+def test_a_decision_that_kills_its_worker_is_not_tried_for_ever(local_ray: None, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    source = {"name": "s", "paths": str(tmp_path / "a.jsonl")}
+    tree = {"ray": {"max_actors": 1}, "corpus": {"sources": [source]}, "curation": {"stages": []}}
+    config, run = validate(RunConfig, tree), RunDir(str(tmp_path / "run"))
+    manifest = build_manifest(config.corpus, run.uri)
+    storage.write_json(run.manifest, manifest.to_json())
+    with pytest.raises(UserError, match=f"shard 0 ended {MOST_ATTEMPTS} workers"):
+        tag(run, manifest, config.corpus, config.curation, None, config.ray, "sizes", decide=end_the_worker)
