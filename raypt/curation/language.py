@@ -12,6 +12,8 @@ from pydantic import Field
 from raypt import storage
 from raypt.curation import fasttext_file, languages
 from raypt.curation.base import Attributes, StageSettings
+from raypt.curation.fasttext_weights import read_weights
+from raypt.curation.lid_model import LanguageModel
 from raypt.curation.lid_text import question_lines
 from raypt.curation.view import Measured, View
 from raypt.errors import UserError
@@ -89,6 +91,17 @@ def _load(path: str, expected: fasttext_file.Expected | None) -> Any:
     return fasttext_file.load(path, "curation.language.model", expected=expected)[0]
 
 
+@functools.cache
+def _tables(path: str) -> LanguageModel | None:
+    """What answers in fastText's place, once a process; None for a model that it has to answer for itself."""
+    weights = read_weights(path)
+    return None if weights is None else LanguageModel(weights)
+
+
+def _file(config: LanguageConfig) -> str:
+    return str(BUILTIN_MODEL) if config.model is None else storage.filesystem(config.model)[1]
+
+
 def load_model(config: LanguageConfig) -> Any:
     """The fastText model, checked and loaded once a process."""
     if config.model is None:
@@ -129,22 +142,31 @@ def said(given: pa.Array, config: LanguageConfig) -> list[str | None]:
 def identify(text: TextBatch, config: LanguageConfig, given: pa.Array | None = None) -> tuple[pa.Array, np.ndarray]:
     """`(string[n] code of the most probable language, float32[n] its probability)`.
 
-    Null and 0 for a text without words. `given`: languages that are believed, with 1, where the model knows them. One
-    call of fastText a document, which is where the time goes.
+    Null and 0 for a text without words. `given`: languages that are believed, with 1, where the model knows them.
     """
-    predict = load_model(config).f.predict
+    labels: list[str | None] = [None] * len(text) if given is None else list(said(given, config))
+    scores = np.array([label is not None for label in labels], np.float32)
+    lines = question_lines(text, config.max_bytes)
+    asked = [i for i, line in enumerate(lines) if labels[i] is None and not line.isspace()]
+    answers, found = _asked(config, [lines[i] for i in asked])
+    scores[asked] = found
+    for i, label in zip(asked, answers, strict=True):
+        labels[i] = label
+    return pa.array(labels, pa.string()), scores
+
+
+def _asked(config: LanguageConfig, lines: list[str]) -> tuple[list[str | None], np.ndarray]:
+    """The answer to each line, None where no word of it has a meaning to the model, and its probability."""
+    model = load_model(config)
+    if (tables := _tables(_file(config))) is not None:
+        return tables.best(lines)
     labels: list[str | None] = []
-    scores = np.zeros(len(text), np.float32)
-    believed = [None] * len(text) if given is None else said(given, config)
-    for i, line in enumerate(question_lines(text, config.max_bytes)):
-        if believed[i] is not None:
-            labels.append(believed[i])
-            scores[i] = 1.0
-            continue
-        best = [] if line.isspace() else predict(line, 1, 0.0, "strict")
+    scores = np.zeros(len(lines), np.float32)
+    for i, line in enumerate(lines):
+        best = model.f.predict(line, 1, 0.0, "strict")
         labels.append(best[0][1].removeprefix(_PREFIX) if best else None)
         scores[i] = min(best[0][0], 1.0) if best else 0.0  # fastText's rounding can exceed 1
-    return pa.array(labels, pa.string()), scores
+    return labels, scores
 
 
 def rejections(lang: pa.Array, score: np.ndarray, config: LanguageConfig) -> dict[str, np.ndarray]:
