@@ -59,10 +59,12 @@ def _find(data: U8, at: int, end: int, h: np.uint32, slots: I32, bounds: I64, po
 
 @kernel
 def _ngrams(
-    data: U8, at: int, end: int, buckets: int, minn: int, maxn: int, places: I32, n_words: int, out: I32
+    data: U8, at: int, end: int, buckets: int, minn: int, maxn: int, places: I32, n_words: int, out: I32, found: int
 ) -> int:
-    """Rows of the n-grams of `<word>`; how many. `out` has room for `maxn` a byte."""
-    size, found = end - at + 2, 0
+    """Rows of the n-grams of `<word>` into `out` behind the `found` there are, with room for `maxn` a byte; how many
+    there are then.
+    """
+    size = end - at + 2
     start = np.uint32(2166136261)
     for i in range(size):
         if 0 < i < size - 1 and data[at + i - 1] & 0xC0 == 0x80:
@@ -97,11 +99,11 @@ def _starts_with(data: U8, at: int, end: int, prefix: U8) -> bool:
 
 
 @kernel
-def _add(hidden: F32, rows: F32, ids: I32, start: int, n: int) -> None:
+def _add(hidden: F32, d: int, rows: F32, ids: I32, start: int, n: int) -> None:
     for i in range(start, start + n):
         row = ids[i]
-        for k in range(hidden.size):
-            hidden[k] += rows[row, k]
+        for k in range(rows.shape[1]):
+            hidden[d, k] += rows[row, k]
 
 
 @kernel
@@ -139,7 +141,7 @@ def _vectors(
                 slot = _find(data, at, stop, h, slots, bounds, pool)
                 if slots[slot] >= 0:
                     word = slots[slot]
-                    _add(hidden[d], rows, ids, lists[word, 0], lists[word, 1])
+                    _add(hidden, d, rows, ids, lists[word, 0], lists[word, 1])
                     counts[d] += lists[word, 1]
                     at = stop
                     continue
@@ -150,8 +152,8 @@ def _vectors(
                 work[0] = known
                 n = 1
             if not ends_line and (known >= 0 or not _starts_with(data, at, stop, label)):
-                n += _ngrams(data, at, stop, buckets, minn, maxn, places, n_words, work[n:])
-            _add(hidden[d], rows, work, 0, n)
+                n = _ngrams(data, at, stop, buckets, minn, maxn, places, n_words, work, n)
+            _add(hidden, d, rows, work, 0, n)
             counts[d] += n
             if ends_line:
                 cut = True
@@ -186,11 +188,11 @@ def _std_log(x: np.float32) -> Any:
 
 
 @kernel
-def _dot(output: F32, row: int, hidden: F32) -> Any:
-    d = np.float32(0.0)
-    for k in range(hidden.size):
-        d += output[row, k] * hidden[k]
-    return d
+def _dot(output: F32, row: int, hidden: F32, d: int) -> Any:
+    out = np.float32(0.0)
+    for k in range(output.shape[1]):
+        out += output[row, k] * hidden[d, k]
+    return out
 
 
 @kernel
@@ -201,11 +203,14 @@ def _best_leaf(hidden: F32, output: F32, children: I32, best: I64, score: F32) -
     for d in range(hidden.shape[0]):
         scores[2 * n - 2] = 0.0
         for node in range(2 * n - 2, n - 1, -1):
-            f = np.float32(1.0 / np.float64(np.float32(1.0) + math.exp(-_dot(output, node - n, hidden[d]))))
+            f = np.float32(1.0 / np.float64(np.float32(1.0) + math.exp(-_dot(output, node - n, hidden, d))))
             scores[children[node - n, 0]] = scores[node] + _std_log(np.float32(1.0 - np.float64(f)))
             scores[children[node - n, 1]] = scores[node] + _std_log(f)
-        best[d] = np.argmax(scores[:n])
-        score[d] = math.exp(scores[best[d]])
+        first = 0
+        for i in range(1, n):
+            if scores[i] > scores[first]:
+                first = i
+        best[d], score[d] = first, math.exp(scores[first])
 
 
 @kernel
@@ -214,7 +219,7 @@ def _best_of_softmax(hidden: F32, output: F32, best: I64, score: F32) -> None:
     p = np.empty(n, np.float32)
     for d in range(hidden.shape[0]):
         for i in range(n):
-            p[i] = _dot(output, i, hidden[d])
+            p[i] = _dot(output, i, hidden, d)
         most, z = p[0], np.float32(0.0)
         for i in range(n):
             most = max(p[i], most)
@@ -223,8 +228,11 @@ def _best_of_softmax(hidden: F32, output: F32, best: I64, score: F32) -> None:
             z += p[i]
         for i in range(n):
             p[i] = p[i] / z
-        best[d] = np.argmax(p)
-        score[d] = math.exp(_std_log(p[best[d]]))
+        first = 0
+        for i in range(1, n):
+            if p[i] > p[first]:
+                first = i
+        best[d], score[d] = first, math.exp(_std_log(p[first]))
 
 
 def _tree(counts: tuple[int, ...]) -> I32:
