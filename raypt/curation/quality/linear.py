@@ -52,12 +52,14 @@ def _hash_words(data, offsets):  # type: ignore[no-untyped-def]  # pragma: no co
 
 @kernel
 def _modulo(h, n):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """h % n of a uint64 and a float64 below 2**40, by a multiplication: the quotient is off by one at most."""
+    """h % n of a uint64 and a float64 below 2**40, by a multiplication: the quotient is off by one at most from 2,048
+    on, below that by up to 2,048 / n, for a float64 has 53 bits of h.
+    """
     m = np.uint64(n)
     rest = np.int64(h - np.uint64(np.float64(h) / n) * m)
-    if rest < 0:
+    while rest < 0:
         rest += np.int64(m)
-    elif rest >= np.int64(m):
+    while rest >= np.int64(m):
         rest -= np.int64(m)
     return rest
 

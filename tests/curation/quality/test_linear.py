@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raypt.curation.quality.config import QualityConfig
 from raypt.curation.quality.fit import fit
-from raypt.curation.quality.linear import LinearScorer
+from raypt.curation.quality.linear import LinearScorer, _modulo
 from raypt.curation.quality.model import QualityModel
 
 LINES = [
@@ -32,7 +32,18 @@ def expected(model: Any, text: str, label: str) -> float:
     return {name: p for p, name in model.f.predict(text + "\n", -1, 0.0, "strict")}.get(label, 0.0)
 
 
-@pytest.fixture(scope="module", params=[(1, 1), (2, 10_007), (3, 20_000)], ids=["words", "2-grams", "3-grams"])
+@pytest.mark.parametrize("n", [1, 2, 3, 100, 1000, 2047, 2048, 4099, 600_000, (1 << 40) - 1])
+def test_a_hash_falls_into_its_bucket_whatever_their_number(n: int) -> None:
+    hashes = np.random.default_rng(n).integers(0, (1 << 64) - 1, 5000, np.uint64, endpoint=True)
+    hashes[:4] = (0, 1, (1 << 63) - 1, (1 << 64) - 1)
+    assert [int(_modulo(h, float(n))) for h in hashes] == [int(h) % n for h in hashes]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(1, 1), (2, 10_007), (3, 20_000), (3, 100)],
+    ids=["words", "2-grams", "3-grams", "few buckets"],
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     ngrams, buckets = request.param
     where = tmp_path_factory.mktemp("linear")
