@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt.curation.fasttext_weights import Weights
+from raypt.curation.fasttext_words import equal, find, hash_word, hash_words, insert
 from raypt.kernels import kernel
 
 U8: TypeAlias = npt.NDArray[np.uint8]
@@ -29,30 +30,15 @@ _EOS = np.frombuffer(b"</s>", np.uint8)
 
 
 @kernel
-def _hash(data: U8, at: int, end: int, h: np.uint32) -> Any:
-    """fastText's hash, which takes bytes for signed numbers, going on from `h`."""
-    for i in range(at, end):
-        b = np.uint32(data[i])
-        if b >= 128:
-            b |= np.uint32(0xFFFFFF00)
-        h = np.uint32((h ^ b) * np.uint32(16777619))
-    return h
-
-
-@kernel
-def _find(data: U8, at: int, end: int, h: np.uint32, slots: I32, bounds: I64, pool: U8) -> Any:
+def _slot(data: U8, at: int, end: int, h: np.uint32, slots: I32, bounds: I64, pool: U8) -> Any:
     """The slot of a word: `slots[it]` is its number, or -1."""
     mask = np.int64(slots.size - 1)
     slot = np.int64(h) & mask
     while slots[slot] >= 0:
-        word = slots[slot]
-        start = bounds[word]
-        if bounds[word + 1] - start == end - at:
-            i = 0
-            while i < end - at and pool[start + i] == data[at + i]:
-                i += 1
-            if i == end - at:
-                return slot
+        start = bounds[slots[slot]]
+        length = bounds[slots[slot] + 1] - start
+        if length == end - at and equal(data, at, pool, start, length):
+            break
         slot = (slot + 1) & mask
     return slot
 
@@ -89,16 +75,6 @@ def _ngrams(
 
 
 @kernel
-def _starts_with(data: U8, at: int, end: int, prefix: U8) -> bool:
-    if end - at < prefix.size:
-        return False
-    same = True
-    for i in range(prefix.size):
-        same &= data[at + i] == prefix[i]
-    return same
-
-
-@kernel
 def _add(hidden: F32, d: int, rows: F32, ids: I32, start: int, n: int) -> None:
     for i in range(start, start + n):
         row = ids[i]
@@ -115,11 +91,7 @@ def _vectors(
     """Sum and number of rows of each line `data[offsets[i]:offsets[i + 1]]`, which ends where its first line feed is.
     `slots`, `bounds`, `pool`, `lists` (first id, ids), `ids`: the words that were seen; `used`: words, ids.
     """
-    longest = 16
-    for d in range(offsets.size - 1):
-        longest = max(longest, offsets[d + 1] - offsets[d])
-    work = np.empty((longest + 2) * max(maxn, 1) + 1, np.int32)
-    start = np.uint32(2166136261)
+    work = np.empty(1 << 10, np.int32)
     for d in range(offsets.size - 1):
         at, end, cut = offsets[d], offsets[d + 1], False
         while at < end:
@@ -135,23 +107,26 @@ def _vectors(
                 if b == 0x20 or 0x09 <= b <= 0x0D or b == 0:
                     break
                 stop += 1
-            h = _hash(data, at, stop, start)
+            h = hash_word(data, at, stop)
             slot = -1
             if stop - at <= _LONGEST_KEPT:
-                slot = _find(data, at, stop, h, slots, bounds, pool)
+                slot = _slot(data, at, stop, h, slots, bounds, pool)
                 if slots[slot] >= 0:
                     word = slots[slot]
                     _add(hidden, d, rows, ids, lists[word, 0], lists[word, 1])
                     counts[d] += lists[word, 1]
                     at = stop
                     continue
-            known = word_slots[_find(data, at, stop, h, word_slots, word_bounds, word_pool)]
-            ends_line = stop - at == eos.size and _starts_with(data, at, stop, eos)
+            known = find(data, at, stop, h, word_pool, word_bounds, word_slots)
+            ends_line = stop - at == eos.size and equal(data, at, eos, 0, eos.size)
+            if work.size < (stop - at + 2) * maxn + 1:
+                work = np.empty(2 * ((stop - at + 2) * maxn + 1), np.int32)
             n = 0
             if known >= 0:
                 work[0] = known
                 n = 1
-            if not ends_line and (known >= 0 or not _starts_with(data, at, stop, label)):
+            is_label = known < 0 and stop - at >= label.size and equal(data, at, label, 0, label.size)
+            if not ends_line and not is_label:
                 n = _ngrams(data, at, stop, buckets, minn, maxn, places, n_words, work, n)
             _add(hidden, d, rows, work, 0, n)
             counts[d] += n
@@ -173,9 +148,7 @@ def _vectors(
                     used[1] += n
             at = stop
         if not cut and at < end:  # the end of the line is a word of its own
-            known = word_slots[
-                _find(eos, 0, eos.size, _hash(eos, 0, eos.size, start), word_slots, word_bounds, word_pool)
-            ]
+            known = find(eos, 0, eos.size, hash_word(eos, 0, eos.size), word_pool, word_bounds, word_slots)
             if known >= 0:
                 for k in range(rows.shape[1]):
                     hidden[d, k] += rows[known, k]
@@ -267,7 +240,8 @@ class LanguageModel:
         self._word_slots = np.full(1 << (4 * n).bit_length(), -1, np.int32)
         self._word_bounds = np.cumsum([0, *map(len, weights.words)]).astype(np.int64)
         self._word_pool = np.frombuffer(b"".join(weights.words) or b" ", np.uint8)
-        _enter(self._word_pool, self._word_bounds, len(weights.words), self._word_slots)
+        if weights.words:
+            insert(hash_words(self._word_pool, self._word_bounds), self._word_slots)
         self._slots = np.full(4 * _KEPT_WORDS, -1, np.int32)
         self._bounds = np.zeros(_KEPT_WORDS + 1, np.int64)
         self._pool = np.empty(_KEPT_BYTES, np.uint8)
@@ -298,11 +272,3 @@ class LanguageModel:
             _best_leaf(hidden, w.output, self._children, best, score)
         labels = [w.labels[i] if n else None for i, n in zip(best.tolist(), counts.tolist(), strict=True)]
         return labels, np.where(counts > 0, np.minimum(score, np.float32(1.0)), np.float32(0.0))
-
-
-@kernel
-def _enter(pool: U8, bounds: I64, n: int, slots: I32) -> None:
-    """The words of the dictionary into their table."""
-    for word in range(n):
-        h = _hash(pool, bounds[word], bounds[word + 1], np.uint32(2166136261))
-        slots[_find(pool, bounds[word], bounds[word + 1], h, slots, bounds, pool)] = word

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raypt.curation.fasttext_words import equal, find, hash_word, hash_words, insert
 from raypt.kernels import inlined, kernel
 from raypt.text.buffers import string_buffers
 
@@ -19,35 +20,6 @@ ADDED = 1e-5
 """fastText adds it to a probability before it takes the logarithm."""
 MAX_LABELS = 16
 """With more labels the multiplied-out matrix would grow beyond the model."""
-
-
-@kernel
-def _insert(hashes, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Fill the open-addressing table `slots` (-1: free) with word indices by their hash."""
-    mask = len(slots) - 1
-    for word in range(len(hashes)):
-        at = np.int64(hashes[word]) & mask
-        while slots[at] >= 0:
-            at = (at + 1) & mask
-        slots[at] = word
-
-
-@kernel
-def _hash(data, start, stop):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """fastText's 32-bit hash: FNV-1a over signed bytes."""
-    h = np.uint32(2166136261)
-    for i in range(start, stop):
-        b = np.uint32(data[i])
-        h = np.uint32((h ^ (b | np.uint32(0xFFFFFF00) if b >= 128 else b)) * np.uint32(16777619))
-    return h
-
-
-@kernel
-def _hash_words(data, offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
-    out = np.empty(len(offsets) - 1, np.uint32)
-    for word in range(len(offsets) - 1):
-        out[word] = _hash(data, offsets[word], offsets[word + 1])
-    return out
 
 
 @kernel
@@ -62,28 +34,6 @@ def _modulo(h, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     while rest >= np.int64(m):
         rest -= np.int64(m)
     return rest
-
-
-@kernel
-def _equal(a, a_start, b, b_start, n):  # type: ignore[no-untyped-def]  # pragma: no cover
-    k = 0
-    while k < n and a[a_start + k] == b[b_start + k]:
-        k += 1
-    return k == n
-
-
-@kernel
-def _find(data, start, stop, h, words, offsets, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Index of the word data[start:stop] with hash h, or -1."""
-    mask = len(slots) - 1
-    at = np.int64(h) & mask
-    while slots[at] >= 0:
-        word = slots[at]
-        low = offsets[word]
-        if offsets[word + 1] - low == stop - start and _equal(data, start, words, low, stop - start):
-            return np.int64(word)
-        at = (at + 1) & mask
-    return np.int64(-1)
 
 
 @inlined
@@ -104,10 +54,10 @@ def _sum(data, i, end, words, word_offsets, slots, controls, eos, weights, ngram
         else:
             while i < end and not (data[i] == 0x20 or 0x09 <= data[i] <= 0x0D or data[i] == 0):
                 i += 1
-            h = _hash(data, start, i)
-            word = _find(data, start, i, h, words, word_offsets, slots)
-            last = i - start == 4 and _equal(data, start, controls, 0, 4)
-            if word < 0 and i - start >= len(controls) - 4 and _equal(data, start, controls, 4, len(controls) - 4):
+            h = hash_word(data, start, i)
+            word = find(data, start, i, h, words, word_offsets, slots)
+            last = i - start == 4 and equal(data, start, controls, 0, 4)
+            if word < 0 and i - start >= len(controls) - 4 and equal(data, start, controls, 4, len(controls) - 4):
                 continue  # a label is no word
         if word >= 0:
             for c in range(width):
@@ -133,8 +83,8 @@ def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams,
     """Probability of the label for each text; `weights` are the other labels' logits less its own."""
     sums = np.empty(weights.shape[1], np.float64)
     running = np.empty(max(ngrams, 1), np.uint64)
-    h = _hash(controls, 0, 4)
-    eos = _find(controls, 0, 4, h, words, word_offsets, slots), h
+    h = hash_word(controls, 0, 4)
+    eos = find(controls, 0, 4, h, words, word_offsets, slots), h
     for doc in range(len(offsets) - 1):
         count, known[doc] = _sum(
             data, offsets[doc], offsets[doc + 1], words, word_offsets, slots, controls, eos, weights, ngrams, buckets,
@@ -151,8 +101,8 @@ def _mean(data, offsets, words, word_offsets, slots, controls, weights, ngrams, 
     """The mean of the numbers of each text's features, into out[D, width]; NaN for a text without one."""
     sums = np.empty(weights.shape[1], np.float64)
     running = np.empty(max(ngrams, 1), np.uint64)
-    h = _hash(controls, 0, 4)
-    eos = _find(controls, 0, 4, h, words, word_offsets, slots), h
+    h = hash_word(controls, 0, 4)
+    eos = find(controls, 0, 4, h, words, word_offsets, slots), h
     for doc in range(len(offsets) - 1):
         count, known[doc] = _sum(
             data, offsets[doc], offsets[doc + 1], words, word_offsets, slots, controls, eos, weights, ngrams, buckets,
@@ -183,7 +133,7 @@ class _Features:
         self._words = np.frombuffer(b"".join(words), np.uint8)
         self._offsets = np.concatenate([[0], np.cumsum([len(w) for w in words])]).astype(np.int64)
         self._slots = np.full(1 << max(4, (2 * len(words) - 1).bit_length()), -1, np.int32)
-        _insert(_hash_words(self._words, self._offsets), self._slots)
+        insert(hash_words(self._words, self._offsets), self._slots)
         self._ngrams, self._buckets = args.wordNgrams, max(args.bucket, 1)
         self._rows = len(words) + (args.bucket if self._ngrams > 1 else 0)
 
