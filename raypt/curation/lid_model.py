@@ -36,9 +36,12 @@ def _slot(data: U8, at: int, end: int, h: np.uint32, slots: I32, bounds: I64, po
     slot = np.int64(h) & mask
     while slots[slot] >= 0:
         start = bounds[slots[slot]]
-        length = bounds[slots[slot] + 1] - start
-        if length == end - at and equal(data, at, pool, start, length):
-            break
+        if bounds[slots[slot] + 1] - start == end - at:
+            i = 0
+            while i < end - at and pool[start + i] == data[at + i]:
+                i += 1
+            if i == end - at:
+                break
         slot = (slot + 1) & mask
     return slot
 
