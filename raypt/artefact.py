@@ -179,6 +179,13 @@ class Card:
         """
         return replace(self, identity=identity.words()) if self.key == identity.key else self
 
+    def like(self, other: "Card") -> "Card":
+        """The card with the settings of `other`, the object itself, where they are equal."""
+        settings = other.identity["settings"]
+        if settings is self.identity["settings"] or settings != self.identity["settings"]:
+            return self
+        return replace(self, identity={**self.identity, "settings": settings})
+
     def to_bytes(self) -> bytes:
         value = self.to_json()
         return storage.json_bytes({**value, "checksum": hash_of(value)})

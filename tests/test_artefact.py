@@ -1,6 +1,7 @@
 """raypt.artefact: made once, verified when used, and made anew (saying why) when foreign or damaged."""
 
 import functools
+import json
 import logging
 import time
 from pathlib import Path
@@ -249,6 +250,16 @@ def test_a_damaged_pack_is_noticed(tmp_path: Path, how: str) -> None:
         data[150] ^= 1
         storage.write_bytes(uri, bytes(data))
         assert parts.survey(identities, "full") == [cards[0], None, cards[2]]
+
+
+def test_cards_of_other_processes_share_their_settings() -> None:
+    def card(settings: dict[str, int]) -> Card:
+        identity = Identity("part", 1, {}, settings)
+        return Card.from_json(json.loads(json.dumps(Card(identity.words(), identity.key, {}, None).to_json())))
+
+    first, second, other = card({"rule": 1}), card({"rule": 1}), card({"rule": 2})
+    assert second.like(first) == second and second.like(first).identity["settings"] is first.identity["settings"]
+    assert other.like(first) is other
 
 
 def test_a_full_pack_is_written_and_another_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

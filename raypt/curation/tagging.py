@@ -284,7 +284,8 @@ def tag(
             number = card.account["shard"]
             cards[number] = card.holding(wanted[number])
             if decision is not None:
-                decided[number] = decision
+                # 10^6 cards share their settings, of which each has its own when it comes from another process.
+                decided[number] = decision.like(next(iter(decided.values()), decision))
     whole = [card for card in cards if card is not None]
     assert len(whole) == len(wanted), "a shard was not tagged"
     collection(run).finish(whole)

@@ -83,7 +83,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         metrics.set_run(metrics.label_of(run.uri))
         stack.callback(metrics.set_run, None)
         stack.enter_context(notifying(config.run.notify, run.uri, job))
-        kept: dict[Any, str] = {}
+        kept: dict[str, str] = {}
         stack.callback(_report, run, config.run.name, kept)
         note = stack.enter_context(written_down(run, job))
 
@@ -97,7 +97,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         yield run
 
 
-def _page(run: RunDir, name: str, kept: dict[Any, str], *, running: bool) -> bytes | None:
+def _page(run: RunDir, name: str, kept: dict[str, str], *, running: bool) -> bytes | None:
     """None where nothing was made: a page would be the first thing, and such a run may change its settings. `kept`: as
     `build_report` has it.
     """
@@ -109,7 +109,7 @@ def _page(run: RunDir, name: str, kept: dict[Any, str], *, running: bool) -> byt
         return build_report(run, name, running=running, kept=kept).encode()
 
 
-def _report(run: RunDir, name: str, kept: dict[Any, str]) -> None:
+def _report(run: RunDir, name: str, kept: dict[str, str]) -> None:
     """The last page, also of a run that failed. Nothing depends on it: an error in it hides no other."""
     try:
         if (page := _page(run, name, kept, running=False)) is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from raypt import storage
+from raypt.artefact import hash_of
 from raypt.charts import number
 from raypt.curation.distributions_page import distributions_section
 from raypt.curation.page import funnel, labels_section, quality_section, trained_section
@@ -59,8 +60,8 @@ def _languages(run: RunDir) -> list[tuple[str, str, int, int]]:
     return sorted(((s, lang, d, b) for (s, lang), (d, b) in totals.items()), key=lambda row: -row[3])
 
 
-Kept = dict[tuple[tuple[str, int], ...], str]
-"""By the curated files and their sizes, the examples of removed documents that a page showed."""
+Kept = dict[str, str]
+"""By a hash of the curated files and their sizes, the examples of removed documents that the last page showed."""
 
 
 def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: Kept | None = None) -> str:
@@ -79,14 +80,16 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: K
         head += cards(headline)
     diary = starts(run)
     head += starts_section(run, diary, running=running)
-    curated = tuple(sorted(storage.list_sizes(run.path("curated")).items()))
+    curated = sorted(storage.list_sizes(run.path("curated")).items())
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
-        removed = (kept or {}).get(curated)
+        key = hash_of(curated)
+        removed = (kept or {}).get(key)
         if removed is None:
             removed = removed_section(run, [run.shard_of(name) for name, _ in curated])
         if kept is not None:
-            kept[curated] = removed
+            kept.clear()
+            kept[key] = removed
         if removed:
             parts.append(heading("Removed documents") + removed)
     if quarantined := quarantine_section(run):

@@ -197,6 +197,18 @@ def test_removed_documents_stand_beside_what_their_rule_measured(tmp_path: Path)
         assert f"A short text {document.doc_key}</pre>" in page
 
 
+def test_the_next_page_of_a_start_reads_no_example_again_unless_there_are_more_parts(tmp_path: Path) -> None:
+    run, kept = RunDir(str(tmp_path)), dict[str, str]()
+    _curated(run, 2, 5)
+    first = build_report(run, "run", kept=kept)
+    for shard in range(2):
+        storage.remove_file(run.removed(shard))
+    assert build_report(run, "run", kept=kept) == first
+    _curated(run, 3, 5)
+    assert f"<summary>{RULE} (15 documents)</summary>" in build_report(run, "run", kept=kept)
+    assert len(kept) == 1
+
+
 def test_examples_depend_on_the_keys_alone(tmp_path: Path) -> None:
     one, two = RunDir(str(tmp_path / "one")), RunDir(str(tmp_path / "two"))
     _curated(one, 3, 40)

@@ -119,10 +119,13 @@ class StoreWork:
         if not whole or all(card.indexed for card in self.cards.values()):
             return
         there = storage.list_sizes(self.root)
-        for group in whole:
+
+        def put(group: Sequence[int]) -> None:
             uri = joint_uri(self.root, group[0])
             if uri.rpartition("/")[2] not in there:
                 collection(self.root).put_together({shard: self.cards[shard] for shard in group}, uri)
+
+        storage.in_parallel(put, whole)
 
     def make(
         self,
