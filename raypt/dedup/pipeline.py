@@ -17,7 +17,9 @@ from raypt.dedup.ledger import Accounts, merge
 from raypt.dedup.passes import choose_partitions, enabled_passes
 from raypt.dedup.plan import (
     BUSY_FAR_AWAY,
+    FAR_AWAY,
     FORMAT,
+    MORE_FAR_AWAY,
     PASSES,
     DedupShard,
     Generation,
@@ -147,7 +149,7 @@ def _bounds(text_bytes: Sequence[int], task_bytes: int, uri: str) -> list[int]:
     """Of the groups, which are larger where requests cost."""
     if storage.is_local(uri):
         return group_bounds(text_bytes, task_bytes)
-    return group_bounds(text_bytes, 2 * task_bytes, BUSY_FAR_AWAY)
+    return group_bounds(text_bytes, task_bytes, FAR_AWAY, BUSY_FAR_AWAY, MORE_FAR_AWAY)
 
 
 def run_plan(

@@ -4,10 +4,10 @@ Everything a task needs is in one plan file, so a task item is (plan URI, number
 by a fingerprint of the parameters and of every input file: a changed configuration or input never meets stale files.
 
 Map tasks take *groups* of consecutive shards, reduce tasks *partitions* of the hash range. A group has
-`dedup.task_bytes` of text (up to eight times that in all but small corpora), or one shard that has more. There are at
-most MAP_TASKS groups, so that a reduce task reads at most that many files, in two range requests each and many at a
-time: at 10^5 shards and 30 ms a request its 4,000 requests take 4 s. (A file a shard would be 5 x 10^5 requests: 4 h
-one by one.)
+`dedup.task_bytes` of text (up to eight times that in all but small corpora, 64 times on an object store), or one shard
+that has more. There are at most MAP_TASKS groups, so that a reduce task reads at most that many files, in two range
+requests each and many at a time: at 10^5 shards and 30 ms a request its 4,000 requests take 4 s. (A file a shard would
+be 5 x 10^5 requests: 4 h one by one.)
 
 What is done is found by one listing of each pass's files, before its tasks are sent out; a task does not look.
 """
@@ -42,9 +42,11 @@ LAYOUT = 1
 """Version of the intermediate files; part of the plan's key."""
 MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""
-BUSY, BUSY_FAR_AWAY, MORE_TEXT = 64, 16, 8
-"""Where there is text for so many groups, on a local disk and on an object store, they have up to so many times
-`dedup.task_bytes`: a group costs some thirteen requests of an object store, whatever is in it."""
+BUSY, MORE_TEXT = 64, 8
+"""Where there is text for so many groups, they have up to so many times `dedup.task_bytes`."""
+FAR_AWAY, BUSY_FAR_AWAY, MORE_FAR_AWAY = 2, 16, 64
+"""On an object store: times `dedup.task_bytes` at least; and as above. A group costs some thirteen requests of it,
+whatever is in it; 512 MiB take a minute to hash."""
 INSPECTORS = 16
 """Shards inspected at a time by one task, on an object store."""
 
@@ -334,16 +336,18 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
     }
 
 
-def group_bounds(text_bytes: Sequence[int], task_bytes: int, busy: int = BUSY) -> list[int]:
-    """`Plan.bounds` of shards with so much text: groups of about `task_bytes`, up to MORE_TEXT times as much where that
-    leaves `busy` of them, or as much more as at most MAP_TASKS of them need; where nothing is known of the text, of as
-    many shards each. Pure.
+def group_bounds(
+    text_bytes: Sequence[int], task_bytes: int, least: int = 1, busy: int = BUSY, more: int = MORE_TEXT
+) -> list[int]:
+    """`Plan.bounds` of shards with so much text: groups of about `least` times `task_bytes`, up to `more` times where
+    that leaves `busy` of them, or as much more as at most MAP_TASKS of them need; where nothing is known of the text,
+    of as many shards each. Pure.
     """
     n, total = len(text_bytes), sum(text_bytes)
     sizes = np.array(text_bytes, np.float64) if total else np.ones(n)
-    each = max(task_bytes if total else 1, float(sizes.sum()) / MAP_TASKS)
+    each = max(least * task_bytes if total else 1, float(sizes.sum()) / MAP_TASKS)
     if total:
-        each = max(each, min(total / busy, MORE_TEXT * task_bytes))
+        each = max(each, min(total / busy, more * task_bytes))
     of = np.minimum((np.cumsum(sizes) - sizes / 2) // each, MAP_TASKS - 1)
     return [0, *(np.flatnonzero(np.diff(of)) + 1).tolist(), n]
 

@@ -8,6 +8,7 @@ import pytest
 from raypt import storage
 from raypt.dedup import DedupConfig, DedupShard, deduplicate
 from raypt.dedup.documents import BATCH_BYTES, BATCH_ROWS, batch_rows, live_rows, read_live, read_some
+from raypt.dedup.pipeline import _bounds
 from raypt.dedup.plan import MAP_TASKS, group_bounds, inspect_shard
 from tests.dedup.reference import documents, removed_keys, write_shards
 
@@ -61,7 +62,14 @@ def test_where_there_is_more_text_a_group_has_up_to_eight_times_as_much() -> Non
     assert len(group_bounds([8] * 64, 8)) - 1 == 64
     assert len(group_bounds([8] * 256, 8)) - 1 == 64
     assert len(group_bounds([8] * 1024, 8)) - 1 == 128
-    assert len(group_bounds([8] * 64, 8, busy=16)) - 1 == 16
+
+
+def test_on_an_object_store_a_group_has_up_to_64_times_as_much() -> None:
+    def groups(shards: int, task_bytes: int) -> int:
+        return len(_bounds([8] * shards, task_bytes, "s3://b/work")) - 1
+
+    assert [groups(n, 8) for n in (2, 16, 64, 1024, 2048)] == [1, 8, 16, 16, 32]
+    assert _bounds([8] * 4, 8, "/a/work") == [0, 1, 2, 3, 4]
 
 
 def test_there_are_at_most_so_many_groups_whatever_the_shards() -> None:
