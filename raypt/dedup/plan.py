@@ -46,7 +46,7 @@ BUSY, MORE_TEXT = 64, 8
 """Where there is text for so many groups, they have up to so many times `dedup.task_bytes`."""
 FAR_AWAY, BUSY_FAR_AWAY, MORE_FAR_AWAY = 2, 16, 64
 """On an object store: times `dedup.task_bytes` at least; and as above. A group costs some thirteen requests of it,
-whatever is in it; 512 MiB take a minute to hash."""
+whatever is in it."""
 INSPECTORS = 16
 """Shards inspected at a time by one task, on an object store."""
 
