@@ -150,6 +150,8 @@ class Card:
     """Whether it was read from the index of its collection."""
     packed: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Of the files that lie in a pack (`raypt.packs`): its path, and where in it they begin."""
+    joint: str = field(default="", compare=False, repr=False)
+    """Name of the file of several cards that it was read from, if any."""
 
     def uri(self, root: str, path: str) -> str:
         """Where one of the files is read."""
@@ -191,10 +193,10 @@ class Card:
         return storage.json_bytes({**value, "checksum": hash_of(value)})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], *, indexed: bool = False) -> "Card":
+    def from_json(cls, value: dict[str, Any], *, indexed: bool = False, joint: str = "") -> "Card":
         files = {path: Stamp(*stamp) for path, stamp in value["files"].items()}
         packed = {path: (pack, start) for path, (pack, start) in value.get("packed", {}).items()}
-        return cls(value["identity"], value["key"], files, value["account"], value["raypt"], indexed, packed)
+        return cls(value["identity"], value["key"], files, value["account"], value["raypt"], indexed, packed, joint)
 
     @classmethod
     def from_bytes(cls, data: bytes, uri: str) -> "Card":
@@ -661,9 +663,14 @@ class Collection:
                 if identities is not None and number >= len(identities):
                     continue
                 wanted = None if identities is None else identities[number].key
-                if number not in out or card.key == wanted:
+                before = out.get(number)
+                if before is None or (card.key == wanted and not _is_of(before, wanted)):
                     out[number] = card
         return out
+
+
+def _is_of(card: Card | Damaged, key: str | None) -> bool:
+    return isinstance(card, Card) and card.key == key and card.joint != ""
 
 
 def _joint(cards: Mapping[int, Card]) -> bytes:
@@ -684,12 +691,13 @@ def read_joint(uri: str) -> dict[int, Card]:
     except FileNotFoundError:
         return {}
     out: dict[int, Card] = {}
+    name = uri.rpartition("/")[2]
     for line in data.splitlines():
         try:
             value = orjson.loads(line)
             checksum = value.pop("checksum")
             if value["card"] == CARD_FORMAT and checksum == hash_of(value):
-                out[value["number"]] = Card.from_json(value)
+                out[value["number"]] = Card.from_json(value, joint=name)
                 continue
         except (ValueError, TypeError, KeyError, AttributeError):
             pass

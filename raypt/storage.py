@@ -365,7 +365,7 @@ def atomic_write(uri: str) -> Iterator[IO[bytes]]:
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="raypt-put-") as spool:
             yield cast(IO[bytes], spool)
             asked(uri, lambda: _put(fs, path, spool))
-            at_hand = written.remembers() and isinstance(spool._file, io.BytesIO)
+            at_hand = written.remembers(uri) and isinstance(spool._file, io.BytesIO)
             written.note(uri, cast(io.BytesIO, spool._file).getvalue() if at_hand else None)
         return
     parent, name = posixpath.split(path)

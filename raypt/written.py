@@ -4,10 +4,30 @@ import contextlib
 import contextvars
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 FILE_BYTES, ALL_BYTES = 256 << 10, 8 << 20
 """Of the small files that are kept as they were written last."""
+REMEMBERED_BYTES = 256 << 20
+"""Of what a task keeps to read it again: the compressed text of a full group (`raypt.tasks.together`), and no more
+where a shard is large."""
+
+
+class _Remembered:
+    """Those of `wanted` that were written, up to REMEMBERED_BYTES of them."""
+
+    def __init__(self, wanted: Set[str]) -> None:
+        self.wanted, self.files, self._bytes = wanted, dict[str, bytes](), 0
+
+    def put(self, uri: str, data: bytes) -> None:
+        self.drop(uri)
+        if uri in self.wanted and self._bytes + len(data) <= REMEMBERED_BYTES:
+            self.files[uri] = data
+            self._bytes += len(data)
+
+    def drop(self, uri: str, *, below: bool = False) -> None:
+        for name in [name for name in self.files if name == uri or (below and name.startswith(f"{uri}/"))]:
+            self._bytes -= len(self.files.pop(name))
 
 
 class _Small:
@@ -37,7 +57,7 @@ class _Small:
 
 _small = _Small()
 _small_are_read: contextvars.ContextVar[bool] = contextvars.ContextVar("raypt-own-writes", default=False)
-_remembered: contextvars.ContextVar[dict[str, bytes] | None] = contextvars.ContextVar("raypt-remembered", default=None)
+_remembered: contextvars.ContextVar["_Remembered | None"] = contextvars.ContextVar("raypt-remembered", default=None)
 
 
 @contextlib.contextmanager
@@ -53,20 +73,21 @@ def own_writes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def remembering() -> Iterator[None]:
-    """For the length of the block, what it writes is kept, and read from memory where the block reads it: what is made
-    of a file as soon as it is written costs no request.
+def remembering(uris: Set[str]) -> Iterator[None]:
+    """For the length of the block, what it writes to `uris` is kept, and read from memory where the block reads it:
+    what is made of a file as soon as it is written costs no request. Of more than REMEMBERED_BYTES the last are read
+    again.
     """
-    token = _remembered.set({})
+    token = _remembered.set(_Remembered(uris))
     try:
         yield
     finally:
         _remembered.reset(token)
 
 
-def remembers() -> bool:
-    """Whether the block this code runs in keeps what it writes."""
-    return _remembered.get() is not None
+def remembers(uri: str) -> bool:
+    """Whether the block this code runs in keeps what it writes there."""
+    return (kept := _remembered.get()) is not None and uri in kept.wanted
 
 
 def note(uri: str, data: bytes | None) -> None:
@@ -77,18 +98,18 @@ def note(uri: str, data: bytes | None) -> None:
         return
     _small.put(uri, data)
     if kept is not None:
-        kept[uri] = data
+        kept.put(uri, data)
 
 
 def forget(uri: str, *, below: bool = False) -> None:
     """`uri` is not what it was; nor, with `below`, is what lies below it."""
     _small.drop(uri.rstrip("/"), below=below)
-    for name in [name for name in (_remembered.get() or {}) if name == uri or (below and name.startswith(f"{uri}/"))]:
-        (_remembered.get() or {}).pop(name)
+    if (kept := _remembered.get()) is not None:
+        kept.drop(uri, below=below)
 
 
 def found(uri: str) -> bytes | None:
     """What `uri` holds, where that may be read here."""
-    if (data := (_remembered.get() or {}).get(uri)) is not None:
+    if (kept := _remembered.get()) is not None and (data := kept.files.get(uri)) is not None:
         return data
     return _small.get(uri) if _small_are_read.get() else None

@@ -54,13 +54,26 @@ def test_what_happened_to_it_since_is_known(at: str, how: str) -> None:
     assert found == (b"new" if how == "written in pieces" else None)
 
 
-def test_all_that_a_block_writes_is_read_from_memory_in_it(at: str) -> None:
+def test_what_a_block_writes_and_says_it_reads_is_read_from_memory_in_it(at: str) -> None:
     uri, table = f"{at}/t.parquet", pa.table({"x": list(range(100_000))})
-    with written.remembering():
-        storage.write_parquet(uri, table)
-        behind(uri)
+    with written.remembering({uri}):
+        for name in (uri, f"{at}/other.parquet"):
+            storage.write_parquet(name, table)
+            behind(name)
         assert storage.read_parquet(uri) == table
+        assert storage.read_bytes(f"{at}/other.parquet") == OTHER
     assert storage.read_bytes(uri) == OTHER
+
+
+def test_of_large_files_it_keeps_what_fits(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written, "REMEMBERED_BYTES", 250_000)
+    names = [f"{at}/{n}" for n in range(3)]
+    with written.remembering(set(names)):
+        for name in [*names, names[0]]:
+            with storage.atomic_write(name) as f:
+                f.write(bytes(100_000))
+            behind(name)
+        assert [storage.read_bytes(name) == bytes(100_000) for name in names] == [True, True, False]
 
 
 def test_of_many_small_files_the_last_are_kept(at: str) -> None:

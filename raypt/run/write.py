@@ -109,7 +109,7 @@ class _Write:
         work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
         if self.measure is None:
             return collection(run).build_together(work), []
-        with written.remembering():
+        with written.remembering({run.curated(shard) for shard in work}):
             cards = collection(run).build_together(work)
             parts = {shard: (run.curated(shard), card) for shard, card in zip(work, cards, strict=True)}
             return cards, self.measure(parts)

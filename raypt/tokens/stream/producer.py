@@ -113,19 +113,23 @@ class StoreWork:
 
     def _put_in_place(self) -> None:
         """Cards that were written for other groups, by another version of raypt, go where readers look for those of a
-        group that has nothing left to make.
+        group that has nothing left to make. The file may be there, of a smaller group.
         """
-        whole = [group for group in self.groups if len(group) > 1 and all(shard in self.cards for shard in group)]
-        if not whole or all(card.indexed for card in self.cards.values()):
-            return
-        there = storage.list_sizes(self.root)
 
         def put(group: Sequence[int]) -> None:
-            uri = joint_uri(self.root, group[0])
-            if uri.rpartition("/")[2] not in there:
-                collection(self.root).put_together({shard: self.cards[shard] for shard in group}, uri)
+            cards = {shard: self.cards[shard] for shard in group}
+            if len(group) == 1:
+                storage.write_bytes(collection(self.root).card_uri(group[0]), cards[group[0]].to_bytes())
+            else:
+                collection(self.root).put_together(cards, joint_uri(self.root, group[0]))
 
-        storage.in_parallel(put, whole)
+        def joint(group: Sequence[int]) -> str:
+            return joint_uri(self.root, group[0]).rpartition("/")[2] if len(group) > 1 else ""
+
+        if all(card.indexed for card in self.cards.values()):
+            return
+        whole = [group for group in self.groups if all(shard in self.cards for shard in group)]
+        storage.in_parallel(put, [g for g in whole if any(self.cards[shard].joint != joint(g) for shard in g)])
 
     def make(
         self,

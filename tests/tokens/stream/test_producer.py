@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raypt import storage
-from raypt.artefact import read_joint
+from raypt.artefact import read_card, read_joint
 from raypt.errors import UserError
 from raypt.tokens.store.files import TokenStore, collection, joint_uri, wanted_uri
 from raypt.tokens.stream.producer import StoreWork, Tokenizing, shard_schedule, tokenize_parts
@@ -83,8 +83,12 @@ def test_tokenizing_again_mends_an_earlier_failure(make_plan: PlanMaker) -> None
     assert not storage.exists(f"{plan.uri}/{FAILURE_FILE}")
 
 
-def test_cards_of_other_groups_go_where_readers_look(curated: list[str], tokenizer_uri: str, tmp_path: Path) -> None:
-    # As another version of raypt may have grouped the shards of a store that it did not finish.
+@pytest.mark.parametrize("groups", [[[0, 1], [2, 3, 4]], [[1], [0, 2, 3, 4]], [[0], [1], [2], [3], [4]]])
+def test_cards_of_other_groups_go_where_readers_look(
+    curated: list[str], tokenizer_uri: str, tmp_path: Path, groups: list[list[int]]
+) -> None:
+    # As another version of raypt may have grouped the shards of a store that it did not finish: the file that readers
+    # look for may be there, with fewer of them.
     config, uri = small_config(), f"memory://{tmp_path.name}"
     plan = prepare_store(curated, Tokenizer.load(tokenizer_uri), config, uri, seed=0)
     assert plan.together == [[0, 1, 2, 3, 4]]
@@ -92,10 +96,28 @@ def test_cards_of_other_groups_go_where_readers_look(curated: list[str], tokeniz
     storage.remove_file(collection(uri).index_uri)
     cards = read_joint(joint_uri(uri, 0))
     storage.remove_file(joint_uri(uri, 0))
-    for first, group in ((1, [0, 1]), (2, [2, 3, 4])):
-        collection(uri).put_together({shard: cards[shard] for shard in group}, joint_uri(uri, first))
+    for group in groups:
+        if len(group) == 1:
+            storage.write_bytes(collection(uri).card_uri(group[0]), cards[group[0]].to_bytes())
+        else:
+            collection(uri).put_together({shard: cards[shard] for shard in group}, joint_uri(uri, group[0]))
     work = StoreWork(plan, config, tokenizer_uri)
     assert sorted(work.cards) == [0, 1, 2, 3, 4]
     assert read_joint(joint_uri(uri, 0)) == cards
+    assert {card.joint for card in StoreWork(plan, config, tokenizer_uri).cards.values()} == {"shard-group-00000.cards"}
     spec = plan_stream(plan, config, samples=96, global_batch=24, ranks=(1,))
     assert len(SampleReader(spec).resolve(0, 8).shard) == 8
+
+
+def test_so_does_the_card_of_a_shard_that_is_with_no_other_now(
+    curated: list[str], tokenizer_uri: str, tmp_path: Path
+) -> None:
+    config, uri = small_config(), f"memory://{tmp_path.name}"
+    plan = prepare_store(curated, Tokenizer.load(tokenizer_uri), config, uri, seed=0)
+    tokenize_parts(plan, config, tokenizer_uri)
+    storage.remove_file(collection(uri).index_uri)
+    cards = read_joint(joint_uri(uri, 0))
+    plan.__dict__["together"] = [[0], [1, 2, 3, 4]]
+    StoreWork(plan, config, tokenizer_uri)
+    assert read_card(collection(uri).card_uri(0)) == cards[0]
+    assert read_joint(joint_uri(uri, 1)) == {shard: cards[shard] for shard in (1, 2, 3, 4)}
