@@ -11,9 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from raypt import storage
+from raypt import storage, tasks
 from raypt.config_io import load
 from raypt.corpus.formats.raw import RawFile, etag_of
+from raypt.dedup import pipeline
 from raypt.errors import UserError
 from raypt.run import live_page
 from raypt.run.config import RunConfig
@@ -45,6 +46,10 @@ MOST_A_LARGE_SHARD = 14
 
 MOST_A_SHARE = 19
 """17.9 of 4 MB, of which a task has four or five, as it has of those of 16 MB in a run of many GB (up to 128 MB)."""
+
+
+MOST_OF_A_FULL_TASK = 13
+"""12.3: those of a large one, and an eighth of a task's. One of 64 MB is read by one request more (32 MiB each)."""
 
 
 MOST_A_PAGE = 60
@@ -191,6 +196,21 @@ def test_so_does_one_of_four_megabytes(s3: S3Server) -> None:
         for files, shards in (("four-a*", 8), ("four-*", 16))
     )
     assert (len(many) - len(few)) / (16 - 8) <= MOST_A_SHARE, growth(few, many, (8, 16), 60)
+
+
+@pytest.mark.slow
+def test_so_do_those_of_which_eight_fill_a_task(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As shards of 64 MB do from 8 GiB on: all of it is a 64th, and there are half as many tasks.
+    monkeypatch.setattr(tasks, "TOGETHER_BYTES", tasks.TOGETHER_BYTES // 64)
+    for least in ("LEAST_TASKS", "STEADY_TASKS"):
+        monkeypatch.setattr(tasks, least, 8)
+    monkeypatch.setattr(pipeline, "BUSY_FAR_AWAY", 8)
+    large_inputs(s3, "full", 64, 96, 1)
+    few, many = (
+        whole_way(s3, files, shards, *LARGE, "dedup.task_bytes=128k", shard_bytes="1M", batch=(256, 64), each=14)
+        for files, shards in (("full-a*", 64), ("full-*", 96))
+    )
+    assert (len(many) - len(few)) / (96 - 64) <= MOST_OF_A_FULL_TASK, growth(few, many, (64, 96), 60)
 
 
 TIMES_WANTED = {
