@@ -198,7 +198,6 @@ def test_so_does_one_of_four_megabytes(s3: S3Server) -> None:
     assert (len(many) - len(few)) / (16 - 8) <= MOST_A_SHARE, growth(few, many, (8, 16), 60)
 
 
-@pytest.mark.slow
 def test_so_do_those_of_which_eight_fill_a_task(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     # As shards of 64 MB do from 8 GiB on: all of it is a 64th, and there are half as many tasks.
     monkeypatch.setattr(tasks, "TOGETHER_BYTES", tasks.TOGETHER_BYTES // 64)

@@ -123,13 +123,14 @@ class StoreWork:
             else:
                 collection(self.root).put_together(cards, joint_uri(self.root, group[0]))
 
-        def joint(group: Sequence[int]) -> str:
-            return joint_uri(self.root, group[0]).rpartition("/")[2] if len(group) > 1 else ""
+        def in_place(group: Sequence[int]) -> bool:
+            name = joint_uri(self.root, group[0]).rpartition("/")[2] if len(group) > 1 else ""
+            return all(self.cards[shard].joint == name for shard in group)
 
         if all(card.indexed for card in self.cards.values()):
             return
         whole = [group for group in self.groups if all(shard in self.cards for shard in group)]
-        storage.in_parallel(put, [g for g in whole if any(self.cards[shard].joint != joint(g) for shard in g)])
+        storage.in_parallel(put, [group for group in whole if not in_place(group)])
 
     def make(
         self,
