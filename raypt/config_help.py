@@ -4,15 +4,17 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from raypt.config_io import COMMAND_LINE, Loaded, all_keys, submodel
+from raypt.config_io import COMMAND_LINE, Loaded, all_fields, all_keys, submodel
 from raypt.config_yaml import Steps
 from raypt.errors import UserError
+from raypt.settings import field_docs
 
 WIDTH = 100
 
@@ -23,13 +25,41 @@ def _sentence(doc: str | None) -> str:
     return re.split(r"(?<=[.])(?<! al\.) ", text, maxsplit=1)[0]
 
 
-def _entry(key: str, info: FieldInfo) -> str:
+@dataclass(frozen=True)
+class _Key:
+    """A dotted key, and the section that has it, by this name."""
+
+    key: str
+    holder: type[BaseModel]
+    name: str
+
+    @property
+    def info(self) -> FieldInfo:
+        return self.holder.model_fields[self.name]
+
+    @property
+    def section(self) -> type[BaseModel] | None:
+        """What the key holds, if it is a section itself."""
+        return submodel(self.info.annotation)
+
+    @property
+    def doc(self) -> str:
+        return self.info.description or field_docs(self.holder).get(self.name, "")
+
+
+def documented(cls: type[BaseModel]) -> list[tuple[str, str]]:
+    """Every dotted key that takes a value, with what is said of it."""
+    keys = [_Key(*field) for field in all_fields(cls)]
+    return [(key.key, key.doc) for key in keys if key.section is None]
+
+
+def _entry(entry: _Key) -> str:
     """A key with its default and documentation; of a section, one line."""
-    inner = submodel(info.annotation)
+    key, info, inner = entry.key, entry.info, entry.section
     if inner is not None:
-        return f"  {key}: {_sentence(info.description) or _sentence(inner.__doc__)}"
+        return f"  {key}: {_sentence(entry.doc) or _sentence(inner.__doc__)}"
     default = "(required)" if info.is_required() else f"= {info.get_default(call_default_factory=True)!r}"
-    doc = " ".join((info.description or "").split())
+    doc = " ".join(entry.doc.split())
     indent = " " * 6
     lines = [f"  {key} {default}", textwrap.fill(doc, WIDTH, initial_indent=indent, subsequent_indent=indent)]
     return "\n".join(line for line in lines if line.strip())
@@ -53,26 +83,25 @@ def section_text(cls: type[BaseModel], name: str) -> str:
         UserError: there is no such section or key; the nearest is named.
     """
     wanted = re.sub(r"\[\d*\]", "", name)
-    keys = {key.replace("[]", ""): (key, info) for key, info in all_keys(cls)}
+    keys = {key.replace("[]", ""): _Key(key, holder, name) for key, holder, name in all_fields(cls)}
     if wanted not in keys:
         near = difflib.get_close_matches(wanted, list(keys), 1, 0.6)
         ends = [key for key in keys if key.rsplit(".", 1)[-1] == wanted]
         hint = f"; did you mean {(near or ends)[0]}?" if near or ends else ""
         raise UserError(f"--help {name}: there is no such section or key{hint}")
-    inner = submodel(keys[wanted][1].annotation)
+    inner = keys[wanted].section
     if inner is None:
-        return _entry(*keys[wanted])
+        return _entry(keys[wanted])
     head = textwrap.fill(" ".join((inner.__doc__ or "").split()), WIDTH)
     own = [entry for plain, entry in keys.items() if plain.rpartition(".")[0] == wanted]
-    return "\n".join([f"{keys[wanted][0]}: {head}", *(_entry(*entry) for entry in own)])
+    return "\n".join([f"{keys[wanted].key}: {head}", *(_entry(entry) for entry in own)])
 
 
 def help_text(cls: type[BaseModel]) -> str:
     """Every key with its default and its documentation."""
     lines = []
-    for key, info in all_keys(cls):
-        section = submodel(info.annotation) is not None
-        lines.append(f"\n{_entry(key, info)[2:]}" if section and "." not in key else _entry(key, info))
+    for key in (_Key(*field) for field in all_fields(cls)):
+        lines.append(f"\n{_entry(key)[2:]}" if key.section and "." not in key.key else _entry(key))
     return "\n".join(lines)
 
 

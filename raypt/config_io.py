@@ -153,15 +153,20 @@ def _class_at(cls: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseMode
     return at
 
 
-def all_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def all_keys(cls: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
     """Every dotted key of a configuration class, depth first, sections included."""
+    return ((key, holder.model_fields[name]) for key, holder, name in all_fields(cls))
+
+
+def all_fields(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """As `all_keys`; the class of the section that has the key, and its name there."""
     for name, info in cls.model_fields.items():
         key = f"{prefix}{name}"
-        yield key, info
+        yield key, cls, name
         inner = submodel(info.annotation)
         if inner is not None:
             many = "tuple[" in str(info.annotation) or "list[" in str(info.annotation)
-            yield from all_keys(inner, f"{key}[]." if many else f"{key}.")
+            yield from all_fields(inner, f"{key}[]." if many else f"{key}.")
 
 
 def _describe(cls: type[BaseModel], error: Any, origins: Mapping[Steps, str]) -> str:

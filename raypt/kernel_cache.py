@@ -20,6 +20,7 @@ from typing import Any
 
 import xxhash
 from numba.core import caching, event
+from numba.core.registry import cpu_target
 
 from raypt.kernel_place import COMPILING, PACKAGE, cache_root, own
 from raypt.lines import say_once
@@ -214,6 +215,11 @@ class _Compiling(event.Listener):
         # numba 0.68's own `is_failed` says the contrary.
         if found._exc_details is not None and isinstance(cache, SharedCache):
             cache.release()
+
+
+def load_numba() -> None:
+    """What comes else with the first kernel of a process: numba's tables of functions, a third of a second."""
+    cpu_target.target_context.refresh()
 
 
 caching.CacheImpl._locator_classes.insert(0, ContentLocator)

@@ -196,6 +196,11 @@ class _Aside:
             ours.close()
         self.file.close()
 
+    def take_over(self, theirs: logging.Logger) -> None:
+        for handler in theirs.handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+                handler.setStream(self._python)
+
     @staticmethod
     def _hand(before: TextIO, after: TextIO) -> None:
         """Log handlers that write to the one stream write to the other; Ray's stay with the descriptor."""
@@ -214,6 +219,10 @@ class RayOutput:
     def path(self) -> Path:
         """The file."""
         return self._aside.path
+
+    def take_over(self, theirs: logging.Logger) -> None:
+        """Handlers of one of Ray's loggers that were made since standard error is led aside write to the file too."""
+        self._aside.take_over(theirs)
 
     @contextlib.contextmanager
     def sort(self) -> Iterator[None]:

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from raypt.errors import Terminated, UserError
 from raypt.node_waits import node_waits
-from raypt.ray_output import HOOK, MARKS, aside
+from raypt.ray_dashboard import Dashboard, of_session
+from raypt.ray_output import HOOK, MARKS, RayOutput, aside
 from raypt.settings import Settings
 
 log = logging.getLogger("raypt")
@@ -92,37 +93,68 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def _libraries() -> None:
+    """What a driver needs of Ray Data and of numba: a second of imports."""
+    import raypt.ray_loop  # noqa: F401
+    from raypt.kernel_cache import load_numba
+
+    load_numba()
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Have a thread do it while the block waits for others; it is done when the block has ended without an error."""
+    errors: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
 @contextlib.contextmanager
 def session(config: RaySection) -> Iterator[None]:
     """Ray for the length of a job. SIGTERM does what it did before, though Ray would have it end the process."""
-    import ray.data  # here: a configuration is read without it
+    import ray  # here: a configuration is read without it
 
-    from raypt.ray_loop import rest_when_idle
     from raypt.tasks import Placement, placed
 
     for key, value in {**QUIET, MARKS: "1"}.items():
         os.environ.setdefault(key, value)
-    # Its progress tables repeat what raypt's own progress lines say.
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    rest_when_idle(ray.data.DataContext.get_current())
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    dashboard = Dashboard()
     with aside() as output, environment(OWN if address == "local" else {}):
         try:
-            if address == "local":  # its processes have this one's environment: see `MARKS` for why not a runtime_env
-                context = patiently(
-                    lambda: ray.init(
-                        address="local",
-                        num_cpus=config.num_cpus,
-                        include_dashboard=config.dashboard,
-                        log_to_driver=True,
-                        logging_level=logging.WARNING,
-                    )
-                )
-            else:
-                runtime_env = {"env_vars": {key: os.environ[key] for key in QUIET}, "worker_process_setup_hook": HOOK}
-                context = ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
+            with beside(_libraries):
+                if (
+                    address == "local"
+                ):  # its processes have this one's environment: see `MARKS` for why not a runtime_env
+                    with dashboard.held():
+                        patiently(
+                            lambda: ray.init(
+                                address="local",
+                                num_cpus=config.num_cpus,
+                                include_dashboard=config.dashboard,
+                                log_to_driver=True,
+                                logging_level=logging.WARNING,
+                            )
+                        )
+                    dashboard.start()
+                else:
+                    env_vars = {key: os.environ[key] for key in QUIET}
+                    runtime_env = {"env_vars": env_vars, "worker_process_setup_hook": HOOK}
+                    context = ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING)
+                    if context.dashboard_url:
+                        log.info("Ray's dashboard: http://%s", context.dashboard_url)
         except ConnectionError as e:
             raise UserError(
                 f"ray.address={address}: no Ray cluster answers there ({e}); start one with `ray start --head`, "
@@ -134,13 +166,26 @@ def session(config: RaySection) -> Iterator[None]:
             if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
                 signal.signal(signal.SIGTERM, on_sigterm)
         try:
+            _set_up_ray_data(output)
             placement = Placement(config.labels, config.autoscaling)
-            with output.sort(), placed(placement), node_waits(config.nodes_timeout_s):
-                dashboard = f"Ray's dashboard: http://{context.dashboard_url}; " if context.dashboard_url else ""
-                log.info("%swhat Ray prints: %s", dashboard, output.path)
+            with output.sort(), placed(placement), node_waits(config.nodes_timeout_s), of_session(dashboard):
+                log.info("what Ray prints: %s", output.path)
                 yield
         finally:
-            ray.shutdown()
+            with dashboard.ended():
+                ray.shutdown()
+
+
+def _set_up_ray_data(output: RayOutput) -> None:
+    import ray.data
+
+    from raypt.ray_loop import rest_when_idle
+
+    # Its progress tables repeat what raypt's own progress lines say.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rest_when_idle(ray.data.DataContext.get_current())
+    output.take_over(logging.getLogger("ray.data"))
 
 
 def check_capacity(needs: dict[str, float], gpus: float, *, autoscaling: bool) -> None:

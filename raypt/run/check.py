@@ -277,8 +277,12 @@ def _languages(config: RunConfig) -> Iterator[str]:
         said += [(_key(stage, key), named) for key, named in stage.settings.named_languages().items()]
         if "lang" in stage.when:
             said.append((f"stages: {stage.name}: when.lang", stage.when["lang"].among or ()))
-    labels = known_codes(curation.language)
     along = languages_of_preset(curation.preset)  # lists for more languages than a model need know
+    quality = curation.quality
+    classified = curation.runs("quality") and quality.model is not None and storage.exists(quality.model)
+    # Reading raypt's own model takes a third of a second, of which most configurations have no need.
+    asked_for = model or classified or any(name not in along for _, named in said for name in named)
+    labels = known_codes(curation.language) if asked_for else frozenset()
     for key, named in said:
         for name in named:
             if name not in along and not any(languages.covers(name, label) for label in labels):
@@ -287,8 +291,7 @@ def _languages(config: RunConfig) -> Iterator[str]:
                 yield f"curation.{key}: the language model has no {name!r}{hint}"
         if pair := languages.twice(named):
             yield f"curation.{key}: {pair[0]} and {pair[1]} are the same language; name it once"
-    quality = curation.quality
-    if curation.runs("quality") and quality.model is not None and storage.exists(quality.model):
+    if classified and quality.model is not None:
         own = languages_with_percentiles(quality.model, quality.threshold)
         strange = [name for name in own if not any(languages.covers(name, label) for label in labels)]
         if strange:

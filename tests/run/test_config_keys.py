@@ -5,7 +5,8 @@ After a decision: `python -m tests.run.test_config_keys > tests/run/config_keys.
 
 from pathlib import Path
 
-from raypt.config_io import all_keys, submodel
+from raypt.config_help import documented
+from raypt.config_io import all_keys
 from raypt.run.config import RunConfig
 
 FROZEN = Path(__file__).with_name("config_keys.txt")
@@ -24,8 +25,7 @@ def test_no_key_is_renamed_or_dropped_and_a_new_one_is_listed() -> None:
 
 
 def test_every_key_says_what_it_means() -> None:
-    leaves = [(key, info) for key, info in all_keys(RunConfig) if submodel(info.annotation) is None]
-    assert not [key for key, info in leaves if not info.description]
+    assert not [key for key, doc in documented(RunConfig) if not doc]
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from raypt.errors import UserError
 from raypt.model import ModelConfig
 from raypt.parallel import comm
 from raypt.parallel.topology import Topology
+from raypt.ray_dashboard import wait_for_dashboard
 from raypt.ray_session import environment
 from raypt.tokens.stream.cursor import Cursor
 from raypt.tokens.stream.spec import check_fingerprint
@@ -206,6 +207,7 @@ def knobs(train: TrainConfig, *, elastic: bool) -> Iterator[None]:
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(train.collective_timeout_s),
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(train.collective_timeout_s),
     }
+    wait_for_dashboard()
     if get_dashboard_url():  # without one, state tracking only fills the log with refused connections
         values["RAY_TRAIN_ENABLE_STATE_TRACKING"] = "1"
     with environment(values):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from raypt.config_io import all_keys, read, submodel
+from raypt.config_help import documented
+from raypt.config_io import read
 from raypt.errors import UserError
 from raypt.run.study.config import RandomMixtures, StudyConfig
 from raypt.run.study.variants import Resolved, random_mixtures, resolve
@@ -106,5 +107,4 @@ def test_random_mixtures_are_shares_and_the_same_each_time() -> None:
 
 
 def test_every_key_of_a_study_says_what_it_means() -> None:
-    leaves = [(key, info) for key, info in all_keys(StudyConfig) if submodel(info.annotation) is None]
-    assert not [key for key, info in leaves if not info.description]
+    assert not [key for key, doc in documented(StudyConfig) if not doc]
