@@ -4,15 +4,19 @@ import functools
 
 import numpy as np
 
+from raypt.kept import kept
+
 
 @functools.cache
 def permutations(num_perm: int, seed: int) -> np.ndarray:
     """uint32[2, num_perm]: datasketch's own affine32 permutations h -> a h + b mod 2^32 (a odd)."""
-    from datasketch import MinHash  # loads scipy.integrate: half a second that reading a configuration is spared
 
-    array = np.array(MinHash(num_perm=num_perm, seed=seed, scheme="affine32").permutations, np.uint32)
-    array.flags.writeable = False
-    return array
+    def make() -> np.ndarray:
+        from datasketch import MinHash  # loads scipy.integrate: half a second
+
+        return np.array(MinHash(num_perm=num_perm, seed=seed, scheme="affine32").permutations, np.uint32)
+
+    return kept(f"affine32-{num_perm}-{seed}", "datasketch", make)
 
 
 def match_probability(jaccard: np.ndarray | float, bands: int, rows: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, normalizers
 
+from raypt.kept import kept
 from raypt.kernels import kernel
 from raypt.text.hashing import spread
 from raypt.tokens.tokenizer import patterns
@@ -74,6 +75,11 @@ def character_classes() -> npt.NDArray[np.uint8]:
 
     Asked of the engine itself: its Unicode version is not that of Python.
     """
+    # Of its own: for an array that cannot be written to, numba would compile all kernels anew.
+    return kept("character-classes", "tokenizers", _character_classes).copy()
+
+
+def _character_classes() -> npt.NDArray[np.uint8]:
     classes = np.zeros(_N_CHARACTERS, np.uint8)
     kinds = {
         r"\p{L}": LETTER,
