@@ -93,6 +93,15 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def _address(config: RaySection) -> str:
+    return config.address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def is_own(config: RaySection) -> bool:
+    """Whether the job starts a Ray of its own, on this machine."""
+    return _address(config) == "local"
+
+
 def _libraries() -> None:
     """What a driver needs of Ray Data and of numba: a second of imports."""
     import raypt.ray_loop  # noqa: F401
@@ -129,15 +138,14 @@ def session(config: RaySection) -> Iterator[None]:
 
     for key, value in {**QUIET, MARKS: "1"}.items():
         os.environ.setdefault(key, value)
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _address(config)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     dashboard = Dashboard()
-    with aside() as output, environment(OWN if address == "local" else {}):
+    with aside() as output, environment(OWN if is_own(config) else {}):
         try:
             with beside(_libraries):
-                if (
-                    address == "local"
-                ):  # its processes have this one's environment: see `MARKS` for why not a runtime_env
+                if is_own(config):
+                    # Its processes have this one's environment: see `MARKS` for why not a runtime_env.
                     with dashboard.held():
                         patiently(
                             lambda: ray.init(

@@ -261,10 +261,11 @@ def tag(
     verify: Verify,
     made: Mapping[str, Made] = NO_MODELS,
     decide: Decide | None = None,
+    ahead: Callable[[], object] | None = None,
 ) -> Tagged:
     """Tag every shard that is not whole, and decide on those that are tagged now, if it is told how. `actors`: settings
     of the autoscaling pool of Ray Data actors that does it; None: this process. `made`: what was made or looked at for
-    other stages, by name of the stage.
+    other stages, by name of the stage. `ahead` is called before actors are started.
     """
     wanted = identities(manifest, corpus, curation, quality, made)
     cards = collection(run).survey(wanted, verify)
@@ -280,6 +281,8 @@ def tag(
             for card in tagged.cards:
                 cards[card.account["shard"]] = card
     elif todo and actors is not None:
+        if ahead is not None:
+            ahead()
         for card, decision in _on_actors(run, manifest, corpus, curation, artefacts, wanted, todo, actors, decide):
             number = card.account["shard"]
             cards[number] = card.holding(wanted[number])

@@ -29,9 +29,11 @@ from raypt.dedup.pipeline import deduplicate
 from raypt.dedup.plan import PlannedShard
 from raypt.errors import UserError
 from raypt.ledger import Ledger
+from raypt.ray_session import is_own
 from raypt.run.config import RunConfig
 from raypt.run.outlook import expected_text_bytes
 from raypt.run.stages import timed_stage
+from raypt.run.workers_ahead import start_workers
 from raypt.run.write import Measure, write_curated
 from raypt.run_dir import RunDir
 
@@ -210,8 +212,9 @@ def curate(
                 )
     with timed_stage(run, "curate") as figures:
         actors = None if in_process else config.ray
+        ahead = start_workers if actors is not None and is_own(actors) else None
         at_once = None if settles_percentiles(curation) else DecideAtOnce(run.uri, curation, {"quality": threshold})
-        made_now = tag(run, manifest, config.corpus, curation, model, actors, verify, made, at_once)
+        made_now = tag(run, manifest, config.corpus, curation, model, actors, verify, made, at_once, ahead)
         tagged = made_now.cards
         accounts = [card.account for card in tagged]
         metrics.put_ledger(Ledger({"read": reading_account(accounts)}).to_json())
