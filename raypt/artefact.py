@@ -569,7 +569,7 @@ class Collection:
         """The cards of these artefacts, from wherever they are."""
         names = storage.list_sizes(self.cards_uri)
         alone = [n for n in numbers if self._name(n) in names]
-        storage.in_parallel(lambda n: storage.remove_file(self.card_uri(n)), alone)
+        storage.remove_files(self.cards_uri, [self._name(n) for n in alone])
 
         def less(name: str) -> None:
             uri = storage.join(self.cards_uri, name)
@@ -616,7 +616,7 @@ class Collection:
         if any(card.packed for card in cards):
             ours = {path.rpartition("/")[2] for card in cards for path in card.paths}
             names = [name for name in storage.list_sizes(self.cards_uri) if name.startswith(PACK) and name not in ours]
-            storage.in_parallel(lambda name: storage.remove_file(storage.join(self.cards_uri, name)), names)
+            storage.remove_files(self.cards_uri, names)
 
     def _index(self) -> dict[int, Card | Damaged]:
         try:

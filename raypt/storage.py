@@ -163,6 +163,28 @@ def remove_file(uri: str) -> None:
             asked(uri, lambda: fs.rm_file(path))
 
 
+def remove_files(directory: str, names: Iterable[str]) -> None:
+    """Delete files of a directory, by one request for each 1,000 where the storage can; none need be there."""
+    fs, path = filesystem(directory)
+    names = list(names)
+    if not is_s3(fs):
+        in_parallel(lambda name: remove_file(join(directory, name)), names)
+        return
+    for name in names:
+        written.forget(join(directory, name))
+    bucket, key, _ = fs.split_path(path)
+    for at in range(0, len(names), 1000):
+        _delete(directory, fs, bucket, [join(key, name) for name in names[at : at + 1000]])
+    fs.invalidate_cache()
+
+
+def _delete(uri: str, fs: Any, bucket: str, keys: Sequence[str]) -> None:
+    delete = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+    done = asked(uri, functools.partial(fs.call_s3, "delete_objects", Bucket=bucket, Delete=delete))
+    for error in done.get("Errors", []):
+        raise OSError(f"{uri}: {error.get('Key')} is not deleted: {error.get('Code')} {error.get('Message')}")
+
+
 def _remove_keys(uri: str, fs: Any, path: str) -> None:
     """A listing of what lies below, and one request for each 1,000 objects of it and the file of that name itself (five
     of `fs.rm` for what is not there)."""
@@ -170,16 +192,13 @@ def _remove_keys(uri: str, fs: Any, path: str) -> None:
     assert key, f"{uri}: a whole bucket is not removed"
     key = key.rstrip("/")
     page: dict[str, Any] = {}
-    found = [{"Key": key}]
+    found = [key]
     while not page or page.get("IsTruncated"):
         more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
         page = asked(uri, functools.partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=f"{key}/", **more))
-        found += [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+        found += [entry["Key"] for entry in page.get("Contents", [])]
         for at in range(0, len(found), 1000):
-            delete = {"Objects": found[at : at + 1000], "Quiet": True}
-            done = asked(uri, functools.partial(fs.call_s3, "delete_objects", Bucket=bucket, Delete=delete))
-            for error in done.get("Errors", []):
-                raise OSError(f"{uri}: {error.get('Key')} is not deleted: {error.get('Code')} {error.get('Message')}")
+            _delete(uri, fs, bucket, found[at : at + 1000])
         found = []
     fs.invalidate_cache()
 

@@ -35,3 +35,12 @@ def test_absolute_keeps_uris_and_anchors_paths(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert storage.absolute("s3://bucket/x") == "s3://bucket/x"
     assert storage.absolute("runs/x") == str(tmp_path / "runs/x")
+
+
+@pytest.mark.parametrize("root", ["memory://some-files", None], ids=["memory", "disk"])
+def test_some_files_of_a_directory_are_removed_and_none_need_be_there(root: str | None, tmp_path: Path) -> None:
+    directory = root or str(tmp_path)
+    for name in ("a", "b", "c"):
+        storage.write_bytes(storage.join(directory, name), b"x")
+    storage.remove_files(directory, ["a", "c", "none"])
+    assert storage.listdir(directory) == ["b"]

@@ -142,9 +142,7 @@ def write_weights(
     `values(name)` gives a tensor's elements, flattened, in pieces of any type; they are asked for in the order of
     `shapes` and written as they come. Weight files of before are deleted first.
     """
-    for name in storage.listdir(uri):
-        if is_weight_file(name):
-            storage.remove_file(storage.join(uri, name))
+    storage.remove_files(uri, filter(is_weight_file, storage.listdir(uri)))
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():

@@ -238,11 +238,10 @@ def cut_records(run_uri: str, resume_step: int) -> None:
 
 
 def _cut(directory: str, resume_step: int) -> None:
-    for name in storage.listdir(directory):
-        first, last = (int(x) for x in name.split("-")[:2])
-        if first > resume_step:
-            storage.remove_file(storage.join(directory, name))
-        elif last > resume_step:
+    steps = {name: tuple(int(x) for x in name.split("-")[:2]) for name in storage.listdir(directory)}
+    storage.remove_files(directory, [name for name, (first, _) in steps.items() if first > resume_step])
+    for name, (first, last) in steps.items():
+        if first <= resume_step < last:
             path = storage.join(directory, name)
             table = storage.read_parquet(path)
             keep = table.filter(pa.compute.field("step") <= resume_step)

@@ -261,6 +261,18 @@ def test_a_directory_is_removed_by_a_listing_and_a_request(s3: S3Server) -> None
     assert s3.requests() == {"GET": 2, "POST": 2}
 
 
+def test_files_of_a_directory_are_removed_by_one_request(s3: S3Server) -> None:
+    for name in ("a", "b", "c"):
+        storage.write_bytes(s3.uri("some", name), b"x")
+    s3.requests()
+    storage.remove_files(s3.uri("some"), ["a", "c", "none"])
+    assert s3.requests() == {"POST": 1}
+    assert storage.listdir(s3.uri("some")) == ["b"]
+    s3.requests()
+    storage.remove_files(s3.uri("some"), [])
+    assert not s3.requests()
+
+
 def test_a_file_among_others_of_like_names_is_removed_alone(s3: S3Server) -> None:
     for name in ("part-1", *(f"part-1{i}" for i in range(9))):
         storage.write_bytes(s3.uri("alike", name), b"x")

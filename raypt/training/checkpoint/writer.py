@@ -172,7 +172,7 @@ class CheckpointWriter:
         storage.write_bytes(storage.join(directory, MANIFEST), manifest := info.to_bytes())
         self._committed = CheckpointInfo.from_bytes(manifest, directory)
         try:
-            storage.in_parallel(lambda name: storage.remove_file(storage.join(directory, name)), names)
+            storage.remove_files(directory, names)
             record_commit(self.uri, self._committed)
             prune(self.uri, self.config)
         except Exception as e:  # the checkpoint is whole all the same
