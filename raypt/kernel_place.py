@@ -21,10 +21,15 @@ def cache_root() -> Path:
     Raises:
         UserError: the directory belongs to, or can be written by, somebody else; or its path is relative: another place
             in the working directory of each process.
+        OSError: there is no such place, and none can be made: a user without a home, a file system that is read-only.
     """
     chosen = os.environ.get("RAYPT_KERNEL_CACHE")
     if not chosen:
-        return own(Path.home() / ".cache" / "raypt" / "kernels")
+        try:
+            home = Path.home()
+        except RuntimeError as e:
+            raise FileNotFoundError(f"{e} RAYPT_KERNEL_CACHE may name a directory for compiled kernels") from None
+        return own(home / ".cache" / "raypt" / "kernels")
     directory = Path(chosen).expanduser()
     if not directory.is_absolute():
         raise UserError(

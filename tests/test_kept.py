@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from raypt import kept as module
+from raypt import kernel_place
 from raypt.dedup.minhash import permutations
 from raypt.kept import kept
 from raypt.tokens.tokenizer import byte_level
@@ -80,6 +81,16 @@ def test_without_a_place_it_is_made_each_time(make: Maker, root: Path, monkeypat
     monkeypatch.setattr(module, "cache_root", lambda: root / "file")
     assert kept("a", "numpy", make).tolist() == kept("a", "numpy", make).tolist() == make.array.tolist()
     assert make.made == 2
+
+
+def test_a_user_without_a_home_has_no_place(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # as for a number that no user has
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("RAYPT_KERNEL_CACHE", raising=False)
+    monkeypatch.setattr(module, "cache_root", kernel_place.cache_root.__wrapped__)
+    assert kept("a", "numpy", make).tolist() == make.array.tolist()
 
 
 def test_what_a_run_keeps_is_what_the_libraries_say() -> None:
