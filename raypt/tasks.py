@@ -191,7 +191,10 @@ def run_tasks(
             if max_in_flight is None and time.monotonic() - looked > CPUS_LOOK_S:
                 limit, looked = _in_flight(num_cpus), time.monotonic()
     except ray.exceptions.RayTaskError as e:
-        for ref in pending:
+        # Of those that have not ended: Ray (2.60) ends this process where a task is cancelled that is just done, as the
+        # one that failed is here ("Tried to complete task that was not pending").
+        _, running = ray.wait(list(pending), num_returns=len(pending), timeout=0)
+        for ref in running:
             ray.cancel(ref)
         cause = user_error_in(e) or e.cause
         raise (cause if isinstance(cause, Exception) else e) from None

@@ -1,6 +1,8 @@
 """Work over many items: the order of results is that of the items, with Ray and without."""
 
 import functools
+import subprocess
+import sys
 import time
 
 import pytest
@@ -26,6 +28,31 @@ def local_ray():
     ray.init(address="local", num_cpus=2, include_dashboard=False)
     yield
     ray.shutdown()
+
+
+FAILING = """
+import ray
+from raypt.errors import UserError
+from raypt.tasks import run_tasks
+
+def refuse(x):
+    raise UserError("bad")
+
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+for _ in range(1000):
+    try:
+        run_tasks(refuse, [1], name="t")
+    except UserError:
+        pass
+print("went on")
+"""
+
+
+@pytest.mark.ray
+def test_a_driver_outlives_its_tasks_errors() -> None:
+    # In a process of its own: cancelling a task that had just failed, Ray ended it within some hundred of them.
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "went on", done.stderr[-2000:]
 
 
 def test_without_ray_it_is_a_loop() -> None:
