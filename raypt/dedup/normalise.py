@@ -92,6 +92,7 @@ def folding(config: NormaliseConfig, every_letter_alone: bool) -> Folding:
             classes[at] = IGNORED
         if config.numbers == "zero" and category == "Nd":
             special[at] |= DIGIT
+            classes[at] = classes[ord("0")]  # also of a script whose characters are words by themselves
         if config.diacritics == "remove" and not 0xD800 <= code < 0xE000:
             if category == "Mn":
                 classes[at] = IGNORED

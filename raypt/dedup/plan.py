@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from raypt import storage
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.exchange import Layout, PartitionWriter, read_each, read_partition, stored_bytes
+from raypt.dedup.normalise import TAKEN_OUT
 from raypt.errors import UserError
 from raypt.settings import Settings
 from raypt.text.unicode import UNICODE_VERSION
@@ -325,6 +326,8 @@ def hash_parameters(config: DedupConfig) -> dict[str, Any]:
     minhash = None
     if fuzzy.enabled:
         normalise = fuzzy.normalise.model_dump(mode="json")
+        if fuzzy.normalise.numbers == "zero" and fuzzy.normalise.punctuation not in TAKEN_OUT:
+            normalise["zeros"] = "letters"  # before 29 November those of Thai, Lao, Khmer and Burmese were words
         minhash = [fuzzy.unit, normalise, fuzzy.ngram, fuzzy.num_perm, bands, rows, fuzzy.seed]
     return {
         "format": FORMAT,

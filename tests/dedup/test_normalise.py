@@ -43,6 +43,7 @@ TEXTS = [
     "a1b22c333",
     "ΣΊΣΥΦΟΣ ΑΣ Σ. İSTANBUL İ ẞ ǅ",
     "한국어 한국어 €5 • x→y ©2024 \u200bz 1̈2 ɸ̥ 2３４ 1٣",
+    "A\u1040 x\u0e51y \u0ed12 \u17e1\u17e2",  # digits of scripts without spaces, which become a 0 as others do
     "\x1ca\x1db\x00c\x85d\u2028e ๑๒ কো \u09cb \u212b",
     # Beyond the first two planes: a selector of an ideograph, of a digit; a compatibility ideograph, a tag.
     "\u845b\U000e0100\u57ce 0\U000e0100 \U0002f800 x\U000e0041y",
