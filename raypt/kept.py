@@ -5,8 +5,6 @@ They are small, and what makes them imports much or asks much: each process of a
 
 import contextlib
 import io
-import os
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from raypt import storage
 from raypt.kernel_place import cache_root, own
 from raypt.packages import package_version
 
@@ -35,17 +34,10 @@ def kept(name: str, package: str, make: Callable[[], npt.NDArray[Any]]) -> npt.N
     if array is None:
         array = make()
         if path is not None:
-            with contextlib.suppress(OSError):
-                _write(str(path), array)
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            data = buffer.getvalue()
+            with contextlib.suppress(OSError):  # whole or not at all: other processes look for it
+                storage.write_bytes(str(path), xxhash.xxh3_128_digest(data) + data)
     array.flags.writeable = False
     return array
-
-
-def _write(path: str, array: npt.NDArray[Any]) -> None:
-    """Whole or not at all: other processes look for it."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    data = buffer.getvalue()
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
-        file.write(xxhash.xxh3_128_digest(data) + data)
-    os.replace(file.name, path)

@@ -49,10 +49,17 @@ class Dashboard:
             if shown:
                 log.info("Ray's dashboard: http://%s", node.webui_url)
         except Exception as e:
+            if self._over.is_set():
+                return  # Ray was shut down before it was there
             log.warning("Ray's dashboard did not start (%s): the job goes on without it", e)
         finally:
             self._up.set()
         self._over.wait()  # Linux ends a process that is to die with its parent when the parent's *thread* ends
+
+    @property
+    def up(self) -> bool:
+        """Whether it is there, or is known not to come, or was never asked for."""
+        return self._thread is None or self._up.is_set()
 
     def start(self) -> None:
         """Start it, and say where it is when it is there."""
@@ -69,6 +76,8 @@ class Dashboard:
     def ended(self) -> Iterator[None]:
         """Ray is shut down in the block. It knows of a dashboard that is there; one that is late ends after it."""
         self.wait(PATIENCE_S)
+        if not self.up:
+            self._over.set()
         try:
             yield
         finally:
@@ -93,4 +102,7 @@ def of_session(dashboard: Dashboard) -> Iterator[None]:
 def wait_for_dashboard() -> None:
     """Until the dashboard of the job's own Ray is there, if it starts one."""
     for dashboard in _of_session:
-        dashboard.wait()
+        dashboard.wait(PATIENCE_S)
+        if not dashboard.up:
+            log.info("waiting for Ray's dashboard, which Ray gives a minute")
+            dashboard.wait()
