@@ -3,106 +3,24 @@
 numba keys its cache by the path and the time of a source file, so each `ray job submit`, which unpacks the working
 directory under a new name, would compile everything again, a minute a node; and it looks only at the file of a
 function, so a change in a kernel that another file's kernel inlines would go unseen. Here the key of a kernel is the
-code of what it uses: itself, and the kernels, functions and constants of this package that it names, and those that
-they name. A comment, a docstring or another kernel of the same file changes nothing.
+code of what it uses (`raypt.code_hash`).
 """
 
-import ast
 import contextlib
 import fcntl
-import functools
+import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import xxhash
 from numba.core import caching, event
 from numba.core.registry import cpu_target
 
+from raypt.code_hash import uses_hash
 from raypt.kernel_place import COMPILING, PACKAGE, cache_root, own
 from raypt.lines import say_once
-
-
-@dataclass(frozen=True)
-class _Module:
-    """The top level of one module: what each name is bound by, and what it imports from this package."""
-
-    definitions: dict[str, list[ast.stmt]]
-    imported: dict[str, tuple[str, str | None]]
-    """Name -> (module, name in it), or (module, None) where the name is the module itself."""
-
-
-def _path(module: str) -> Path:
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _is_module(module: str) -> bool:
-    return module.split(".")[0] == PACKAGE.name and _path(module).is_file()
-
-
-@functools.cache
-def _parse(module: str) -> _Module:
-    definitions: dict[str, list[ast.stmt]] = {}
-    imported: dict[str, tuple[str, str | None]] = {}
-    tree = ast.parse(_path(module).read_bytes())
-    for inner in ast.walk(tree):
-        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner, clean=False) is not None:
-            inner.body = inner.body[1:] or [ast.Pass()]
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module and _is_module(node.module):
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                target = (submodule, None) if _is_module(submodule) else (node.module, alias.name)
-                imported[alias.asname or alias.name] = target
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            definitions.setdefault(node.name, []).append(node)
-        elif not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
-            for target_name in _bound(node):
-                definitions.setdefault(target_name, []).append(node)
-    return _Module(definitions, imported)
-
-
-def _bound(node: ast.AST) -> Iterator[str]:
-    return (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-
-
-def _used(module: str, name: str, seen: dict[tuple[str, str], str]) -> None:
-    """Add to `seen` the code of a name of a module, and of every name of this package that it leads to."""
-    if (module, name) in seen:
-        return
-    parsed = _parse(module)
-    if name in parsed.imported:
-        inner, original = parsed.imported[name]
-        if original is not None:
-            _used(inner, original, seen)
-        return
-    nodes = parsed.definitions.get(name)
-    if nodes is None:
-        return  # a builtin, a local variable, or another package's
-    seen[module, name] = "\n".join(ast.dump(node) for node in nodes)
-    for node in nodes:
-        for inner_node in ast.walk(node):
-            if isinstance(inner_node, ast.Name):
-                _used(module, inner_node.id, seen)
-            elif isinstance(inner_node, ast.Attribute) and isinstance(inner_node.value, ast.Name):
-                target = parsed.imported.get(inner_node.value.id)
-                if target is not None and target[1] is None:
-                    _used(target[0], inner_node.attr, seen)
-
-
-@functools.cache
-def uses_hash(module: str, name: str) -> str:
-    """Hash of the code of a top-level function `raypt.module.name` and of all of this package that it uses."""
-    seen: dict[tuple[str, str], str] = {}
-    _used(module, name, seen)
-    digest = xxhash.xxh3_128()
-    for (where, what), code in sorted(seen.items()):
-        digest.update(f"{where}:{what}\n{code}\n".encode())
-    return digest.hexdigest()
 
 
 class ContentLocator(caching._CacheLocator):
@@ -217,8 +135,25 @@ class _Compiling(event.Listener):
             cache.release()
 
 
-def load_numba() -> None:
-    """What comes else with the first kernel of a process: numba's tables of functions, a third of a second."""
+def _scipy_is_there() -> None:
+    if importlib.util.find_spec("scipy") is None:
+        raise ImportError("scipy is required for linear algebra")
+
+
+def load_tables() -> None:
+    """Numba's tables of functions, which come else with the first kernel of a process: 0.2 CPU seconds.
+
+    One of their modules looks for BLAS by importing scipy.linalg, which takes as long again. No kernel of this package
+    multiplies matrices, so it is told at once what it asks, whether scipy is there; a kernel of others that does so
+    imports it when it is compiled, as always.
+    """
+    linalg: Any = importlib.import_module("numba.np.linalg")
+    look = linalg.ensure_blas
+    linalg.ensure_blas = _scipy_is_there
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = look
     cpu_target.target_context.refresh()
 
 

@@ -105,9 +105,9 @@ def is_own(config: RaySection) -> bool:
 def _libraries() -> None:
     """What a driver needs of Ray Data and of numba: a second of imports."""
     import raypt.ray_loop  # noqa: F401
-    from raypt.kernel_cache import load_numba
+    from raypt.kernels import load_compiler
 
-    load_numba()
+    load_compiler()
 
 
 @contextlib.contextmanager

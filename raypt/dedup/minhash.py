@@ -4,7 +4,8 @@ import functools
 
 import numpy as np
 
-from raypt.kept import kept
+from raypt.kept import kept_array
+from raypt.packages import package_version
 
 
 @functools.cache
@@ -16,7 +17,7 @@ def permutations(num_perm: int, seed: int) -> np.ndarray:
 
         return np.array(MinHash(num_perm=num_perm, seed=seed, scheme="affine32").permutations, np.uint32)
 
-    return kept(f"affine32-{num_perm}-{seed}", "datasketch", make)
+    return kept_array(f"affine32-{num_perm}-{seed}-datasketch-{package_version('datasketch')}", make)
 
 
 def match_probability(jaccard: np.ndarray | float, bands: int, rows: int) -> np.ndarray:

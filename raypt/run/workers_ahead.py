@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from raypt.kernels import load_compiler
 from raypt.tasks import cluster_cpus
 
 MODULES = (
@@ -26,7 +27,7 @@ MOST = 8
 def _be_ready() -> None:
     for module in MODULES:
         importlib.import_module(module)
-    importlib.import_module("raypt.kernel_cache").load_numba()
+    load_compiler()
 
 
 def start_workers() -> list[Any]:

@@ -8,10 +8,13 @@ implementations in the tests can use `str.isalpha` and friends; which scripts ha
 
 import functools
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from raypt.code_hash import uses_hash
+from raypt.kept import kept_array
 from raypt.kernels import kernel
 
 UNICODE_VERSION = unicodedata.unidata_version
@@ -123,17 +126,28 @@ def _class_bits(first: int, last: int) -> np.ndarray:
     return bits
 
 
-@functools.cache
-def tables() -> tuple[np.ndarray, np.ndarray]:
-    """`(PAGES uint8[0x1100], BLOCKS uint16[blocks, 256])`: flags of `c` are `BLOCKS[PAGES[c >> 8], c & 255]`."""
+def _all_bits() -> np.ndarray:
+    """uint16[0x110000] of every code point."""
     bits = np.zeros(0x110000, np.uint16)
     # The rest is unassigned or for private use, without any class.
     for first, last in ((0, 0x32400), (0xE0000, 0xE0200)):
         bits[first:last] = _class_bits(first, last)
     bits[FIRST_IDEOGRAPH : LAST_IDEOGRAPH + 1] |= UNSPACED
+    return bits
+
+
+def _kept(make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What a function of this module makes of `unicodedata` alone."""
+    name = make.__name__
+    return kept_array(f"unicode-{UNICODE_VERSION}{name}-{uses_hash(__name__, name)}", make)
+
+
+@functools.cache
+def tables() -> tuple[np.ndarray, np.ndarray]:
+    """`(PAGES uint8[0x1100], BLOCKS uint16[blocks, 256])`: flags of `c` are `BLOCKS[PAGES[c >> 8], c & 255]`."""
     pages = np.zeros(0x1100, np.uint8)
     blocks: dict[bytes, int] = {}
-    for page, block in enumerate(bits.reshape(-1, 256)):
+    for page, block in enumerate(_kept(_all_bits).reshape(-1, 256)):
         pages[page] = blocks.setdefault(block.tobytes(), len(blocks))
     assert len(blocks) <= 256
     return pages, np.frombuffer(b"".join(blocks), np.uint16).reshape(-1, 256)
@@ -166,6 +180,14 @@ def word_classes(every_letter_alone: bool = False) -> np.ndarray:
 
     With `every_letter_alone` every LETTER is an IDEOGRAPH: tokens are then single characters.
     """
+    classes = _kept(_word_classes)
+    if every_letter_alone:
+        classes = np.where(classes == LETTER, np.uint8(IDEOGRAPH), classes)
+        classes.flags.writeable = False
+    return classes
+
+
+def _word_classes() -> np.ndarray:
     classes = np.zeros(TABLE_SIZE, np.uint8)
     for code in range(TABLE_SIZE):
         category = unicodedata.category(chr(code))
@@ -180,9 +202,6 @@ def word_classes(every_letter_alone: bool = False) -> np.ndarray:
         block = classes[first : last + 1]
         block[block == LETTER] = IDEOGRAPH
     classes[[ord(c) for c in SOUND_MARKS]] = MARK
-    if every_letter_alone:
-        classes[classes == LETTER] = IDEOGRAPH
-    classes.flags.writeable = False
     return classes
 
 
@@ -199,6 +218,10 @@ def classify(classes: Any, code: Any) -> int:
 @functools.cache
 def lower_case() -> np.ndarray:
     """uint32[TABLE_SIZE]: the lower case of each code point, itself if the lower case is several."""
+    return _kept(_lower_case)
+
+
+def _lower_case() -> np.ndarray:
     lower = np.arange(TABLE_SIZE, dtype=np.uint32)
     for code in range(TABLE_SIZE):
         if 0xD800 <= code < 0xE000:
@@ -206,7 +229,6 @@ def lower_case() -> np.ndarray:
         mapped = chr(code).lower()
         if len(mapped) == 1:
             lower[code] = ord(mapped)
-    lower.flags.writeable = False
     return lower
 
 

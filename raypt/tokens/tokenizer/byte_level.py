@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, normalizers
 
-from raypt.kept import kept
+from raypt.kept import kept_array
 from raypt.kernels import kernel
+from raypt.packages import package_version
 from raypt.text.hashing import spread
 from raypt.tokens.tokenizer import patterns
 
@@ -76,7 +77,8 @@ def character_classes() -> npt.NDArray[np.uint8]:
     Asked of the engine itself: its Unicode version is not that of Python.
     """
     # Of its own: for an array that cannot be written to, numba would compile all kernels anew.
-    return kept("character-classes", "tokenizers", _character_classes).copy()
+    name = f"character-classes-tokenizers-{package_version('tokenizers')}"
+    return kept_array(name, _character_classes).copy()
 
 
 def _character_classes() -> npt.NDArray[np.uint8]:
