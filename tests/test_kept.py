@@ -1,4 +1,4 @@
-"""Arrays that are kept on a machine for the processes to come."""
+"""What is kept on a machine for the processes to come."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from raypt import kept as module
 from raypt import kernel_place
 from raypt.dedup.minhash import permutations
-from raypt.kept import kept
+from raypt.kept import kept_array
 from raypt.tokens.tokenizer import byte_level
 
 
@@ -37,49 +37,48 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def file(root: Path) -> Path:
-    (found,) = (root / "arrays").iterdir()
+    (found,) = (root / "kept").iterdir()
     return found
 
 
 def test_it_is_made_once_and_the_same_each_time(make: Maker) -> None:
-    first, second = kept("a", "numpy", make), kept("a", "numpy", make)
+    first, second = kept_array("a", make), kept_array("a", make)
     assert make.made == 1
     assert first.dtype == second.dtype == np.uint32
     assert first.tolist() == second.tolist() == make.array.tolist()
     assert not first.flags.writeable and not second.flags.writeable
 
 
-def test_another_version_of_the_package_has_its_own(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept("a", "numpy", make)
-    monkeypatch.setattr(module, "package_version", lambda package: "0.0")
-    kept("a", "numpy", make)
+def test_another_name_has_its_own(make: Maker) -> None:
+    kept_array("a-1.0", make)
+    kept_array("a-1.1", make)
     assert make.made == 2
 
 
 @pytest.mark.parametrize("at", [0, 16, -1])
 def test_one_with_a_changed_byte_is_made_anew(make: Maker, root: Path, at: int) -> None:
-    kept("a", "numpy", make)
+    kept_array("a", make)
     data = bytearray(file(root).read_bytes())
     data[at] ^= 1
     file(root).write_bytes(data)
-    assert kept("a", "numpy", make).tolist() == make.array.tolist()
+    assert kept_array("a", make).tolist() == make.array.tolist()
     assert make.made == 2
-    kept("a", "numpy", make)
+    kept_array("a", make)
     assert make.made == 2
 
 
 @pytest.mark.parametrize("size", [0, 10, 40])
 def test_one_that_was_cut_is_made_anew(make: Maker, root: Path, size: int) -> None:
-    kept("a", "numpy", make)
+    kept_array("a", make)
     file(root).write_bytes(file(root).read_bytes()[:size])
-    assert kept("a", "numpy", make).tolist() == make.array.tolist()
+    assert kept_array("a", make).tolist() == make.array.tolist()
     assert make.made == 2
 
 
 def test_without_a_place_it_is_made_each_time(make: Maker, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "file").touch()
     monkeypatch.setattr(module, "cache_root", lambda: root / "file")
-    assert kept("a", "numpy", make).tolist() == kept("a", "numpy", make).tolist() == make.array.tolist()
+    assert kept_array("a", make).tolist() == kept_array("a", make).tolist() == make.array.tolist()
     assert make.made == 2
 
 
@@ -90,7 +89,7 @@ def test_a_user_without_a_home_has_no_place(make: Maker, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "home", home)
     monkeypatch.delenv("RAYPT_KERNEL_CACHE", raising=False)
     monkeypatch.setattr(module, "cache_root", kernel_place.cache_root.__wrapped__)
-    assert kept("a", "numpy", make).tolist() == make.array.tolist()
+    assert kept_array("a", make).tolist() == make.array.tolist()
 
 
 def test_what_a_run_keeps_is_what_the_libraries_say() -> None:

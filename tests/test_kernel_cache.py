@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from numba.core.errors import TypingError
 
-from raypt.kernel_cache import uses_hash
+from raypt.code_hash import uses_hash
 from raypt.kernel_place import COMPILING, PACKAGE
 from raypt.text.hash_table import table_bits
 
@@ -28,7 +28,7 @@ def hash_in_copy(tmp_path: Path, file: str, old: str, new: str, kernel: tuple[st
     text = changed.read_text()
     assert old in text
     changed.write_text(text.replace(old, new))
-    code = f"from raypt.kernel_cache import uses_hash; print(uses_hash(*{kernel!r}))"
+    code = f"from raypt.code_hash import uses_hash; print(uses_hash(*{kernel!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from raypt.kernels import kernel, lean_kernel
+from raypt.kernels import allocating_kernel, kernel
 
 
 @kernel
@@ -16,7 +16,7 @@ def twice(x: int) -> int:
     return 2 * x
 
 
-@kernel
+@allocating_kernel
 def twice_each(values: np.ndarray) -> np.ndarray:
     out = np.empty_like(values)
     for i in range(len(values)):
@@ -28,7 +28,7 @@ def test_a_kernel_calls_another() -> None:
     assert twice_each(np.arange(4)).tolist() == [0, 2, 4, 6]
 
 
-@lean_kernel
+@kernel
 def sum_of_firsts(values: np.ndarray, width: int) -> int:
     total = 0
     for i in range(len(values) - width):
@@ -36,12 +36,12 @@ def sum_of_firsts(values: np.ndarray, width: int) -> int:
     return total
 
 
-@lean_kernel
+@kernel
 def an_array(n: int) -> np.ndarray:
     return np.empty(n)
 
 
-def test_a_lean_kernel_takes_views_and_is_refused_an_array_of_its_own() -> None:
+def test_a_kernel_takes_views_and_is_refused_an_array_of_its_own() -> None:
     assert sum_of_firsts(np.arange(10), 3) == sum(range(7))
     with pytest.raises(TypingError):  # numba's runtime, which makes arrays and counts references to them, is off
         an_array(3)

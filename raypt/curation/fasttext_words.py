@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 
 @kernel
@@ -26,7 +26,7 @@ def hash_word(data, start, stop):  # type: ignore[no-untyped-def]  # pragma: no 
     return h
 
 
-@kernel
+@allocating_kernel
 def hash_words(data, offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     out = np.empty(len(offsets) - 1, np.uint32)
     for word in range(len(offsets) - 1):

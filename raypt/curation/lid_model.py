@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from raypt.curation.fasttext_weights import Weights
 from raypt.curation.fasttext_words import equal, find, hash_word, hash_words, insert
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -85,7 +85,7 @@ def _add(hidden: F32, d: int, rows: F32, ids: I32, start: int, n: int) -> None:
             hidden[d, k] += rows[row, k]
 
 
-@kernel
+@allocating_kernel
 def _vectors(
     data: U8, offsets: I64, rows: F32, buckets: int, minn: int, maxn: int, places: I32, label: U8, eos: U8,
     word_slots: I32, word_bounds: I64, word_pool: U8, n_words: int,
@@ -171,7 +171,7 @@ def _dot(output: F32, row: int, hidden: F32, d: int) -> Any:
     return out
 
 
-@kernel
+@allocating_kernel
 def _best_leaf(hidden: F32, output: F32, children: I32, best: I64, score: F32) -> None:
     """Of labels that are the leaves of a tree; in float32 where fastText is, step by step, as its loss.cc is."""
     n = children.shape[0] + 1
@@ -189,7 +189,7 @@ def _best_leaf(hidden: F32, output: F32, children: I32, best: I64, score: F32) -
         best[d], score[d] = first, math.exp(scores[first])
 
 
-@kernel
+@allocating_kernel
 def _best_of_softmax(hidden: F32, output: F32, best: I64, score: F32) -> None:
     n = output.shape[0]
     p = np.empty(n, np.float32)

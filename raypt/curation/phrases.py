@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from raypt import storage
 from raypt.errors import UserError
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text import unicode as u
 from raypt.text.buffers import TextBatch
 from raypt.text.utf8 import character, character_start
@@ -119,7 +119,7 @@ def _is_whole(data, start, end, doc_start, doc_end, pages, blocks):  # type: ign
     return end >= doc_end or not _joins(data, character_start(data, end - 1, start), end, pages, blocks)
 
 
-@kernel
+@allocating_kernel
 def _count_matches(data, offsets, classes, goto, phrase, link, lengths, whole, pages, blocks):  # type: ignore[no-untyped-def]
     n = len(offsets) - 1
     out = np.zeros((n, 2), np.int64)

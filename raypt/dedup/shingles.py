@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raypt.dedup.tokenise import Tokens
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text.hashing import GOLDEN, U32, U64, murmur32, murmur64, power
 
 BAND_BASE = U64(0xA24BAED4963EE407)
@@ -56,7 +56,7 @@ def _fold(signature: Any, a: Any, b: Any, hashes: Any, count: int) -> None:
         signature[k] = least
 
 
-@kernel
+@allocating_kernel
 def _sketch(shingles: Any, offsets: Any, a: Any, b: Any, signatures: Any) -> None:
     block = np.empty(BLOCK, np.uint32)
     for doc in range(offsets.shape[0] - 1):

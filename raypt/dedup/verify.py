@@ -17,7 +17,7 @@ from raypt.dedup.exchange import column
 from raypt.dedup.minhash import permutations
 from raypt.dedup.shingles import shingle, sketch
 from raypt.dedup.tokenise import fuzzy_tokens
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel
 
 EVIDENCE = "evidence"
 """Column of cluster members: what their similarity is computed from, list<uint64>."""
@@ -35,7 +35,7 @@ def evidence(text: pa.Array, fuzzy: FuzzyConfig) -> pa.LargeListArray:
     return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(np.concatenate([np.zeros(0, np.uint64), *sets])))
 
 
-@kernel
+@allocating_kernel
 def _lead(starts: Any, values: Any, offsets: Any, signatures: bool, threshold: float, leader: Any) -> None:
     """leader[i]: the first kept member of i's component that is similar enough; i itself if there is none."""
     kept = np.empty(leader.shape[0], np.int64)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raypt.kernels import inlined, kernel
+from raypt.kernels import allocating_kernel, inlined, kernel
 
 U32, U64 = np.uint32, np.uint64
 _U, _U32 = U64, U32
@@ -70,7 +70,7 @@ def chain(h: Any, item: Any) -> Any:
     return h ^ (h >> _U(32)) * _B
 
 
-@kernel
+@allocating_kernel
 def murmur64_all(values: Any) -> Any:
     """murmur64 of each int64 or uint64."""
     out = np.empty(values.shape[0], np.uint64)
@@ -79,7 +79,7 @@ def murmur64_all(values: Any) -> Any:
     return out
 
 
-@kernel
+@allocating_kernel
 def splitmix64_all(values: Any) -> Any:
     """splitmix64 of each int64 or uint64."""
     out = np.empty(values.shape[0], np.uint64)
@@ -88,7 +88,7 @@ def splitmix64_all(values: Any) -> Any:
     return out
 
 
-@kernel
+@allocating_kernel
 def degski64_all(values: Any) -> Any:
     """degski64 of each uint64."""
     out = np.empty(values.shape[0], np.uint64)

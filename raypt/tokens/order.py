@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel
 from raypt.text.hashing import splitmix64
 
 _ROUNDS = 6
@@ -19,7 +19,7 @@ def key_of(*parts: int | str) -> int:
     return xxhash.xxh3_64_intdigest("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode())
 
 
-@kernel
+@allocating_kernel
 def _hash_array(values: npt.NDArray[np.int64], key: np.uint64) -> npt.NDArray[np.uint64]:
     out = np.empty(values.size, np.uint64)
     for i in range(values.size):
@@ -32,7 +32,7 @@ def hash_array(values: npt.NDArray[np.int64], key: int) -> npt.NDArray[np.uint64
     return _hash_array(np.ascontiguousarray(values, np.int64), np.uint64(key))
 
 
-@kernel
+@allocating_kernel
 def _permute(index: npt.NDArray[np.int64], n: int, key: np.uint64) -> npt.NDArray[np.int64]:
     half = np.uint64(1)
     while (np.uint64(1) << (np.uint64(2) * half)) < np.uint64(n):

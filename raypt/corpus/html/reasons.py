@@ -5,7 +5,7 @@ import numpy as np
 from raypt.corpus.html import marks, names
 from raypt.corpus.html.marks import attribute
 from raypt.corpus.html.weigh import ASIDE, BESIDE, COMMENTS, CONTROL, FOOTER, HEADER, HIDDEN, KEPT, NAVIGATION
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 ARTICLE_MASS = 600
 """Running text that is an article by itself, even if its comments are longer."""
@@ -64,7 +64,7 @@ def _is_topic(data, node, kind, stop, lo, hi):  # type: ignore[no-untyped-def]
     return False
 
 
-@kernel
+@allocating_kernel
 def find_reasons(  # type: ignore[no-untyped-def]
     data, count, kind, parent, stop, lo, hi, flags, drop, chars, links, good, inside, titles, main_content, comments,
     reason, word, spent,

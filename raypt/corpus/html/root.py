@@ -4,7 +4,7 @@ import numpy as np
 
 from raypt.corpus.html import marks, names
 from raypt.corpus.html.weigh import BARE, KEPT, LINKS
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 LINKED_LIST, LINKED_BOX, LINKED_TABLE = 75, 60, 80
 """Percent of a list's, a box's, a table's text in links above which it is navigation."""
@@ -210,7 +210,7 @@ def leave_out_boxes_of_links(  # type: ignore[no-untyped-def]
                 drop[node] = LINKS
 
 
-@kernel
+@allocating_kernel
 def leave_out_bare_headings(kind, stop, root, drop, chars, scratch):  # type: ignore[no-untyped-def]
     """Drop the headings (h2 and below) of what was left out: between them and the next heading as high nothing is kept.
 

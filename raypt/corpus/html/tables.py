@@ -6,7 +6,7 @@ from raypt.corpus.html import names
 from raypt.corpus.html.lines import BREAKS, CELL, MARKER, POS, SPACE, put
 from raypt.corpus.html.marks import number_attribute
 from raypt.corpus.html.weigh import KEPT
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 MAX_CELL_MASS = 600
 """A table with a cell of more text is layout."""
@@ -54,7 +54,7 @@ def find_data_tables(count, kind, parent, drop, chars, is_data, table_of, cells)
             is_data[node] = 0
 
 
-@kernel
+@allocating_kernel
 def start_table(row):  # type: ignore[no-untyped-def]
     row[:] = 0
 

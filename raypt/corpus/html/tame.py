@@ -6,7 +6,7 @@ page that people read has so many, and no text is lost by it: options are contro
 
 import numpy as np
 
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 MAX_ATTRIBUTES = 500
 """Attributes of one tag."""
@@ -81,7 +81,7 @@ def _cut(data, at, end):  # type: ignore[no-untyped-def]
     return -1
 
 
-@kernel
+@allocating_kernel
 def _tame(data, out, write):  # type: ignore[no-untyped-def]
     """Length of the tamed page; the page itself in `out` if `write`."""
     n = len(data)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raypt.curation.perplexity import arpa
 from raypt.curation.perplexity.sentences import Sentences
-from raypt.kernels import inlined, kernel
+from raypt.kernels import allocating_kernel, inlined, kernel
 from raypt.text.buffers import string_buffers
 from raypt.text.hash_table import table_bits
 from raypt.text.hashing import chain, hash_bytes
@@ -116,7 +116,7 @@ def _slot(key, slots):  # type: ignore[no-untyped-def]
     return at
 
 
-@kernel
+@allocating_kernel
 def _keys(data, offsets, order, out):  # type: ignore[no-untyped-def]
     """Keys of n-grams: of all words, of all but the first (its end), of all but the last (its history)."""
     words = np.empty(order, np.uint64)
@@ -159,7 +159,7 @@ def _orphan(slots, keys):  # type: ignore[no-untyped-def]
     return -1
 
 
-@kernel
+@allocating_kernel
 def _score(data, offsets, slots, values, order, special, log10, counts, longest):  # type: ignore[no-untyped-def]
     """log10[S] of every sentence, counts[S, 2]: its tokens with its end, and the unknown ones among them. `longest`:
     bytes of the longest sentence.

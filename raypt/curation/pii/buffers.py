@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raypt.curation.pii.places import Text
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 SPAN_FIELDS = 3
 """A span is (first byte, byte after the last, code of the kind), bytes counted in the data buffer of the batch."""
 
 
-@lean_kernel
+@kernel
 def put(spans, n, first, end, code):  # type: ignore[no-untyped-def]  # pragma: no cover
     """n + 1; the span is written as number n, if there is room."""
     if n < len(spans):
@@ -69,12 +69,12 @@ def make_words(groups: Iterable[tuple[int, str]]) -> Words:
     )
 
 
-@lean_kernel
+@kernel
 def is_letter(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x41 <= b <= 0x5A or 0x61 <= b <= 0x7A
 
 
-@lean_kernel
+@kernel
 def is_digit(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x30 <= b <= 0x39
 
@@ -83,7 +83,7 @@ _ABBREVIATION = 6
 """Bytes of the longest word that a full stop abbreviates."""
 
 
-@lean_kernel
+@kernel
 def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a sentence or paragraph ends at j and another begins before `position`."""
     b = data[j]
@@ -98,7 +98,7 @@ def _ends_sentence(data, j, position):  # type: ignore[no-untyped-def]  # pragma
     return b == 0xEF and data[j + 1] == 0xBC and (data[j + 2] == 0x81 or data[j + 2] == 0x9F or data[j + 2] == 0x9B)
 
 
-@lean_kernel
+@kernel
 def words_before(data, low, position, distance, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The bits of the words that stand in the `distance` bytes before `position` (not before `low`), in its sentence.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
@@ -115,7 +115,7 @@ for _code in (
     _CN_PROVINCES[_code] = True
 
 
-@lean_kernel
+@kernel
 def luhn(digits, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ISO/IEC 7812-1 annex B over digits[:n]."""
     total = 0
@@ -129,7 +129,7 @@ def luhn(digits, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     return total % 10 == 0
 
 
-@lean_kernel
+@kernel
 def ean13(digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The check digit of a 13-digit article number."""
     total = 0
@@ -138,7 +138,7 @@ def ean13(digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     return total % 10 == 0
 
 
-@lean_kernel
+@kernel
 def cn_id(digits, check_is_x):  # type: ignore[no-untyped-def]  # pragma: no cover
     """GB 11643: digits[:17], and digits[17] unless the check character is X: province, date, ISO 7064 MOD 11-2."""
     if not _CN_PROVINCES[digits[0] * 10 + digits[1]]:
@@ -159,7 +159,7 @@ def cn_id(digits, check_is_x):  # type: ignore[no-untyped-def]  # pragma: no cov
     return check_is_x if check == 10 else (not check_is_x and digits[17] == check)
 
 
-@lean_kernel
+@kernel
 def iban(chars, n):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ISO 7064 MOD 97-10 over chars[:n] (0-9 and A-Z as 0..35), the first four moved to the end."""
     remainder = np.int64(0)
@@ -181,7 +181,7 @@ _TW_LETTERS = np.array(
 _KR_WEIGHTS = np.array([2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5], np.int64)
 
 
-@lean_kernel
+@kernel
 def credit_code(data, a):  # type: ignore[no-untyped-def]  # pragma: no cover
     """GB 32100: the 18 characters at a: registering body, six digits of a place, check character modulo 31."""
     first = data[a]
@@ -203,7 +203,7 @@ def credit_code(data, a):  # type: ignore[no-untyped-def]  # pragma: no cover
     return _CREDIT_VALUES[data[a + 17]] == (31 - total % 31) % 31
 
 
-@lean_kernel
+@kernel
 def hk_id(data, a, letters, check):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Hong Kong's identity card: one or two letters and six digits at a, and the check character (modulo 11)."""
     total = np.int64(0 if letters == 2 else 36 * 9)
@@ -215,7 +215,7 @@ def hk_id(data, a, letters, check):  # type: ignore[no-untyped-def]  # pragma: n
     return check == (0x41 if remainder == 10 else 0x30 + remainder)
 
 
-@lean_kernel
+@kernel
 def tw_id(data, a):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Taiwan's identity number: the letter and nine digits at a; the second says the sex (8 and 9: residents)."""
     sex = data[a + 1]
@@ -228,7 +228,7 @@ def tw_id(data, a):  # type: ignore[no-untyped-def]  # pragma: no cover
     return (total + np.int64(data[a + 9]) - 0x30) % 10 == 0
 
 
-@lean_kernel
+@kernel
 def kr_id(data, a, b, said):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Korea's resident number: six digits (date of birth) at a, seven at b (sex and century first, check digit last).
     Numbers given since October 2020 have no check digit: `said` lets them pass."""
@@ -243,7 +243,7 @@ def kr_id(data, a, b, said):  # type: ignore[no-untyped-def]  # pragma: no cover
     return said or (11 - total % 11) % 10 == np.int64(data[b + 6]) - 0x30
 
 
-@lean_kernel
+@kernel
 def cn_id_15(digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The resident identity number of 15 digits given until 1999: province and date; it has no check digit."""
     month, day = digits[8] * 10 + digits[9], digits[10] * 10 + digits[11]

@@ -9,7 +9,7 @@ import numpy as np
 
 from raypt.curation.pii.buffers import collect, is_digit, is_letter, put
 from raypt.curation.pii.places import AT, Text, next_place
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 MAX_LOCAL, MAX_DOMAIN, MAX_CREDENTIALS = 128, 255, 256
 """Bytes. RFC 5321 limits a local part to 64; mailing-list return paths exceed it in practice."""
@@ -56,7 +56,7 @@ def _top_level() -> tuple[np.ndarray, np.ndarray]:
 _TOPS, _TOP_OFFSETS = _top_level()
 
 
-@lean_kernel
+@kernel
 def _wide_label(data, i, bound, dotted, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(byte after the label of Chinese, Japanese or Korean characters that begins at i, whether it is the last)`; i if
     there is none."""
@@ -80,7 +80,7 @@ def _wide_label(data, i, bound, dotted, tops, top_offsets):  # type: ignore[no-u
     return (j, False) if follows else (i, False)
 
 
-@lean_kernel
+@kernel
 def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of the local part that ends before `at`; `at` if there is none."""
     start = at
@@ -103,7 +103,7 @@ def _local_start(data, low, at, classes):  # type: ignore[no-untyped-def]  # pra
     return start
 
 
-@lean_kernel
+@kernel
 def _domain_end(data, at, high, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the domain that begins after `at`; `at` if there is none."""
     first = at + 1
@@ -165,7 +165,7 @@ def _domain_end(data, at, high, classes, images, tops, top_offsets):  # type: ig
     return at
 
 
-@lean_kernel
+@kernel
 def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of `user:password` between `://` and the '@' at `at`; `at` if there is none."""
     j = at
@@ -184,7 +184,7 @@ def _credentials_start(data, low, at, high, classes):  # type: ignore[no-untyped
     return j if colon or at - j >= 20 else at  # a long user name alone is a token
 
 
-@lean_kernel
+@kernel
 def _scan(text, spans, email_code, url_code, classes, images, tops, top_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     data, offsets, ats = text.data, text.offsets, text.places[AT]
     n = 0

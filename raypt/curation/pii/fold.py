@@ -10,7 +10,7 @@ import numpy as np
 
 from raypt.curation.pii.buffers import byte_table, collect, is_digit, is_letter, put
 from raypt.curation.pii.places import SPELLING, Text, next_place, prepare
-from raypt.kernels import kernel, lean_kernel
+from raypt.kernels import allocating_kernel, kernel
 
 _SIGNS = byte_table(b"@.-_+")
 _GAP = np.int64(0x0A)
@@ -36,7 +36,7 @@ class Folded(NamedTuple):
         return moved
 
 
-@lean_kernel
+@kernel
 def _full_width(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The ASCII code of the full-width character at i, or 0."""
     if i + 2 >= high or data[i] != 0xEF:
@@ -48,7 +48,7 @@ def _full_width(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no co
     return np.int64(0)
 
 
-@lean_kernel
+@kernel
 def _some_digit(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Bytes of the digit at i, of either width, or 0."""
     if i < high and is_digit(data[i]):
@@ -56,7 +56,7 @@ def _some_digit(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no co
     return 3 if 0x30 <= _full_width(data, i, high) <= 0x39 else 0
 
 
-@lean_kernel
+@kernel
 def _area_end(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Where the ')' of a number in full-width parentheses at i stands, or -1: two to five digits, or one or an A after
     a digit (`A123456（3）`)."""
@@ -75,7 +75,7 @@ def _area_end(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no
     return j if _full_width(data, j, high) == 0x29 else -1
 
 
-@lean_kernel
+@kernel
 def _spells(data, i, high, text):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether `text` (small letters) stands at i, in any case."""
     if i + len(text) > high:
@@ -89,7 +89,7 @@ def _spells(data, i, high, text):  # type: ignore[no-untyped-def]  # pragma: no 
     return True
 
 
-@lean_kernel
+@kernel
 def _reference(data, i, high, references):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(bytes, ASCII code)` of the character reference at i, or (0, 0)."""
     for k in range(len(references)):
@@ -112,12 +112,12 @@ def _references() -> np.ndarray:
 _REFERENCES = _references()
 
 
-@lean_kernel
+@kernel
 def _alnum(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return is_letter(b) or is_digit(b)
 
 
-@lean_kernel
+@kernel
 def _bracketed(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after, ASCII code)` of `[at]`, `(dot)`, ... with the blanks around it; code 0 if none is
     here."""
@@ -144,7 +144,7 @@ def _bracketed(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: n
     return first, end, code
 
 
-@lean_kernel
+@kernel
 def _events(text, events, signs, references):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Write (first byte, byte after, ASCII code) of what is folded; their number."""
     data, offsets, starts = text.data, text.offsets, text.places[SPELLING]
@@ -191,7 +191,7 @@ def _events(text, events, signs, references):  # type: ignore[no-untyped-def]  #
     return n
 
 
-@kernel
+@allocating_kernel
 def _copy(data, events, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     w = 0
     i = np.int64(0)

@@ -17,7 +17,7 @@ from raypt.curation.pii.buffers import (
 )
 from raypt.curation.pii.checks import credit_code, hk_id, kr_id, tw_id
 from raypt.curation.pii.places import IDENTITY, Text, next_place
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 _PASSPORT, _PLATE, _ID, _KOREAN = 1, 2, 4, 8
 _NEAR = np.int64(40)
@@ -48,7 +48,7 @@ _PROVINCE_CODES, _AMBIGUOUS_CODES, _SUFFIX_CODES = _codes(_PROVINCES), _codes(_A
 _CITY_CODES = _codes(_CITIES)
 
 
-@lean_kernel
+@kernel
 def _three(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The three bytes at i as a number, or 0."""
     if i < low or i + 3 > high:
@@ -56,7 +56,7 @@ def _three(data, i, low, high):  # type: ignore[no-untyped-def]  # pragma: no co
     return np.int64(data[i]) << 16 | np.int64(data[i + 1]) << 8 | np.int64(data[i + 2])
 
 
-@lean_kernel
+@kernel
 def _among(code, codes):  # type: ignore[no-untyped-def]  # pragma: no cover
     found = False
     for known in codes:
@@ -64,12 +64,12 @@ def _among(code, codes):  # type: ignore[no-untyped-def]  # pragma: no cover
     return found
 
 
-@lean_kernel
+@kernel
 def _capital(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0x41 <= b <= 0x5A
 
 
-@lean_kernel
+@kernel
 def _apart(data, low, high, a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the run [a, b) is a word of its own, not a part of an identifier, a path or a sum."""
     if a > low:
@@ -87,7 +87,7 @@ def _apart(data, low, high, a, b):  # type: ignore[no-untyped-def]  # pragma: no
     return True
 
 
-@lean_kernel
+@kernel
 def _plate_start(data, a, b, low, high, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """First byte of the number plate that ends with the run [a, b), or -1."""
     letter, rest, parted = a, a + 1, False
@@ -126,7 +126,7 @@ def _plate_start(data, a, b, low, high, words):  # type: ignore[no-untyped-def] 
     return start
 
 
-@lean_kernel
+@kernel
 def _shape(data, a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(capitals in front, digits after them)` of the run, (0, 0) if it is anything else."""
     letters = 0
@@ -138,7 +138,7 @@ def _shape(data, a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return letters, b - a - letters
 
 
-@lean_kernel
+@kernel
 def _document(data, a, b, low, high, codes, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after, code)` of what the run of capitals and digits [a, b) is; code -1: nothing."""
     plate, passport, company, hong_kong, taiwan, korea = codes
@@ -185,7 +185,7 @@ def _document(data, a, b, low, high, codes, words):  # type: ignore[no-untyped-d
     return a, b, -1
 
 
-@lean_kernel
+@kernel
 def _blanks(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after at most three blanks or colons (of either width) at j, and whether there was a colon."""
     colon = False
@@ -199,7 +199,7 @@ def _blanks(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return j, colon
 
 
-@lean_kernel
+@kernel
 def _numbered(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after "号", "號", "号码" or "ID" at j, or j: what says that a name follows."""
     three = _three(data, j, 0, high)
@@ -212,7 +212,7 @@ def _numbered(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cove
     return j
 
 
-@lean_kernel
+@kernel
 def _spelled(data, i, low, high, word):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the ASCII word (small letters) stands at i as a word, in any case."""
     n = len(word)
@@ -224,7 +224,7 @@ def _spelled(data, i, low, high, word):  # type: ignore[no-untyped-def]  # pragm
     return i + n == high or not (is_letter(data[i + n]) or data[i + n] == 0x5F)
 
 
-@lean_kernel
+@kernel
 def _wechat(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after)` of the WeChat name after the word that ends at j; the same if there is none: a letter,
     then 5 to 19 letters, digits, '_' and '-'."""
@@ -250,7 +250,7 @@ def _wechat(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return start, end
 
 
-@lean_kernel
+@kernel
 def _qq(data, j, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after)` of the QQ number after the word that ends at j; the same if there is none: 5 to 11
     digits, 8 or more where nothing but the word says what they are."""
@@ -274,7 +274,7 @@ _WECHAT = tuple(np.frombuffer(word, np.uint8) for word in (b"wechat", b"weixin",
 _QQ = np.frombuffer(b"qq", np.uint8)
 
 
-@lean_kernel
+@kernel
 def _account(data, i, low, high, wechat, qq, names, qq_name):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`(first byte, byte after, code)` of the name of an account that is announced at i; code -1: nothing."""
     b = data[i]
@@ -299,7 +299,7 @@ def _account(data, i, low, high, wechat, qq, names, qq_name):  # type: ignore[no
     return i, i, np.int64(-1)
 
 
-@lean_kernel
+@kernel
 def _scan(text, spans, wechat, qq, codes, words, names, qq_name):  # type: ignore[no-untyped-def]  # pragma: no cover
     data, offsets, starts = text.data, text.offsets, text.places[IDENTITY]
     n = 0

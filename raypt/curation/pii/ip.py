@@ -9,7 +9,7 @@ import numpy as np
 
 from raypt.curation.pii.buffers import collect, is_digit, is_letter, make_words, put, words_before
 from raypt.curation.pii.places import ADDRESS, Text, next_place
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 _VERSION_WORDS = make_words(
     [
@@ -25,7 +25,7 @@ _VERSION_WORDS = make_words(
 _CONTEXT_BYTES = np.int64(24)
 
 
-@lean_kernel
+@kernel
 def is_public_v4(a, b, c, d):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a.b.c.d is globally reachable (IANA IPv4 special-purpose address registry)."""
     if a == 0 or a == 10 or a == 127 or a >= 224:
@@ -43,7 +43,7 @@ def is_public_v4(a, b, c, d):  # type: ignore[no-untyped-def]  # pragma: no cove
     return not (a == 203 and b == 0 and c == 113)
 
 
-@lean_kernel
+@kernel
 def _is_public_v6(groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     """`groups`: the eight 16-bit groups. Unassigned space counts as public: it names a host if it names anything."""
     first = groups[0]
@@ -65,7 +65,7 @@ def _is_public_v6(groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     )
 
 
-@lean_kernel
+@kernel
 def _hex_value(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     if 0x30 <= b <= 0x39:
         return np.int64(b) - 0x30
@@ -75,7 +75,7 @@ def _hex_value(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     return np.int64(-1)
 
 
-@lean_kernel
+@kernel
 def _v4_end(data, i, high, octets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(byte after the dotted quad at i, or i if there is none; byte after what was read)."""
     j = i
@@ -95,7 +95,7 @@ def _v4_end(data, i, high, octets):  # type: ignore[no-untyped-def]  # pragma: n
     return j, j
 
 
-@lean_kernel
+@kernel
 def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the dotted quad in [i, end) is a public address, going by its value and what stands beside it."""
     if not is_public_v4(octets[0], octets[1], octets[2], octets[3]):
@@ -126,7 +126,7 @@ def _is_v4(data, low, i, end, high, octets, words):  # type: ignore[no-untyped-d
     return words_before(data, low, i, _CONTEXT_BYTES, words) == 0
 
 
-@lean_kernel
+@kernel
 def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the public IPv6 address that begins at `first`; [first, end) is a run of hexadecimal digits and ':'.
 
@@ -194,7 +194,7 @@ def _v6(data, low, first, end, high, groups, octets):  # type: ignore[no-untyped
     return j if _is_public_v6(groups) else first
 
 
-@lean_kernel
+@kernel
 def _scan(text, spans, v4_code, v6_code, words, octets, groups):  # type: ignore[no-untyped-def]  # pragma: no cover
     data, offsets, starts = text.data, text.offsets, text.places[ADDRESS]
     n = 0

@@ -14,7 +14,7 @@ from raypt.curation.pii.numbers import scan_numbers
 from raypt.curation.pii.places import Text, prepare
 from raypt.curation.pii.secrets import scan_secrets
 from raypt.curation.pii.user import scan_user
-from raypt.kernels import kernel, lean_kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text.buffers import string_buffers
 
 Scanner = Callable[[Text, dict[str, int]], np.ndarray]
@@ -58,7 +58,7 @@ def find_spans(text: Text, kinds: tuple[Kind, ...]) -> np.ndarray:
     return merged
 
 
-@kernel
+@allocating_kernel
 def _merged(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     out = np.empty_like(spans)
     n = 0
@@ -77,7 +77,7 @@ def _merged(spans):  # type: ignore[no-untyped-def]  # pragma: no cover
     return out[:n]
 
 
-@lean_kernel
+@kernel
 def _append(out, w, data, first, end):  # type: ignore[no-untyped-def]  # pragma: no cover
     """w after the bytes of `data` in [first, end), which are written at w."""
     source, target = data[first:end], out[w : w + end - first]
@@ -86,7 +86,7 @@ def _append(out, w, data, first, end):  # type: ignore[no-untyped-def]  # pragma
     return w + end - first
 
 
-@lean_kernel
+@kernel
 def _rewrite(data, offsets, spans, masks, mask_offsets, out, out_offsets):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Copy the text with the mask of its kind in place of each span."""
     w = 0

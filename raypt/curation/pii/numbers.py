@@ -21,7 +21,7 @@ from raypt.curation.pii.runs import (
     parse_run,
     right_open,
 )
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 _PHONE, _CARD, _ID, _COUNT = 1, 2, 4, 8
 _CONTEXT_BYTES = np.int64(40)
@@ -56,7 +56,7 @@ _WORDS = make_words(
 )
 
 
-@lean_kernel
+@kernel
 def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the IBAN whose check digits begin at i, or i. Blanks or hyphens may stand between its characters."""
     if i - 2 < low or i + 1 >= high or not is_digit(data[i + 1]):
@@ -89,7 +89,7 @@ def _iban_end(data, low, i, high, chars):  # type: ignore[no-untyped-def]  # pra
     return j if iban(chars, n) else i
 
 
-@lean_kernel
+@kernel
 def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(group after the payment card number that begins at group g, or g; whether "card" must be said before it)."""
     length = run[g, END] - run[g, START]
@@ -132,7 +132,7 @@ def _card(data, run, n, g, right, digits):  # type: ignore[no-untyped-def]  # pr
     return h, total < 14 and (total < 13 or ean13(digits))
 
 
-@lean_kernel
+@kernel
 def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the Chinese resident identity number that is group g, or -1."""
     length = run[g, END] - run[g, START]
@@ -151,7 +151,7 @@ def _identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-
     return (end + 1 if x else end) if cn_id(digits, x) else -1
 
 
-@lean_kernel
+@kernel
 def _grouped_identity(data, run, n, g, high, right, digits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the Chinese resident identity number in groups of 6, 8 and 4 that begins at group g, or -1."""
     if g + 3 > n or run[g + 1, END] - run[g + 1, START] != 8 or run[g + 1, SEP] != run[g + 2, SEP]:
@@ -173,7 +173,7 @@ def _grouped_identity(data, run, n, g, high, right, digits):  # type: ignore[no-
     return (end + 1 if x else end) if cn_id(digits, x) else -1
 
 
-@lean_kernel
+@kernel
 def _old_identity(data, low, run, n, g, right, digits, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether group g is an announced identity number of 15 digits."""
     if not (g + 1 < n or right):
@@ -183,7 +183,7 @@ def _old_identity(data, low, run, n, g, right, digits, words):  # type: ignore[n
     return cn_id_15(digits) and words_before(data, low, run[g, START], _CONTEXT_BYTES, words) & 4 != 0
 
 
-@lean_kernel
+@kernel
 def _counted(data, low, first, words):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the eleven digits at `first` that could be a mobile are called something else: 第...号, a timestamp."""
     if first - 3 >= low and data[first - 3] == 0xE7 and data[first - 2] == 0xAC and data[first - 1] == 0xAC:  # 第
@@ -193,7 +193,7 @@ def _counted(data, low, first, words):  # type: ignore[no-untyped-def]  # pragma
     return words_before(data, low, first, _COUNT_BYTES, words) & 8 != 0
 
 
-@lean_kernel
+@kernel
 def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """ddd-dd-dddd with an area, group and serial number that the Social Security Administration may issue."""
     if g + 3 > n or run[g + 1, SEP] != DASH or run[g + 2, SEP] != DASH:
@@ -217,7 +217,7 @@ def _is_ssn(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: 
     return 0 < area < 900 and area != 666 and group > 0 and serial > 0
 
 
-@lean_kernel
+@kernel
 def _scan(  # type: ignore[no-untyped-def]  # pragma: no cover
     text, spans, phone_code, card_code, iban_code, cn_code, ssn_code, words, run, digits
 ):

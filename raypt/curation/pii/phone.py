@@ -11,7 +11,7 @@ import numpy as np
 from raypt.curation.pii.buffers import is_digit, is_letter
 from raypt.curation.pii.checks import calling_code_table
 from raypt.curation.pii.runs import CLOSE, DASH, DOT, END, OPEN, PAREN, PLUS, SEP, SLASH, SPACE, START, WIDE
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 _CALLING_CODES = calling_code_table()
 _LOOSER = 1 << SLASH | 1 << WIDE | 1 << OPEN
@@ -32,18 +32,18 @@ WORDS = (
 """Words that announce a telephone number."""
 
 
-@lean_kernel
+@kernel
 def _digit(data, i):  # type: ignore[no-untyped-def]  # pragma: no cover
     return np.int64(data[i]) - 0x30
 
 
-@lean_kernel
+@kernel
 def _century(data, run, k):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The first two digits of group k as a number."""
     return _digit(data, run[k, START]) * 10 + _digit(data, run[k, START] + 1)
 
 
-@lean_kernel
+@kernel
 def _ends(run, n, h, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a number may end before group h: at the end of the run, or at a separator looser than a dash or stop."""
     if h == n:
@@ -51,7 +51,7 @@ def _ends(run, n, h, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     return bool(_LOOSE >> run[h, SEP] & 1)
 
 
-@lean_kernel
+@kernel
 def _alone(run, n, g, h, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether groups [g, h) have no blank-separated neighbours: needed where only blanks hold them together."""
     if g > 0 and not _LOOSER >> run[g, SEP] & 1:
@@ -61,7 +61,7 @@ def _alone(run, n, g, h, right):  # type: ignore[no-untyped-def]  # pragma: no c
     return bool(_LOOSER >> run[h, SEP] & 1)
 
 
-@lean_kernel
+@kernel
 def _international(data, run, n, g, right, skip):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Groups after a '+' (skip 0) or 00 (skip 2): the group after the number, or g."""
     code, have, k, i, left = 0, 0, g, run[g, START], skip
@@ -111,7 +111,7 @@ def _international(data, run, n, g, right, skip):  # type: ignore[no-untyped-def
     return best
 
 
-@lean_kernel
+@kernel
 def _north_american(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     k = g
     if run[k, END] - run[k, START] == 1 and data[run[k, START]] == 0x31 and k + 1 < n:
@@ -137,7 +137,7 @@ def _north_american(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
     return g
 
 
-@lean_kernel
+@kernel
 def _chinese_mobile(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     k = g
     if (
@@ -163,7 +163,7 @@ def _chinese_mobile(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
     return g
 
 
-@lean_kernel
+@kernel
 def _steps(data, run, g, h):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether the two-digit groups [g, h) go up by a constant step: 01 02 03 04 05 is a list."""
     step = 0
@@ -175,7 +175,7 @@ def _steps(data, run, g, h):  # type: ignore[no-untyped-def]  # pragma: no cover
     return True
 
 
-@lean_kernel
+@kernel
 def _trunk_zero(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """National forms that begin with the trunk prefix 0 and are grouped."""
     first = run[g, START]
@@ -226,7 +226,7 @@ def _trunk_zero(data, run, n, g, right):  # type: ignore[no-untyped-def]  # prag
     return g
 
 
-@lean_kernel
+@kernel
 def _other_national(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Russia (8 ddd ddd-dd-dd), Brazil (dd dddd-dddd, dd ddddd-dddd), Spain (ddd dd dd dd)."""
     first = run[g, START]
@@ -264,7 +264,7 @@ def _other_national(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
     return g
 
 
-@lean_kernel
+@kernel
 def phone_strong(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The group after the telephone number that begins at group g and needs no announcement, or g."""
     first = run[g, START]
@@ -283,7 +283,7 @@ def phone_strong(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pra
     return h
 
 
-@lean_kernel
+@kernel
 def phone_announced(data, run, n, g, right):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The group after the number that begins at group g, given that a word announced a telephone number, or g."""
     total, h = 0, g
@@ -306,7 +306,7 @@ def phone_announced(data, run, n, g, right):  # type: ignore[no-untyped-def]  # 
     return h
 
 
-@lean_kernel
+@kernel
 def extension_end(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after an extension (`x123`, ` ext. 123`) that begins at i, or i."""
     j = i

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 BLOCK = 64
 """Bytes whose bits are one word."""
@@ -42,14 +42,14 @@ _ONES = np.uint64(0x0101010101010101)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@lean_kernel
+@kernel
 def _of_key(b):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether an API key may have the byte: a letter, a digit, '-', '.', '/', '_'."""
     letter = b | np.uint8(0x20)
     return ((letter >= 0x61) & (letter <= 0x7A)) | ((b >= 0x2D) & (b <= 0x39)) | (b == 0x5F)
 
 
-@lean_kernel
+@kernel
 def _find(data, places, key, found):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Fill `places`; `data` has _AHEAD bytes more than its blocks. `key` and `found`: scratch of two blocks and one."""
     small = np.uint8(0x20)
@@ -128,7 +128,7 @@ _DE_BRUIJN = 0x03F79D71B4CB0A89
 _FIRST_BIT = _first_bits()
 
 
-@lean_kernel
+@kernel
 def next_place(row, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The first place at or after i that has its bit in `row` of the places, or high."""
     if i >= high:

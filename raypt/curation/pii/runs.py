@@ -3,7 +3,7 @@
 import numpy as np
 
 from raypt.curation.pii.buffers import is_digit, is_letter
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 MAX_GROUPS = 24
 START, END, SEP, PAREN, PLUS = 0, 1, 2, 3, 4
@@ -14,7 +14,7 @@ NONE, SPACE, DASH, DOT, SLASH, CLOSE, OPEN, WIDE = 0, 1, 2, 3, 4, 5, 6, 7
 or hyphen; a '(' (a group in parentheses follows); a dash with blanks on both sides."""
 
 
-@lean_kernel
+@kernel
 def _blank(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Length in bytes of the single blank (also no-break, thin, full-width) at i, or 0."""
     if i >= high:
@@ -31,7 +31,7 @@ def _blank(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0
 
 
-@lean_kernel
+@kernel
 def _dash(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Length in bytes of the hyphen or dash at i, or 0."""
     if i >= high:
@@ -43,7 +43,7 @@ def _dash(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return 0
 
 
-@lean_kernel
+@kernel
 def _separator(data, i, high, in_paren):  # type: ignore[no-untyped-def]  # pragma: no cover
     """(separator after a group that ends at i, byte after it); NONE if the run ends at i, or after its ')'."""
     j = i
@@ -91,7 +91,7 @@ def _separator(data, i, high, in_paren):  # type: ignore[no-untyped-def]  # prag
     return kind, j
 
 
-@lean_kernel
+@kernel
 def parse_run(data, i, high, run):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Fill `run` from the digit, '+' or '(' at i; (number of groups, byte after them, whether more groups follow)."""
     n = 0
@@ -126,7 +126,7 @@ def parse_run(data, i, high, run):  # type: ignore[no-untyped-def]  # pragma: no
         j = nxt
 
 
-@lean_kernel
+@kernel
 def left_open(data, low, i):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a number may begin at i: not inside a word, a decimal fraction, a path or an identifier."""
     if i == low or data[i] == 0x28:
@@ -146,7 +146,7 @@ def left_open(data, low, i):  # type: ignore[no-untyped-def]  # pragma: no cover
     return True
 
 
-@lean_kernel
+@kernel
 def right_open(data, high, i):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether a number may end before i."""
     if i >= high:

@@ -6,7 +6,7 @@ import numpy as np
 
 from raypt.curation.pii.buffers import collect, is_digit, is_letter, put
 from raypt.curation.pii.places import BLOCK, SECRET, SHORTEST_KEY, Text, next_place
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 
 _DIGIT, _UPPER, _LOWER, _HEX, _UNDERSCORE, _HYPHEN, _STOP, _SLASH = (1 << k for k in range(8))
 _ALNUM = _DIGIT | _UPPER | _LOWER
@@ -99,7 +99,7 @@ _KEY_LINE = 16
 """Characters without a blank that are still key material when the END line is missing."""
 
 
-@lean_kernel
+@kernel
 def _key_end(data, i, high, classes, forms):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the API key that begins at i, or i."""
     b = data[i]
@@ -137,7 +137,7 @@ def _key_end(data, i, high, classes, forms):  # type: ignore[no-untyped-def]  # 
     return i
 
 
-@lean_kernel
+@kernel
 def _dashes(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Whether five hyphens stand at i."""
     k = i
@@ -146,7 +146,7 @@ def _dashes(data, i, high):  # type: ignore[no-untyped-def]  # pragma: no cover
     return k == i + 5
 
 
-@lean_kernel
+@kernel
 def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Byte after the PEM private key whose five hyphens stand at i, or i. A truncated one ends where its text does."""
     j = i + 5
@@ -189,7 +189,7 @@ def _pem_end(data, i, high, pem):  # type: ignore[no-untyped-def]  # pragma: no 
     return end
 
 
-@lean_kernel
+@kernel
 def _next_pair(text, i, high, pairs):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The first place at or after i where one of `pairs` begins, and what follows is long enough for a key; or high."""
     data, blocks = text.data, text.places[SECRET]
@@ -203,7 +203,7 @@ def _next_pair(text, i, high, pairs):  # type: ignore[no-untyped-def]  # pragma:
     return high
 
 
-@lean_kernel
+@kernel
 def _scan(text, spans, api_code, pem_code, classes, forms, pem):  # type: ignore[no-untyped-def]  # pragma: no cover
     data, offsets = text.data, text.offsets
     n = 0

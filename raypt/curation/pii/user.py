@@ -10,7 +10,7 @@ import numpy as np
 
 from raypt.curation.pii.buffers import byte_table, collect, put
 from raypt.curation.pii.places import AT, Text, next_place
-from raypt.kernels import lean_kernel
+from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.utf8 import character, character_start
 
@@ -19,7 +19,7 @@ FEWEST = 3
 """Characters of a name."""
 
 
-@lean_kernel
+@kernel
 def _scan(text, spans, code, signs, pages, blocks, fewest):  # type: ignore[no-untyped-def]  # pragma: no cover
     data, offsets, ats = text.data, text.offsets, text.places[AT]
     n = 0

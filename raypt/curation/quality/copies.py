@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text.buffers import string_buffers
 from raypt.text.hashing import GOLDEN, U64, hash_bytes, murmur64, power
 
 NGRAM, BANDS, ROWS = 5, 20, 5
 
 
-@kernel
+@allocating_kernel
 def _band_hashes(data: Any, offsets: Any, ngram: int, rows: int, out: Any) -> None:
     bands, oldest = out.shape[1], power(GOLDEN, ngram)
     least = np.empty(bands * rows, np.uint64)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raypt.curation.fasttext_words import equal, find, hash_word, hash_words, insert
-from raypt.kernels import inlined, kernel
+from raypt.kernels import allocating_kernel, inlined, kernel
 from raypt.text.buffers import string_buffers
 
 _CONTROLS = np.frombuffer(b"</s>__label__", np.uint8)
@@ -78,7 +78,7 @@ def _sum(data, i, end, words, word_offsets, slots, controls, eos, weights, ngram
     return count, known
 
 
-@kernel
+@allocating_kernel
 def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams, buckets, out, known):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Probability of the label for each text; `weights` are the other labels' logits less its own."""
     sums = np.empty(weights.shape[1], np.float64)
@@ -96,7 +96,7 @@ def _score(data, offsets, words, word_offsets, slots, controls, weights, ngrams,
         out[doc] = 1.0 / total + ADDED if count else 0.0
 
 
-@kernel
+@allocating_kernel
 def _mean(data, offsets, words, word_offsets, slots, controls, weights, ngrams, buckets, out, known):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The mean of the numbers of each text's features, into out[D, width]; NaN for a text without one."""
     sums = np.empty(weights.shape[1], np.float64)

@@ -17,7 +17,7 @@ from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.scan import end_flags
 from raypt.curation.view import Measured, View
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text import unicode as u
 from raypt.text.hashing import hash_bytes
 
@@ -132,7 +132,7 @@ def starters() -> np.ndarray:
     return np.sort(np.array([hash_bytes(word, 0, len(word)) for word in words], np.uint64))
 
 
-@kernel
+@allocating_kernel
 def count_sentences(flags, hashes, starting, first, last):  # type: ignore[no-untyped-def]
     """Sentences among tokens [first, last): one starts at the first token, at the first word after a sentence-final
     mark, at a word in `starting` after a full stop that was kept with its word, and in a script without such marks at
@@ -159,7 +159,7 @@ def count_sentences(flags, hashes, starting, first, last):  # type: ignore[no-un
     return n
 
 
-@kernel
+@allocating_kernel
 def _filter(  # type: ignore[no-untyped-def]
     data, token_flags, token_hash, starting, line_offsets, line_bytes, line_words, line_longest, line_tokens,
     pages, blocks, classes, goto, masks, longest_max, words_min, terminal, javascript, citations,

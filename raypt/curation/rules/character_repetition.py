@@ -7,7 +7,7 @@ from pydantic import Field
 
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel
 from raypt.text import unicode as u
 from raypt.text.hash_table import find_slot, table_bits
 from raypt.text.hashing import GOLDEN, power, spread
@@ -31,7 +31,7 @@ class CharacterRepetition(RuleSettings):
         return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))
 
 
-@kernel
+@allocating_kernel
 def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
     """int64[D, 2]: character n-grams of each document, and those of them whose n-gram occurs more than once."""
     docs = len(offsets) - 1

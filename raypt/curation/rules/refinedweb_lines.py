@@ -15,7 +15,7 @@ from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.rules.words import begins_with_alnum, count_spoken
 from raypt.curation.view import Measured, View
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text import unicode as u
 from raypt.text.utf8 import decode
 
@@ -162,7 +162,7 @@ def _all_digits(data, start, end):  # type: ignore[no-untyped-def]
     return digits == end - start
 
 
-@kernel
+@allocating_kernel
 def _filter(  # type: ignore[no-untyped-def]
     data, token_flags, token_start, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter,
     words_min, phrase_words, anywhere, at_start, at_end, pages, blocks, most,

@@ -14,7 +14,7 @@ from raypt.curation.base import CUT_PREFIX
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.view import Measured, View
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 
 class RepeatedPhrases(RuleSettings):
@@ -66,7 +66,7 @@ def _is_repetition(token_hash, token_flags, first, last, longest, repeats, cover
     return False
 
 
-@kernel
+@allocating_kernel
 def _filter(data, doc_ends, token_offsets, token_hash, token_start, token_flags, line_offsets, line_bytes, line_tokens, longest, repeats, covered, most):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Pieces that are kept, and the number of sentences cut from each document."""
     n = len(line_offsets) - 1

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Packed:
         return len(self.tokens)
 
 
-@kernel
+@allocating_kernel
 def _pieces(
     offsets: npt.NDArray[np.int64], width: int, greedy: bool
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
@@ -60,7 +60,7 @@ def _pieces(
     return starts, lengths, split
 
 
-@kernel
+@allocating_kernel
 def _greedy_bins(lengths: npt.NDArray[np.int64], width: int) -> tuple[npt.NDArray[np.int64], int]:
     bins = np.empty(lengths.size, np.int64)
     used, b = 0, 0
@@ -72,7 +72,7 @@ def _greedy_bins(lengths: npt.NDArray[np.int64], width: int) -> tuple[npt.NDArra
     return bins, (b + 1 if lengths.size else 0)
 
 
-@kernel
+@allocating_kernel
 def _best_fit_bins(
     lengths: npt.NDArray[np.int64], order: npt.NDArray[np.int64], width: int
 ) -> tuple[npt.NDArray[np.int64], int]:
@@ -124,7 +124,7 @@ def _best_fit_bins(
     return bins, n_bins
 
 
-@kernel
+@allocating_kernel
 def _fill(
     ids: npt.NDArray[np.generic],
     starts: npt.NDArray[np.int64],

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel, kernel
 from raypt.text.hashing import FNV_BASIS, FNV_PRIME, spread
 from raypt.tokens.tokenizer.bpe_words import WordCounts
 from raypt.tokens.tokenizer.byte_level import characters_of_bytes
@@ -42,7 +42,7 @@ WORD, NEXT = 0, 1
 """Columns of the lists of words."""
 
 
-@kernel
+@allocating_kernel
 def _grown(rows: I64) -> I64:
     # By loops, here and below: a slice that is assigned takes numba half a second to compile.
     out = np.empty((2 * rows.shape[0], rows.shape[1]), np.int64)
@@ -52,7 +52,7 @@ def _grown(rows: I64) -> I64:
     return out
 
 
-@kernel
+@allocating_kernel
 def _free(size: int) -> I64:
     """A table of pairs without any."""
     out = np.empty((size, 4), np.int64)
@@ -71,7 +71,7 @@ def _row(key: int, pairs: I64) -> Any:
     return np.int64(at)
 
 
-@kernel
+@allocating_kernel
 def _rehashed(pairs: I64) -> I64:
     out = _free(2 * pairs.shape[0])
     for i in range(pairs.shape[0]):
@@ -141,7 +141,7 @@ def _token(data: U8, start: int, length: int, slots: I64, tokens: I64, pool: U8)
     return at
 
 
-@kernel
+@allocating_kernel
 def _longer(data: U8, more: int) -> U8:
     """With room for so many bytes more, and as much again."""
     out = np.empty(2 * (data.size + more), np.uint8)
@@ -177,6 +177,50 @@ def _merge(ids: U32, start: int, n: int, pair: I64, changed: I64, change: I64) -
 
 
 @kernel
+def _words_of_round(
+    at_word: int, first_round: bool, pair: I64, ids: U32, words: I64, pairs: I64, listed: I64, touched: I64,
+    numbers: I64, changed: I64, change: I64,
+) -> Any:  # fmt: skip
+    """The words of a round from `at_word` on: all of them at first, then those of the list of the pair that merges.
+    Ends with -1, or before a word that may want more room than there is. `numbers`: of pairs, listed and touched.
+    """
+    n_pairs, n_listed, n_touched = numbers[0], numbers[1], numbers[2]
+    while at_word >= 0:
+        word = at_word if first_round else listed[at_word, WORD]
+        start, n = words[word, 0], words[word, 1]
+        if (
+            2 * (n_pairs + 2 * n) > pairs.shape[0]
+            or n_listed + 2 * n > listed.shape[0]
+            or n_touched + 2 * n > touched.shape[0]
+        ):
+            break
+        n_changes = 0
+        if first_round:
+            for i in range(start, start + n - 1):
+                changed[n_changes], change[n_changes] = np.int64(ids[i]) << 32 | np.int64(ids[i + 1]), 1
+                n_changes += 1
+        else:
+            words[word, 1], n_changes = _merge(ids, start, n, pair, changed, change)
+        for c in range(n_changes):
+            row = _row(changed[c], pairs)
+            if pairs[row, KEY] < 0:
+                pairs[row, KEY], pairs[row, COUNT], pairs[row, HEAD] = changed[c], 0, -1
+                n_pairs += 1
+            pairs[row, COUNT] += change[c] * words[word, 2]
+            if change[c] > 0 and (pairs[row, HEAD] < 0 or pairs[row, LAST] != word):
+                if pairs[row, HEAD] < 0:
+                    touched[n_touched, 0] = changed[c]
+                    n_touched += 1
+                listed[n_listed, WORD], listed[n_listed, NEXT] = word, pairs[row, HEAD]
+                pairs[row, HEAD], pairs[row, LAST] = n_listed, word
+                n_listed += 1
+        following = at_word + 1 if first_round else listed[at_word, NEXT]
+        at_word = following if following < words.shape[0] or not first_round else -1
+    numbers[0], numbers[1], numbers[2] = n_pairs, n_listed, n_touched
+    return at_word
+
+
+@allocating_kernel
 def _learn(
     data: U8, word_bounds: I64, word_counts: I64, byte_ids: U32, first_bytes: U8, first_bounds: I64,
     token_slots: I64, vocabulary_size: int, min_frequency: int,
@@ -204,49 +248,30 @@ def _learn(
         if tokens[t, 1]:
             token_slots[_token(pool, tokens[t, 0], tokens[t, 1], token_slots, tokens, pool)] = t
 
-    pairs, n_pairs = _free(1 << 12), 0
-    listed, n_listed = np.empty((1 << 12, 2), np.int64), 0
-    touched, n_touched = np.empty((1 << 11, 1), np.int64), 0
+    pairs, listed, touched = _free(1 << 12), np.empty((1 << 12, 2), np.int64), np.empty((1 << 11, 1), np.int64)
+    numbers = np.zeros(3, np.int64)
     heap, n_heap = np.empty((1 << 11, 3), np.int64), 0
     merges, n_merges = np.empty((1 << 11, 2), np.int64), 0
     pair = np.zeros(3, np.int64)
     changed, change = np.empty(4 * longest, np.int64), np.empty(4 * longest, np.int64)
-    first_round, at_word = True, np.int64(0)
+    first_round, at_word = True, np.int64(0 if n_words else -1)
     while True:
-        # The words of this round: all of them at first, then those of the list of the pair that merges.
-        while (first_round and at_word < n_words) or (not first_round and at_word >= 0):
-            word = at_word if first_round else listed[at_word, WORD]
-            start, n = words[word, 0], words[word, 1]
-            n_changes = 0
-            if first_round:
-                for i in range(start, start + n - 1):
-                    changed[n_changes], change[n_changes] = np.int64(ids[i]) << 32 | np.int64(ids[i + 1]), 1
-                    n_changes += 1
-            else:
-                words[word, 1], n_changes = _merge(ids, start, n, pair, changed, change)
-            for c in range(n_changes):
-                row = _row(changed[c], pairs)
-                if pairs[row, KEY] < 0:
-                    if 2 * n_pairs >= pairs.shape[0]:
-                        pairs = _rehashed(pairs)
-                        row = _row(changed[c], pairs)
-                    pairs[row, KEY], pairs[row, COUNT], pairs[row, HEAD] = changed[c], 0, -1
-                    n_pairs += 1
-                pairs[row, COUNT] += change[c] * words[word, 2]
-                if change[c] > 0 and (pairs[row, HEAD] < 0 or pairs[row, LAST] != word):
-                    if pairs[row, HEAD] < 0:
-                        if n_touched == touched.shape[0]:
-                            touched = _grown(touched)
-                        touched[n_touched, 0] = changed[c]
-                        n_touched += 1
-                    if n_listed == listed.shape[0]:
-                        listed = _grown(listed)
-                    listed[n_listed, WORD], listed[n_listed, NEXT] = word, pairs[row, HEAD]
-                    pairs[row, HEAD], pairs[row, LAST] = n_listed, word
-                    n_listed += 1
-            at_word = at_word + 1 if first_round else listed[at_word, NEXT]
+        at_word = _words_of_round(
+            at_word, first_round, pair, ids, words, pairs, listed, touched, numbers, changed, change
+        )
+        while at_word >= 0:  # more room, a doubling at a time
+            more = 2 * words[at_word if first_round else listed[at_word, WORD], 1]
+            if 2 * (numbers[0] + more) > pairs.shape[0]:
+                pairs = _rehashed(pairs)
+            if numbers[1] + more > listed.shape[0]:
+                listed = _grown(listed)
+            if numbers[2] + more > touched.shape[0]:
+                touched = _grown(touched)
+            at_word = _words_of_round(
+                at_word, first_round, pair, ids, words, pairs, listed, touched, numbers, changed, change
+            )
         first_round = False
-        for i in range(n_touched):
+        for i in range(numbers[2]):
             row = _row(touched[i, 0], pairs)
             if pairs[row, COUNT] > 0:
                 if n_heap == heap.shape[0]:
@@ -255,7 +280,7 @@ def _learn(
                 _up(heap, n_heap)
                 n_heap += 1
             pairs[row, HEAD] = -1
-        n_touched = 0
+        numbers[2] = 0
 
         # The next pair: of those whose count is what it was when they came into the heap.
         if n_tokens >= vocabulary_size:

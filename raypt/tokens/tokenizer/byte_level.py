@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tokenizers import Regex, normalizers
 
 from raypt.kept import kept_array
-from raypt.kernels import kernel
+from raypt.kernels import allocating_kernel
 from raypt.packages import package_version
 from raypt.text.hashing import spread
 from raypt.tokens.tokenizer import patterns
@@ -137,7 +137,7 @@ def _merge_table(merges: list[Any], vocab: dict[str, int]) -> tuple[npt.NDArray[
     return _hash_table(keys, values, size)
 
 
-@kernel
+@allocating_kernel
 def _hash_table(
     keys: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64], size: int
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -22,6 +22,8 @@ _LONGEST_KEPT = 256
 _NO_RANK = np.uint64(0xFFFFFFFF)
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _SCANNED = 40
+_WORK, _MOST_WORK = 1 << 10, 1 << 18
+"""Bytes of the longest word that there is memory for at first, and that it is kept for."""
 
 U32: TypeAlias = npt.NDArray[np.uint32]
 U64: TypeAlias = npt.NDArray[np.uint64]
@@ -98,12 +100,14 @@ def _pop(heap: U64, size: int) -> int:
 
 
 @kernel
-def _merge_long(ids: U32, n: int, keys: U64, values: U64) -> int:
-    """As `_merge_short`, in O(n log n): a heap of (rank, position) over a linked list."""
-    following = np.arange(1, n + 1)
-    before = np.arange(-1, n - 1)
-    pairs = np.full(n, _EMPTY, np.uint64)
-    heap = np.empty(3 * n, np.uint64)
+def _merge_long(ids: U32, n: int, keys: U64, values: U64, pairs: U64, heap: U64, links: I64) -> Any:
+    """As `_merge_short`, in O(n log n): a heap of (rank, position) over a linked list. For work: `pairs` of n, `heap`
+    of 3 n, `links` of [2, n].
+    """
+    following, before = links[0], links[1]
+    for i in range(n):
+        following[i], before[i] = i + 1, i - 1
+    pairs[n - 1] = _EMPTY
     size = 0
     high = np.uint64(32)
     for i in range(n - 1):
@@ -186,8 +190,10 @@ def _keep(
         return
     word = used[0]
     words[word, 0], words[word, 1], words[word, 2], words[word, 3] = used[1], length, used[2], n
-    key_pool[used[1] : used[1] + length] = data[at:end]
-    value_pool[used[2] : used[2] + n] = ids[:n]
+    for i in range(length):
+        key_pool[used[1] + i] = data[at + i]
+    for i in range(n):
+        value_pool[used[2] + i] = ids[i]
     slots[slot] = word
     used[0] += 1
     used[1] += length
@@ -214,16 +220,22 @@ def _encode(
     used: I64,
     bos: int,
     eos: int,
+    pairs: U64,
+    heap: U64,
+    links: I64,
+    at_word: I64,
     out: U32,
     ends: I64,
 ) -> int:
-    """Encode documents `data[offsets[i]:offsets[i + 1]]` into `out`; `ends[i + 1]` is where document i ends there."""
-    n_out = 0
-    work = np.empty(_LONGEST_KEPT, np.uint32)
-    pairs = np.empty(_SCANNED, np.uint64)
-    for document in range(offsets.size - 1):
-        at, end = offsets[document], offsets[document + 1]
-        if bos >= 0:
+    """Encode documents `data[offsets[i]:offsets[i + 1]]` into `out`; `ends[i + 1]` is where document i ends there.
+
+    Goes on at `at_word`: document, byte in it (-1: it has not begun), ids before. Returns 0 when all is done; or the
+    length of a word, to which `at_word` then points, that is longer than `pairs`.
+    """
+    document, within, n_out = at_word[0], at_word[1], at_word[2]
+    while document < offsets.size - 1:
+        at, end = offsets[document] + max(within, 0), offsets[document + 1]
+        if bos >= 0 and within < 0:
             out[n_out] = bos
             n_out += 1
         while at < end:
@@ -250,25 +262,28 @@ def _encode(
                     n_out += n
                     at = stop
                     continue
-            if length > work.size:
-                work = np.empty(length, np.uint32)
+            if length > pairs.size:
+                at_word[0], at_word[1], at_word[2] = document, at - offsets[document], n_out
+                return length
+            ids = out[n_out:]  # which has room for an id a byte
             for i in range(length):
-                work[i] = byte_ids[data[at + i]]
+                ids[i] = byte_ids[data[at + i]]
             n = (
-                _merge_short(work, length, keys, values, pairs)
+                _merge_short(ids, length, keys, values, pairs)
                 if length <= _SCANNED
-                else _merge_long(work, length, keys, values)
+                else _merge_long(ids, length, keys, values, pairs, heap, links)
             )
-            out[n_out : n_out + n] = work[:n]
             n_out += n
             if slot >= 0:
-                _keep(data, at, stop, work, n, slot, slots, words, key_pool, value_pool, used)
+                _keep(data, at, stop, ids, n, slot, slots, words, key_pool, value_pool, used)
             at = stop
         if eos >= 0:
             out[n_out] = eos
             n_out += 1
         ends[document + 1] = n_out
-    return n_out
+        document, within = document + 1, -1
+    at_word[2] = n_out
+    return 0
 
 
 @kernel
@@ -293,6 +308,7 @@ class FastBPE:
         self._key_pool = np.empty(_KEY_POOL, np.uint8)
         self._value_pool = np.empty(_VALUE_POOL, np.uint32)
         self._used = np.zeros(3, np.int64)
+        self._work = _work(_WORK)
         if model.whole_words:
             self._preload([word for word, _ in model.whole_words], [token for _, token in model.whole_words])
 
@@ -315,11 +331,22 @@ class FastBPE:
         out, ends = np.empty(size, np.uint32), np.zeros(n + 1, np.int64)
         split: Any = self._model.splitting
         model = self._model
-        total = _encode(
-            data, offsets, self._classes,
-            split.family, split.max_digits, split.isolate_digits, split.end_spaces, split.contractions,
-            model.byte_ids, model.merge_keys, model.merge_values,
-            self._slots, self._words, self._key_pool, self._value_pool, self._used,
-            -1 if bos is None else bos, -1 if eos is None else eos, out, ends,
-        )  # fmt: skip
-        return out[:total], ends
+        at_word, longer = np.array([0, -1, 0]), -1
+        while longer:
+            if longer > self._work[0].size:
+                self._work = _work(1 << longer.bit_length())
+            longer = _encode(
+                data, offsets, self._classes,
+                split.family, split.max_digits, split.isolate_digits, split.end_spaces, split.contractions,
+                model.byte_ids, model.merge_keys, model.merge_values,
+                self._slots, self._words, self._key_pool, self._value_pool, self._used,
+                -1 if bos is None else bos, -1 if eos is None else eos, *self._work, at_word, out, ends,
+            )  # fmt: skip
+        if self._work[0].size > _MOST_WORK:
+            self._work = _work(_WORK)
+        return out[: at_word[2]], ends
+
+
+def _work(longest: int) -> tuple[U64, U64, I64]:
+    """Memory to merge words of up to so many bytes in, 48 times as many."""
+    return np.empty(longest, np.uint64), np.empty(3 * longest, np.uint64), np.empty((2, longest), np.int64)
