@@ -16,13 +16,22 @@ def insert(hashes, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
         slots[at] = word
 
 
+FIRST = np.uint32(2166136261)
+"""The hash of no bytes."""
+
+
+@kernel
+def hash_byte(h, byte):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """fastText's 32-bit hash of a byte more: FNV-1a over signed bytes."""
+    b = np.uint32(byte)
+    return np.uint32((h ^ (b | np.uint32(0xFFFFFF00) if b >= 128 else b)) * np.uint32(16777619))
+
+
 @kernel
 def hash_word(data, start, stop):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """fastText's 32-bit hash: FNV-1a over signed bytes."""
-    h = np.uint32(2166136261)
+    h = FIRST
     for i in range(start, stop):
-        b = np.uint32(data[i])
-        h = np.uint32((h ^ (b | np.uint32(0xFFFFFF00) if b >= 128 else b)) * np.uint32(16777619))
+        h = hash_byte(h, data[i])
     return h
 
 

@@ -2,8 +2,8 @@
 
 A text's vector is the mean of the rows of its words' n-grams (Joulin et al., 2016; dictionary.cc, quantmatrix.cc,
 loss.cc of fastText 0.9.3). fastText hashes, prunes and unpacks each n-gram of each word anew, which was half of
-curation; here the rows of a word that was seen are a list in a table, and the weights are unpacked once. Sums are of
-float32 and in fastText's order, so scores differ from its own by what its compiler makes of a product and a sum.
+curation; here the sum of a word's rows is in a table once it was seen, and the weights are unpacked once. Sums are of
+float32, of words first, seen or not: a text's scores depend on nothing else, and differ from fastText's by rounding.
 """
 
 import math
@@ -14,46 +14,57 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt.curation.fasttext_weights import Weights
-from raypt.curation.fasttext_words import equal, find, hash_word, hash_words, insert
-from raypt.kernels import allocating_kernel, kernel
+from raypt.curation.fasttext_words import FIRST, equal, find, hash_byte, hash_word, hash_words, insert
+from raypt.kernels import kernel
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 I32: TypeAlias = npt.NDArray[np.int32]
 I64: TypeAlias = npt.NDArray[np.int64]
 F32: TypeAlias = npt.NDArray[np.float32]
 
-_KEPT_WORDS, _KEPT_BYTES, _KEPT_ROWS = 1 << 19, 8 << 20, 8 << 20
-"""Of words that were seen: some 60 MB. What is full takes no more, and is looked through anew each time."""
+_KEPT_WORDS, _KEPT_BYTES, _KEPT_SUMS = 1 << 19, 8 << 20, 1 << 24
+"""Of words that were seen, the bytes they are spelled with and the numbers of their sums: up to some 90 MB. What finds
+no room is looked through anew each time."""
 _LONGEST_KEPT = 64
 _LABEL = np.frombuffer(b"__label__", np.uint8)
 _EOS = np.frombuffer(b"</s>", np.uint8)
 
 
+START, LENGTH, HASH, ROWS = range(4)
+"""Columns of the words that were seen: where its bytes begin, how many they are, its hash, the rows in its sum."""
+
+
 @kernel
-def _slot(data: U8, at: int, end: int, h: np.uint32, slots: I32, bounds: I64, pool: U8) -> Any:
+def _slot(data: U8, at: int, length: int, h: np.uint32, slots: I32, seen: I32, pool: U8) -> Any:
     """The slot of a word: `slots[it]` is its number, or -1."""
     mask = np.int64(slots.size - 1)
     slot = np.int64(h) & mask
     while slots[slot] >= 0:
-        start = bounds[slots[slot]]
-        if bounds[slots[slot] + 1] - start == end - at:
+        word = slots[slot]
+        if seen[word, HASH] == np.int32(h) and seen[word, LENGTH] == length:
+            start = seen[word, START]
             i = 0
-            while i < end - at and pool[start + i] == data[at + i]:
+            while i < length and pool[start + i] == data[at + i]:
                 i += 1
-            if i == end - at:
+            if i == length:
                 break
         slot = (slot + 1) & mask
     return slot
 
 
 @kernel
-def _ngrams(
-    data: U8, at: int, end: int, buckets: int, minn: int, maxn: int, places: I32, n_words: int, out: I32, found: int
-) -> int:
-    """Rows of the n-grams of `<word>` into `out` behind the `found` there are, with room for `maxn` a byte; how many
-    there are then.
-    """
-    size = end - at + 2
+def _add(row: F32, to: F32) -> None:
+    for k in range(to.size):
+        to[k] += row[k]
+
+
+@kernel
+def _add_ngrams(
+    data: U8, at: int, end: int, buckets: int, minn: int, maxn: int, taken: U8, places: I32, n_words: int, rows: F32,
+    to: F32,
+) -> int:  # fmt: skip
+    """Add the rows of the n-grams of `<word>` up; how many they are. `taken`: a bit a bucket, set if it has a place."""
+    found, size = 0, end - at + 2
     start = np.uint32(2166136261)
     for i in range(size):
         if 0 < i < size - 1 and data[at + i - 1] & 0xC0 == 0x80:
@@ -69,92 +80,82 @@ def _ngrams(
                 h = np.uint32((h ^ b) * np.uint32(16777619))
                 j += 1
             if n >= minn and not (n == 1 and (i == 0 or j == size)):
-                place = places[np.int64(h) % buckets]
-                if place >= 0:
-                    out[found] = n_words + place
+                bucket = np.int64(h) % buckets
+                if taken[bucket >> 3] >> np.uint8(bucket & 7) & 1:
+                    _add(rows[n_words + places[bucket]], to)
                     found += 1
             n += 1
     return found
 
 
 @kernel
-def _add(hidden: F32, d: int, rows: F32, ids: I32, start: int, n: int) -> None:
-    for i in range(start, start + n):
-        row = ids[i]
-        for k in range(rows.shape[1]):
-            hidden[d, k] += rows[row, k]
-
-
-@allocating_kernel
 def _vectors(
-    data: U8, offsets: I64, rows: F32, buckets: int, minn: int, maxn: int, places: I32, label: U8, eos: U8,
+    data: U8, offsets: I64, rows: F32, buckets: int, minn: int, maxn: int, taken: U8, places: I32, label: U8, eos: U8,
     word_slots: I32, word_bounds: I64, word_pool: U8, n_words: int,
-    slots: I32, bounds: I64, pool: U8, lists: I64, ids: I32, used: I64, hidden: F32, counts: I64,
+    slots: I32, seen: I32, pool: U8, sums: F32, hidden: F32, counts: I64, used: I64,
 ) -> None:  # fmt: skip
     """Sum and number of rows of each line `data[offsets[i]:offsets[i + 1]]`, which ends where its first line feed is.
-    `slots`, `bounds`, `pool`, `lists` (first id, ids), `ids`: the words that were seen; `used`: words, ids.
+    `slots`, `seen`, `pool`, `sums`: the words that were seen, `used` (words, bytes) of them; the last sum is of any
+    word that is not kept.
     """
-    work = np.empty(1 << 10, np.int32)
+    spare = sums.shape[0] - 1
     for d in range(offsets.size - 1):
         at, end, cut = offsets[d], offsets[d + 1], False
+        total = hidden[d]
         while at < end:
             b = data[at]
             if b == 0x0A:
                 break
-            if b == 0x20 or 0x09 <= b <= 0x0D or b == 0:
+            if b <= 0x20 and (b == 0x20 or 0x09 <= b <= 0x0D or b == 0):
                 at += 1
                 continue
-            stop = at
+            stop, h = at, FIRST
             while stop < end:
                 b = data[stop]
-                if b == 0x20 or 0x09 <= b <= 0x0D or b == 0:
+                if b <= 0x20 and (b == 0x20 or 0x09 <= b <= 0x0D or b == 0):
                     break
+                h = hash_byte(h, b)
                 stop += 1
-            h = hash_word(data, at, stop)
             slot = -1
             if stop - at <= _LONGEST_KEPT:
-                slot = _slot(data, at, stop, h, slots, bounds, pool)
+                slot = _slot(data, at, stop - at, h, slots, seen, pool)
                 if slots[slot] >= 0:
-                    word = slots[slot]
-                    _add(hidden, d, rows, ids, lists[word, 0], lists[word, 1])
-                    counts[d] += lists[word, 1]
+                    _add(sums[slots[slot]], total)
+                    counts[d] += seen[slots[slot], ROWS]
                     at = stop
                     continue
-            known = find(data, at, stop, h, word_pool, word_bounds, word_slots)
-            ends_line = stop - at == eos.size and equal(data, at, eos, 0, eos.size)
-            if work.size < (stop - at + 2) * maxn + 1:
-                work = np.empty(2 * ((stop - at + 2) * maxn + 1), np.int32)
+            word, size = used[0], stop - at
+            kept = slot >= 0 and word < spare and used[1] + size <= pool.size
+            own = sums[word if kept else spare]
+            for k in range(own.size):
+                own[k] = 0.0
             n = 0
+            known = find(data, at, stop, h, word_pool, word_bounds, word_slots)
+            ends_line = size == eos.size and equal(data, at, eos, 0, size)
             if known >= 0:
-                work[0] = known
+                _add(rows[known], own)
                 n = 1
-            is_label = known < 0 and stop - at >= label.size and equal(data, at, label, 0, label.size)
+            is_label = known < 0 and size >= label.size and equal(data, at, label, 0, label.size)
             if not ends_line and not is_label:
-                n = _ngrams(data, at, stop, buckets, minn, maxn, places, n_words, work, n)
-            _add(hidden, d, rows, work, 0, n)
+                n += _add_ngrams(data, at, stop, buckets, minn, maxn, taken, places, n_words, rows, own)
+            _add(own, total)
             counts[d] += n
             if ends_line:
                 cut = True
                 break
-            if slot >= 0 and used[0] < lists.shape[0] and used[1] + n <= ids.size:
-                word = used[0]
-                begins = bounds[word]
-                if begins + stop - at <= pool.size:
-                    for i in range(stop - at):
-                        pool[begins + i] = data[at + i]
-                    bounds[word + 1] = begins + stop - at
-                    lists[word, 0], lists[word, 1] = used[1], n
-                    for i in range(n):
-                        ids[used[1] + i] = work[i]
-                    slots[slot] = word
-                    used[0] += 1
-                    used[1] += n
+            if kept:
+                for i in range(size):
+                    pool[used[1] + i] = data[at + i]
+                seen[word, START], seen[word, LENGTH] = used[1], size
+                seen[word, HASH], seen[word, ROWS] = np.int32(h), n
+                slots[slot] = word
+                used[0] += 1
+                used[1] += size
             at = stop
         if not cut and at < end:  # the end of the line is a word of its own
             known = find(eos, 0, eos.size, hash_word(eos, 0, eos.size), word_pool, word_bounds, word_slots)
             if known >= 0:
-                for k in range(rows.shape[1]):
-                    hidden[d, k] += rows[known, k]
+                _add(rows[known], total)
                 counts[d] += 1
 
 
@@ -164,38 +165,49 @@ def _std_log(x: np.float32) -> Any:
 
 
 @kernel
-def _dot(output: F32, row: int, hidden: F32, d: int) -> Any:
+def _dot(a: F32, b: F32) -> Any:
     out = np.float32(0.0)
-    for k in range(output.shape[1]):
-        out += output[row, k] * hidden[d, k]
+    for k in range(a.size):
+        out += a[k] * b[k]
     return out
 
 
-@allocating_kernel
-def _best_leaf(hidden: F32, output: F32, children: I32, best: I64, score: F32) -> None:
-    """Of labels that are the leaves of a tree; in float32 where fastText is, step by step, as its loss.cc is."""
+@kernel
+def _best_leaf(hidden: F32, output: F32, children: I32, scores: F32, open_nodes: I64, best: I64, score: F32) -> None:
+    """Of labels that are the leaves of a tree; in float32 where fastText is, step by step, as its loss.cc is. What is
+    less probable than a label that was found is not looked into. For work: `scores` and `open_nodes` of all nodes.
+    """
     n = children.shape[0] + 1
-    scores = np.empty(2 * n - 1, np.float32)
+    root = 2 * n - 2
     for d in range(hidden.shape[0]):
-        scores[2 * n - 2] = 0.0
-        for node in range(2 * n - 2, n - 1, -1):
-            f = np.float32(1.0 / np.float64(np.float32(1.0) + math.exp(-_dot(output, node - n, hidden, d))))
-            scores[children[node - n, 0]] = scores[node] + _std_log(np.float32(1.0 - np.float64(f)))
-            scores[children[node - n, 1]] = scores[node] + _std_log(f)
-        first = 0
-        for i in range(1, n):
-            if scores[i] > scores[first]:
-                first = i
-        best[d], score[d] = first, math.exp(scores[first])
+        first, most = np.int64(0), np.float32(-np.inf)
+        scores[root], open_nodes[0], size = 0.0, root, 1
+        while size:
+            size -= 1
+            node = open_nodes[size]
+            if scores[node] < most:
+                continue
+            if node < n:
+                if scores[node] > most or node < first:
+                    first, most = node, scores[node]
+                continue
+            f = np.float32(1.0 / np.float64(np.float32(1.0) + math.exp(-_dot(output[node - n], hidden[d]))))
+            left, right = np.int64(children[node - n, 0]), np.int64(children[node - n, 1])
+            scores[left] = scores[node] + _std_log(np.float32(1.0 - np.float64(f)))
+            scores[right] = scores[node] + _std_log(f)
+            if scores[left] > scores[right]:  # the more probable one is looked into first
+                left, right = right, left
+            open_nodes[size], open_nodes[size + 1] = left, right
+            size += 2
+        best[d], score[d] = first, math.exp(most)
 
 
-@allocating_kernel
-def _best_of_softmax(hidden: F32, output: F32, best: I64, score: F32) -> None:
+@kernel
+def _best_of_softmax(hidden: F32, output: F32, p: F32, best: I64, score: F32) -> None:
     n = output.shape[0]
-    p = np.empty(n, np.float32)
     for d in range(hidden.shape[0]):
         for i in range(n):
-            p[i] = _dot(output, i, hidden, d)
+            p[i] = _dot(output[i], hidden[d])
         most, z = p[0], np.float32(0.0)
         for i in range(n):
             most = max(p[i], most)
@@ -245,11 +257,13 @@ class LanguageModel:
         self._word_pool = np.frombuffer(b"".join(weights.words) or b" ", np.uint8)
         if weights.words:
             insert(hash_words(self._word_pool, self._word_bounds), self._word_slots)
-        self._slots = np.full(4 * _KEPT_WORDS, -1, np.int32)
-        self._bounds = np.zeros(_KEPT_WORDS + 1, np.int64)
+        self._taken = np.packbits(weights.places >= 0, bitorder="little")
+        dimension = weights.rows.shape[1]
+        kept = min(_KEPT_WORDS, _KEPT_SUMS // dimension)
+        self._slots = np.full(1 << (4 * kept - 1).bit_length(), -1, np.int32)
+        self._seen = np.empty((kept, 4), np.int32)
         self._pool = np.empty(_KEPT_BYTES, np.uint8)
-        self._lists = np.empty((_KEPT_WORDS, 2), np.int64)
-        self._ids = np.empty(_KEPT_ROWS, np.int32)
+        self._sums = np.empty((kept + 1, dimension), np.float32)
         self._used = np.zeros(2, np.int64)
         self._lock = threading.Lock()
         self._children = _tree(weights.label_counts) if weights.tree else None
@@ -263,15 +277,17 @@ class LanguageModel:
         data = np.frombuffer(b"".join(raw) or b" ", np.uint8)
         with self._lock:
             _vectors(
-                data, offsets, w.rows, w.buckets, w.minn, w.maxn, w.places, _LABEL, _EOS,
+                data, offsets, w.rows, w.buckets, w.minn, w.maxn, self._taken, w.places, _LABEL, _EOS,
                 self._word_slots, self._word_bounds, self._word_pool, len(w.words),
-                self._slots, self._bounds, self._pool, self._lists, self._ids, self._used, hidden, counts,
+                self._slots, self._seen, self._pool, self._sums, hidden, counts, self._used,
             )  # fmt: skip
         hidden *= (1.0 / np.maximum(counts, 1)).astype(np.float32)[:, None]
         best, score = np.empty(len(raw), np.int64), np.empty(len(raw), np.float32)
         if self._children is None:
-            _best_of_softmax(hidden, w.output, best, score)
+            _best_of_softmax(hidden, w.output, np.empty(len(w.output), np.float32), best, score)
         else:
-            _best_leaf(hidden, w.output, self._children, best, score)
+            nodes = 2 * len(self._children) + 1
+            work = np.empty(nodes, np.float32), np.empty(nodes, np.int64)
+            _best_leaf(hidden, w.output, self._children, *work, best, score)
         labels = [w.labels[i] if n else None for i, n in zip(best.tolist(), counts.tolist(), strict=True)]
         return labels, np.where(counts > 0, np.minimum(score, np.float32(1.0)), np.float32(0.0))

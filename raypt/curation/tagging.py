@@ -35,7 +35,7 @@ from raypt.tasks import cluster_cpus, run_tasks, together, user_error_in
 
 log = logging.getLogger("raypt")
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when reading or tagging gives another result."""
 NOT_READING = {"sources", "builtin", "shard_bytes", "max_quarantined_fraction", "broken_files"}
 """Settings of `corpus` that do not decide what is read of a shard, or are part of the shard's own key."""

@@ -226,7 +226,7 @@ def _encode(
     at_word: I64,
     out: U32,
     ends: I64,
-) -> int:
+) -> Any:
     """Encode documents `data[offsets[i]:offsets[i + 1]]` into `out`; `ends[i + 1]` is where document i ends there.
 
     Goes on at `at_word`: document, byte in it (-1: it has not begun), ids before. Returns 0 when all is done; or the
