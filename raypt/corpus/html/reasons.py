@@ -5,7 +5,7 @@ import numpy as np
 from raypt.corpus.html import marks, names
 from raypt.corpus.html.marks import attribute
 from raypt.corpus.html.weigh import ASIDE, BESIDE, COMMENTS, CONTROL, FOOTER, HEADER, HIDDEN, KEPT, NAVIGATION
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 
 ARTICLE_MASS = 600
 """Running text that is an article by itself, even if its comments are longer."""
@@ -64,7 +64,7 @@ def _is_topic(data, node, kind, stop, lo, hi):  # type: ignore[no-untyped-def]
     return False
 
 
-@allocating_kernel
+@kernel
 def find_reasons(  # type: ignore[no-untyped-def]
     data, count, kind, parent, stop, lo, hi, flags, drop, chars, links, good, inside, titles, main_content, comments,
     reason, word, spent,
@@ -85,7 +85,8 @@ def find_reasons(  # type: ignore[no-untyped-def]
         if tag == _PRE or tag == _CODE:
             inside[node] |= IN_CODE
         titles[node + 1] = titles[node] + (drop[node] == KEPT and (tag == _H1 or (tag == _ARTICLE and good[node] > 0)))
-    spent[:] = 0
+    for bit in range(len(spent)):
+        spent[bit] = 0
     covered = 0  # below this node everything is already under a reason
     for node in range(count):
         reason[node], word[node] = KEPT, 0

@@ -4,7 +4,7 @@ import numpy as np
 
 from raypt.corpus.html import marks, names
 from raypt.corpus.html.weigh import BARE, KEPT, LINKS
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 
 LINKED_LIST, LINKED_BOX, LINKED_TABLE = 75, 60, 80
 """Percent of a list's, a box's, a table's text in links above which it is navigation."""
@@ -210,13 +210,14 @@ def leave_out_boxes_of_links(  # type: ignore[no-untyped-def]
                 drop[node] = LINKS
 
 
-@allocating_kernel
+@kernel
 def leave_out_bare_headings(kind, stop, root, drop, chars, scratch):  # type: ignore[no-untyped-def]
     """Drop the headings (h2 and below) of what was left out: between them and the next heading as high nothing is kept.
 
     scratch int64[14+]: a level's heading that waits for a text, or 0; then whether text was left out since.
     """
-    scratch[:14] = 0
+    for i in range(14):
+        scratch[i] = 0
     node = root + 1
     end = stop[root]
     while node <= end:
@@ -226,7 +227,8 @@ def leave_out_bare_headings(kind, stop, root, drop, chars, scratch):  # type: ig
         if level:
             for higher in range(level, 7):
                 if scratch[higher] and scratch[7 + higher]:
-                    drop[scratch[higher] : stop[scratch[higher]]] = BARE
+                    for i in range(scratch[higher], stop[scratch[higher]]):
+                        drop[i] = BARE
                 scratch[higher] = 0
             if node == end:
                 break
@@ -236,7 +238,9 @@ def leave_out_bare_headings(kind, stop, root, drop, chars, scratch):  # type: ig
             continue
         if kind[node] == names.TEXT and chars[node]:
             if drop[node] == KEPT:
-                scratch[:7] = 0
+                for i in range(7):
+                    scratch[i] = 0
             else:
-                scratch[7:14] = 1
+                for i in range(7, 14):
+                    scratch[i] = 1
         node += 1

@@ -6,7 +6,7 @@ from raypt.corpus.html import names
 from raypt.corpus.html.lines import BREAKS, CELL, MARKER, POS, SPACE, put
 from raypt.corpus.html.marks import number_attribute
 from raypt.corpus.html.weigh import KEPT
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 
 MAX_CELL_MASS = 600
 """A table with a cell of more text is layout."""
@@ -54,9 +54,10 @@ def find_data_tables(count, kind, parent, drop, chars, is_data, table_of, cells)
             is_data[node] = 0
 
 
-@allocating_kernel
+@kernel
 def start_table(row):  # type: ignore[no-untyped-def]
-    row[:] = 0
+    for i in range(len(row)):
+        row[i] = 0
 
 
 @kernel

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raypt.curation.perplexity import arpa
 from raypt.curation.perplexity.sentences import Sentences
-from raypt.kernels import allocating_kernel, inlined, kernel
+from raypt.kernels import inlined, kernel
 from raypt.text.buffers import string_buffers
 from raypt.text.hash_table import table_bits
 from raypt.text.hashing import chain, hash_bytes
@@ -73,7 +73,7 @@ class NGramModel:
             order = max(order, n)
             data, offsets = string_buffers(words)
             keys = np.empty((len(words), 3), np.uint64)
-            _keys(data, offsets, n, keys)
+            _keys(data, offsets, np.empty(n, np.uint64), keys)
             parts.append((n, words, keys, np.column_stack([probability, backoff]).astype(np.float32)))
         entries = sum(len(keys) for _, _, keys, _ in parts)
         slots = np.zeros((1 << int(table_bits(entries)), 2), np.uint64)
@@ -95,7 +95,11 @@ class NGramModel:
         log10, counts = np.zeros(count), np.zeros((count, 2), np.int64)
         special = np.array(_special(), np.uint64)
         values, longest = self.slots.view(np.float32), int(np.diff(text.offsets).max(initial=0))
-        _score(text.data, text.offsets, self.slots, values, self.order, special, log10, counts, longest)
+        room = BLOCK + longest + 3
+        kinds = (np.uint64, np.uint64, np.int64, np.int64, np.int64, np.float32)
+        work = [np.empty(room, kind) for kind in kinds]
+        backoff = np.zeros((self.order, room), np.float32)
+        _score(text.data, text.offsets, self.slots, values, self.order, special, log10, counts, *work, backoff)
         return Scores.of(text, documents, log10, counts)
 
 
@@ -116,10 +120,12 @@ def _slot(key, slots):  # type: ignore[no-untyped-def]
     return at
 
 
-@allocating_kernel
-def _keys(data, offsets, order, out):  # type: ignore[no-untyped-def]
-    """Keys of n-grams: of all words, of all but the first (its end), of all but the last (its history)."""
-    words = np.empty(order, np.uint64)
+@kernel
+def _keys(data, offsets, words, out):  # type: ignore[no-untyped-def]
+    """Keys of n-grams: of all words, of all but the first (its end), of all but the last (its history). `words`: for
+    work, as many as an n-gram has.
+    """
+    order = len(words)
     for i in range(len(offsets) - 1):
         start = offsets[i]
         k = 0
@@ -159,22 +165,20 @@ def _orphan(slots, keys):  # type: ignore[no-untyped-def]
     return -1
 
 
-@allocating_kernel
-def _score(data, offsets, slots, values, order, special, log10, counts, longest):  # type: ignore[no-untyped-def]
-    """log10[S] of every sentence, counts[S, 2]: its tokens with its end, and the unknown ones among them. `longest`:
-    bytes of the longest sentence.
+@kernel
+def _score(  # type: ignore[no-untyped-def]
+    data, offsets, slots, values, order, special, log10, counts, word, key, of, match, active, probability, backoff
+):  # fmt: skip
+    """log10[S] of every sentence, counts[S, 2]: its tokens with its end, and the unknown ones among them.
+
+    For work, each with room for a block and a sentence more: words and keys of tokens; `of` which sentence a token is
+    (-1: its beginning), `match` the words of the longest n-gram that ends there; tokens that are asked about; the
+    probability, and `backoff` of the n-grams of one word, two words, ... that end there.
 
     A block of sentences is looked up order by order, and the slots of one order are first read without asking what is
     in them: so the processor has many reads from memory under way, where each question would wait for its own. What
     was read is returned, so that the reads are not left out.
     """
-    room = BLOCK + longest + 3
-    word, key = np.empty(room, np.uint64), np.empty(room, np.uint64)
-    of = np.empty(room, np.int64)  # the sentence of a token; -1: its beginning
-    match = np.empty(room, np.int64)  # words of the longest n-gram that ends here
-    probability = np.empty(room, np.float32)
-    backoff = np.zeros((order, room), np.float32)  # of the n-grams of one word, two words, ... that end here
-    active = np.empty(room, np.int64)
     s, sentences, read = 0, len(offsets) - 1, np.uint64(0)
     mask = np.uint64(len(slots) - 1)
     while s < sentences:

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 from raypt.text.buffers import string_buffers
 from raypt.text.hashing import GOLDEN, U64, hash_bytes, murmur64, power
 
 NGRAM, BANDS, ROWS = 5, 20, 5
 
 
-@allocating_kernel
-def _band_hashes(data: Any, offsets: Any, ngram: int, rows: int, out: Any) -> None:
-    bands, oldest = out.shape[1], power(GOLDEN, ngram)
-    least = np.empty(bands * rows, np.uint64)
-    recent = np.empty(ngram, np.uint64)
+@kernel
+def _band_hashes(data: Any, offsets: Any, recent: Any, least: Any, out: Any) -> None:
+    """`recent` and `least`: for work, the words of an n-gram, and the hashes of all bands."""
+    ngram, bands = recent.size, out.shape[1]
+    rows, oldest = least.size // bands, power(GOLDEN, ngram)
     for doc in range(offsets.shape[0] - 1):
-        least[:] = U64(0xFFFFFFFFFFFFFFFF)
+        for k in range(least.size):
+            least[k] = U64(0xFFFFFFFFFFFFFFFF)
         rolling, words = U64(0), 0
         start = offsets[doc]
         for i in range(offsets[doc], offsets[doc + 1] + 1):
@@ -52,7 +53,7 @@ def groups_of(lines: pa.Array) -> np.ndarray:
     """int64[n]: the position of the first text of each text's group; `lines` are normalised, words between spaces."""
     data, offsets = string_buffers(lines)
     bands = np.zeros((len(lines), BANDS), np.uint64)
-    _band_hashes(data, offsets, NGRAM, ROWS, bands)
+    _band_hashes(data, offsets, np.empty(NGRAM, np.uint64), np.empty(BANDS * ROWS, np.uint64), bands)
     parent = np.arange(len(lines))
     for band in range(BANDS):
         _, first, inverse = np.unique(bands[:, band], return_index=True, return_inverse=True)

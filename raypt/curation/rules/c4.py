@@ -17,7 +17,7 @@ from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.scan import end_flags
 from raypt.curation.view import Measured, View
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.hashing import hash_bytes
 
@@ -132,7 +132,19 @@ def starters() -> np.ndarray:
     return np.sort(np.array([hash_bytes(word, 0, len(word)) for word in words], np.uint64))
 
 
-@allocating_kernel
+@kernel
+def _is_among(sorted_values, value):  # type: ignore[no-untyped-def]
+    low, high = 0, len(sorted_values)
+    while low < high:
+        middle = (low + high) >> 1
+        if sorted_values[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(sorted_values) and sorted_values[low] == value
+
+
+@kernel
 def count_sentences(flags, hashes, starting, first, last):  # type: ignore[no-untyped-def]
     """Sentences among tokens [first, last): one starts at the first token, at the first word after a sentence-final
     mark, at a word in `starting` after a full stop that was kept with its word, and in a script without such marks at
@@ -143,12 +155,10 @@ def count_sentences(flags, hashes, starting, first, last):  # type: ignore[no-un
     ended = False
     for t in range(first, last):
         f = flags[t]
-        if t > first and flags[t - 1] & s.KEPT_STOP and f & s.HAS_ALPHA:
-            at = np.searchsorted(starting, hashes[t])
-            if at < len(starting) and starting[at] == hashes[t]:
-                n += 1
-                ended = False
-                continue
+        if t > first and flags[t - 1] & s.KEPT_STOP and f & s.HAS_ALPHA and _is_among(starting, hashes[t]):
+            n += 1
+            ended = False
+            continue
         if f & s.STOP:
             ended = True
         elif ended and not f & s.PUNCT_ONLY:
@@ -159,7 +169,7 @@ def count_sentences(flags, hashes, starting, first, last):  # type: ignore[no-un
     return n
 
 
-@allocating_kernel
+@kernel
 def _filter(  # type: ignore[no-untyped-def]
     data, token_flags, token_hash, starting, line_offsets, line_bytes, line_words, line_longest, line_tokens,
     pages, blocks, classes, goto, masks, longest_max, words_min, terminal, javascript, citations,

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.view import Measured, View
-from raypt.kernels import allocating_kernel
+from raypt.kernels import kernel
 from raypt.text import unicode as u
-from raypt.text.hash_table import find_slot, table_bits
+from raypt.text.hash_table import find_slot, hash_table, most_in_a_document, table_bits
 from raypt.text.hashing import GOLDEN, power, spread
 from raypt.text.utf8 import character
 
@@ -27,24 +27,23 @@ class CharacterRepetition(RuleSettings):
 
     def measure(self, view: View, resources: Any = None) -> Measured:
         """The metric of every document."""
-        grams, repeated = _repeated(view.text.data, view.text.offsets, *u.tables(), self.gram_chars).T
-        return Measured(struct({"repeated_gram_fraction": ratio(repeated, grams)}))
+        text = view.text
+        most = most_in_a_document(text.offsets)
+        keys, stamps = hash_table(most)
+        out = np.zeros((len(text), 2), np.int64)
+        work = keys, stamps, np.empty(len(keys), np.bool_), np.empty(most, np.uint64)
+        _repeated(text.data, text.offsets, *u.tables(), self.gram_chars, *work, out)
+        return Measured(struct({"repeated_gram_fraction": ratio(out[:, 1], out[:, 0])}))
 
 
-@allocating_kernel
-def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
-    """int64[D, 2]: character n-grams of each document, and those of them whose n-gram occurs more than once."""
-    docs = len(offsets) - 1
-    most = 1
-    for d in range(docs):
-        most = max(most, offsets[d + 1] - offsets[d])
-    size = 1 << table_bits(most)
-    keys, stamps = np.empty(size, np.uint64), np.full(size, -1, np.int32)
-    repeated = np.empty(size, np.bool_)
-    codes = np.empty(most, np.uint64)
+@kernel
+def _repeated(data, offsets, pages, blocks, n, keys, stamps, repeated, codes, out):  # type: ignore[no-untyped-def]
+    """Into out[D, 2] the character n-grams of each document, and those of them whose n-gram occurs more than once. For
+    work: a `hash_table` for those of the longest document, whether what is in a slot of it is repeated, and characters.
+    """
     leading = power(GOLDEN, n)
-    out = np.zeros((docs, 2), np.int64)
-    for d in range(docs):
+    for d in range(len(offsets) - 1):
+        stamp = d + 1
         chars = 0
         i = offsets[d]
         while i < offsets[d + 1]:
@@ -62,10 +61,9 @@ def _repeated(data, offsets, pages, blocks, n):  # type: ignore[no-untyped-def]
             if k >= n - 1:
                 out[d, 0] += 1
                 mixed = spread(h)
-                slot = find_slot(mixed, bits, d, keys, stamps)
-                if stamps[slot] != d:
-                    stamps[slot], keys[slot], repeated[slot] = d, mixed, False
+                slot = find_slot(mixed, bits, stamp, keys, stamps)
+                if stamps[slot] != stamp:
+                    stamps[slot], keys[slot], repeated[slot] = stamp, mixed, False
                 else:
                     out[d, 1] += 1 if repeated[slot] else 2  # the first occurrence counts once it is repeated
                     repeated[slot] = True
-    return out

@@ -15,7 +15,7 @@ from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, ratio, struct
 from raypt.curation.rules.words import begins_with_alnum, count_spoken
 from raypt.curation.view import Measured, View
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 from raypt.text import unicode as u
 from raypt.text.utf8 import decode
 
@@ -66,14 +66,17 @@ class RefinedWebLines(RuleSettings):
         """The metric of every document, and its text without the lines and phrases that go."""
         f = view.features
         pages, blocks = u.tables()
-        spans, before, offsets, m = _filter(
+        most, at_end = 2 * len(f.line_words) + len(f.text.data) // 4 + 2, _table(self.at_end)
+        spans, before = np.empty((most, 2), np.int64), np.empty(most, np.uint8)
+        offsets, m = np.empty(len(f.text) + 1, np.int64), np.zeros((len(f.text), 2 + len(CUTS)), np.int64)
+        pieces = _filter(
             f.text.data, f.token_flags, f.token_start, f.line_offsets, f.line_bytes, f.line_words, f.line_tokens,
             -1.0 if self.line_upper_fraction_max is None else self.line_upper_fraction_max, self.numeric,
             _table(self.counter_words), self.line_word_count_min or 0,
             self.phrase_line_words_max, _table(self.anywhere), _table(self.at_start),
-            _table(self.at_end), pages, blocks, 2 * len(f.line_words) + len(f.text.data) // 4 + 2,
+            at_end, int(at_end[3].max()), pages, blocks, spans, before, offsets, m,
         )  # fmt: skip
-        edited = assemble(f.text, Pieces(spans, before, offsets))
+        edited = assemble(f.text, Pieces(spans[:pieces], before[:pieces], offsets))
         cuts = m[:, 2:]
         cuts[:, _SPACE] = np.diff(f.text.offsets) - np.diff(edited.offsets) - cuts.sum(axis=1)
         columns = {"cut_word_fraction": ratio(m[:, 1], m[:, 0])}
@@ -162,16 +165,14 @@ def _all_digits(data, start, end):  # type: ignore[no-untyped-def]
     return digits == end - start
 
 
-@allocating_kernel
+@kernel
 def _filter(  # type: ignore[no-untyped-def]
     data, token_flags, token_start, line_offsets, line_bytes, line_words, line_tokens, upper_max, numeric, counter,
-    words_min, phrase_words, anywhere, at_start, at_end, pages, blocks, most,
+    words_min, phrase_words, anywhere, at_start, at_end, longest_end, pages, blocks, spans, before, offsets, out,
 ):  # fmt: skip
-    """Pieces that are kept, and int64[D, 2 + CUTS]: words that begin with a letter or digit, those cut, bytes cut by
-    reason."""
+    """Pieces that are kept, whose number it returns; into out[D, 2 + CUTS] words that begin with a letter or digit,
+    those cut, bytes cut by reason."""
     n = len(line_offsets) - 1
-    spans, before, offsets = np.empty((most, 2), np.int64), np.empty(most, np.uint8), np.empty(n + 1, np.int64)
-    out = np.zeros((n, 2 + 6), np.int64)
     pieces = 0
     for d in range(n):
         offsets[d] = pieces
@@ -201,7 +202,7 @@ def _filter(  # type: ignore[no-untyped-def]
                 if start > a:
                     first = start
                 stop = b
-                for p in range(max(start, b - at_end[3].max()), b):
+                for p in range(max(start, b - longest_end), b):
                     if _may_start(data[p], at_end) and _match_end(data, p, b, at_end) == b:
                         stop = p
                         break
@@ -231,7 +232,7 @@ def _filter(  # type: ignore[no-untyped-def]
             spans[pieces, 0], spans[pieces, 1], before[pieces] = first, last, newline
             pieces += 1
     offsets[n] = pieces
-    return spans[:pieces], before[:pieces], offsets, out
+    return pieces
 
 
 def _table(phrases: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from raypt.curation.base import CUT_PREFIX
 from raypt.curation.rewrite import Pieces, assemble
 from raypt.curation.rules.base import RuleSettings, struct
 from raypt.curation.view import Measured, View
-from raypt.kernels import allocating_kernel, kernel
+from raypt.kernels import kernel
 
 
 class RepeatedPhrases(RuleSettings):
@@ -37,12 +37,15 @@ class RepeatedPhrases(RuleSettings):
     def measure(self, view: View, resources: Any = None) -> Measured:
         """How many sentences of every document go, and its text without them."""
         f = view.features
-        spans, before, offsets, cut = _filter(
+        most = len(f.token_hash) + len(f.line_words) + len(f.text) + 1
+        spans, offsets = np.empty((most, 2), np.int64), np.empty(len(f.text) + 1, np.int64)
+        cut = np.zeros(len(f.text), np.int64)
+        pieces = _filter(
             f.text.data, f.text.offsets, f.token_offsets, f.token_hash, f.token_start, f.token_flags, f.line_offsets,
             f.line_bytes, f.line_tokens, self.phrase_tokens_max, self.repeats_min, self.covered_fraction_min,
-            len(f.token_hash) + len(f.line_words) + len(f.text) + 1,
+            spans, offsets, cut,
         )  # fmt: skip
-        edited = assemble(f.text, Pieces(spans, before, offsets))
+        edited = assemble(f.text, Pieces(spans[:pieces], np.zeros(pieces, np.uint8), offsets))
         removed = np.diff(f.text.offsets) - np.diff(edited.offsets)
         return Measured(struct({"sentence_count": cut, CUT_PREFIX + "sentence": removed}), edited)
 
@@ -66,12 +69,13 @@ def _is_repetition(token_hash, token_flags, first, last, longest, repeats, cover
     return False
 
 
-@allocating_kernel
-def _filter(data, doc_ends, token_offsets, token_hash, token_start, token_flags, line_offsets, line_bytes, line_tokens, longest, repeats, covered, most):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
-    """Pieces that are kept, and the number of sentences cut from each document."""
+@kernel
+def _filter(  # type: ignore[no-untyped-def]
+    data, doc_ends, token_offsets, token_hash, token_start, token_flags, line_offsets, line_bytes, line_tokens, longest,
+    repeats, covered, spans, offsets, cut,
+):  # fmt: skip
+    """Pieces that are kept, whose number it returns, and the number of sentences cut from each document."""
     n = len(line_offsets) - 1
-    spans, before, offsets = np.empty((most, 2), np.int64), np.zeros(most, np.uint8), np.empty(n + 1, np.int64)
-    cut = np.zeros(n, np.int64)
     pieces = 0
     for d in range(n):
         offsets[d] = pieces
@@ -118,4 +122,4 @@ def _filter(data, doc_ends, token_offsets, token_hash, token_start, token_flags,
             spans[pieces, 0], spans[pieces, 1] = kept_from, doc_ends[d + 1]
             pieces += 1
     offsets[n] = pieces
-    return spans[:pieces], before[:pieces], offsets, cut
+    return pieces
