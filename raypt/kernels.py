@@ -64,7 +64,14 @@ class Kernel:
         return self.dispatcher._numba_type_
 
     def __call__(self, *args: Any) -> Any:
-        return self.dispatcher(*args)
+        try:
+            return self.dispatcher(*args)
+        except Exception as e:
+            from numba.core.errors import NumbaError
+
+            if isinstance(e, NumbaError) and "_nrt" in self._options:
+                e.add_note(f"{self.py_func.__qualname__}: if it makes arrays, it is an `allocating_kernel`")
+            raise
 
     def __reduce__(self) -> str:
         return self.py_func.__qualname__  # by name, as a function is pickled
@@ -73,10 +80,10 @@ class Kernel:
 def kernel(fn: Callable[..., Result]) -> Callable[..., Result]:
     """Compile `fn` with numba at its first call: cached on disk, the GIL released, C semantics for division by zero.
 
-    It makes no arrays (views of those it is given it may) and calls no kernel that does: numba then counts no
-    references in it. Each count is an atomic operation of 5 ns, wherever an array is handed on, sliced or taken from a
-    tuple, and keeps the compiler from seeing that an array stays where it is: with counts, tagging took 1.4 times as
-    long and learning a tokenizer's merges twice.
+    It makes and returns no arrays (views of those it is given it may make) and calls no kernel that does: numba then
+    counts no references in it. Each count is an atomic operation of 5 ns, wherever an array is handed on, sliced or
+    taken from a tuple, and keeps the compiler from seeing that an array stays where it is: with counts, tagging took
+    1.4 times as long and learning a tokenizer's merges twice.
 
     numba finds the types from the arguments, so to its callers a kernel is a function of anything; what it returns is
     what its annotation says.

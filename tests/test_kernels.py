@@ -43,8 +43,9 @@ def an_array(n: int) -> np.ndarray:
 
 def test_a_kernel_takes_views_and_is_refused_an_array_of_its_own() -> None:
     assert sum_of_firsts(np.arange(10), 3) == sum(range(7))
-    with pytest.raises(TypingError):  # numba's runtime, which makes arrays and counts references to them, is off
+    with pytest.raises(TypingError) as e:  # numba's runtime, which makes arrays and counts references to them, is off
         an_array(3)
+    assert "an_array: if it makes arrays" in e.value.__notes__[0]
 
 
 def test_a_kernel_is_machine_code_and_not_the_function() -> None:
