@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
+from raypt.text.buffers import string_buffers
 from raypt.tokens.config import TokenizerConfig
-from raypt.tokens.tokenizer import patterns
+from raypt.tokens.tokenizer import fast_bpe, patterns
 from raypt.tokens.tokenizer.byte_level import CL100K, Unsupported, character_classes, parse
 from raypt.tokens.tokenizer.fast_bpe import FastBPE
 from raypt.tokens.tokenizer.loaders import load_any
@@ -94,6 +95,19 @@ def test_words_of_any_length_merge_alike(length: int) -> None:
         text = "".join(rng.choice(list(letters), length))
         assert fast("gpt2", text) == BACKENDS["gpt2"].encode(text).ids
         assert fast("gpt2", text) == BACKENDS["gpt2"].encode(text).ids  # from the table of words, where it is kept
+
+
+def test_a_longer_word_anywhere_in_a_batch_has_its_memory_and_what_is_before_it_comes_once() -> None:
+    backend = BACKENDS["gpt2"]
+    encoder = FastBPE(parse(backend.to_str()))
+    texts = ["x" * 3000, "the ship", "a b " + "house" * 2000 + " the ship", "", "z" * 90_000, "y" * 300_000]
+    array = pa.array(texts, pa.large_string())
+    data, offsets = string_buffers(array)
+    ids, ends = encoder.encode(data, offsets, 7, 8)
+    expected = [[7, *encoding.ids, 8] for encoding in backend.encode_batch(texts, add_special_tokens=False)]
+    assert ids.tolist() == [i for document in expected for i in document]
+    assert np.diff(ends).tolist() == [len(document) for document in expected]
+    assert encoder._work[0].size <= fast_bpe._MOST_WORK
 
 
 def test_a_whole_word_in_the_vocabulary_needs_no_merging_where_merges_are_ignored() -> None:
