@@ -13,6 +13,7 @@ from pydantic import Field
 from raypt.errors import Terminated, UserError
 from raypt.node_waits import node_waits
 from raypt.ray_dashboard import Dashboard, of_session
+from raypt.ray_node import end_monitor, found_soon
 from raypt.ray_output import HOOK, MARKS, RayOutput, aside
 from raypt.settings import Settings
 
@@ -48,11 +49,15 @@ class RaySection(Settings):
 
 OWN = {
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 """Of the environment of a Ray that a job starts itself. A worker that has nothing to do waits for its next task instead
 of being ended after a second (by Ray's default as soon as they are more than CPUs): a new one imports the same modules
-again, 1-3 CPU seconds, between all stages. They end with the job. And nobody takes the one machine away with notice."""
+again, 1-3 CPU seconds, between all stages. They end with the job. A raylet looks fifty times a second for its object
+store, which a thread of it is just making: by default it looks again after a second, in one of two starts. And nobody
+takes the one machine away with notice."""
 
 SLOW = "timed out during startup"
 """What Ray says of itself then."""
@@ -146,7 +151,7 @@ def session(config: RaySection) -> Iterator[None]:
             with beside(_libraries):
                 if is_own(config):
                     # Its processes have this one's environment: see `MARKS` for why not a runtime_env.
-                    with dashboard.held():
+                    with dashboard.held(), found_soon():
                         patiently(
                             lambda: ray.init(
                                 address="local",
@@ -181,6 +186,8 @@ def session(config: RaySection) -> Iterator[None]:
                 yield
         finally:
             with dashboard.ended():
+                if is_own(config):
+                    end_monitor()
                 ray.shutdown()
 
 
