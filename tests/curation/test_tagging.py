@@ -16,6 +16,7 @@ from raypt import storage
 from raypt.artefact import Card
 from raypt.config_io import validate
 from raypt.corpus.manifest import build_manifest
+from raypt.curation import tagging
 from raypt.curation.base import Attributes
 from raypt.curation.classify import percentiles as classify_percentiles
 from raypt.curation.classify.config import Classify
@@ -202,3 +203,19 @@ def test_another_rule_is_tagged_anew(local_ray: None, config: RunConfig, tmp_pat
     changed = config.model_copy(update={"curation": config.curation.model_copy(update={"stages": stages})})
     assert "fineweb" in pq.read_schema(run.tagged(0)).names if tagged(changed, run) else False
     assert all(time != before[name] for name, time in times(run).items())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups", "waiting"),
+    [
+        ([800_000] * 64, [[i] for i in range(64)], 6),
+        ([3 << 20] * 4, [[i] for i in range(4)], 2),
+        ([2 << 20] * 4, [[0], [1], [2], [3]], 3),
+        ([800_000] * 64, [list(range(32)), list(range(32, 64))], 2),  # as they share a task on an object store
+        ([64 << 20, 0, 0], [[1], [2]], 6),  # of what is to be done
+    ],
+)
+def test_more_small_tasks_than_large_ones_wait_at_an_actor(
+    sizes: list[int], groups: list[list[int]], waiting: int
+) -> None:
+    assert tagging._at_an_actor(sizes, groups) == waiting
