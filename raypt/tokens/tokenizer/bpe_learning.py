@@ -178,20 +178,22 @@ def _merge(ids: U32, start: int, n: int, pair: I64, changed: I64, change: I64) -
 
 @kernel
 def _words_of_round(
-    at_word: int, first_round: bool, pair: I64, ids: U32, words: I64, pairs: I64, listed: I64, touched: I64,
+    at_word: int, first_round: bool, most: int, pair: I64, ids: U32, words: I64, pairs: I64, listed: I64, touched: I64,
     numbers: I64, changed: I64, change: I64,
 ) -> Any:  # fmt: skip
     """The words of a round from `at_word` on: all of them at first, then those of the list of the pair that merges.
-    Ends with -1, or before a word that may want more room than there is. `numbers`: of pairs, listed and touched.
+    Ends with -1, or before a word that may want more room than there is; `most`: the pairs that one can change, however
+    long it is. `numbers`: of pairs, listed and touched.
     """
     n_pairs, n_listed, n_touched = numbers[0], numbers[1], numbers[2]
     while at_word >= 0:
         word = at_word if first_round else listed[at_word, WORD]
         start, n = words[word, 0], words[word, 1]
+        more = min(2 * n, most)
         if (
-            2 * (n_pairs + 2 * n) > pairs.shape[0]
-            or n_listed + 2 * n > listed.shape[0]
-            or n_touched + 2 * n > touched.shape[0]
+            2 * (n_pairs + more) > pairs.shape[0]
+            or n_listed + more > listed.shape[0]
+            or n_touched + more > touched.shape[0]
         ):
             break
         n_changes = 0
@@ -240,8 +242,7 @@ def _learn(
         longest = max(longest, words[w, 1])
 
     n_tokens = first_bounds.size - 1
-    most = max(vocabulary_size, n_tokens) + 1
-    tokens = np.empty((most, 2), np.int64)
+    tokens = np.empty((max(vocabulary_size, n_tokens) + 1, 2), np.int64)
     pool, pooled = _longer(first_bytes, 0), first_bytes.size
     for t in range(n_tokens):
         tokens[t, 0], tokens[t, 1] = first_bounds[t], first_bounds[t + 1] - first_bounds[t]
@@ -256,11 +257,13 @@ def _learn(
     changed, change = np.empty(4 * longest, np.int64), np.empty(4 * longest, np.int64)
     first_round, at_word = True, np.int64(0 if n_words else -1)
     while True:
+        # Of bytes; later those of a token with one beside it, and of those that merge with one beside them.
+        most = 1 << 16 if first_round else 4 * n_tokens
         at_word = _words_of_round(
-            at_word, first_round, pair, ids, words, pairs, listed, touched, numbers, changed, change
+            at_word, first_round, most, pair, ids, words, pairs, listed, touched, numbers, changed, change
         )
         while at_word >= 0:  # more room, a doubling at a time
-            more = 2 * words[at_word if first_round else listed[at_word, WORD], 1]
+            more = min(2 * words[at_word if first_round else listed[at_word, WORD], 1], most)
             if 2 * (numbers[0] + more) > pairs.shape[0]:
                 pairs = _rehashed(pairs)
             if numbers[1] + more > listed.shape[0]:
@@ -268,7 +271,7 @@ def _learn(
             if numbers[2] + more > touched.shape[0]:
                 touched = _grown(touched)
             at_word = _words_of_round(
-                at_word, first_round, pair, ids, words, pairs, listed, touched, numbers, changed, change
+                at_word, first_round, most, pair, ids, words, pairs, listed, touched, numbers, changed, change
             )
         first_round = False
         for i in range(numbers[2]):
