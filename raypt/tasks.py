@@ -75,10 +75,11 @@ def _in_flight(num_cpus: float) -> int:
 
 TOGETHER_BYTES, MORE_TOGETHER = 16 << 20, 32
 """Text of small artefacts that a task makes together on an object store, and how many times as much where there is
-plenty: what is done again if it is killed, some 2 s of curation, and 60. (Shards of 64 MB, as `corpus.shard_bytes` cuts
+plenty: what is done again if it is killed, some 1 s of curation, and 30. (Shards of 64 MB, as `corpus.shard_bytes` cuts
 them from 4 GiB on, so are eight a task, not two.)"""
-LEAST_TASKS, STEADY_TASKS = 16, 32
-"""Before a task has more than `TOGETHER_BYTES`; so many where they must not depend on the cluster."""
+LEAST_TASKS, STEADY_TASKS = 8, 16
+"""Before a task has more than `TOGETHER_BYTES`; so many where they must not depend on the cluster. (That is, of less
+text than 16 times 512 MiB: each has some 5 s of tokenizing then.)"""
 
 
 def together(todo: Sequence[int], sizes: Sequence[int], uri: str, *, as_now: bool = True) -> list[list[int]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import psutil
 import pytest
-from ray._private import node, ray_constants, services
+from ray._private import node, ray_constants, services, worker
 from ray._private.state import GlobalState
 
 from raypt.ray_session import OWN, RaySection, session
@@ -42,10 +42,12 @@ def test_the_monitor_is_not_waited_for_at_the_end(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(node.Node, "_kill_process_impl", kill)
     with session(RaySection(num_cpus=1, dashboard=False)):
-        children = psutil.Process().children()
+        its = worker._global_node.all_processes.values()
+        processes = [psutil.Process(info.process.pid) for infos in its for info in infos]
+    assert len(processes) > 2
     assert ended[0] == (ray_constants.PROCESS_TYPE_MONITOR, False)
     assert (ray_constants.PROCESS_TYPE_RAYLET, True) in ended
-    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not psutil.wait_procs(processes, timeout=10)[1]
 
 
 def test_a_raylet_looks_for_its_store_for_as_long_as_ray_would() -> None:

@@ -107,8 +107,8 @@ def test_of_plenty_a_task_has_more_as_long_as_there_are_enough_tasks(monkeypatch
     def groups(shards: int, *, as_now: bool) -> int:
         return len(together(range(shards), [100] * shards, "s3://b/run", as_now=as_now))
 
-    assert [groups(n, as_now=True) for n in (16, 64, 512, 1024)] == [16, 16, 16, 32]
+    assert [groups(n, as_now=True) for n in (16, 64, 256, 1024)] == [8, 8, 8, 32]
     monkeypatch.setattr(tasks.ray, "is_initialized", lambda: True)
     monkeypatch.setattr(tasks, "cluster_cpus", lambda: 128.0)
     assert [groups(n, as_now=True) for n in (256, 1024, 16384)] == [256, 256, 512], "two for each CPU"
-    assert [groups(n, as_now=False) for n in (32, 256, 1024, 8192)] == [32, 32, 32, 256], "whatever the cluster is"
+    assert [groups(n, as_now=False) for n in (32, 256, 512, 8192)] == [16, 16, 16, 256], "whatever the cluster is"

@@ -235,7 +235,7 @@ class DedupConfig(Settings):
     """Partitions of the exchange; left out, chosen from `memory_mb` and the size of the input."""
     task_bytes: int = Field(8 << 20, ge=1)
     """Text that a task takes at least, twice as much on an object store: smaller shards are taken together, up to so
-    much (eight times as much where that leaves 64 tasks; on an object store 64 times, where that leaves 16), which
+    much (eight times as much where that leaves 64 tasks; on an object store 64 times, where that leaves 8), which
     saves each its own files and requests. A task that is killed does no more than that again, or one shard."""
     keep_intermediate: bool = False
     """Keep signatures and exchange files after the last pass; otherwise they are deleted when the result stands."""

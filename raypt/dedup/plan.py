@@ -45,7 +45,7 @@ MAP_TASKS = 2000
 """Most groups of shards: files of an exchange that a reduce task reads."""
 BUSY, MORE_TEXT = 64, 8
 """Where there is text for so many groups, they have up to so many times `dedup.task_bytes`."""
-FAR_AWAY, BUSY_FAR_AWAY, MORE_FAR_AWAY = 2, 16, 64
+FAR_AWAY, BUSY_FAR_AWAY, MORE_FAR_AWAY = 2, 8, 64
 """On an object store: times `dedup.task_bytes` at least; and as above. A group costs some thirteen requests of it,
 whatever is in it."""
 INSPECTORS = 16

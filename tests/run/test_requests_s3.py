@@ -14,7 +14,6 @@ import pytest
 from raypt import storage, tasks
 from raypt.config_io import load
 from raypt.corpus.formats.raw import RawFile, etag_of
-from raypt.dedup import pipeline
 from raypt.errors import UserError
 from raypt.run import live_page
 from raypt.run.config import RunConfig
@@ -199,11 +198,9 @@ def test_so_does_one_of_four_megabytes(s3: S3Server) -> None:
 
 
 def test_so_do_those_of_which_eight_fill_a_task(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As shards of 64 MB do from 8 GiB on: all of it is a 64th, and there are half as many tasks.
+    # As shards of 64 MB do from 4 GiB on: all of it is a 64th, and there are as few tasks of tokens as of the others.
     monkeypatch.setattr(tasks, "TOGETHER_BYTES", tasks.TOGETHER_BYTES // 64)
-    for least in ("LEAST_TASKS", "STEADY_TASKS"):
-        monkeypatch.setattr(tasks, least, 8)
-    monkeypatch.setattr(pipeline, "BUSY_FAR_AWAY", 8)
+    monkeypatch.setattr(tasks, "STEADY_TASKS", tasks.LEAST_TASKS)
     large_inputs(s3, "full", 64, 96, 1)
     few, many = (
         whole_way(s3, files, shards, *LARGE, "dedup.task_bytes=128k", shard_bytes="1M", batch=(256, 64), each=14)
