@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-LOOK_S = 0.02
-REGISTERS_S = 30.0
-"""What Ray gives a node to start."""
+LOOK_S, SOON_S = 0.02, 5.0
+"""Between two looks, and for how long: a node is there after one or two seconds. For one that is later or does not come
+Ray waits itself, with its own bound and words."""
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def found_soon() -> Iterator[None]:
     def soon(gcs_address: str, node_id: str) -> Any:
         state = GlobalState()
         state._initialize_global_state(its._get_gcs_client_options(gcs_address))
-        until = time.monotonic() + REGISTERS_S
+        until = time.monotonic() + SOON_S
         while time.monotonic() < until and all(node["NodeID"] != node_id for node in state.node_table()):
             time.sleep(LOOK_S)
         return ordinary(gcs_address, node_id)

@@ -276,7 +276,7 @@ def tag(
     if todo and actors is None:
         tagger = Tagger(curation, artefacts)
         work = functools.partial(_tag_here, run, manifest, corpus, tagger, wanted, decide)
-        for tagged in run_tasks(work, _groups(run, manifest, todo), name="curate"):
+        for tagged in run_tasks(work, together(todo, _sizes(manifest), run.uri), name="curate"):
             decided |= tagged.decided
             for card in tagged.cards:
                 cards[card.account["shard"]] = card
@@ -307,11 +307,6 @@ def _tag_here(
     return tag_together(run, manifest, corpus, tagger, shards, wanted, decide=decide)
 
 
-def _groups(run: RunDir, manifest: Manifest, todo: list[int]) -> list[list[int]]:
-    """The shards of each task, by their stored bytes."""
-    return together(todo, _sizes(manifest), run.uri)
-
-
 def _sizes(manifest: Manifest) -> list[int]:
     """Stored bytes of each shard."""
     return [sum(piece.size for piece in shard.pieces) for shard in manifest.shards]
@@ -323,6 +318,7 @@ MB, 60 ms each, it waited a quarter of its time until the driver had noticed tha
 
 
 def _at_an_actor(sizes: Sequence[int], groups: Sequence[Sequence[int]]) -> int:
+    """Of tasks that each have the shards of a group; `sizes` has the bytes of every shard there is."""
     least, most = AT_AN_ACTOR
     nbytes = sum(sizes[shard] for group in groups for shard in group) / len(groups)
     return max(least, min(most, round(BYTES_AT_AN_ACTOR / max(nbytes, 1.0))))
@@ -341,7 +337,8 @@ def _on_actors(
 ) -> Iterator[tuple[Card, Card | None]]:
     import ray.data  # a third of a second that the tasks of other stages, which import this module, are spared
 
-    groups, sizes = _groups(run, manifest, todo), _sizes(manifest)
+    sizes = _sizes(manifest)
+    groups = together(todo, sizes, run.uri)
     there = len(groups) if actors.autoscaling else max(1, int(cluster_cpus() / actors.actor_cpus))
     most = max(actors.min_actors, actors.max_actors or there)
     least = min(actors.min_actors, len(groups))
