@@ -356,14 +356,15 @@ def read_card(uri: str) -> Card | None:
     return Card.from_bytes(data, uri)
 
 
-def rewrite(uri: str, data: bytes) -> None:
-    """Write a small file that every start of a run makes anew; the log names it if it did not hold what was written."""
-    try:
-        if storage.read_bytes(uri) == data:
-            return
+def rewrite(uri: str, data: bytes, *, new: bool = False) -> None:
+    """Write a small file that every start of a run makes anew; the log names it if it did not hold what was written.
+    `new`: no earlier start has written it.
+    """
+    found = None if new else storage.read_if_there(uri)
+    if found == data:
+        return
+    if found is not None:
         log.warning("%s did not hold what the run gives: written anew", uri)
-    except FileNotFoundError:
-        pass
     storage.write_bytes(uri, data)
 
 
@@ -393,17 +394,19 @@ def make(
     *,
     verify: Verify = "sizes",
     refuse: str | None = None,
+    new: bool = False,
 ) -> Card:
     """The artefact under `root`, whose card is `root/card`: as it is, if it is whole and of this identity, else made.
 
     `refuse`: what to do where an artefact of another identity is there, as the end of a message; None = make it anew.
+    `new`: there is none, and nothing is looked for.
 
     Raises:
         UserError: there is an artefact of another identity, and it must not be replaced.
     """
     card_uri = storage.join(root, card)
     try:
-        found = read_card(card_uri)
+        found = None if new else read_card(card_uri)
         why = None if found is None else _unusable(found, identity, root, verify)
     except Damaged as e:
         found, why = None, str(e)
@@ -458,6 +461,8 @@ class Collection:
     """Directory of the cards, relative to `root`; empty: `root` itself."""
     prefix: str = ""
     """Of the names of the cards."""
+    new: bool = False
+    """Whether there was none of it when this start of a job began: nothing is looked for."""
 
     @property
     def cards_uri(self) -> str:
@@ -554,8 +559,9 @@ class Collection:
         this start has made by now, is all there is to be.
         """
         there = made_now or {}
-        if identities and all(n in there and there[n].key == identity.key for n, identity in enumerate(identities)):
-            return [there[n].holding(identity) for n, identity in enumerate(identities)]
+        of_now = {n for n, identity in enumerate(identities) if n in there and there[n].key == identity.key}
+        if self.new or (identities and len(of_now) == len(identities)):
+            return [there[n].holding(identity) if n in of_now else None for n, identity in enumerate(identities)]
         out, why = self.look(identities, verify)
         if why:
             shown = "; ".join(f"{number}: {reason}" for number, reason in sorted(why.items())[:REASONS_SHOWN])
@@ -612,7 +618,11 @@ class Collection:
         self._drop_packs(cards)
 
     def _drop_packs(self, cards: Sequence[Card]) -> None:
-        """Delete the packs beside the cards that are none of theirs any more."""
+        """Delete the packs beside the cards that are none of theirs any more: of an earlier start, or of an attempt
+        that died, whose artefacts were then made one by one.
+        """
+        if self.new and all(card.packed or not card.files for card in cards):
+            return
         if any(card.packed for card in cards):
             ours = {path.rpartition("/")[2] for card in cards for path in card.paths}
             names = [name for name in storage.list_sizes(self.cards_uri) if name.startswith(PACK) and name not in ours]

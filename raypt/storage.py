@@ -93,6 +93,8 @@ def exists(uri: str) -> bool:
 def is_file(uri: str) -> bool:
     """Whether there is a file, of which `exists` is not sure before it has looked for a directory of that name."""
     fs, path = filesystem(uri)
+    if written.found(uri) is not None:
+        return True
     if not is_s3(fs):
         return exists(uri)
     bucket, key, version = fs.split_path(path)
@@ -122,10 +124,31 @@ def makedirs(uri: str) -> None:
 def _entries(uri: str) -> list[dict[str, Any]]:
     fs, path = filesystem(uri)
     try:
-        found = asked(uri, lambda: fs.ls(path, detail=True, refresh=True))
+        found = _keys(uri, fs, path) if is_s3(fs) else asked(uri, lambda: fs.ls(path, detail=True, refresh=True))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [e for e in found if not posixpath.basename(e["name"].rstrip("/")).startswith(_TEMPORARY)]
+
+
+def _keys(uri: str, fs: Any, path: str) -> list[dict[str, Any]]:
+    """The entries of a directory, by one request for each 1,000 (`fs.ls` asks for its parent too where it is empty)."""
+    bucket, key, _ = fs.split_path(path)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    out: list[dict[str, Any]] = []
+    for page in _listed(uri, fs, Bucket=bucket, Prefix=prefix, Delimiter="/"):
+        out += [{"name": entry["Prefix"], "type": "directory"} for entry in page.get("CommonPrefixes", [])]
+        files = (entry for entry in page.get("Contents", []) if entry["Key"] != prefix)
+        out += [{"name": entry["Key"], "type": "file", "size": entry["Size"]} for entry in files]
+    return out
+
+
+def _listed(uri: str, fs: Any, **wanted: str) -> Iterator[dict[str, Any]]:
+    """The pages of a listing, 1,000 keys each."""
+    page: dict[str, Any] = {}
+    while not page or page.get("IsTruncated"):
+        more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
+        page = asked(uri, functools.partial(fs.call_s3, "list_objects_v2", **wanted, **more))
+        yield page
 
 
 def listdir(uri: str) -> list[str]:
@@ -191,11 +214,8 @@ def _remove_keys(uri: str, fs: Any, path: str) -> None:
     bucket, key, _ = fs.split_path(path)
     assert key, f"{uri}: a whole bucket is not removed"
     key = key.rstrip("/")
-    page: dict[str, Any] = {}
     found = [key]
-    while not page or page.get("IsTruncated"):
-        more = {"ContinuationToken": page["NextContinuationToken"]} if page else {}
-        page = asked(uri, functools.partial(fs.call_s3, "list_objects_v2", Bucket=bucket, Prefix=f"{key}/", **more))
+    for page in _listed(uri, fs, Bucket=bucket, Prefix=f"{key}/"):
         found += [entry["Key"] for entry in page.get("Contents", [])]
         for at in range(0, len(found), 1000):
             _delete(uri, fs, bucket, found[at : at + 1000])
@@ -453,7 +473,11 @@ def write_json(uri: str, value: Any) -> None:
 
 def read_json(uri: str) -> Any:
     """The JSON value of a file. UserError, naming the file, if it is not JSON."""
-    data = read_bytes(uri)
+    return json_of(read_bytes(uri), uri)
+
+
+def json_of(data: bytes, uri: str) -> Any:
+    """The JSON value of a file that was read. UserError, naming the file, if it is not JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as e:

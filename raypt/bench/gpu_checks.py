@@ -403,7 +403,7 @@ def _speed(device: str, stage: int) -> Figures:
         figures["checkpoint_s"] = round(time.perf_counter() - started, 2)
         expected = _losses(engine, batches[:2])
         started = time.perf_counter()
-        info = agree_on_newest(folder, 0)
+        info = agree_on_newest(folder)
         assert info is not None
         problem = restore(engine, info, 0)
         assert problem is None, problem

@@ -80,7 +80,7 @@ class DecideTask:
 
 
 def collection(run: RunDir) -> Collection:
-    return Collection(run.uri, "work/decided")
+    return Collection(run.uri, "work/decided", new=run.new)
 
 
 def decided_uri(run: RunDir, shard: int, card: Card) -> str:

@@ -62,7 +62,7 @@ class Tagged:
 
 
 def collection(run: RunDir) -> Collection:
-    return Collection(run.uri, "work/tagged")
+    return Collection(run.uri, "work/tagged", new=run.new)
 
 
 def tagged_uri(run: RunDir, shard: int, card: Card) -> str:

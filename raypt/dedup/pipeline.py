@@ -3,11 +3,11 @@
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raypt import storage
-from raypt.artefact import Card, Identity, Output, Verify, make
+from raypt.artefact import Card, Collection, Identity, Output, Verify, make
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.contamination import FOUND
 from raypt.dedup.elect import CLUSTERS
@@ -83,6 +83,7 @@ def deduplicate(
     source_priority: dict[str, int] | None = None,
     runner: TaskRunner = run_tasks,
     verify: Verify = "sizes",
+    new: bool = False,
 ) -> DedupResult:
     """Find the duplicates among the documents of `shards` that no earlier stage removed.
 
@@ -93,7 +94,8 @@ def deduplicate(
     higher priority keeps its copy (0 where none is given); with `config.index` what earlier runs left there wins over
     all. The result depends on nothing but documents, configuration and priorities; a run that was interrupted goes on
     at the files that are missing. Raises UserError for unreadable input, or when more than
-    `config.max_removed_fraction` of the documents would go. `runner` maps the passes over their files.
+    `config.max_removed_fraction` of the documents would go. `runner` maps the passes over their files. `new`: nothing
+    is there.
     """
     ordered = sorted(shards, key=lambda s: s.index)
     if not ordered or len({s.index for s in ordered}) < len(ordered):
@@ -107,7 +109,7 @@ def deduplicate(
         assert config.index is not None
         generations = before(read_generations(config.index, config), generation)
     plan = make_plan(planned, config, work_uri, source_priority or {}, generations, generation=generation)
-    return run_plan(plan, planned, out_uri, runner, verify)
+    return run_plan(plan, planned, out_uri, runner, verify, new=new)
 
 
 def make_plan(
@@ -158,17 +160,23 @@ def run_plan(
     out_uri: str,
     runner: TaskRunner = run_tasks,
     verify: Verify = "sizes",
+    *,
+    new: bool = False,
 ) -> DedupResult:
-    """All passes of a plan, and the outputs; or what this very plan left before, if it is whole."""
+    """All passes of a plan, and the outputs; or what this very plan left before, if it is whole. `new`: nothing is
+    there.
+    """
     identity = Identity("deduplication", FORMAT, {"plan": plan.key})
     wanted = [list_identity(plan, group) for group in range(plan.groups)]
-    finished = lists(plan).survey(wanted, verify)
-    if None in finished:
+    collection = replace(lists(plan), new=new)
+    finished = collection.survey(wanted, verify)
+    if None in finished and not new:
         storage.remove_file(storage.join(out_uri, CARD_FILE))
-    if not any(finished):  # what is there, if anything, another plan decided
+    if not any(finished) and not new:  # what is there, if anything, another plan decided
         for kind in ("removed", "edits", "sizes"):
             storage.remove(storage.join(plan.work_uri, kind))
-    card = make(identity, out_uri, CARD_FILE, functools.partial(_build, plan, shards, runner, finished), verify=verify)
+    maker = functools.partial(_build, plan, collection, shards, runner, finished)
+    card = make(identity, out_uri, CARD_FILE, maker, verify=verify, new=new)
     if not plan.config.keep_intermediate:
         _remove_intermediate(plan)
     result = DedupResult.of(card.account, plan.key)
@@ -179,6 +187,7 @@ def run_plan(
 
 def _build(
     plan: Plan,
+    collection: Collection,
     shards: Sequence[PlannedShard],
     runner: TaskRunner,
     finished: Sequence[Card | None],
@@ -195,11 +204,11 @@ def _build(
         merge(accounts, Ledger.from_json(card.account).stages)
     report = build_report(plan, accounts, parts)
     _check_removed_fraction(plan.config, report)
-    lists(plan).finish(cards)
+    collection.finish(cards)
     for stage, (_, _, name) in TABLES.items():
         if stage in plan.verdicts:
             _join_tables(plan, stage, output)
-        else:
+        elif not collection.new:
             storage.remove_file(storage.join(output.root, name))
     if plan.config.index is not None and not plan.rebuild:
         add_generation(job)

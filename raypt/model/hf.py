@@ -11,7 +11,7 @@ from raypt import storage
 from raypt.errors import UserError
 from raypt.model.config import ModelConfig, RopeScaling
 from raypt.model.llama import Llama, parameter_shapes
-from raypt.model.weights import WeightFiles, write_weights
+from raypt.model.weights import WeightFiles, clear_weights, write_weights
 
 CONFIG = "config.json"
 
@@ -203,14 +203,18 @@ def export_hf(
     bos: int | None = None,
     eos: int | None = None,
     shard_bytes: int = 4 << 30,
+    cleared: bool = False,
 ) -> None:
-    """Write safetensors and `config.json` to the directory `uri`, which then holds no weights of an earlier export.
+    """Write safetensors and `config.json` to the directory `uri`, which then holds no weights of an earlier export
+    (`cleared`: nor did it before).
 
     `tensors(name)` gives a parameter's elements, flattened, in pieces of any type: what is in memory is one of them.
     `config.json` is deleted first and written last: an export that was interrupted is none.
     """
     config_uri = storage.join(uri, CONFIG)
-    storage.remove_file(config_uri)
+    if not cleared:
+        storage.remove_file(config_uri)
+        clear_weights(uri)
     write_weights(uri, parameter_shapes(config), tensors, dtype=dtype, shard_bytes=shard_bytes)
     storage.write_json(config_uri, to_hf_config(config, dtype=dtype, bos=bos, eos=eos))
 

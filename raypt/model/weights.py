@@ -129,6 +129,11 @@ def runs(numel: int, most: int) -> Iterator[tuple[int, int]]:
     return ((start, min(most, numel - start)) for start in range(0, numel, most))
 
 
+def clear_weights(uri: str) -> None:
+    """Delete the weight files of a directory."""
+    storage.remove_files(uri, filter(is_weight_file, storage.listdir(uri)))
+
+
 def write_weights(
     uri: str,
     shapes: Mapping[str, Sequence[int]],
@@ -140,9 +145,8 @@ def write_weights(
     """Write the tensors to the directory `uri`, in several files with an index where they are more than `shard_bytes`.
 
     `values(name)` gives a tensor's elements, flattened, in pieces of any type; they are asked for in the order of
-    `shapes` and written as they come. Weight files of before are deleted first.
+    `shapes` and written as they come. The directory has no weights of another (`clear_weights`).
     """
-    storage.remove_files(uri, filter(is_weight_file, storage.listdir(uri)))
     shards: list[list[str]] = [[]]
     filled = 0
     for name, shape in shapes.items():

@@ -2,7 +2,8 @@
 
 import datetime
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from raypt.parallel import mpi
 from raypt.parallel.comm_clock import CLOCK
 from raypt.parallel.mesh import Group
+
+Result = TypeVar("Result")
 
 
 def init_process_group(*, use_gpu: bool, timeout_s: float = 1800.0) -> torch.device:
@@ -79,6 +82,22 @@ def broadcast_object(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def from_first(read: Callable[[], Result]) -> Result:
+    """Collective. What `read` returns on rank 0, on every rank; it is called there alone, and what it raises is raised
+    on all of them.
+    """
+    found: tuple[Result | None, Exception | None] = (None, None)
+    if dist.get_rank() == 0:
+        try:
+            found = read(), None
+        except Exception as e:  # the others wait to hear of it
+            found = None, e
+    value, error = broadcast_object(found)
+    if error is not None:
+        raise error
+    return cast(Result, value)
 
 
 def gather_objects(value: Any, group: Group | None = None) -> list[Any]:

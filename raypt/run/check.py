@@ -75,7 +75,7 @@ def check(config: RunConfig) -> None:
 
 def _is_frozen(config: RunConfig) -> bool:
     try:
-        return storage.exists(RunDir(config.run_uri).manifest)
+        return storage.is_file(RunDir(config.run_uri).manifest)
     except StorageError:  # `_run_dir` says it
         return False
 

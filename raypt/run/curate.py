@@ -80,7 +80,7 @@ def resolve_builtin(config: RunConfig) -> RunConfig:
 
 def freeze_inputs(config: RunConfig, run: RunDir) -> Manifest:
     """The run's manifest: made and written the first time, read and checked against the files afterwards."""
-    if storage.is_file(run.manifest):
+    if not run.new and storage.is_file(run.manifest):
         manifest = Manifest.from_json(storage.read_json(run.manifest), run.manifest)
         manifest = manifest.with_credentials(config.corpus.sources)
         check_unchanged(manifest, run.uri)
@@ -245,7 +245,9 @@ def curate(
             ]
             priority = {s.name: s.priority for s in manifest.sources}
             out_uri = run.path("dedup")
-            result = deduplicate(shards, config.dedup, dedup_uri, out_uri, source_priority=priority, verify=verify)
+            result = deduplicate(
+                shards, config.dedup, dedup_uri, out_uri, source_priority=priority, verify=verify, new=run.new
+            )
             ledger.stages["dedup"] = result.account
             entered = result.account.entered
             figures |= {"documents": entered.documents, "bytes": entered.bytes}
@@ -260,7 +262,7 @@ def curate(
     last = list(ledger.stages.values())[-1].kept
     assert (documents, nbytes) == (last.documents, last.bytes), f"curated/ has {documents} documents, the ledger {last}"
     metrics.put_ledger(ledger.to_json())
-    rewrite(run.ledger, storage.json_bytes(ledger.to_json()))
+    rewrite(run.ledger, storage.json_bytes(ledger.to_json()), new=run.new)
     log.info("kept of what was read (every reason is in the report):\n%s", ledger.short())
     if not documents:
         raise UserError(

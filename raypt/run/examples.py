@@ -1,15 +1,14 @@
 """Examples for the report: removed documents by rule beside what the rule measured, and records in quarantine.
 
-A few parts of the run, spread evenly over it, are looked at, whatever its size: of `removed/` and of the tagged text
-MOST_PARTS files each, of `quarantine/` the beginning of as many. Which documents are shown depends on their keys alone.
+Of removed documents those that were chosen when they were written (`raypt.run.removed_examples`), or, where that is not
+known, of MOST_PARTS files of `removed/` and of the tagged text. Of `quarantine/` the beginning of as many.
 """
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,85 +18,33 @@ from raypt import storage
 from raypt.curation import languages
 from raypt.curation.config import CurationConfig
 from raypt.curation.plan import Stage
-from raypt.curation.quality.threshold import uniform
 from raypt.curation.tagging import collection, tagged_uri
 from raypt.errors import UserError
 from raypt.html import table, text
 from raypt.outside import shown
+from raypt.run.removed_examples import MOST_PARTS, PER_RULE, Looked, Part, Removed, chosen, excerpt, spread
 from raypt.run_dir import RunDir
 
 log = logging.getLogger("raypt")
 
-MOST_PARTS = 24
-"""Parts that are looked at: a request or a few each."""
-PER_RULE = 3
-MOST_RULES = 40
-"""Rules that are shown, the most frequent in the parts looked at first."""
-EXCERPT_CHARS = 700
-EXCERPT_LINES = 14
 QUARANTINE_BYTES = 64 << 10
 """Read from the beginning of a file of quarantined records: four or more of them."""
 SIDES = ("_min", "_max", "_keep", "_drop", "_percentile", "_missing")
 """Ends of a rule's name after the metric that it bounds."""
 
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Removed:
-    """A removed document as removed/ has it."""
-
-    shard: int
-    doc_key: int
-    id: str | None
-    source: str
-    reason: str
-
-
-@dataclass
-class Looked:
-    """What the parts of removed/ that were looked at hold."""
-
-    chosen: dict[str, list[Removed]] = field(default_factory=dict)
-    """By rule, at most PER_RULE."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """Removed documents by rule."""
-    parts: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    """What could not be read, and why."""
-
-
-def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most `most` of the items, evenly spaced, the first among them."""
-    return [items[i * len(items) // min(most, len(items))] for i in range(min(most, len(items)))]
-
 
 def look(run: RunDir, shards: Sequence[int]) -> Looked:
-    """Examples from the parts of `removed/` of some of these shards. Those with the lowest hashes of their keys are
-    taken, whatever the order of reading."""
-    out = Looked()
-    ranked: dict[str, list[tuple[float, Removed]]] = {}
-    chosen = spread(shards, MOST_PARTS)
-    for shard, found in zip(chosen, storage.in_order(lambda s: _removed(run, s), chosen, ahead=4), strict=True):
+    """Examples from the parts of `removed/` of some of these shards."""
+    parts, unreadable = [], []
+    looked_at = spread(shards, MOST_PARTS)
+    for shard, found in zip(looked_at, storage.in_order(lambda s: _removed(run, s), looked_at, ahead=4), strict=True):
         if isinstance(found, str):
-            out.unreadable.append(found)
+            unreadable.append(found)
             continue
-        out.parts += 1
-        keys = found["doc_key"].to_numpy()
-        rank, reasons = uniform(keys, 0), found["reason"].combine_chunks().dictionary_encode()
-        codes = reasons.indices.to_numpy()
-        order = np.lexsort((rank, codes))
-        starts = np.searchsorted(codes[order], np.arange(len(reasons.dictionary) + 1))
-        for code, reason in enumerate(reasons.dictionary.to_pylist()):
-            out.counts[reason] += int(starts[code + 1] - starts[code])
-            rows = order[starts[code] : starts[code + 1]][:PER_RULE]
-            for row, place in zip(found.take(pa.array(rows)).to_pylist(), rows, strict=True):
-                document = Removed(shard, row["doc_key"], row["id"], row["source"], reason)
-                ranked.setdefault(reason, []).append((float(rank[place]), document))
-    for reason, _ in sorted(out.counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_RULES]:
-        best = sorted(ranked[reason], key=lambda entry: (entry[0], entry[1].doc_key))
-        out.chosen[reason] = [document for _, document in best[:PER_RULE]]
-    return out
+        part = Part(shard)
+        part.add(found.drop_columns(["reason"]), found["reason"], rows=False)
+        parts.append(part)
+    return replace(chosen(parts), unreadable=unreadable)
 
 
 def _removed(run: RunDir, shard: int) -> pa.Table | str:
@@ -140,13 +87,6 @@ def _rows(uri: str, doc_keys: list[int]) -> dict[int, dict[str, Any]]:
     except UserError as e:
         log.warning("the report lacks examples: %s", e)
     return out
-
-
-def excerpt(document: str) -> str:
-    """The beginning of a text, with what is not printable escaped."""
-    lines = document[:EXCERPT_CHARS].splitlines()
-    cut = len(document) > EXCERPT_CHARS or len(lines) > EXCERPT_LINES
-    return "\n".join(shown(line, EXCERPT_CHARS) for line in lines[:EXCERPT_LINES]) + (" …" if cut else "")
 
 
 def stages_of(run: RunDir) -> dict[str, Stage]:
@@ -202,19 +142,22 @@ def _figure(value: Any) -> str:
     return "–" if value is None else shown(str(value), 80)
 
 
-def removed_section(run: RunDir, shards: Sequence[int]) -> str:
-    """A few removed documents of every rule: where they are from, their text, what the rule measured of them."""
-    looked = look(run, shards)
+def removed_section(run: RunDir, looked: Looked, shards: int) -> str:
+    """A few removed documents of every rule: where they are from, their text, what the rule measured of them. `shards`:
+    that the run has.
+    """
     if not looked.chosen:
         return ""
     stages = stages_of(run)
-    rows = tagged_rows(run, (document for documents in looked.chosen.values() for document in documents))
+    documents = [document for of in looked.chosen.values() for document in of]
+    rows = {document.doc_key: document.row for document in documents if document.row is not None}
+    rows |= tagged_rows(run, (document for document in documents if document.row is None))
     parts = []
     for reason, documents in looked.chosen.items():
         shown_here = "".join(_document(document, rows.get(document.doc_key), stages) for document in documents)
         count = f"{looked.counts[reason]:,} documents" if looked.counts[reason] > 1 else "1 document"
         parts.append(f"<details><summary>{text(reason)} ({count})</summary>{shown_here}</details>")
-    of = f"{looked.parts:,} of {len(shards):,} parts" if looked.parts < len(shards) else "all parts"
+    of = f"{looked.parts:,} of {shards:,} parts" if looked.parts < shards else "all parts"
     note = f"Up to {PER_RULE} documents a rule, chosen by a hash of their keys; counts are of {of}."
     if len(looked.counts) > len(looked.chosen):
         note += f" {len(looked.counts) - len(looked.chosen)} rarer rules are left out."

@@ -1,7 +1,7 @@
 """One directory holds one run: opened the first time, checked against what is there afterwards, one job at a time."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -48,9 +48,9 @@ OF_THE_FRAME = {"config.yaml", "work"}
 """What opening a run leaves in its directory; a run that has nothing else may change its settings."""
 
 
-def is_empty(run: RunDir) -> bool:
-    """Whether nothing was made in a run directory yet (two listings)."""
-    if set(storage.listdir(run.uri)) - OF_THE_FRAME:
+def is_empty(run: RunDir, there: Set[str] | None = None) -> bool:
+    """Whether nothing was made in a run directory yet (two listings). `there`: what it has, where that is known."""
+    if (set(storage.listdir(run.uri)) if there is None else there) - OF_THE_FRAME:
         return False
     return not set(storage.listdir(run.path("work"))) - {LEASE[-1], DIARY[-1], NOW[-1]}
 
@@ -79,7 +79,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
             stack.enter_context(hold(run.path(*LEASE), job))
         except OSError as e:
             raise UserError(f"run.dir: {redact(run.uri)} cannot be written: {e}") from None
-        _claim(config, run)
+        run.new = _claim(config, run)
         metrics.set_run(metrics.label_of(run.uri))
         stack.callback(metrics.set_run, None)
         stack.enter_context(notifying(config.run.notify, run.uri, job))
@@ -94,6 +94,8 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
         put = partial(storage.write_bytes, run.path(REPORT))
         stack.enter_context(kept_up(build, put, local=storage.is_local(run.uri)))
         stack.enter_context(course(config, run, planned(job, config)))
+        # Nobody else writes what this process writes, as long as it holds the directory.
+        stack.enter_context(written.own_writes())
         yield run
 
 
@@ -103,10 +105,11 @@ def _page(run: RunDir, name: str, kept: dict[str, str], *, running: bool) -> byt
     """
     from raypt.run.report import build_report
 
-    if is_empty(run):
+    there = set(storage.listdir(run.uri))
+    if is_empty(run, there):
         return None
     with written.own_writes():
-        return build_report(run, name, running=running, kept=kept).encode()
+        return build_report(run, name, running=running, kept=kept, there=there).encode()
 
 
 def _report(run: RunDir, name: str, kept: dict[str, str]) -> None:
@@ -149,7 +152,12 @@ def changes(config: RunConfig, run: RunDir) -> Changes | None:
     Raises:
         UserError: config.yaml there is not what raypt wrote.
     """
-    if not storage.is_file(run.config) or is_empty(run):
+    return None if is_empty(run) else _changes(config, run)
+
+
+def _changes(config: RunConfig, run: RunDir) -> Changes | None:
+    """Of a run in which something was made; None where its config.yaml is gone."""
+    if not storage.is_file(run.config):
         return None
     changed = differences(redacted(_settings_of(run)), redacted(config.model_dump(mode="json")))
     trained = has_trained(run)
@@ -158,8 +166,10 @@ def changes(config: RunConfig, run: RunDir) -> Changes | None:
     return Changes(tuple(changed), tuple(refused), trained)
 
 
-def _claim(config: RunConfig, run: RunDir) -> None:
-    found = changes(config, run)
+def _claim(config: RunConfig, run: RunDir) -> bool:
+    """Put this start's settings there, or refuse them. Whether nothing was there."""
+    new = is_empty(run)
+    found = None if new else _changes(config, run)
     if found is not None:
         if found.refused:
             raise UserError(found.refusal(run.uri))
@@ -169,6 +179,7 @@ def _claim(config: RunConfig, run: RunDir) -> None:
             log.info("what depends on these is made anew; what does not is used as it is")
     text = redact(dump_yaml(config))
     storage.write_bytes(run.config, f"{text}{SEAL}{hash_of(text)}\n".encode())
+    return new
 
 
 def _settings_of(run: RunDir) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class Outlook:
     def begins(self, place: int) -> None:
         """The stage of this place (the first is 1) begins."""
         if self._at < 0:
-            uri = self.run.path("work", "stages")
-            self._there = frozenset(found.removesuffix(".json") for found in storage.listdir(uri))
+            there = [] if self.run.new else storage.listdir(self.run.path("work", "stages"))
+            self._there = frozenset(found.removesuffix(".json") for found in there)
             self._first = count_of_starts(self.run) <= 1
             self._training_s = training_seconds(self.config, self.run) if "train" in self.stages else 0.0
         self._at, self._since = place - 1, time.time()
@@ -157,7 +157,7 @@ def _expands(kind: str, suffixes: str) -> float:
 def training_seconds(config: RunConfig, run: RunDir) -> float | None:
     """Of the steps that are left; None where nobody knows how long one takes."""
     try:
-        done = newest_step(run.path("checkpoints"))
+        done = 0 if run.new else newest_step(run.path("checkpoints"))
         left = max(config.train.steps - done, 0)
         if done and (rows := read_last_metrics(run.uri)):
             return left * float(statistics.median_low(row["step_s"] for row in rows[-RECENT:]))

@@ -8,6 +8,7 @@ is left out.
 """
 
 import argparse
+from collections.abc import Collection
 from typing import Any
 
 import yaml
@@ -20,8 +21,9 @@ from raypt.curation.page import funnel, labels_section, quality_section, trained
 from raypt.dedup.page import dedup_section
 from raypt.html import cards, contents, heading, page, table, text
 from raypt.ledger import Ledger
+from raypt.run import removed_examples
 from raypt.run.diary import starts
-from raypt.run.examples import quarantine_section, removed_section
+from raypt.run.examples import look, quarantine_section, removed_section
 from raypt.run.starts_page import hours_section, starts_section
 from raypt.run.write import collection
 from raypt.run_dir import RunDir
@@ -29,7 +31,7 @@ from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_sec
 from raypt.tokens.tokenizer import CARD_FILE, FERTILITY_FILE
 from raypt.training.page import throughput_section, training_section
 from raypt.training.pipeline_page import pipeline_section
-from raypt.training.records import read_metrics, read_pipeline
+from raypt.training.records import PIPELINE, read_metrics, read_pipeline
 
 
 def _optional_json(uri: str) -> Any:
@@ -64,12 +66,36 @@ Kept = dict[str, str]
 """By a hash of the curated files and their sizes, the examples of removed documents that the last page showed."""
 
 
-def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: Kept | None = None) -> str:
+def _removed_documents(run: RunDir, kept: Kept | None) -> str:
+    """Those that were chosen when they were written; else of the parts that are there, which are read once a start."""
+    if (found := removed_examples.kept(run)) is not None:
+        return removed_section(run, *found)
+    curated = sorted(storage.list_sizes(run.path("curated")).items())
+    key = hash_of(curated)
+    removed = (kept or {}).get(key)
+    if removed is None:
+        shards = [run.shard_of(name) for name, _ in curated]
+        removed = removed_section(run, look(run, shards), len(shards))
+    if kept is not None:
+        kept.clear()
+        kept[key] = removed
+    return removed
+
+
+def build_report(
+    run: RunDir,
+    name: str,
+    *,
+    running: bool | None = None,
+    kept: Kept | None = None,
+    there: Collection[str] | None = None,
+) -> str:
     """The page, from whatever the run directory has. `running`: see `starts_section`. `kept`: what one page of a run
-    leaves for the next one, of this process.
+    leaves for the next one, of this process. `there`: the names of what the directory has, where they are known.
     """
+    there = set(storage.listdir(run.uri)) if there is None else there
     ledger_json = _optional_json(run.ledger)
-    rows = read_metrics(run.uri)
+    rows = read_metrics(run.uri, there)
     summary = _optional_json(run.path("summary.json")) or {}
     head = f"<h1>{text(name)}</h1><p class=muted>{text(run.uri)}</p>"
     parts: list[str] = []
@@ -80,30 +106,22 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: K
         head += cards(headline)
     diary = starts(run)
     head += starts_section(run, diary, running=running)
-    curated = sorted(storage.list_sizes(run.path("curated")).items())
     if ledger_json:
         parts.append(heading("What became of the documents") + funnel(Ledger.from_json(ledger_json)))
-        key = hash_of(curated)
-        removed = (kept or {}).get(key)
-        if removed is None:
-            removed = removed_section(run, [run.shard_of(name) for name, _ in curated])
-        if kept is not None:
-            kept.clear()
-            kept[key] = removed
-        if removed:
+        if removed := _removed_documents(run, kept):
             parts.append(heading("Removed documents") + removed)
-    if quarantined := quarantine_section(run):
+    if "quarantine" in there and (quarantined := quarantine_section(run)):
         parts.append(heading("Quarantine") + quarantined)
     if languages := _languages(run)[:30]:
         shown = [(s, lang, f"{d:,}", f"{b:,}") for s, lang, d, b in languages]
         parts.append(heading("Curated text") + table(["source", "language", "documents", "bytes"], shown, (2, 3)))
-    card = _optional_json(storage.join(run.quality, "quality.json"))
+    card = _optional_json(storage.join(run.quality, "quality.json")) if "quality" in there else None
     if card:
         scores = _optional_json(run.quality_scores) or {}
         parts.append(heading("Quality classifier"))
         found = (scores.get("histogram", []), scores.get("threshold"), scores.get("not_measured", 0))
         parts.append(quality_section(card, *found, scores.get("percentile"), scores.get("languages", [])))
-    if trained := _trained_classifiers(run):
+    if "classify" in there and (trained := _trained_classifiers(run)):
         parts.append(heading("Classifiers trained in the run") + trained_section(trained))
     if labels := _optional_json(run.label_counts):
         parts.append(heading("What the classifiers say") + labels_section(labels))
@@ -114,7 +132,7 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: K
         parts.append(heading("Duplicates") + dedup_section(dedup))
     if rows:
         parts.append(heading("Training") + training_section(rows, summary.get("unigram_nats")))
-    if (pipeline := read_pipeline(run.uri)) is not None:
+    if PIPELINE in there and (pipeline := read_pipeline(run.uri)) is not None:
         parts.append(pipeline_section(*pipeline))
     if summary.get("tokens"):
         entries = [(key.replace("_", " "), value) for key, value in summary["tokens"].items()]
@@ -136,10 +154,10 @@ def build_report(run: RunDir, name: str, *, running: bool | None = None, kept: K
     }
     if stages:
         parts.append(heading("Throughput") + throughput_section(stages, rows))
-    settings = storage.read_bytes(run.config).decode() if storage.is_file(run.config) else None
+    settings = storage.read_bytes(run.config).decode() if "config.yaml" in there else None
     if hours := hours_section(diary, _price(settings)):
         parts.append(heading("Machines and hours") + hours)
-    sample = _optional_json(run.path("sample.json"))
+    sample = _optional_json(run.path("sample.json")) if "sample.json" in there else None
     if sample or summary:
         parts.append(heading("Generated text") + generated_section(sample or []))
     if settings is not None:

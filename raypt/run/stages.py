@@ -113,7 +113,8 @@ def timed_stage(run: RunDir, name: str) -> Iterator[dict[str, float]]:
             along.outlook.ended(figures["seconds"], figures)
         _before[:] = [f"{name} took {figures['seconds']:.1f} s"]
         uri = run.path("work", "stages", f"{name}.json")
-        if not storage.is_file(uri):
+        first = run.new and along is not None and along.before.count(name) == 1
+        if first or not storage.is_file(uri):
             storage.write_json(uri, figures)
         for ended in on_end:
             ended()

@@ -37,16 +37,16 @@ def planned_stream(
 ) -> tuple[StreamSpec, Tokenizer, StorePlan, TokensConfig]:
     """The plan of the samples, tokenizer, plan of the store, and the settings of tokens as they are used."""
     parts = [run.curated(shard.index) for shard in curated.manifest.shards]
-    seed, train, verify = config.run.seed, config.train, config.run.verify
-    replace = not has_trained(run)
+    seed, train, verify, new = config.run.seed, config.train, config.run.verify, run.new
+    replace = new or not has_trained(run)
     with timed_stage(run, "tokenizer"):
         summaries = measure_parts(parts, curated.cards, config.tokens, seed, measured(run), verify, curated.measured)
         tokenizer = prepare_tokenizer(
-            parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace
+            parts, config.tokens.tokenizer, run.tokenizer, seed, summaries, verify, replace=replace, new=new
         )
     config = config_as_used(config, tokenizer)
     global_batch = train.global_batch_tokens // config.tokens.packing.sequence_length
-    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace)
+    plan = prepare_store(parts, tokenizer, config.tokens, run.token_store, seed, summaries, replace=replace, new=new)
     weights = {s.name: s.weight for s in curated.manifest.sources}
     spec = plan_stream(
         plan,
@@ -62,7 +62,7 @@ def planned_stream(
 
 def measured(run: RunDir) -> Collection:
     """What was measured of the curated parts."""
-    return Collection(run.uri, "work/measured")
+    return Collection(run.uri, "work/measured", new=run.new)
 
 
 def measuring(config: RunConfig, run: RunDir, documents: int) -> Measure:

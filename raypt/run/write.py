@@ -15,6 +15,7 @@ from raypt.curation.settled import with_settled
 from raypt.curation.tagging import tagged_uri
 from raypt.dedup.apply import CLUSTER_SIZE, apply_shard, stands_for
 from raypt.dedup.finish import shard_lists
+from raypt.run.removed_examples import MOST_PARTS, Part, keep, spread
 from raypt.run_dir import RunDir
 from raypt.tasks import run_tasks, together
 
@@ -45,6 +46,8 @@ class CuratedTask:
     identity: Identity
     lists: Mapping[str, str] | None = None
     """Where deduplication left its lists (removed, edits, sizes), of those that the shard has; None if it is off."""
+    shown: bool = False
+    """Whether it is one of those whose removed documents the report shows."""
 
 
 Measure: TypeAlias = Callable[[Mapping[int, tuple[str, Card]]], list[Card]]
@@ -63,7 +66,7 @@ class Written:
 
 
 def collection(run: RunDir) -> Collection:
-    return Collection(run.uri, "work/curated")
+    return Collection(run.uri, "work/curated", new=run.new)
 
 
 def _list(task: CuratedTask, kind: str) -> pa.Table | None:
@@ -104,18 +107,19 @@ class _Write:
 
     measure: Measure | None
 
-    def __call__(self, tasks: Sequence[CuratedTask]) -> tuple[list[Card], list[Card]]:
+    def __call__(self, tasks: Sequence[CuratedTask]) -> tuple[list[Card], list[Card], dict[int, Part]]:
         run = RunDir(tasks[0].run_uri)
-        work = {task.shard: (task.identity, _maker(run, task)) for task in tasks}
+        shown = {task.shard: Part(task.shard) for task in tasks if task.shown}
+        work = {task.shard: (task.identity, _maker(run, task, shown.get(task.shard))) for task in tasks}
         if self.measure is None:
-            return collection(run).build_together(work), []
+            return collection(run).build_together(work), [], shown
         with written.remembering({run.curated(shard) for shard in work}):
             cards = collection(run).build_together(work)
             parts = {shard: (run.curated(shard), card) for shard, card in zip(work, cards, strict=True)}
-            return cards, self.measure(parts)
+            return cards, self.measure(parts), shown
 
 
-def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]:
+def _maker(run: RunDir, task: CuratedTask, shown: Part | None) -> Callable[[Output], dict[str, Any]]:
     def maker(output: Output) -> dict[str, Any]:
         decided = storage.read_parquet(task.decided_uri)
         duplicates, edits, sizes = (_list(task, kind) for kind in ("removed", "edits", "sizes"))
@@ -134,11 +138,15 @@ def _maker(run: RunDir, task: CuratedTask) -> Callable[[Output], dict[str, Any]]
                 docs = with_settled(docs, settled.slice(row, docs.num_rows))
                 row += docs.num_rows
                 gone.append(_removed(docs, reason))
+                if shown is not None:
+                    shown.add(docs, reason, rows=True)
                 kept = docs.filter(pc.is_null(reason))
                 if duplicates is not None:
                     kept_before = kept
                     kept, reason = apply_shard(kept_before, duplicates, edits)
                     gone.append(_removed(kept_before, reason))
+                    if shown is not None:
+                        shown.add(kept_before, reason, rows=True)
                 size = pc.binary_length(kept["text"]).cast(pa.int64())
                 kept = kept.set_column(kept.column_names.index("text_bytes"), "text_bytes", size)
                 if task.lists is not None:
@@ -171,20 +179,31 @@ def write_curated(
     todo = [s for s, card in enumerate(cards) if card is None]
     lists = shard_lists(uri) if uri and todo else {}
     assert uri is None or set(todo) <= lists.keys(), "each shard has a list of removed documents"
+    looked_at = set(spread(range(len(wanted)), MOST_PARTS))
     tasks = [
         [
             CuratedTask(
-                run.uri, s, tagged_uri(run, s, tagged[s]), decided_uri(run, s, decided[s]), wanted[s], lists.get(s)
+                run.uri,
+                s,
+                tagged_uri(run, s, tagged[s]),
+                decided_uri(run, s, decided[s]),
+                wanted[s],
+                lists.get(s),
+                s in looked_at,
             )
             for s in group
         ]
         for group in together(todo, [card.account["bytes"] for card in tagged], run.uri)
     ]
     measured: dict[int, Card] = {}
-    for group, (made, measures) in zip(tasks, run_tasks(_Write(measure), tasks, name="write curated"), strict=True):
+    parts: dict[int, Part] = {}
+    results = run_tasks(_Write(measure), tasks, name="write curated")
+    for group, (made, measures, shown) in zip(tasks, results, strict=True):
+        parts |= shown
         for task, card in zip(group, made, strict=True):
             cards[task.shard] = card.holding(wanted[task.shard])
         measured |= {task.shard: card for task, card in zip(group, measures, strict=False)}
     done = [card for card in cards if card is not None]
     collection(run).finish(done)
+    keep(run, len(wanted), parts)
     return Written(done, measured)

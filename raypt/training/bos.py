@@ -5,6 +5,7 @@ off without. So what is used, a tokenizer, says what was trained: the exported o
 began with it, and evaluation and generation do as the tokenizer does.
 """
 
+import json
 from typing import Any
 
 from raypt import storage
@@ -20,13 +21,13 @@ def as_it_is_used(packing: PackingConfig, tokenizer: Tokenizer) -> PackingConfig
 
 
 def save_as_used(tokenizer: Tokenizer, uri: str, *, add_bos: bool, max_length: int) -> None:
-    """The tokenizer's files for a trained model: with the BOS that it was trained with, and only then, with the padding
-    token and the longest context.
+    """The tokenizer's files for a trained model, in a directory that has none of another: with the BOS that it was
+    trained with, and only then, with the padding token and the longest context.
     """
-    tokenizer.with_added(bos=add_bos).save(uri)
-    path = storage.join(uri, CONFIG_FILE)
-    config: dict[str, Any] = storage.read_json(path)
-    config |= {"model_max_length": max_length, "add_bos_token": add_bos, "add_eos_token": False}
+    files = tokenizer.with_added(bos=add_bos).files(max_length=max_length)
+    config: dict[str, Any] = json.loads(files[CONFIG_FILE])
+    config |= {"add_bos_token": add_bos, "add_eos_token": False}
     if "pad_token" not in config and (token := tokenizer.backend.id_to_token(tokenizer.pad_id)) is not None:
         config["pad_token"] = token
-    storage.write_json(path, config)
+    for name, data in {**files, CONFIG_FILE: storage.json_bytes(config)}.items():
+        storage.write_bytes(storage.join(uri, name), data)

@@ -14,7 +14,7 @@ from raypt.model.hf import CONFIG
 from raypt.model.llama import parameter_shapes
 from raypt.model.weights import BLOCK, is_weight_file, runs
 from raypt.parallel.state import MASTER, Box, StateKey, Want
-from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer
+from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, MODEL_FILE, TOKENIZER_FILE, load_tokenizer
 from raypt.training.bos import save_as_used
 from raypt.training.checkpoint.directory import latest_checkpoint, list_checkpoints
 from raypt.training.checkpoint.manifest import CheckpointInfo
@@ -24,7 +24,7 @@ log = logging.getLogger("raypt")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GENERATION = "generation_config.json"
-_OTHERS = (CONFIG, GENERATION, TOKENIZER_FILE, CONFIG_FILE, "special_tokens_map.json", "chat_template.jinja")
+_OTHERS = (GENERATION, TOKENIZER_FILE, CONFIG_FILE, MODEL_FILE, "special_tokens_map.json", "chat_template.jinja")
 """Files of a model directory besides its weights."""
 
 
@@ -46,7 +46,7 @@ def export_checkpoint(
     megabytes of memory, whatever the model's size.
     """
     model = ModelConfig.model_validate(info.meta["model"])
-    tokenizer = Tokenizer.load(tokenizer_uri)
+    tokenizer = load_tokenizer(tokenizer_uri)
     reader = CheckpointReader(info)
     clear(out_uri)
     save_as_used(tokenizer, out_uri, add_bos=info.meta.get("add_bos", False), max_length=model.max_length)
@@ -60,6 +60,7 @@ def export_checkpoint(
         bos=tokenizer.bos_id,
         eos=tokenizer.eos_id,
         shard_bytes=shard_bytes,
+        cleared=True,
     )
     log.info("exported step %d to %s", info.step, out_uri)
 
@@ -67,9 +68,9 @@ def export_checkpoint(
 def clear(uri: str) -> None:
     """Delete what an earlier export has left in a directory, `config.json` first: half of it is no model."""
     names = storage.listdir(uri)
-    for name in sorted(names, key=lambda name: name != CONFIG):
-        if name in _OTHERS or is_weight_file(name):
-            storage.remove_file(storage.join(uri, name))
+    if CONFIG in names:
+        storage.remove_file(storage.join(uri, CONFIG))
+    storage.remove_files(uri, [name for name in names if name in _OTHERS or is_weight_file(name)])
 
 
 def blocks_of(reader: CheckpointReader, model: ModelConfig) -> Callable[[str], Iterator[Tensor]]:

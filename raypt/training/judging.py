@@ -10,7 +10,7 @@ from raypt.errors import UserError
 from raypt.model.weights import WeightFiles
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
-from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from raypt.training.checkpoint.resume import agree, take
 from raypt.training.config import TrainConfig
 from raypt.training.engines import build_weights
@@ -78,7 +78,7 @@ def _precision(found: StartingPoint) -> str:
 
 def tokenizer_of(found: StartingPoint) -> Tokenizer:
     """The model's, which puts BOS before a text if documents began with it in training."""
-    tokenizer = Tokenizer.load(found.tokenizer_uri)
+    tokenizer = load_tokenizer(found.tokenizer_uri)
     return tokenizer if found.checkpoint is None else tokenizer.with_added(bos=found.adds_bos)
 
 

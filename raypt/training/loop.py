@@ -234,7 +234,7 @@ class TrainLoop:
         self.saver.settle()
         comm.set_timeout(self.train.first_step_timeout_s)
         while True:
-            info = agree_on_newest(self.writer.uri, self.rank)
+            info = agree_on_newest(self.writer.uri)
             if info is None or restore(self.engine, info, self.rank) is None:
                 break
         comm.set_timeout(self.train.collective_timeout_s)

@@ -7,7 +7,7 @@ steps are done again.
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from raypt import storage
+from raypt import storage, written
 from raypt.parallel.pipeline.record import StepRecord
 
 if TYPE_CHECKING:  # who reads what a run left needs no torch
@@ -32,14 +32,20 @@ TAIL_BYTES = 32 << 10
 """Of metrics, what tells the pace: some hundred lines."""
 
 
-def read_metrics(run_uri: str) -> list[dict[str, Any]]:
+def read_metrics(run_uri: str, there: Collection[str] | None = None) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, and of the parts beside it that are not in it yet; a last line cut short by a crash
-    is left out.
+    is left out. `there`: the names of what the directory has, where they are known.
     """
-    directory = storage.join(run_uri, METRIC_PARTS)
-    parts = [storage.join(directory, name) for name in storage.listdir(directory)]
+    if there is not None and not {METRICS, METRIC_PARTS} & set(there):
+        return []
+    has_parts = there is None or METRIC_PARTS in there
+    return _read_parts(run_uri, storage.listdir(storage.join(run_uri, METRIC_PARTS)) if has_parts else [])
+
+
+def _read_parts(run_uri: str, parts: Iterable[str]) -> list[dict[str, Any]]:
+    uris = [storage.join(run_uri, METRICS), *(storage.join(run_uri, METRIC_PARTS, name) for name in parts)]
     out: list[dict[str, Any]] = []
-    for data in storage.in_order(_read_if_there, [storage.join(run_uri, METRICS), *parts]):
+    for data in storage.in_order(_read_if_there, uris):
         _add_lines(out, data.splitlines())
     return out
 
@@ -106,16 +112,19 @@ class MetricsFile:
         self.pipeline_path = storage.join(run_uri, PIPELINE)
         self._run_uri = run_uri
         self._new: list[tuple[int, bytes]] = []
-        self._gather(resume_step)
+        if {METRICS, METRIC_PARTS} & set(storage.listdir(run_uri)):
+            self._gather(resume_step)
         local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
         self.file = local.open("ab") if local is not None else None
 
     def _gather(self, last_step: int | None = None) -> None:
         """Put all into the file, up to a step."""
-        rows = read_metrics(self._run_uri)
+        parts = storage.listdir(self.parts)
+        with written.own_writes():  # nobody else writes parts
+            rows = _read_parts(self._run_uri, parts)
         kept = [_line(row) for row in rows if last_step is None or row["step"] <= last_step]
         storage.write_bytes(self.path, b"".join(kept))
-        storage.remove(self.parts)
+        storage.remove_files(self.parts, parts)
 
     def write(self, row: Mapping[str, Any]) -> None:
         line = _line(row)
@@ -233,8 +242,8 @@ def read_updates(run_uri: str) -> pa.Table:
 
 def cut_records(run_uri: str, resume_step: int) -> None:
     """Forget what was recorded after the checkpoint that the run resumes from; by rank 0, before anyone trains."""
-    for directory in (storage.join(run_uri, PARTS), storage.join(run_uri, UPDATES)):
-        _cut(directory, resume_step)
+    for name in {PARTS, UPDATES} & set(storage.listdir(run_uri)):
+        _cut(storage.join(run_uri, name), resume_step)
 
 
 def _cut(directory: str, resume_step: int) -> None:

@@ -26,7 +26,7 @@ from raypt.parallel.initial_state import InitialState
 from raypt.parallel.mesh import Mesh
 from raypt.parallel.pulse import PULSE
 from raypt.tokens.stream.cursor import Cursor
-from raypt.tokens.tokenizer.tokenizer import Tokenizer
+from raypt.tokens.tokenizer.tokenizer import Tokenizer, keep_loaded, read_files
 from raypt.training import sizes
 from raypt.training.batch_plan import BatchPlan, plan_batches
 from raypt.training.checkpoint.directory import sweep
@@ -82,7 +82,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     rows = begun(rows)
     device, mesh, plan = joined(train, spec.sequence_length)
     topology, rank = mesh.topology, mesh.topology.rank
-    resumed = agree_on_newest(spec.checkpoints_uri, topology.rank, lambda info: mismatch(spec, info))
+    resumed = agree_on_newest(spec.checkpoints_uri, lambda info: mismatch(spec, info))
     PULSE.at("building the model")
     engine = build_engine(spec.model, train, plan, mesh, device=device)
     start = Progress(cursor=Cursor(0, spec.fingerprint))
@@ -112,7 +112,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
     sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
     records = spec.record_samples and topology.leads_replica
-    tokenizer = Tokenizer.load(spec.tokenizer_uri)
+    tokenizer = shared_tokenizer(spec.tokenizer_uri)
     dist.barrier()
     try:
         progress = TrainLoop(
@@ -151,6 +151,13 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
     if isinstance(engine, Closes):
         engine.close()
     return progress
+
+
+def shared_tokenizer(uri: str) -> Tokenizer:
+    """Collective. The tokenizer of a directory, whose files rank 0 reads for all (each would ask for three)."""
+    tokenizer = Tokenizer.of(comm.from_first(lambda: read_files(uri)), uri)
+    keep_loaded(uri, tokenizer)
+    return tokenizer
 
 
 def _measured(device: torch.device, train: TrainConfig) -> float:

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raypt import metrics, storage
 from raypt.artefact import Card, Verify
@@ -105,7 +105,8 @@ class StoreWork:
         self.task = _Task(uris, contents, tokenizer_uri, config, plan.uri, plan.seed, heldout, read, frozenset(none))
         made_of = store_identity(load_tokenizer(tokenizer_uri), config, plan.seed)
         identities = [shard_identity(made_of, content) for content in contents]
-        cards = collection(self.root).survey(identities, verify)
+        self._collection = replace(collection(self.root), new=plan.new)
+        cards = self._collection.survey(identities, verify)
         self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
         self.groups = plan.together
@@ -157,7 +158,7 @@ class StoreWork:
     def finish(self) -> list[TokenAccount]:
         """Keep the cards of all shards in one file; the accounts, in shard order."""
         cards = [self.cards[shard] for shard in range(self.shards)]
-        collection(self.root).finish(cards)
+        self._collection.finish(cards)
         return [TokenAccount.from_json(card.account) for card in cards]
 
 
@@ -211,7 +212,8 @@ def tokenize_parts(
     readers before it is raised here.
     """
     failure = storage.join(plan.uri, FAILURE_FILE)
-    storage.remove_file(failure)
+    if not plan.new:
+        storage.remove_file(failure)
     try:
         work = work or StoreWork(plan, config, tokenizer_uri)
         group_of = {shard: group for group in work.groups for shard in group}

@@ -48,6 +48,8 @@ class StorePlan:
     dtype: str
     """Type of the stored ids: uint16 or uint32."""
     seed: int
+    new: bool = False
+    """Whether nothing was there when this start of a job began: no shard is looked for."""
 
     @property
     def bytes_by_source(self) -> dict[str, int]:
@@ -166,8 +168,9 @@ def prepare_store(
     summaries: Sequence[PartSummary] | None = None,
     *,
     replace: bool = False,
+    new: bool = False,
 ) -> StorePlan:
-    """The plan of the store at `store_uri`, written there; tokenizes nothing yet.
+    """The plan of the store at `store_uri`, written there; tokenizes nothing yet. `new`: nothing is there.
 
     Raises UserError, naming what differs, if the store there was made of other inputs, unless `replace`: then it is
     given over to the new ones, and its shards are made anew.
@@ -182,14 +185,14 @@ def prepare_store(
         "heldout": heldout_identity(config.heldout, seed),
         **groups_identity(config.mixture.by, config.mixture.edges),
     }
-    plan = StorePlan(store_uri, tuple(part_uris), parts, identity, tokenizer.dtype.name, seed)
+    plan = StorePlan(store_uri, tuple(part_uris), parts, identity, tokenizer.dtype.name, seed, new)
     if not plan.bytes_by_source:
         raise UserError(
             "tokens: there is no document to train on (the curated text is empty, or all of it is held out)"
         )
     refuse = "use another run.dir, or restore what differs"
     settings = Identity("token store", 1, {}, identity | {"seed": seed})
-    make(settings, store_uri, PLAN_FILE, lambda output: None, refuse=None if replace else refuse)
+    make(settings, store_uri, PLAN_FILE, lambda output: None, refuse=None if replace else refuse, new=new)
     return plan
 
 

@@ -6,9 +6,9 @@ tokens behind one's back: `bos`/`eos` are arguments. What its users' programs ad
 `adds_bos`, so that training can do the same.
 """
 
-import contextlib
 import functools
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -249,13 +249,14 @@ class Tokenizer:
             return self._sentencepiece.decode(plain)
         return str(self.backend.decode(plain, skip_special_tokens=skip_special_tokens))
 
-    def save(self, uri: str, *, max_length: int | None = None) -> None:
-        """Write the tokenizer's files into a directory, for `Tokenizer.load` and for `transformers.AutoTokenizer`.
+    def files(self, *, max_length: int | None = None) -> dict[str, bytes]:
+        """The tokenizer's files by name, for `Tokenizer.load` and for `transformers.AutoTokenizer`.
 
-        `tokenizer.json`, `tokenizer_config.json` and, for a SentencePiece model, `tokenizer.model`. `max_length` is the
-        most tokens that the model takes (None: what the files said that it came from).
+        `tokenizer.json`, for a SentencePiece model `tokenizer.model`, and last `tokenizer_config.json`: a directory
+        with it is whole. `max_length` is the most tokens that the model takes (None: what the files said that it came
+        from).
         """
-        storage.write_bytes(storage.join(uri, TOKENIZER_FILE), self.backend.to_str(pretty=True).encode())
+        out = {TOKENIZER_FILE: self.backend.to_str(pretty=True).encode()}
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
@@ -266,26 +267,48 @@ class Tokenizer:
         for name in ("bos", "eos", "pad", "unk"):
             if getattr(self, name) is not None:
                 config[f"{name}_token"] = getattr(self, name)
-        if self._model is None:
-            storage.remove_file(storage.join(uri, MODEL_FILE))  # another tokenizer's
-        else:
-            storage.write_bytes(storage.join(uri, MODEL_FILE), self._model)
+        if self._model is not None:
+            out[MODEL_FILE] = self._model
             config[_OURS] = {"encoder": MODEL_FILE, "form": self._form}
-        # Last: a directory with it is whole.
-        storage.write_json(storage.join(uri, CONFIG_FILE), config)
+        return {**out, CONFIG_FILE: storage.json_bytes(config)}
+
+    def save(self, uri: str, *, max_length: int | None = None) -> None:
+        """Write the tokenizer's `files` into a directory."""
+        files = self.files(max_length=max_length)
+        if MODEL_FILE not in files:
+            storage.remove_file(storage.join(uri, MODEL_FILE))  # another tokenizer's
+        for name, data in files.items():
+            storage.write_bytes(storage.join(uri, name), data)
 
     @classmethod
     def load(cls, uri: str) -> "Tokenizer":
         """Load what `save` wrote, or any directory with a tokenizer.json (and its tokenizer_config.json, if any)."""
-        file = storage.join(uri, TOKENIZER_FILE)
-        if (text := storage.read_if_there(file)) is None:
-            raise UserError(f"{file}: there is no tokenizer here")
-        config = read_config(uri)
+        return cls.of(read_files(uri), uri)
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes], uri: str) -> "Tokenizer":
+        """Of what `read_files` found in the directory `uri`."""
+        config = _config_of(files, uri)
         model, form = None, None
         if ours := config.get(_OURS):
-            model, form = storage.read_bytes(storage.join(uri, ours["encoder"])), ours["form"]
-        backend = backend_from_json(text, file)
+            model, form = files[ours["encoder"]], ours["form"]
+        backend = backend_from_json(files[TOKENIZER_FILE], storage.join(uri, TOKENIZER_FILE))
         return cls(backend, **named_tokens(config), model=model, form=form, kept=kept_entries(config))
+
+
+def read_files(uri: str) -> dict[str, bytes]:
+    """The files of a tokenizer's directory that `Tokenizer.of` makes one of, by name.
+
+    Raises:
+        UserError: there is no tokenizer.json.
+    """
+    file = storage.join(uri, TOKENIZER_FILE)
+    if (data := storage.read_if_there(file)) is None:
+        raise UserError(f"{file}: there is no tokenizer here")
+    found = {TOKENIZER_FILE: data, **_read_config_files(uri)}
+    if ours := _config_of(found, uri).get(_OURS):
+        found[ours["encoder"]] = storage.read_bytes(storage.join(uri, ours["encoder"]))
+    return found
 
 
 FORMS = {"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}
@@ -315,12 +338,26 @@ def named_tokens(config: dict[str, Any]) -> dict[str, str | None]:
 
 def read_config(directory: str) -> dict[str, Any]:
     """tokenizer_config.json of a directory, with the chat template that may lie beside it; {} if there is none."""
-    file, template = (storage.join(directory, name) for name in (CONFIG_FILE, TEMPLATE_FILE))
+    return _config_of(_read_config_files(directory), directory)
+
+
+def _read_config_files(directory: str) -> dict[str, bytes]:
+    found = {}
+    if (data := storage.read_if_there(storage.join(directory, CONFIG_FILE))) is not None:
+        found[CONFIG_FILE] = data
+    if "chat_template" in _config_of(found, directory):
+        return found
+    if (data := storage.read_if_there(storage.join(directory, TEMPLATE_FILE))) is not None:
+        found[TEMPLATE_FILE] = data
+    return found
+
+
+def _config_of(files: Mapping[str, bytes], directory: str) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError):
-        config = dict(storage.read_json(file))
-    if "chat_template" not in config and (text := storage.read_if_there(template)) is not None:
-        config["chat_template"] = text.decode()
+    if (data := files.get(CONFIG_FILE)) is not None:
+        config = dict(storage.json_of(data, storage.join(directory, CONFIG_FILE)))
+    if (template := files.get(TEMPLATE_FILE)) is not None:
+        config["chat_template"] = template.decode()
     return config
 
 
@@ -333,10 +370,23 @@ def is_own(config: Mapping[str, Any]) -> bool:
     return _OURS in config
 
 
-@functools.lru_cache(maxsize=2)
+_loaded: "OrderedDict[str, Tokenizer]" = OrderedDict()
+"""Tokenizers that this process keeps, by their directories: the one it uses, and one more."""
+
+
 def load_tokenizer(uri: str) -> Tokenizer:
     """The tokenizer of a directory, kept in this process from task to task."""
-    return Tokenizer.load(uri)
+    if uri not in _loaded:
+        keep_loaded(uri, Tokenizer.load(uri))
+    return _loaded[uri]
+
+
+def keep_loaded(uri: str, tokenizer: Tokenizer) -> None:
+    """For `load_tokenizer`: what the directory holds from now on."""
+    _loaded.pop(uri, None)
+    while len(_loaded) > 1:
+        _loaded.popitem(last=False)
+    _loaded[uri] = tokenizer
 
 
 def _less_added(processor: dict[str, Any] | None) -> dict[str, Any] | None:

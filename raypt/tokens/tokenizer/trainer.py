@@ -13,6 +13,7 @@ import tokenizers
 import xxhash
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from raypt import storage
 from raypt.artefact import Identity, Output, Verify, make
 from raypt.errors import UserError
 from raypt.tasks import run_tasks
@@ -25,7 +26,7 @@ from raypt.tokens.tokenizer.byte_level import Splitting, Unsupported, splitting_
 from raypt.tokens.tokenizer.loaders import load_any
 from raypt.tokens.tokenizer.sample import count_part, plan_sample, sample_part
 from raypt.tokens.tokenizer.tiktoken_file import byte_level
-from raypt.tokens.tokenizer.tokenizer import CONFIG_FILE, FORMS, TOKENIZER_FILE, Tokenizer
+from raypt.tokens.tokenizer.tokenizer import FORMS, MODEL_FILE, Tokenizer, keep_loaded
 
 log = logging.getLogger("raypt")
 
@@ -224,12 +225,13 @@ def prepare_tokenizer(
     verify: Verify = "sizes",
     *,
     replace: bool = False,
+    new: bool = False,
 ) -> Tokenizer:
     """The run's tokenizer, saved in directory `out_uri`: loaded from `config.path` or trained on a sample of the parts.
 
     If `out_uri` already holds the tokenizer of the same settings, seed and text, it is loaded; one of others is refused
     (UserError) unless `replace`: the tokens of a run must not change under it. `summaries` saves measuring the parts
-    again.
+    again; `new`: there is nothing in `out_uri`.
     """
     if config.path is None and summaries is None:
         summaries = run_tasks(summarize_part, curated_uris, name="measure curated text")
@@ -239,9 +241,11 @@ def prepare_tokenizer(
         tokenizer = load_any(config.path, config) if config.path is not None else _train(curated_uris, summaries or ())
         if tokenizer.slow_because is not None:
             log.info("tokenizer: encoding by %s, not by the fast encoder", tokenizer.encoder)
-        tokenizer.save(out_uri)
-        for name in (TOKENIZER_FILE, CONFIG_FILE):
-            output.add(name)
+        files = tokenizer.files()
+        if MODEL_FILE not in files and not new:
+            storage.remove_file(storage.join(out_uri, MODEL_FILE))  # another tokenizer's
+        for name, data in files.items():
+            output.write_bytes(name, data)
 
     def _train(curated_uris: Sequence[str], summaries: Sequence[PartSummary]) -> Tokenizer:
         sample = plan_sample(summaries, config, seed)
@@ -268,6 +272,7 @@ def prepare_tokenizer(
         return made[0]
 
     refuse = f"choose another run.dir, or set tokens.tokenizer.path={out_uri} to keep it"
-    make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=None if replace else refuse)
+    make(identity, out_uri, CARD_FILE, maker, verify=verify, refuse=None if replace else refuse, new=new)
     # What runs is what was saved: a fresh run and a resumed one must encode alike.
-    return Tokenizer.load(out_uri)
+    keep_loaded(out_uri, tokenizer := Tokenizer.load(out_uri))
+    return tokenizer

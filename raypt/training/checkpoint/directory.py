@@ -145,16 +145,6 @@ def _write_record(uri: str, entries: Mapping[str, Entry]) -> None:
     storage.write_bytes(storage.join(uri, RECORD), seal({"committed": committed}))
 
 
-def record_commit(uri: str, info: CheckpointInfo) -> None:
-    """Put a checkpoint that is whole on record, and with it those that the record has missed."""
-    try:
-        entries = read_record(uri)
-    except Damaged as e:
-        log.warning("%s: writing it anew from what is there", e)
-        entries = {other.name: _entry(other) for other in list_checkpoints(uri)}
-    _write_record(uri, {**entries, info.name: _entry(info)})
-
-
 def _entry(info: CheckpointInfo) -> Entry:
     return Entry(info.step, info.name, info.progress.heldout_loss)
 
@@ -170,28 +160,53 @@ def kept(entries: Iterable[Entry], config: CheckpointConfig) -> set[str]:
     return {entry.name for entry in keep}
 
 
-def prune(uri: str, config: CheckpointConfig) -> None:
-    """Delete what the policy does not keep of the checkpoints that are whole. Rejected ones do not count, and stay; so
-    does what has no manifest, since another may be being written (see `sweep`).
-
-    One that is whole and not on record was committed by a worker that outlived its driver by a moment, beside the run
-    that went on from the checkpoint before it.
+class Kept:
+    """The checkpoints of a directory that are whole, as rank 0 of those who write them keeps them. What earlier starts
+    have left is looked at when the first one is added; from then on it is known, and adding one is a listing and one
+    small file, whatever there is.
     """
-    entries = read_record(uri)
-    there = set(attempts(uri))
-    for name in there - entries.keys():
-        with contextlib.suppress(Damaged):
-            info = read_info(storage.join(uri, name))
-            if info is not None and info.step == step_of(name):
-                entries[name] = _entry(info)
-    rejected = {name for name in there & entries.keys() if _has(storage.join(uri, name), REJECTED)}
-    keep = kept((entry for name, entry in entries.items() if name in there - rejected), config) | rejected
-    if gone := entries.keys() - keep:
+
+    def __init__(self, uri: str, config: CheckpointConfig) -> None:
+        self.uri, self.config = uri, config
+        self._entries: dict[str, Entry] | None = None
+        self._rejected: set[str] = set()
+
+    def add(self, info: CheckpointInfo) -> None:
+        """Put a checkpoint that is whole on record, and with it those that the record has missed; delete what the
+        policy does not keep. Rejected ones do not count, and stay; so does what has no manifest, since another may be
+        being written (see `sweep`).
+
+        One that is whole and not on record was committed by a worker that outlived its driver by a moment, beside the
+        run that went on from the checkpoint before it.
+        """
+        there = {*attempts(self.uri), info.name}
+        if self._entries is None:
+            self._entries = _on_record(self.uri)
+            known = there & self._entries.keys()
+            self._rejected = {name for name in known if _has(storage.join(self.uri, name), REJECTED)}
+        entries = {**self._entries, info.name: _entry(info)}
+        for name in there - entries.keys():
+            with contextlib.suppress(Damaged):
+                other = read_info(storage.join(self.uri, name))
+                if other is not None and other.step == step_of(name):
+                    entries[name] = _entry(other)
+        rejected = self._rejected & entries.keys()
+        keep = kept((entry for name, entry in entries.items() if name in there - rejected), self.config) | rejected
         # From the record first: a directory half deleted must not look like a checkpoint that was lost.
-        _write_record(uri, {name: entry for name, entry in entries.items() if name in keep})
-        for name in gone & there:
-            storage.remove_file(storage.join(uri, name, MANIFEST))
-            storage.remove(storage.join(uri, name))
+        self._entries = {name: entry for name, entry in entries.items() if name in keep}
+        _write_record(self.uri, self._entries)
+        for name in (entries.keys() - keep) & there:
+            storage.remove_file(storage.join(self.uri, name, MANIFEST))
+            storage.remove(storage.join(self.uri, name))
+
+
+def _on_record(uri: str) -> dict[str, Entry]:
+    """What the record says; where it is damaged, what is there."""
+    try:
+        return read_record(uri)
+    except Damaged as e:
+        log.warning("%s: writing it anew from what is there", e)
+        return {info.name: _entry(info) for info in list_checkpoints(uri)}
 
 
 def sweep(uri: str) -> None:
@@ -200,16 +215,20 @@ def sweep(uri: str) -> None:
     doubt, it stays and is named.
     """
     try:
-        record = read_record(uri)
-        for name in attempts(uri):
+        there = attempts(uri)
+        record = read_record(uri) if there else {}
+        missed = {}
+        for name in there:
             directory = storage.join(uri, name)
             if name in record or _has(directory, PIECES):
                 if not _has(directory, MANIFEST):
                     log.error("%s has lost its %s: it does not count, and stays", directory, MANIFEST)
                 elif name not in record and (info := read_info(directory)) is not None:
-                    record_commit(uri, info)
+                    missed[name] = _entry(info)
             elif not _has(directory, MANIFEST):
                 log.warning("removing %s: a checkpoint that was never finished", directory)
                 storage.remove(directory)
+        if missed:
+            _write_record(uri, record | missed)
     except (Damaged, OSError) as e:
         log.warning("unfinished checkpoints are left where they are: %s", e)

@@ -24,25 +24,21 @@ class GoneBack(Exception):
 
 
 def agree_on_newest(
-    uri: str, rank: int, problem_of: Callable[[CheckpointInfo], str | None] = lambda info: None
+    uri: str, problem_of: Callable[[CheckpointInfo], str | None] = lambda info: None
 ) -> CheckpointInfo | None:
     """Collective. The newest usable checkpoint under `uri`, as rank 0 finds it; None if there never was one.
 
     Raises:
         UserError: on every rank, if checkpoints are there and none can be used, or if the newest has a problem.
     """
-    found: tuple[CheckpointInfo | None, Exception | None] = (None, None)
-    if rank == 0:
-        try:
-            info = latest_checkpoint(uri)
-            problem = None if info is None else problem_of(info)
-            found = info, None if problem is None else UserError(problem)
-        except Exception as e:  # the others wait to hear of it
-            found = None, e
-    found = comm.broadcast_object(found)
-    if (error := found[1]) is not None:
-        raise error
-    return found[0]
+
+    def find() -> CheckpointInfo | None:
+        info = latest_checkpoint(uri)
+        if info is not None and (problem := problem_of(info)) is not None:
+            raise UserError(problem)
+        return info
+
+    return comm.from_first(find)
 
 
 def restore(engine: Restores, info: CheckpointInfo, rank: int) -> str | None:

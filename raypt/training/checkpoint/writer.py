@@ -17,7 +17,7 @@ import xxhash
 from raypt import storage
 from raypt.parallel.state import StateKey, StateShard
 from raypt.training.checkpoint import pieces
-from raypt.training.checkpoint.directory import prune, record_commit
+from raypt.training.checkpoint.directory import Kept
 from raypt.training.checkpoint.manifest import MANIFEST, PIECES, CheckpointInfo, Progress
 from raypt.training.checkpoint.pieces import CHUNK, Pieces, Rows
 from raypt.training.checkpoint.sealed import carefully
@@ -60,6 +60,7 @@ class CheckpointWriter:
         self._own_part = threading.Event()
         self._give_up = threading.Event()
         self._committed: CheckpointInfo | None = None
+        self._kept = Kept(uri, config)
         self.error: BaseException | None = None
         """Why the last attempt failed on this rank; None while there is nothing to say."""
         self.directory: str | None = None
@@ -142,18 +143,20 @@ class CheckpointWriter:
         written = write_tensors(storage.join(self.directory, file), shard, file, self._pace)
         stamp = {"file": file, **written.stamp, "scalars": shard.scalars}
         table = written.rows.replace_schema_metadata({_STAMP: json.dumps(stamp)})
-        storage.write_bytes(storage.join(self.directory, _rows_name(self.rank)), pieces.to_bytes(table))
+        if self.rank > 0:
+            storage.write_bytes(storage.join(self.directory, _rows_name(self.rank)), pieces.to_bytes(table))
         self._own_part.set()
         if self.rank == 0:
-            self._commit(self.directory, progress)
+            self._commit(self.directory, progress, table)
         self.seconds = time.perf_counter() - started
 
-    def _commit(self, directory: str, progress: Progress) -> None:
-        names = [_rows_name(rank) for rank in range(self.world)]
+    def _commit(self, directory: str, progress: Progress, own: pa.Table) -> None:
+        names = [_rows_name(rank) for rank in range(1, self.world)]
         sizes = self._await(directory, names)
-        tables = storage.in_parallel(
+        others = storage.in_parallel(
             lambda name: pieces.from_bytes(carefully(lambda: storage.read_bytes(storage.join(directory, name)))), names
         )
+        tables = [own, *others]
         files: dict[str, dict[str, Any]] = {}
         scalars: dict[str, float] = {}
         for table in tables:
@@ -173,8 +176,7 @@ class CheckpointWriter:
         self._committed = CheckpointInfo.from_bytes(manifest, directory)
         try:
             storage.remove_files(directory, names)
-            record_commit(self.uri, self._committed)
-            prune(self.uri, self.config)
+            self._kept.add(self._committed)
         except Exception as e:  # the checkpoint is whole all the same
             log.error("%s is whole, but what is no longer needed could not be deleted: %s", directory, e)
 
@@ -182,6 +184,8 @@ class CheckpointWriter:
         """Sizes of the directory's files once all of `names` are there."""
         pause = 0.01 if storage.is_local(directory) else 0.5
         deadline = time.monotonic() + self.config.commit_timeout_s
+        if names and not storage.is_local(directory):
+            self._give_up.wait(_ABOUT_AS_LONG_S)
         while True:
             sizes = carefully(lambda: storage.list_sizes(directory))
             missing = [name for name in names if name not in sizes]
@@ -195,6 +199,10 @@ class CheckpointWriter:
             if self._give_up.wait(pause):
                 raise Abandoned(directory)
             pause = min(pause * 1.5, 1.0)
+
+
+_ABOUT_AS_LONG_S = 0.2
+"""What ranks with as much to write are apart, and some more: a look before that is one in vain."""
 
 
 def _rows_name(rank: int) -> str:

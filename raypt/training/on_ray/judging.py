@@ -22,8 +22,8 @@ from raypt.training.on_ray.run import knobs, place
 from raypt.training.on_ray.seats import Seated, together
 from raypt.training.worker import quiet_libraries
 
-SCRATCH = ("work", "judging")
-"""Directory in that of the run where Ray Train keeps its own files meanwhile."""
+NAME = "judging"
+"""Of it, on Ray's pages, below the run's."""
 
 
 def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
@@ -34,9 +34,9 @@ def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
     if spec.workers == 1:
         _judge_in_task(spec, run_uri, failures)
         return
-    train, scratch = spec.train, storage.join(run_uri, *SCRATCH)
+    train = spec.train
     resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1.0} if train.use_gpu else {})
-    name, path, filesystem = place(scratch)
+    name, path, filesystem = place(storage.join(run_uri, NAME))
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"spec": spec},
@@ -65,8 +65,6 @@ def judge_on_workers(spec: Judging, run_uri: str, failures: int = 0) -> None:
         if mistake := user_error(e):
             raise mistake from None
         raise
-    finally:
-        storage.remove(scratch)
 
 
 def _judge_in_task(spec: Judging, run_uri: str, failures: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import ray.data
 import ray.train
-from pyarrow.fs import FileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 from ray._private.worker import get_dashboard_url
 from ray.train.torch import TorchConfig
 from ray.train.v2._internal.execution.context import get_train_context
@@ -51,7 +52,6 @@ from raypt.training.worker import CHECKPOINTS, WorkerSpec, mismatch, quiet_libra
 log = logging.getLogger("raypt")
 
 _ELASTIC_START_TIMEOUT_S = 10.0
-_SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,6 @@ def _fit(
     afterwards: Afterwards | None,
 ) -> None:
     train, board = spec.train, Board(new_name())
-    # Ray Train lists reported checkpoints there and fails if one has been pruned; the manifests are the truth.
-    storage.remove_file(storage.join(spec.run_uri, _SNAPSHOT))
     storage.makedirs(spec.checkpoints_uri)
     name, path, filesystem = place(spec.run_uri)
     trainer = BatchTrainer(
@@ -181,11 +179,17 @@ def _fit(
 
 def place(run_uri: str) -> tuple[str, str, FileSystem]:
     """Name, storage path and file system of a run for Ray Train: its directory is that of the run, so that the name on
-    Ray's pages is the run's, and the client is the one of `raypt.storage`.
+    Ray's pages is the run's, and reported checkpoints lie below it. What Ray Train itself would write there (a marker,
+    and a list of reported checkpoints that it goes on from, and fails over where one of them has been pruned) is kept
+    in the memory of its controller: the manifests are the truth, and each start begins without such a list.
     """
-    filesystem, path = storage.arrow_filesystem(run_uri)
-    parent, _, name = path.rstrip("/").rpartition("/")
-    return name, parent or "/", filesystem
+    parent, _, name = path_of(run_uri).rstrip("/").rpartition("/")
+    return name, parent or "/", PyFileSystem(FSSpecHandler(MemoryFileSystem()))
+
+
+def path_of(uri: str) -> str:
+    """Where Ray Train takes a directory of the run to be."""
+    return f"/{storage.filesystem(uri)[1].lstrip('/')}"
 
 
 def _cursor(checkpoints_uri: str) -> Cursor | None:
@@ -271,8 +275,8 @@ def _report(figures: dict[str, Any], info: CheckpointInfo | None) -> None:
         run = ray.train.get_context().get_experiment_name()
         metrics.put("raypt_train_checkpoint_step", info.step, run)
         metrics.put("raypt_train_checkpoint_time", time.time(), run)
-        filesystem, path = storage.arrow_filesystem(info.uri)
-        checkpoint = ray.train.Checkpoint(path, filesystem)
+        # Of its own file system, or Ray Train does not take it.
+        checkpoint = ray.train.Checkpoint(path_of(info.uri), get_train_context().get_storage().storage_filesystem)
     report(figures, checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
 
 
