@@ -318,33 +318,39 @@ class Output:
 
 
 class Pack:
-    """Small files of several artefacts, in memory until they are written as one: as several of `PACK_BYTES` where they
-    are many.
+    """Small files of several artefacts, in memory until they are written as one object: the first `PACK_BYTES` of them
+    last, with the cards behind them where those have no place of their own.
     """
 
-    def __init__(self, root: str, path: str, most_bytes: int) -> None:
+    def __init__(self, root: str, path: str, more: str, most_bytes: int) -> None:
+        """`path`: of that object, relative to `root`; `more`: of others, before their number."""
         self.most_bytes = most_bytes
         """Of a file that is put into it."""
-        self._root, self._path, self._data, self._full = root, path, io.BytesIO(), 0
-
-    @property
-    def path(self) -> str:
-        """Relative to `root`, of the one that is being filled."""
-        return f"{self._path}-{self._full}" if self._full else self._path
+        self._root, self._path, self._more = root, path, more
+        self._first = self._data = io.BytesIO()
+        self._full = 0
 
     def add(self, data: bytes) -> tuple[str, int]:
-        """In which pack a file lies now, and where it begins."""
+        """In which object a file lies, relative to `root`, and where it begins."""
         if self._data.tell() + len(data) > PACK_BYTES:
-            self.write()
+            self._write_more()
             self._full, self._data = self._full + 1, io.BytesIO()
-        place = self.path, self._data.tell()
+        place = f"{self._more}-{self._full}" if self._full else self._path, self._data.tell()
         self._data.write(data)
         return place
 
-    def write(self) -> None:
-        """What is not written yet."""
-        if self._data.tell():
-            storage.write_bytes(storage.join(self._root, self.path), self._data.getvalue())
+    def _write_more(self) -> None:
+        if self._full and self._data.tell():
+            storage.write_bytes(storage.join(self._root, f"{self._more}-{self._full}"), self._data.getvalue())
+
+    def write(self, cards: Mapping[int, "Card"] | None = None) -> None:
+        """What is not written yet, and last, with the cards, what came first."""
+        self._write_more()
+        data = self._first.getvalue()
+        if cards is not None:
+            data = _joint(cards, data)
+        if data:
+            storage.write_bytes(storage.join(self._root, self._path), data)
 
 
 def read_card(uri: str) -> Card | None:
@@ -479,16 +485,17 @@ class Collection:
         """Make one and write its card; in a task, which may be retried. Its files of up to so many bytes are one."""
         if not pack_up_to:
             return build(identity, self.root, maker, self.card_uri(number))
-        pack = self._pack({number: (identity, maker)}, pack_up_to)
+        pack = self._pack({number: (identity, maker)}, pack_up_to, with_cards=True)
         card = build(identity, self.root, maker, pack=pack)
-        pack.write()
-        storage.write_bytes(self.card_uri(number), card.to_bytes())
+        pack.write({number: card})
         return card
 
-    def _pack(self, work: Work, most_bytes: int) -> Pack:
+    def _pack(self, work: Work, most_bytes: int, *, with_cards: bool) -> Pack:
         """Named after what will be in it."""
-        name = PACK + hash_of([[number, identity.key] for number, (identity, _) in sorted(work.items())])
-        return Pack(self.root, storage.join(self.cards, name) if self.cards else name, most_bytes)
+        content = hash_of([[number, identity.key] for number, (identity, _) in sorted(work.items())])
+        more = storage.join(self.cards, PACK + content) if self.cards else PACK + content
+        own = self.joint_uri(content).removeprefix(f"{self.root.rstrip('/')}/") if with_cards else more
+        return Pack(self.root, own, more, most_bytes)
 
     def build_together(
         self,
@@ -500,12 +507,16 @@ class Collection:
     ) -> list[Card]:
         """Make several, by number, in a task that may be retried, and write all their cards last as one file: a request
         where small ones cost one each. Until then none of them is there. With `uri`, where others look for the file,
-        it has the cards of `others` too. Their files of up to `pack_up_to` bytes are one file, beside the cards.
+        it has the cards of `others` too. Their files of up to `pack_up_to` bytes are one with the cards, or, with
+        `uri`, whose file may be written again, one beside it.
         """
         if len(work) == 1 and uri is None:
             return [self.build(number, *of) for number, of in work.items()]
-        pack = self._pack(work, pack_up_to) if pack_up_to else None
+        pack = self._pack(work, pack_up_to, with_cards=uri is None) if pack_up_to else None
         cards = {n: build(identity, self.root, maker, pack=pack) for n, (identity, maker) in work.items()}
+        if pack is not None and uri is None:
+            pack.write(cards)
+            return list(cards.values())
         if pack is not None:
             pack.write()
         self.put_together({**(others or {}), **cards}, uri or self.joint_uri(hash_of(sorted(work))[:16]))
@@ -584,7 +595,8 @@ class Collection:
             if not rest:
                 storage.remove_file(uri)
             elif len(rest) < len(cards):
-                storage.write_bytes(uri, _joint(rest))
+                whole = storage.read_bytes(uri)
+                storage.write_bytes(uri, _joint(rest, whole[: len(whole) - _cards_at_end(whole[-FOOT_BYTES:])]))
 
         storage.in_parallel(less, self._joint_names(names))
 
@@ -683,13 +695,33 @@ def _is_of(card: Card | Damaged, key: str | None) -> bool:
     return isinstance(card, Card) and card.key == key and card.joint != ""
 
 
-def _joint(cards: Mapping[int, Card]) -> bytes:
-    """A line a card, each with its own checksum."""
+FOOT_BYTES = 16
+"""Of a file that has more than cards: a line with how many bytes of them, and of itself, end it."""
+
+
+def _joint(cards: Mapping[int, Card], data: bytes = b"") -> bytes:
+    """A line a card, each with its own checksum, behind `data` of theirs."""
     lines = []
     for number, card in sorted(cards.items()):
         value = {"number": number, **card.to_json()}
         lines.append(json.dumps({**value, "checksum": hash_of(value)}, ensure_ascii=False, separators=(",", ":")))
-    return ("\n".join(lines) + "\n").encode()
+    text = ("\n".join(lines) + "\n").encode()
+    return data + b"\n" + text + b"%015d\n" % (len(text) + FOOT_BYTES) if data else text
+
+
+def _cards_at_end(foot: bytes) -> int:
+    """Of a file of several cards that ends so, how many bytes are not data of theirs; 0: it has no other."""
+    return int(foot) if len(foot) == FOOT_BYTES and foot[:-1].isdigit() else 0
+
+
+def _read_cards_of(uri: str) -> bytes:
+    """The lines of the cards; what lies before them is not read, but for some that comes with them."""
+    with storage.open_ranges(uri) as f:
+        size = f.seek(0, io.SEEK_END)
+        f.seek(max(size - FOOT_BYTES, 0))
+        own = _cards_at_end(f.read()) or size
+        f.seek(max(size - own, 0))
+        return f.read(own - FOOT_BYTES if own < size else own)
 
 
 def read_joint(uri: str) -> dict[int, Card]:
@@ -697,11 +729,11 @@ def read_joint(uri: str) -> dict[int, Card]:
     there is none.
     """
     try:
-        data = storage.read_bytes(uri)
+        data = _read_cards_of(uri)
     except FileNotFoundError:
         return {}
     out: dict[int, Card] = {}
-    name = uri.rpartition("/")[2]
+    name, damaged = uri.rpartition("/")[2], False
     for line in data.splitlines():
         try:
             value = orjson.loads(line)
@@ -711,5 +743,7 @@ def read_joint(uri: str) -> dict[int, Card]:
                 continue
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
-        log.warning("%s is damaged: the artefact of a line of it is made anew", uri)
+        damaged = True
+    if damaged:
+        log.warning("%s is damaged: the artefacts of some of its lines are made anew", uri)
     return out

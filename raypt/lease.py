@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -124,15 +124,14 @@ class Lease:
         deadline = time.monotonic() + self.stale_s + 2 * self.beat_s
         alone = 0
         while True:
-            now = _touched(self._path(CLAIM))
-            assert now is not None, "the claim was just written"
+            there = storage.list_touched(self.uri)
+            now = there.get(self.id + CLAIM, 0.0)  # it was just written; not seen, nobody counts as gone
             waiting = moved = False
-            for name in self._others():
-                touched = _touched(storage.join(self.uri, name))
-                if touched is None:  # a claim that ended since the listing: what came of it is in the next one
-                    moved = True
+            for name in self._others(there):
+                touched, holder = there[name], self._read(name)
+                if holder is None and name not in storage.listdir(self.uri):
+                    moved = True  # a claim that ended since the listing: what came of it is in the next one
                     continue
-                holder = self._read(name)
                 if touched < now - self.stale_s or (holder is not None and holder.is_gone()):
                     log.warning("%s: taking over from a job that is gone: %s", self.uri, _describe(holder))
                     storage.remove_file(storage.join(self.uri, name))
@@ -167,8 +166,9 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(self.beat_s):
             try:
-                usurpers = [name for name in self._others() if name.endswith(HELD)]
-                if usurpers or not storage.exists(self._path(HELD)):
+                there = storage.listdir(self.uri)
+                usurpers = [name for name in self._others(there) if name.endswith(HELD)]
+                if usurpers or self.id + HELD not in there:
                     self._lose(self._read(usurpers[0]) if usurpers else None)
                     return
                 self._write(HELD)
@@ -193,8 +193,8 @@ class Lease:
         except Exception as e:  # it goes stale
             log.warning("%s: the mark of this job could not be removed: %s", self.uri, e)
 
-    def _others(self) -> list[str]:
-        return [n for n in storage.listdir(self.uri) if n.endswith((CLAIM, HELD)) and not n.startswith(self.id)]
+    def _others(self, there: Iterable[str]) -> list[str]:
+        return [n for n in there if n.endswith((CLAIM, HELD)) and not n.startswith(self.id)]
 
     def _read(self, name: str) -> Holder | None:
         try:

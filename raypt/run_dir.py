@@ -37,16 +37,9 @@ class RunDir:
         return self.path("quality")
 
     @property
-    def quality_scores(self) -> str:
-        return self.path("work", "quality_scores.json")
-
-    @property
-    def label_counts(self) -> str:
-        return self.path("work", "labels.json")
-
-    @property
-    def distributions(self) -> str:
-        return self.path("work", "distributions.json")
+    def decisions(self) -> str:
+        """What decisions looked at: {quality_scores, labels, distributions}."""
+        return self.path("work", "decisions.json")
 
     @property
     def tokenizer(self) -> str:

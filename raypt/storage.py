@@ -21,6 +21,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -138,7 +139,10 @@ def _keys(uri: str, fs: Any, path: str) -> list[dict[str, Any]]:
     for page in _listed(uri, fs, Bucket=bucket, Prefix=prefix, Delimiter="/"):
         out += [{"name": entry["Prefix"], "type": "directory"} for entry in page.get("CommonPrefixes", [])]
         files = (entry for entry in page.get("Contents", []) if entry["Key"] != prefix)
-        out += [{"name": entry["Key"], "type": "file", "size": entry["Size"]} for entry in files]
+        out += [
+            {"name": entry["Key"], "type": "file", "size": entry["Size"], "modified": entry["LastModified"]}
+            for entry in files
+        ]
     return out
 
 
@@ -160,6 +164,27 @@ def list_sizes(uri: str) -> dict[str, int]:
     """Name -> bytes of the files of a directory, by one listing; empty if there is none."""
     files = (e for e in _entries(uri) if e["type"] == "file")
     return {posixpath.basename(e["name"]): int(e["size"]) for e in files}
+
+
+def list_touched(uri: str) -> dict[str, float]:
+    """Name -> when it was last written, in seconds by the clock of the storage, of the files of a directory; empty if
+    there is none. One listing where that tells; else a request for each file.
+    """
+    fs, _ = filesystem(uri)
+    out = {}
+    for entry in _entries(uri):
+        when = entry.get("modified")
+        if when is None and entry["type"] == "file":
+            with contextlib.suppress(FileNotFoundError):
+                when = asked(uri, functools.partial(_modified, fs, entry["name"]))
+        if when is not None:
+            out[posixpath.basename(entry["name"])] = when.timestamp()
+    return out
+
+
+def _modified(fs: fsspec.AbstractFileSystem, path: str) -> datetime:
+    fs.invalidate_cache(fs._parent(path))
+    return cast(datetime, fs.modified(path))
 
 
 def remove(uri: str) -> None:
@@ -261,6 +286,8 @@ def open_ranges(uri: str, *, whole: bool = False, little: bool = False) -> IO[by
         at_once = WHOLE_BYTES if whole else LITTLE_BYTES if little else TAIL_BYTES
         found = asked(uri, lambda: fsspec.asyn.sync(fs.loop, _tail, fs, path, at_once))
         if found is not None:
+            if len(found[1]) == found[0]:
+                written.note_read(uri, found[1])
             return cast(IO[bytes], _Ranges(uri, *found))
     return cast(IO[bytes], asked(uri, lambda: fs.open(path, "rb", cache_type="none")))
 
@@ -347,7 +374,7 @@ class _Ranges(io.RawIOBase):
 
 def read_range(uri: str, start: int, length: int) -> bytes:
     """`length` bytes from `start` on; fewer where the file ends."""
-    if (data := _packed(uri)) is not None:
+    if (data := _packed(uri)) is not None or (data := written.found(uri)) is not None:
         return data[start : start + max(length, 0)]
     fs, path = filesystem(uri)
     if length <= 0:
@@ -404,7 +431,7 @@ def atomic_write(uri: str) -> Iterator[IO[bytes]]:
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="raypt-put-") as spool:
             yield cast(IO[bytes], spool)
             asked(uri, lambda: _put(fs, path, spool))
-            at_hand = written.remembers(uri) and isinstance(spool._file, io.BytesIO)
+            at_hand = isinstance(spool._file, io.BytesIO) and written.remembers(uri, spool.tell())
             written.note(uri, cast(io.BytesIO, spool._file).getvalue() if at_hand else None)
         return
     parent, name = posixpath.split(path)
@@ -449,7 +476,9 @@ def read_bytes(uri: str) -> bytes:
         return Path(path).read_bytes()
     # In one piece: in several at a time, s3fs asks for the size first.
     options = {"max_concurrency": 1} if is_s3(fs) else {}
-    return bytes(asked(uri, lambda: fs.cat_file(path, **options)))
+    data = bytes(asked(uri, lambda: fs.cat_file(path, **options)))
+    written.note_read(uri, data)
+    return data
 
 
 def read_if_there(uri: str) -> bytes | None:
@@ -474,6 +503,11 @@ def write_json(uri: str, value: Any) -> None:
 def read_json(uri: str) -> Any:
     """The JSON value of a file. UserError, naming the file, if it is not JSON."""
     return json_of(read_bytes(uri), uri)
+
+
+def read_json_if_there(uri: str) -> Any:
+    """As `read_json`; None if there is no such file."""
+    return None if (data := read_if_there(uri)) is None else json_of(data, uri)
 
 
 def json_of(data: bytes, uri: str) -> Any:

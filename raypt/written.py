@@ -1,4 +1,4 @@
-"""What this process wrote to an object store, read without a request by those who may, for as long as they say so."""
+"""What this process wrote to an object store, or read of it, at hand without a request for those who may."""
 
 import contextlib
 import contextvars
@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Set
 
-FILE_BYTES, ALL_BYTES = 256 << 10, 8 << 20
+FILE_BYTES, ALL_BYTES = 1 << 20, 16 << 20
 """Of the small files that are kept as they were written last."""
 REMEMBERED_BYTES = 256 << 20
 """Of what a task keeps to read it again: the compressed text of a full group (`raypt.tasks.together`), and no more
@@ -57,6 +57,7 @@ class _Small:
 
 _small = _Small()
 _small_are_read: contextvars.ContextVar[bool] = contextvars.ContextVar("raypt-own-writes", default=False)
+_small_stay: contextvars.ContextVar[bool] = contextvars.ContextVar("raypt-unchanging", default=False)
 _remembered: contextvars.ContextVar["_Remembered | None"] = contextvars.ContextVar("raypt-remembered", default=None)
 
 
@@ -73,6 +74,17 @@ def own_writes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def unchanging() -> Iterator[None]:
+    """As `own_writes`, and what the block reads is kept too: of files that are written once, whoever writes them."""
+    token = _small_stay.set(True)
+    try:
+        with own_writes():
+            yield
+    finally:
+        _small_stay.reset(token)
+
+
+@contextlib.contextmanager
 def remembering(uris: Set[str]) -> Iterator[None]:
     """For the length of the block, what it writes to `uris` is kept, and read from memory where the block reads it:
     what is made of a file as soon as it is written costs no request. Of more than REMEMBERED_BYTES the last are read
@@ -85,9 +97,11 @@ def remembering(uris: Set[str]) -> Iterator[None]:
         _remembered.reset(token)
 
 
-def remembers(uri: str) -> bool:
-    """Whether the block this code runs in keeps what it writes there."""
-    return (kept := _remembered.get()) is not None and uri in kept.wanted
+def remembers(uri: str, size: int) -> bool:
+    """Whether so many bytes that the block this code runs in writes there would be read by it from memory."""
+    if (kept := _remembered.get()) is not None and uri in kept.wanted:
+        return True
+    return size <= FILE_BYTES and _small_are_read.get()
 
 
 def note(uri: str, data: bytes | None) -> None:
@@ -99,6 +113,12 @@ def note(uri: str, data: bytes | None) -> None:
     _small.put(uri, data)
     if kept is not None:
         kept.put(uri, data)
+
+
+def note_read(uri: str, data: bytes) -> None:
+    """All of `uri` was read."""
+    if _small_stay.get():
+        _small.put(uri, data)
 
 
 def forget(uri: str, *, below: bool = False) -> None:

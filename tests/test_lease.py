@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -136,8 +136,8 @@ def test_a_claim_that_becomes_the_holder_during_a_listing_is_not_overlooked(uri:
     class Late(Lease):
         listed = 0
 
-        def _others(self) -> list[str]:
-            names = super()._others()
+        def _others(self, there: Iterable[str]) -> list[str]:
+            names = super()._others(there)
             self.listed += 1
             if self.listed > 1:
                 return names

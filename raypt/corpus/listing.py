@@ -136,7 +136,12 @@ def _walk_local(top: str, skipped: Skipped) -> Iterator[tuple[str, Found]]:
 
 
 def _walk_remote(fs: fsspec.AbstractFileSystem, top: str, prefix: str, skipped: Skipped) -> Iterator[tuple[str, Found]]:
-    for path, info in sorted(fs.find(top, detail=True).items(), key=lambda item: natural(item[0])):
+    yield from _below(fs.find(top, detail=True), top, prefix, skipped)
+
+
+def _below(found: dict[str, Any], top: str, prefix: str, skipped: Skipped) -> Iterator[tuple[str, Found]]:
+    """Of what lies below a directory, the data."""
+    for path, info in sorted(found.items(), key=lambda item: natural(item[0])):
         below = path[len(top) :].lstrip("/")
         if info.get("type") == "directory" or path.endswith("/"):
             continue
@@ -301,6 +306,13 @@ def _list_remote(
 ) -> Iterator[tuple[str, Found]]:
     web = pattern.startswith(("http://", "https://"))
     prefix = _prefix(fs, path, pattern)
+    folder = path.rstrip("/")
+    if storage.is_s3(fs) and not has_magic(path) and "." not in posixpath.basename(folder):
+        # Most likely a directory: what it has is asked for at once, and not first whether it is one, by two requests.
+        found = fs.find(folder, detail=True)
+        if any(name != folder for name in found):
+            yield from _below(found, folder, prefix, listing.skipped)
+            return
     try:
         info = fs.info(path)
     except FileNotFoundError:

@@ -257,16 +257,12 @@ def decide_all(
     minimum = None if threshold is None else threshold.minimum
     asked = None if threshold is None else config.quality.threshold.percentile
     own = [] if threshold is None else sorted(threshold.minimum_by_language)
-    storage.write_json(
-        run.quality_scores,
-        {
-            "histogram": scores.tolist(),
-            "threshold": minimum,
-            "percentile": asked,
-            "languages": own,
-            "not_measured": unmeasured,
-        },
-    )
-    storage.write_json(run.label_counts, labels)
-    storage.write_json(run.distributions, numbers)
+    found = {
+        "histogram": scores.tolist(),
+        "threshold": minimum,
+        "percentile": asked,
+        "languages": own,
+        "not_measured": unmeasured,
+    }
+    storage.write_json(run.decisions, {"quality_scores": found, "labels": labels, "distributions": numbers})
     return done, ledger

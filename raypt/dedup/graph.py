@@ -120,7 +120,7 @@ def connect(job: Job) -> None:
     task; if more, their components exceed the memory and are found by large-star and small-star passes.
     """
     plan = job.plan
-    if storage.is_file(labels_uri(plan)):
+    if not job.new and storage.is_file(labels_uri(plan)):
         return
     sizes = job.partitions(connect_partition, "connect", "forest-0", count_edges)
     files = [forest_uri(plan, 0, p) for p in range(plan.partitions)]

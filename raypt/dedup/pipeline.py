@@ -178,7 +178,7 @@ def run_plan(
     maker = functools.partial(_build, plan, collection, shards, runner, finished)
     card = make(identity, out_uri, CARD_FILE, maker, verify=verify, new=new)
     if not plan.config.keep_intermediate:
-        _remove_intermediate(plan)
+        _remove_intermediate(plan, new=new)
     result = DedupResult.of(card.account, plan.key)
     _check_removed_fraction(plan.config, result.report)
     log.info("dedup: %d of %d documents removed: %s", sum(result.removed.values()), result.documents, result.removed)
@@ -194,7 +194,7 @@ def _build(
     output: Output,
 ) -> dict[str, Any]:
     """Run the passes and write the outputs; the report. `finished`: the lists that are there, by group."""
-    job = Job(plan, plan.uri, runner, plan.save(shards))
+    job = Job(plan, plan.uri, runner, plan.save(shards, new=collection.new))
     parts = [p.run(job) for p in enabled_passes(plan.config, text=not plan.rebuild)]
     left = [group for group, card in enumerate(finished) if card is None]
     made: Iterator[Card] = iter(job.run(finish_group, [(job.uri, group) for group in left], "finish"))
@@ -216,10 +216,12 @@ def _build(
     return report
 
 
-def _remove_intermediate(plan: Plan) -> None:
-    for name in storage.listdir(plan.work_uri):
-        if name.startswith(PASSES):
-            storage.remove(storage.join(plan.work_uri, name))
+def _remove_intermediate(plan: Plan, *, new: bool) -> None:
+    """`new`: that of no other plan is there."""
+    own = plan.uri.rpartition("/")[0]
+    others = [] if new else storage.listdir(plan.work_uri)
+    for uri in {own, *(storage.join(plan.work_uri, name) for name in others if name.startswith(PASSES))}:
+        storage.remove(uri)
 
 
 def _check_removed_fraction(config: DedupConfig, report: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raypt import storage
+from raypt import storage, written
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.exchange import Layout, PartitionWriter, read_each, read_partition, stored_bytes
 from raypt.dedup.normalise import TAKEN_OUT
@@ -244,12 +244,12 @@ class Plan(Settings):
     def uri(self) -> str:
         return storage.join(self.passes_uri, "plan.json")
 
-    def save(self, shards: Sequence[PlannedShard]) -> bool:
-        """Write the plan, and its shards by group; whether it was not there before, nor anything else of its passes.
-        The shards are written each time: the same decisions may lie elsewhere.
+    def save(self, shards: Sequence[PlannedShard], *, new: bool = False) -> bool:
+        """Write the plan, and its shards by group; whether it was not there before, nor anything else of its passes
+        (`new`: this is known). The shards are written each time: the same decisions may lie elsewhere.
         """
         assert [s.index for s in shards] == self.shards
-        new = not storage.is_file(self.uri)
+        new = new or not storage.is_file(self.uri)
         table = pa.Table.from_pylist([s.model_dump() for s in shards], schema=SHARDS)
         by_group = np.repeat(np.arange(self.groups), np.diff(self.bounds))
         with PartitionWriter(self.file("shards", 0), self._shards_layout) as writer:
@@ -311,7 +311,15 @@ class Job:
         return {int(name.partition(".")[0]) for name in names}
 
     def run(self, function: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
-        return self.runner(function, items, name=f"dedup: {name}") if items else []
+        return self.runner(functools.partial(_in_pass, function), items, name=f"dedup: {name}") if items else []
+
+
+def _in_pass(function: Task, item: Any) -> Any:
+    """A task of a pass. The files between passes are what a plan makes of a group or a partition, whoever makes them:
+    one that this process has met has not changed.
+    """
+    with written.unchanging():
+        return function(item)
 
 
 def fingerprint(value: Any) -> str:

@@ -38,6 +38,8 @@ log = logging.getLogger("raypt")
 DIARY = ("work", "diary")
 NOW = ("work", "now.json")
 PACKAGES = ("ray", "torch", "deepspeed", "pyarrow", "numpy")
+SOON_S = 2.0
+"""Of a stage on an object store, after which it is noted: most of a small run are over by then."""
 MOST_ERROR = 4000
 """Characters of an error that are kept, the last ones."""
 
@@ -144,7 +146,9 @@ def written_down(run: RunDir, job: str) -> Iterator[Note]:
         do = remedy(root_cause(e)) if status == "failed" else None
         raise
     finally:
-        stage = None if status == "done" else (now(run) or {}).get("stage")
+        with _at_lock:
+            at = _at.pop(run.uri, None)
+        stage = None if status == "done" or at is None else at.stage
         note.ended, ended, use = True, time.time(), USE.to_json()
         end = replace(start, ended=ended, status=status, error=error, remedy=do, stage=stage, use=use)
         storage.write_json(uri, asdict(end))
@@ -203,10 +207,22 @@ def stage_begins(run: RunDir, stage: str, place: tuple[int, int] | None = None) 
     whole will still take, in words, if that is known."""
     with _at_lock:
         before = _at.get(run.uri, _At())
-        _at[run.uri] = _At(stage, place, tasks=before.tasks)
+        at = _at[run.uri] = _At(stage, place, tasks=before.tasks)
         ahead = _look_ahead(run)
-        _note(run)
+        if storage.is_local(run.uri):
+            _note(run)
+        else:
+            later = threading.Timer(SOON_S, _note_if_still, (run, at))
+            later.daemon = True
+            later.start()
         return ahead
+
+
+def _note_if_still(run: RunDir, at: _At) -> None:
+    """Note it of a stage that is not over yet."""
+    with _at_lock:
+        if _at.get(run.uri) is at:
+            _try_to_note(run)
 
 
 def _look_ahead(run: RunDir, told: Done | None = None) -> str | None:
@@ -231,11 +247,15 @@ def progressed(run: RunDir, told: Done) -> str | None:
         if told.done < told.total:
             at.tasks[told.name] = told
         ahead = _look_ahead(run, told)
-        try:
-            _note(run)
-        except OSError as e:
-            log.debug("%s: %s", run.path(*NOW), e)  # what it is for goes on
+        _try_to_note(run)
         return ahead
+
+
+def _try_to_note(run: RunDir) -> None:
+    try:
+        _note(run)
+    except OSError as e:
+        log.debug("%s: %s", run.path(*NOW), e)  # what it is for goes on
 
 
 def _note(run: RunDir) -> None:

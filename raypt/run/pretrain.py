@@ -117,6 +117,7 @@ def train(
             starting=starting,
             data_config=StreamDataConfig(spec, readers=partial(readers, config.train)),
             afterwards=Sampling.of(config, run).judging,
+            new=run.new,
         )
     ledgers = tokenizing.wait()
     assert tokenizing.ended_at is not None
@@ -152,11 +153,12 @@ def finish(
             log.warning(
                 "tokens: %d of the %d tokens of %s are the unknown one", counts["unknown"], counts["text"], source
             )
+    decisions = storage.read_json(run.decisions)
     figures = summary(curated, result, ledgers, unigram) | {
         "vocabulary": tokens_by_source(ledgers),
         "samples": [asdict(a) | {"tokens": (a.trained + a.repeats) * (spec.width - 1)} for a in samples],
-        "by_language": summarised(storage.read_json(run.distributions)),
-        "by_label": labels_summarised(storage.read_json(run.label_counts)),
+        "by_language": summarised(decisions["distributions"]),
+        "by_label": labels_summarised(decisions["labels"]),
     }
     storage.write_json(run.path("summary.json"), figures)
     loss, heldout = result.metrics[-1]["loss"], result.checkpoint.progress.heldout_loss

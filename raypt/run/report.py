@@ -27,6 +27,7 @@ from raypt.run.examples import look, quarantine_section, removed_section
 from raypt.run.starts_page import hours_section, starts_section
 from raypt.run.write import collection
 from raypt.run_dir import RunDir
+from raypt.storage import read_json_if_there
 from raypt.tokens.page import samples_section, tokenizer_section, vocabulary_section
 from raypt.tokens.tokenizer import CARD_FILE, FERTILITY_FILE
 from raypt.training.page import throughput_section, training_section
@@ -34,18 +35,11 @@ from raypt.training.pipeline_page import pipeline_section
 from raypt.training.records import PIPELINE, read_metrics, read_pipeline
 
 
-def _optional_json(uri: str) -> Any:
-    try:
-        return storage.read_json(uri)
-    except FileNotFoundError:
-        return None
-
-
 def _trained_classifiers(run: RunDir) -> dict[str, Any]:
     """What each classifier that the run trained measured, by name."""
     found: dict[str, Any] = {}
     for stage in sorted(storage.listdir(run.path("classify"))):
-        card = _optional_json(run.path("classify", stage, "card.json")) or {}
+        card = read_json_if_there(run.path("classify", stage, "card.json")) or {}
         found |= card.get("account", {}).get("trained", {})
     return found
 
@@ -94,9 +88,9 @@ def build_report(
     leaves for the next one, of this process. `there`: the names of what the directory has, where they are known.
     """
     there = set(storage.listdir(run.uri)) if there is None else there
-    ledger_json = _optional_json(run.ledger)
+    ledger_json = read_json_if_there(run.ledger)
     rows = read_metrics(run.uri, there)
-    summary = _optional_json(run.path("summary.json")) or {}
+    summary = read_json_if_there(run.path("summary.json")) or {}
     head = f"<h1>{text(name)}</h1><p class=muted>{text(run.uri)}</p>"
     parts: list[str] = []
     headline = [(number(value), label) for label, value in summary.get("headline", {}).items()]
@@ -115,19 +109,20 @@ def build_report(
     if languages := _languages(run)[:30]:
         shown = [(s, lang, f"{d:,}", f"{b:,}") for s, lang, d, b in languages]
         parts.append(heading("Curated text") + table(["source", "language", "documents", "bytes"], shown, (2, 3)))
-    card = _optional_json(storage.join(run.quality, "quality.json")) if "quality" in there else None
+    decisions = read_json_if_there(run.decisions) or {}
+    card = read_json_if_there(storage.join(run.quality, "quality.json")) if "quality" in there else None
     if card:
-        scores = _optional_json(run.quality_scores) or {}
+        scores = decisions.get("quality_scores", {})
         parts.append(heading("Quality classifier"))
         found = (scores.get("histogram", []), scores.get("threshold"), scores.get("not_measured", 0))
         parts.append(quality_section(card, *found, scores.get("percentile"), scores.get("languages", [])))
     if "classify" in there and (trained := _trained_classifiers(run)):
         parts.append(heading("Classifiers trained in the run") + trained_section(trained))
-    if labels := _optional_json(run.label_counts):
+    if labels := decisions.get("labels"):
         parts.append(heading("What the classifiers say") + labels_section(labels))
-    if numbers := _optional_json(run.distributions):
+    if numbers := decisions.get("distributions"):
         parts.append(heading("Perplexity by language") + distributions_section(numbers))
-    dedup = _optional_json(run.path("dedup", "report.json"))
+    dedup = read_json_if_there(run.path("dedup", "report.json"))
     if dedup:
         parts.append(heading("Duplicates") + dedup_section(dedup))
     if rows:
@@ -140,9 +135,9 @@ def build_report(
             heading("Tokens")
             + table(["", ""], [(k, number(v) if isinstance(v, int | float) else v) for k, v in entries], (1,))
         )
-    tokenizer = _optional_json(storage.join(run.tokenizer, CARD_FILE))
+    tokenizer = read_json_if_there(storage.join(run.tokenizer, CARD_FILE))
     if tokenizer:
-        fertility = _optional_json(storage.join(run.tokenizer, FERTILITY_FILE)) or []
+        fertility = read_json_if_there(storage.join(run.tokenizer, FERTILITY_FILE)) or []
         parts.append(heading("Tokenizer") + tokenizer_section(tokenizer, fertility, summary.get("tokens", {})))
     if summary.get("vocabulary"):
         parts.append(heading("Text outside the vocabulary") + vocabulary_section(summary["vocabulary"]))
@@ -157,7 +152,7 @@ def build_report(
     settings = storage.read_bytes(run.config).decode() if "config.yaml" in there else None
     if hours := hours_section(diary, _price(settings)):
         parts.append(heading("Machines and hours") + hours)
-    sample = _optional_json(run.path("sample.json")) if "sample.json" in there else None
+    sample = read_json_if_there(run.path("sample.json")) if "sample.json" in there else None
     if sample or summary:
         parts.append(heading("Generated text") + generated_section(sample or []))
     if settings is not None:

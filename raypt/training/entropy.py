@@ -5,7 +5,7 @@ import numpy as np
 from raypt import storage
 from raypt.tokens.store.files import Section, StoreShard, collection, shard_name, shard_uri
 
-SHARDS, RUNS, FEW_RUNS = 32, 16, 2
+SHARDS, RUNS, FEW_RUNS = 16, 16, 2
 """At most so many shards are read, each in at most so many places: two a section, but some in any case."""
 LITTLE_BYTES = 64 << 20
 """Of shards that are read whole, a request each, however many samples they have: the parts of one are seven."""

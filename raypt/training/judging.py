@@ -103,7 +103,8 @@ def hold(spec: Judging, mesh: Mesh, device: torch.device) -> MeshModel:
     agree(error)
     assert engine is not None
     PULSE.at("reading the weights")
-    weights = StartingWeights(found.uri, is_checkpoint=found.checkpoint is not None, model=found.model)
+    info = found.checkpoint
+    weights = StartingWeights(found.uri, is_checkpoint=info is not None, model=found.model, info=info)
     if (problem := take(engine, weights.open)) is not None:
         raise UserError(f"{found.uri}: {problem}")
     return MeshModel(engine, found.model.vocab, max_length=spec.max_length, batch_size=spec.batch_size, device=device)

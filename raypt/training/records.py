@@ -42,8 +42,11 @@ def read_metrics(run_uri: str, there: Collection[str] | None = None) -> list[dic
     return _read_parts(run_uri, storage.listdir(storage.join(run_uri, METRIC_PARTS)) if has_parts else [])
 
 
-def _read_parts(run_uri: str, parts: Iterable[str]) -> list[dict[str, Any]]:
-    uris = [storage.join(run_uri, METRICS), *(storage.join(run_uri, METRIC_PARTS, name) for name in parts)]
+def _read_parts(run_uri: str, parts: Iterable[str], *, begun: bool = True) -> list[dict[str, Any]]:
+    """`begun`: whether there may be a file beside the parts."""
+    uris = [storage.join(run_uri, METRIC_PARTS, name) for name in parts]
+    if begun:
+        uris.insert(0, storage.join(run_uri, METRICS))
     out: list[dict[str, Any]] = []
     for data in storage.in_order(_read_if_there, uris):
         _add_lines(out, data.splitlines())
@@ -106,24 +109,30 @@ class MetricsFile:
     million steps); the file itself is written at each start and at the end, with all parts in it.
     """
 
-    def __init__(self, run_uri: str, resume_step: int) -> None:
+    def __init__(self, run_uri: str, resume_step: int, there: Collection[str] | None = None) -> None:
+        """`there`: the names of what the directory has, where they are known."""
         self.path = storage.join(run_uri, METRICS)
         self.parts = storage.join(run_uri, METRIC_PARTS)
         self.pipeline_path = storage.join(run_uri, PIPELINE)
         self._run_uri = run_uri
         self._new: list[tuple[int, bytes]] = []
-        if {METRICS, METRIC_PARTS} & set(storage.listdir(run_uri)):
+        there = storage.listdir(run_uri) if there is None else there
+        self._begun = METRICS in there
+        self._parts = storage.listdir(self.parts) if METRIC_PARTS in there else []
+        """Names of those that are not in the file."""
+        if self._begun or self._parts:
             self._gather(resume_step)
         local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
         self.file = local.open("ab") if local is not None else None
 
     def _gather(self, last_step: int | None = None) -> None:
         """Put all into the file, up to a step."""
-        parts = storage.listdir(self.parts)
+        parts, self._parts = self._parts, []
         with written.own_writes():  # nobody else writes parts
-            rows = _read_parts(self._run_uri, parts)
+            rows = _read_parts(self._run_uri, parts, begun=self._begun)
         kept = [_line(row) for row in rows if last_step is None or row["step"] <= last_step]
         storage.write_bytes(self.path, b"".join(kept))
+        self._begun = True
         storage.remove_files(self.parts, parts)
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -142,6 +151,7 @@ class MetricsFile:
         if self._new:
             name = f"{self._new[0][0]:09d}-{self._new[-1][0]:09d}.jsonl"
             storage.write_bytes(storage.join(self.parts, name), b"".join(line for _, line in self._new))
+            self._parts.append(name)
             self._new = []
 
     def close(self) -> None:
@@ -240,9 +250,11 @@ def read_updates(run_uri: str) -> pa.Table:
     return pa.concat_tables(parts) if parts else _UPDATE_SCHEMA.empty_table()
 
 
-def cut_records(run_uri: str, resume_step: int) -> None:
-    """Forget what was recorded after the checkpoint that the run resumes from; by rank 0, before anyone trains."""
-    for name in {PARTS, UPDATES} & set(storage.listdir(run_uri)):
+def cut_records(run_uri: str, resume_step: int, there: Collection[str] | None = None) -> None:
+    """Forget what was recorded after the checkpoint that the run resumes from; by rank 0, before anyone trains.
+    `there`: the names of what the directory has, where they are known.
+    """
+    for name in {PARTS, UPDATES} & set(storage.listdir(run_uri) if there is None else there):
         _cut(storage.join(run_uri, name), resume_step)
 
 

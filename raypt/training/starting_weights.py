@@ -12,7 +12,7 @@ from raypt.model.hf import check_weights
 from raypt.model.llama import parameter_shapes
 from raypt.model.weights import BLOCK, WeightFiles, runs
 from raypt.parallel.state import MASTER, Box, ShardSource, StateKey, Want
-from raypt.training.checkpoint.manifest import read_info
+from raypt.training.checkpoint.manifest import CheckpointInfo, read_info
 from raypt.training.checkpoint.reader import READS, CheckpointReader
 
 VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
@@ -32,12 +32,14 @@ class StartingWeights:
     """Rows of the vocabulary's matrices from this one on are new; None = none is."""
     optimizer: bool = False
     """The optimizer's state is taken too."""
+    info: CheckpointInfo | None = None
+    """Of a checkpoint, what its manifest says, where that is known: each worker would ask for it."""
 
     def open(self) -> ShardSource:
         """Raises UserError if nothing usable is there."""
         source: ShardSource
         if self.is_checkpoint:
-            info = read_info(self.uri)
+            info = self.info or read_info(self.uri)
             if info is None:
                 raise FileNotFoundError(f"{self.uri}: the checkpoint is gone")
             source = CheckpointReader(info)

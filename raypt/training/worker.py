@@ -97,6 +97,7 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
             raise UserError(f"train.init.from: {problem}")
     else:
         engine.restore(InitialState(spec.model, spec.seed))
+    there: set[str] = set()
     if rank == 0:
         where = f"at step {start.step}, sample {start.cursor.next_sample}" if resumed else "from the beginning"
         if resumed is None and spec.starting is not None:
@@ -107,9 +108,11 @@ def run_worker(spec: WorkerSpec, rows: Iterator[dict[str, Any]], hooks: Hooks) -
         if train.precision == "bf16" and not train.use_gpu:
             warn_of_slow_bf16()
         # From here on the state is sure: only now may anything be cut or deleted.
-        cut_records(spec.run_uri, start.step)
-        sweep(spec.checkpoints_uri)
-    metrics = MetricsFile(spec.run_uri, start.step) if rank == 0 else None
+        there = set(storage.listdir(spec.run_uri))
+        cut_records(spec.run_uri, start.step, there)
+        if CHECKPOINTS in there:
+            sweep(spec.checkpoints_uri)
+    metrics = MetricsFile(spec.run_uri, start.step, there) if rank == 0 else None
     sinks = build_sinks(train, spec.run_uri, start.step, ray=ray.is_initialized()) if rank == 0 else []
     records = spec.record_samples and topology.leads_replica
     tokenizer = shared_tokenizer(spec.tokenizer_uri)

@@ -175,8 +175,9 @@ def counted(shards: int, steps: int | None, megabytes: int | None) -> Iterator[t
             done = run_job("pretrain.py", *command, cwd=Path(folder), timeout=1500)
             if done.returncode:
                 sys.exit(f"{what} ended with status {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+            asked = server.asked()
             manifest = storage.read_json(server.uri("runs", "a", "manifest.json"))
-            yield what, sorted_out(server.asked(), server.bucket), len(manifest["shards"]["source"])
+            yield what, sorted_out(asked, server.bucket), len(manifest["shards"]["source"])
 
 
 def main() -> int:

@@ -66,7 +66,7 @@ def test_labels_and_percentiles_decide_and_the_models_bytes_are_part_of_what_is_
         gone = removed["classify.topic_science_percentile"].documents
         assert found.documents + gone == 40
         assert 0 < gone <= 24  # equal texts stay together: at most the asked share is below
-        counts = storage.read_json(run.label_counts)["classify.topic"]
+        counts = storage.read_json(run.decisions)["labels"]["classify.topic"]
         assert counts["sport"][0] == counts["science"][0] == 40
         assert (counts["sport"][2], counts["science"][2]) == (0, found.documents)
         groups = [summarize_part(uri, by=("classify.topic",)).documents for uri in part_uris(run.path("curated"))]
@@ -118,7 +118,7 @@ def test_percentiles_are_columns_of_the_curated_text_that_mix_and_do_not_tag_aga
         best = sum(part.documents.get("science/>=95", 0) for part in parts)
         assert best == sum(row["topic"] == "science" and row["topic_science_percentile"] >= 95 for row in rows) > 0
         assert "classify.good" in build_report(run, "test")
-        counts = storage.read_json(run.label_counts)["classify.good"]
+        counts = storage.read_json(run.decisions)["labels"]["classify.good"]
         assert sum(n for n, *_ in counts.values()) == 200
         decided = [Path(run.decided(i)).stat().st_mtime_ns for i in range(2)]
     with open_run(config, "test") as run:

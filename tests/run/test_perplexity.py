@@ -190,7 +190,7 @@ def found_by(root: Path, actors: int) -> Found:
     with open_run(config, "test") as run:
         ledger = curate(config, run, in_process=not actors).ledger
         assert ledger.stages["classify"].removed["classify.order_harbour_percentile"].documents > 20
-        return kept_of(run), storage.read_json(run.distributions)
+        return kept_of(run), storage.read_json(run.decisions)["distributions"]
 
 
 def classifier(where: Path) -> str:

@@ -276,9 +276,9 @@ def _hostile_run(place: Path, evil: str) -> str:
     use = {"machines": [[evil, 1]], "stages": {evil: {"seconds": 1.0, "cpu_there_s": 1.0}}}
     start |= {"started": 1.0, "ended": 2.0, "cpus": 1, "memory_bytes": 1, "packages": {evil: evil}, "use": use}
     storage.write_json(run.path("work", "diary", "1.json"), start | {"status": "failed"})
-    storage.write_json(run.label_counts, {evil: {evil: [1, 2, 3, 4]}})
     one = {"documents": 3, "not_measured": 0, "kept": 1, "bins": {"40": 3}, "buckets": {evil: {evil: [3, 3, 3, 3]}}}
-    storage.write_json(run.distributions, {f"{evil}.{evil}": {evil: one}})
+    found = {"labels": {evil: {evil: [1, 2, 3, 4]}}, "distributions": {f"{evil}.{evil}": {evil: one}}}
+    storage.write_json(run.decisions, found)
     config = {"algorithm": evil, "eos_token": evil, "extra_special_tokens": [evil]}
     storage.write_json(
         storage.join(run.tokenizer, "tokenizer.card.json"), {"identity": {"settings": {"config": config}}}

@@ -36,7 +36,11 @@ class Entry(NamedTuple):
 
 def attempts(uri: str) -> list[str]:
     """Names of the directories of attempts, newest step first."""
-    names = [name for name in carefully(lambda: storage.listdir(uri)) if _NAME.fullmatch(name)]
+    return _attempts_of(carefully(lambda: storage.listdir(uri)))
+
+
+def _attempts_of(there: Iterable[str]) -> list[str]:
+    names = filter(_NAME.fullmatch, there)
     return sorted(names, key=lambda name: (step_of(name), name), reverse=True)
 
 
@@ -170,18 +174,21 @@ class Kept:
         self.uri, self.config = uri, config
         self._entries: dict[str, Entry] | None = None
         self._rejected: set[str] = set()
+        self._files: dict[str, list[str]] = {}
+        """Of those that were added: what is in them beside the manifest."""
 
-    def add(self, info: CheckpointInfo) -> None:
+    def add(self, info: CheckpointInfo, left: Sequence[str] = ()) -> None:
         """Put a checkpoint that is whole on record, and with it those that the record has missed; delete what the
         policy does not keep. Rejected ones do not count, and stay; so does what has no manifest, since another may be
         being written (see `sweep`).
 
         One that is whole and not on record was committed by a worker that outlived its driver by a moment, beside the
-        run that went on from the checkpoint before it.
+        run that went on from the checkpoint before it. `left`: files in it that nobody needs any more.
         """
-        there = {*attempts(self.uri), info.name}
+        names = carefully(lambda: storage.listdir(self.uri))
+        there = {*_attempts_of(names), info.name}
         if self._entries is None:
-            self._entries = _on_record(self.uri)
+            self._entries = _on_record(self.uri) if RECORD in names else {}
             known = there & self._entries.keys()
             self._rejected = {name for name in known if _has(storage.join(self.uri, name), REJECTED)}
         entries = {**self._entries, info.name: _entry(info)}
@@ -195,9 +202,16 @@ class Kept:
         # From the record first: a directory half deleted must not look like a checkpoint that was lost.
         self._entries = {name: entry for name, entry in entries.items() if name in keep}
         _write_record(self.uri, self._entries)
+        self._files[info.name] = [*info.files, PIECES]
+        unneeded = [f"{info.name}/{name}" for name in left]
         for name in (entries.keys() - keep) & there:
             storage.remove_file(storage.join(self.uri, name, MANIFEST))
-            storage.remove(storage.join(self.uri, name))
+            files = self._files.pop(name, None)
+            if files is None or storage.is_local(self.uri):
+                storage.remove(storage.join(self.uri, name))
+            else:
+                unneeded += [f"{name}/{file}" for file in files]
+        storage.remove_files(self.uri, unneeded)
 
 
 def _on_record(uri: str) -> dict[str, Entry]:

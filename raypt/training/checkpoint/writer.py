@@ -175,8 +175,7 @@ class CheckpointWriter:
         storage.write_bytes(storage.join(directory, MANIFEST), manifest := info.to_bytes())
         self._committed = CheckpointInfo.from_bytes(manifest, directory)
         try:
-            storage.remove_files(directory, names)
-            self._kept.add(self._committed)
+            self._kept.add(self._committed, left=names)
         except Exception as e:  # the checkpoint is whole all the same
             log.error("%s is whole, but what is no longer needed could not be deleted: %s", directory, e)
 

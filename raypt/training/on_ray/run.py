@@ -80,6 +80,7 @@ def run_training(
     starting: StartingWeights | None = None,
     data_config: ray.train.DataConfig | None = None,
     afterwards: Afterwards | None = None,
+    new: bool = False,
 ) -> TrainResult:
     """Train to `train.steps`, from the newest whole checkpoint under `run_uri` if there is one.
 
@@ -89,7 +90,8 @@ def run_training(
     are read where there is no checkpoint yet; None = they are drawn. Writes
     metrics.jsonl, checkpoints/ and, if asked, samples.parquet under `run_uri`. `afterwards` is done by the workers that
     have saved the last step, unless they are asynchronous; whoever wants it looks whether it was, for it may have
-    failed, or those workers were lost. Raises UserError for mistakes in the configuration.
+    failed, or those workers were lost. `new`: there is no checkpoint yet. Raises UserError for mistakes in the
+    configuration.
     """
     checkpoints_uri = storage.join(run_uri, CHECKPOINTS)
     sizes = group_sizes(train, check_workers(train, sequence_length))
@@ -107,7 +109,7 @@ def run_training(
         add_bos=add_bos,
         starting=starting,
     )
-    newest = latest_checkpoint(checkpoints_uri)
+    newest = None if new else latest_checkpoint(checkpoints_uri)
     if newest is not None:
         check_fingerprint(newest.cursor.fingerprint, stream_fingerprint)
         if problem := mismatch(spec, newest):
