@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
+from raypt.artefact import Identity, hash_of
 from raypt.curation.quality.threshold import uniform
 from raypt.outside import shown
 from raypt.run_dir import RunDir
@@ -122,16 +123,20 @@ def chosen(parts: Iterable[Part]) -> Looked:
     return out
 
 
-def keep(run: RunDir, shards: int, parts: Mapping[int, Part]) -> None:
-    """Leave what the parts hold that were written in this start, by shard, for the pages of the run. Where others of
-    those that are looked at were there, a page reads them all."""
-    if set(spread(range(shards), MOST_PARTS)) <= parts.keys():
+def keep(run: RunDir, wanted: Sequence[Identity], parts: Mapping[int, Part]) -> None:
+    """Leave what the parts hold that were written in this start, by shard, for the pages of the run, whose curated
+    shards are to be `wanted`. Where others of those that are looked at were there, what is left is what an earlier
+    start said of the same ones; or nothing, and a page reads them all.
+    """
+    looked_at = spread(range(len(wanted)), MOST_PARTS)
+    uri, key = run.path(*FILE), hash_of([wanted[shard].key for shard in looked_at])
+    if set(looked_at) <= parts.keys():
         looked = chosen(parts.values())
         documents = [asdict(document) for of in looked.chosen.values() for document in of]
-        value = {"parts": looked.parts, "shards": shards, "counts": looked.counts, "documents": documents}
-        storage.write_json(run.path(*FILE), value)
-    elif parts and not run.new:
-        storage.remove_file(run.path(*FILE))
+        counts = {"parts": looked.parts, "shards": len(wanted), "counts": looked.counts}
+        storage.write_json(uri, {"of": key, **counts, "documents": documents})
+    elif parts and not run.new and (storage.read_json_if_there(uri) or {}).get("of") != key:
+        storage.remove_file(uri)
 
 
 def kept(run: RunDir) -> tuple[Looked, int] | None:

@@ -205,5 +205,5 @@ def write_curated(
         measured |= {task.shard: card for task, card in zip(group, measures, strict=False)}
     done = [card for card in cards if card is not None]
     collection(run).finish(done)
-    keep(run, len(wanted), parts)
+    keep(run, wanted, parts)
     return Written(done, measured)

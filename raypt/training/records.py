@@ -122,6 +122,7 @@ class MetricsFile:
         """Names of those that are not in the file."""
         if self._begun or self._parts:
             self._gather(resume_step)
+        storage.makedirs(run_uri)
         local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
         self.file = local.open("ab") if local is not None else None
 
