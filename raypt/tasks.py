@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from raypt import storage
+from raypt import storage, written
 from raypt.errors import UserError
 from raypt.progress import TaskProgress
 
@@ -97,6 +97,11 @@ def together(todo: Sequence[int], sizes: Sequence[int], uri: str, *, as_now: boo
     return _neighbours(todo, sizes, max(TOGETHER_BYTES, min(sum(sizes) // tasks, MORE_TOGETHER * TOGETHER_BYTES)))
 
 
+def few_together(todo: Sequence[int], sizes: Sequence[int], uri: str) -> list[list[int]]:
+    """As `together`, of what is so little that it needs no more tasks than have `TOGETHER_BYTES` each."""
+    return [[number] for number in todo] if storage.is_local(uri) else _neighbours(todo, sizes, TOGETHER_BYTES)
+
+
 def _neighbours(todo: Sequence[int], sizes: Sequence[int], most_bytes: int) -> list[list[int]]:
     before = itertools.accumulate(sizes, initial=0)
     of = [(start + size // 2) // most_bytes for start, size in zip(before, sizes, strict=False)]
@@ -162,7 +167,8 @@ def run_tasks(
         out = []
         for item in items:
             start, cpu = time.perf_counter(), time.process_time()
-            out.append(_call(fn, item))
+            with written.apart():
+                out.append(_call(fn, item))
             INLINE.seconds += time.perf_counter() - start
             INLINE.cpu_s += time.process_time() - cpu
             progress.add()

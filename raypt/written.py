@@ -55,7 +55,8 @@ class _Small:
             return self._files.get(uri)
 
 
-_small = _Small()
+_of_process = _Small()
+_small: contextvars.ContextVar[_Small] = contextvars.ContextVar("raypt-small", default=_of_process)
 _small_are_read: contextvars.ContextVar[bool] = contextvars.ContextVar("raypt-own-writes", default=False)
 _small_stay: contextvars.ContextVar[bool] = contextvars.ContextVar("raypt-unchanging", default=False)
 _remembered: contextvars.ContextVar["_Remembered | None"] = contextvars.ContextVar("raypt-remembered", default=None)
@@ -71,6 +72,18 @@ def own_writes() -> Iterator[None]:
         yield
     finally:
         _small_are_read.reset(token)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """The block knows nothing of what this process has written or read, as if another did its work."""
+    files, are_read, stay = _small.set(_Small()), _small_are_read.set(False), _small_stay.set(False)
+    try:
+        yield
+    finally:
+        _small.reset(files)
+        _small_are_read.reset(are_read)
+        _small_stay.reset(stay)
 
 
 @contextlib.contextmanager
@@ -110,7 +123,7 @@ def note(uri: str, data: bytes | None) -> None:
     if data is None:
         forget(uri)
         return
-    _small.put(uri, data)
+    _small.get().put(uri, data)
     if kept is not None:
         kept.put(uri, data)
 
@@ -118,12 +131,12 @@ def note(uri: str, data: bytes | None) -> None:
 def note_read(uri: str, data: bytes) -> None:
     """All of `uri` was read."""
     if _small_stay.get():
-        _small.put(uri, data)
+        _small.get().put(uri, data)
 
 
 def forget(uri: str, *, below: bool = False) -> None:
     """`uri` is not what it was; nor, with `below`, is what lies below it."""
-    _small.drop(uri.rstrip("/"), below=below)
+    _small.get().drop(uri.rstrip("/"), below=below)
     if (kept := _remembered.get()) is not None:
         kept.drop(uri, below=below)
 
@@ -132,4 +145,4 @@ def found(uri: str) -> bytes | None:
     """What `uri` holds, where that may be read here."""
     if (kept := _remembered.get()) is not None and (data := kept.files.get(uri)) is not None:
         return data
-    return _small.get(uri) if _small_are_read.get() else None
+    return _small.get().get(uri) if _small_are_read.get() else None

@@ -84,3 +84,27 @@ def test_of_many_small_files_the_last_are_kept(at: str) -> None:
     with written.own_writes():
         kept = [storage.read_bytes(name) != OTHER for name in names]
     assert kept == [False] * 2 + [True] * (len(names) - 2)
+
+
+def test_a_block_apart_knows_nothing_and_leaves_nothing(at: str) -> None:
+    storage.write_bytes(f"{at}/a", b"first")
+    with written.own_writes():
+        with written.apart():
+            assert written.found(f"{at}/a") is None
+            with written.unchanging():
+                storage.write_bytes(f"{at}/b", b"of another")
+                assert written.found(f"{at}/b") == b"of another"
+        assert written.found(f"{at}/a") == b"first"
+        assert written.found(f"{at}/b") is None
+
+
+def test_what_does_not_change_is_kept_as_it_was_read(at: str) -> None:
+    with written.apart():
+        storage.write_bytes(f"{at}/c", b"read")
+    with written.own_writes():
+        assert storage.read_bytes(f"{at}/c") == b"read"
+        assert written.found(f"{at}/c") is None, "another process may write it"
+    with written.unchanging():
+        assert storage.read_bytes(f"{at}/c") == b"read"
+        assert written.found(f"{at}/c") == b"read"
+    assert written.found(f"{at}/c") is None

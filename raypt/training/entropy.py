@@ -5,22 +5,28 @@ import numpy as np
 from raypt import storage
 from raypt.tokens.store.files import Section, StoreShard, collection, shard_name, shard_uri
 
-SHARDS, RUNS, FEW_RUNS = 16, 16, 2
-"""At most so many shards are read, each in at most so many places: two a section, but some in any case."""
+SHARDS, FEW_SHARDS, RUNS, FEW_RUNS = 16, 4, 16, 2
+"""At most so many shards are read, and so many at least; those that are not read whole in so many places each: two a
+section, but some in any case."""
 LITTLE_BYTES = 64 << 20
-"""Of shards that are read whole, a request each, however many samples they have: the parts of one are seven."""
+"""Of shards that are read whole, a request each, however many samples they have: the parts of one are five."""
 
 
 def unigram_entropy(uri: str, *, max_samples: int = 20000, little_bytes: int = LITTLE_BYTES) -> float:
-    """Entropy in nats a token of the unigram distribution of the store at `uri`, over the targets of about
-    `max_samples` samples: all of a small store, else some of `SHARDS` shards spread over it. Of those, header and index
-    are read, and as many rows; all where they have `little_bytes` at most.
+    """Entropy in nats a token of the unigram distribution of the store at `uri`: of all of a small store, else of some
+    of its shards spread over it. As many are read whole as have `little_bytes`; where one for each source and a few
+    more are larger, of those header and index are read, and rows with about `max_samples` samples.
     """
     cards = collection(uri).read_cards()
-    rows = {i: sum(Section(**s).rows for s in card.account["sections"]) for i, card in cards.items()}
+    sections = {i: [Section(**s) for s in card.account["sections"]] for i, card in cards.items()}
+    rows = {i: sum(s.rows for s in of) for i, of in sections.items()}
     there = sorted(i for i, n in rows.items() if n)
-    chosen = [there[i * len(there) // min(SHARDS, len(there))] for i in range(min(SHARDS, len(there)))]
-    little = sum(cards[i].files[shard_name(i)].size for i in chosen) <= little_bytes
+    sources = len({s.source for of in sections.values() for s in of})
+    few, most_shards = min(max(FEW_SHARDS, sources), SHARDS), min(SHARDS, len(there))
+    for count in range(most_shards, min(few, most_shards) - 1, -1):
+        chosen = [there[i * len(there) // count] for i in range(count)]
+        if little := sum(cards[i].files[shard_name(i)].size for i in chosen) <= little_bytes:
+            break
     share = 1.0 if little else min(1.0, max_samples / max(sum(rows[i] for i in chosen), 1))
     most = share > 0.5
     shards = storage.in_parallel(lambda i: StoreShard(shard_uri(uri, i), ranged=True, most=most), chosen)

@@ -28,6 +28,8 @@ SAMPLES = "samples.parquet"
 PARTS = "samples"
 UPDATES = "updates"
 PIPELINE = "pipeline.json"
+TOGETHER = 16
+"""Parts of metrics that become one: a month of checkpoints every half an hour leaves 1,440, in 45 parts."""
 TAIL_BYTES = 32 << 10
 """Of metrics, what tells the pace: some hundred lines."""
 
@@ -38,19 +40,25 @@ def read_metrics(run_uri: str, there: Collection[str] | None = None) -> list[dic
     """
     if there is not None and not {METRICS, METRIC_PARTS} & set(there):
         return []
-    has_parts = there is None or METRIC_PARTS in there
-    return _read_parts(run_uri, storage.listdir(storage.join(run_uri, METRIC_PARTS)) if has_parts else [])
+    if there is not None and METRIC_PARTS not in there:
+        return _read_parts(run_uri, [])[0]
+    directory = storage.join(run_uri, METRIC_PARTS)
+    rows, whole = _read_parts(run_uri, storage.listdir(directory))
+    # Else parts were put together, or into the file, while they were read.
+    return rows if whole else _read_parts(run_uri, storage.listdir(directory))[0]
 
 
-def _read_parts(run_uri: str, parts: Iterable[str], *, begun: bool = True) -> list[dict[str, Any]]:
-    """`begun`: whether there may be a file beside the parts."""
+def _read_parts(run_uri: str, parts: Iterable[str], *, begun: bool = True) -> tuple[list[dict[str, Any]], bool]:
+    """The lines, and whether all of `parts` were there. `begun`: whether there may be a file before them."""
     uris = [storage.join(run_uri, METRIC_PARTS, name) for name in parts]
     if begun:
         uris.insert(0, storage.join(run_uri, METRICS))
     out: list[dict[str, Any]] = []
-    for data in storage.in_order(_read_if_there, uris):
-        _add_lines(out, data.splitlines())
-    return out
+    missing = 0
+    for number, data in enumerate(storage.in_order(storage.read_if_there, uris)):
+        missing += data is None and not (begun and number == 0)
+        _add_lines(out, (data or b"").splitlines())
+    return out, not missing
 
 
 def _add_lines(rows: list[dict[str, Any]], lines: Iterable[bytes]) -> None:
@@ -87,13 +95,6 @@ def _last_lines(uri: str, most_bytes: int) -> list[bytes]:
         return []
 
 
-def _read_if_there(uri: str) -> bytes:
-    try:
-        return storage.read_bytes(uri)
-    except FileNotFoundError:
-        return b""
-
-
 def read_pipeline(run_uri: str) -> tuple[int, StepRecord] | None:
     """The newest step of a pipeline that was recorded."""
     path = storage.join(run_uri, PIPELINE)
@@ -106,7 +107,8 @@ def read_pipeline(run_uri: str) -> tuple[int, StepRecord] | None:
 class MetricsFile:
     """`metrics.jsonl`. A local file grows by a line a step. On an object store, which cannot append, each `flush`
     writes what is new as a part of its own under `metrics/` (the whole would be 600 MB at each checkpoint after a
-    million steps); the file itself is written at each start and at the end, with all parts in it.
+    million steps), and of TOGETHER parts makes one; the file itself is written at the end, and where a start goes on,
+    with all parts in it.
     """
 
     def __init__(self, run_uri: str, resume_step: int, there: Collection[str] | None = None) -> None:
@@ -120,6 +122,8 @@ class MetricsFile:
         self._begun = METRICS in there
         self._parts = storage.listdir(self.parts) if METRIC_PARTS in there else []
         """Names of those that are not in the file."""
+        self._levels: list[int] = []
+        """Of each, how often it was put together of others."""
         if self._begun or self._parts:
             self._gather(resume_step)
         storage.makedirs(run_uri)
@@ -130,7 +134,7 @@ class MetricsFile:
         """Put all into the file, up to a step."""
         parts, self._parts = self._parts, []
         with written.own_writes():  # nobody else writes parts
-            rows = _read_parts(self._run_uri, parts, begun=self._begun)
+            rows, _ = _read_parts(self._run_uri, parts, begun=self._begun)
         kept = [_line(row) for row in rows if last_step is None or row["step"] <= last_step]
         storage.write_bytes(self.path, b"".join(kept))
         self._begun = True
@@ -152,8 +156,23 @@ class MetricsFile:
         if self._new:
             name = f"{self._new[0][0]:09d}-{self._new[-1][0]:09d}.jsonl"
             storage.write_bytes(storage.join(self.parts, name), b"".join(line for _, line in self._new))
-            self._parts.append(name)
             self._new = []
+            self._parts.append(name)
+            self._levels.append(0)
+            while len(last := self._levels[-TOGETHER:]) == TOGETHER and len(set(last)) == 1:
+                self._join(last[0] + 1)
+
+    def _join(self, level: int) -> None:
+        """Put the last parts into one: of 1,000 that were flushed, who reads them finds fifty."""
+        parts, self._parts = self._parts[-TOGETHER:], self._parts[:-TOGETHER]
+        self._levels = self._levels[:-TOGETHER]
+        with written.own_writes():
+            data = storage.in_parallel(lambda name: storage.read_bytes(storage.join(self.parts, name)), parts)
+        name = f"{parts[0].partition('-')[0]}-{parts[-1].partition('-')[2]}"
+        storage.write_bytes(storage.join(self.parts, name), b"".join(data))
+        storage.remove_files(self.parts, parts)
+        self._parts.append(name)
+        self._levels.append(level)
 
     def close(self) -> None:
         self.flush()

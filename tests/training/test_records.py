@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from raypt import storage
 from raypt.model.batch import MicroBatch, micro_batch
 from raypt.parallel.engine import Update
 from raypt.training.records import (
+    TOGETHER,
     MetricsFile,
     SampleRecorder,
     UpdateRecorder,
@@ -156,3 +158,43 @@ def test_the_hash_is_of_the_token_ids_alone(tmp_path: Path) -> None:
     hashes = storage.read_parquet(str(tmp_path / "samples.parquet")).column("tokens_xxh3").to_pylist()
     assert hashes[:2] == hashes[2:]
     assert hashes[0] != hashes[1]
+
+
+def test_parts_of_many_flushes_are_put_together_and_read_as_one(tmp_path: Path) -> None:
+    uri = f"memory://records/{tmp_path.name}-many"
+    metrics = MetricsFile(uri, resume_step=0)
+    for step in range(1, TOGETHER**2 + TOGETHER + 2):
+        metrics.write({"step": step, "loss": float(step)})
+        metrics.flush()
+    assert storage.listdir(f"{uri}/metrics") == [
+        "000000001-000000256.jsonl",
+        "000000257-000000272.jsonl",
+        "000000273-000000273.jsonl",
+    ]
+    assert [row["step"] for row in read_metrics(uri)] == list(range(1, 274))
+    resumed = MetricsFile(uri, resume_step=260)  # another start: it knows no levels
+    resumed.write({"step": 261, "loss": 0.0})
+    resumed.close()
+    assert storage.listdir(f"{uri}/metrics") == []
+    assert [row["step"] for row in read_metrics(uri)] == list(range(1, 262))
+
+
+def test_parts_that_are_put_together_while_they_are_read_leave_no_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"memory://records/{tmp_path.name}-meanwhile"
+    metrics = MetricsFile(uri, resume_step=0)
+    for step in range(1, TOGETHER):
+        metrics.write({"step": step, "loss": float(step)})
+        metrics.flush()
+    real = storage.listdir
+
+    def listed_before(place: str) -> list[str]:
+        names = real(place)
+        monkeypatch.setattr(storage, "listdir", real)
+        metrics.write({"step": TOGETHER, "loss": 1.0})
+        metrics.flush()
+        return names
+
+    monkeypatch.setattr(storage, "listdir", listed_before)
+    assert [row["step"] for row in read_metrics(uri)] == list(range(1, TOGETHER + 1))

@@ -29,8 +29,9 @@ from raypt.tokens.tokenizer.tokenizer import load_tokenizer
 log = logging.getLogger("raypt")
 
 POLL_S = 0.5
-REMOTE_POLL_S = 5.0
-"""Between two looks at what the readers want: a listing, which an object store charges for."""
+REMOTE_POLL_S, MOST_POLL_S = 5.0, 60.0
+"""Between two looks at what the readers want: a listing, which an object store charges for. The longer they read of
+what there is, the rarer: a tenth of that time, in which they will not be through with what they have ahead."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class StoreWork:
         cards = self._collection.survey(identities, verify)
         self.cards = {shard: card for shard, card in enumerate(cards) if card is not None}
         self.shards = len(cards)
-        self.groups = plan.together
+        self.groups = plan.heldout_together if heldout else plan.together
         self._put_in_place()
 
     def _put_in_place(self) -> None:
@@ -219,15 +220,18 @@ def tokenize_parts(
         group_of = {shard: group for group in work.groups for shard in group}
         needed = [group_of[shard] for shard in shard_schedule(plan, spec) if shard not in work.cards]
         order = list({group[0]: group for group in needed}.values())
-        progress, done = TaskProgress("tokenize", len(order)), 0
+        progress, done, since = TaskProgress("tokenize", len(order)), 0, time.monotonic()
         while done < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
             if limit <= done:
                 assert unpaced is not None
-                unpaced.wait(POLL_S if storage.is_local(plan.uri) else REMOTE_POLL_S)
+                waited = time.monotonic() - since
+                unpaced.wait(
+                    POLL_S if storage.is_local(plan.uri) else min(max(REMOTE_POLL_S, waited / 10), MOST_POLL_S)
+                )
                 continue
             work.make(order[done:limit], progress.name, config.stream.tokenizers or max_in_flight, progress)
-            done = limit
+            done, since = limit, time.monotonic()
         return work.finish()
     except BaseException as e:
         storage.write_json(failure, {"error": f"{type(e).__name__}: {e}"})

@@ -19,7 +19,7 @@ import xxhash
 from raypt import storage
 from raypt.artefact import Card, Collection, Identity, Output, Verify, make
 from raypt.errors import UserError
-from raypt.tasks import run_tasks, together
+from raypt.tasks import few_together, run_tasks, together
 from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig
 from raypt.tokens.parts import HELDOUT_SCHEMA, PartSummary, summarize_part
 from raypt.tokens.shares import own_shares
@@ -66,6 +66,20 @@ class StorePlan:
         """The shards by who is made together, ascending: known to readers too, before the first is there."""
         sizes = [sum(part.bytes.values()) for part in self.parts]
         return together(range(len(sizes)), sizes, self.uri, as_now=False)
+
+    @property
+    def heldout_together(self) -> list[list[int]]:
+        """The same of the held-out documents, which are few."""
+
+        def held(part: PartSummary) -> int:
+            shares = (
+                part.bytes.get(source, 0) * (1 - part.training_documents.get(source, 0) / n)
+                for source, n in part.documents.items()
+                if n
+            )
+            return int(sum(shares))
+
+        return few_together(range(len(self.parts)), [held(part) for part in self.parts], self.uri)
 
     def shards_of(self, source: str) -> tuple[int, ...]:
         return tuple(i for i, part in enumerate(self.parts) if part.training_documents.get(source))
