@@ -23,14 +23,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 
 import psutil
 
 from raypt import storage
 from raypt.errors import Terminated, UserError
-from raypt.retries import asked
 
 log = logging.getLogger("raypt")
 
@@ -216,17 +214,6 @@ class Lease:
             return None
 
 
-def _touched(uri: str) -> float | None:
-    """When a file was last written, by the clock of its storage; None if it is gone."""
-    fs, path = storage.filesystem(uri)
-    fs.invalidate_cache(fs._parent(path))
-    try:
-        when: datetime = asked(uri, lambda: fs.modified(path))
-    except FileNotFoundError:
-        return None
-    return when.timestamp()
-
-
 def _describe(holder: Holder | None) -> str:
     if holder is None:
         return "an unknown job"
@@ -254,15 +241,14 @@ def hold(uri: str, what: str, *, beat_s: float = BEAT_S, stale_s: float = STALE_
 
 def holder_of(uri: str) -> tuple[Holder, float] | None:
     """Who holds a directory now, and the seconds since it was touched; None if nobody does, or who does is dead."""
-    for name in storage.listdir(uri):
+    for name, touched in storage.list_touched(uri).items():
         if not name.endswith(HELD):
             continue
-        touched = _touched(storage.join(uri, name))
         try:
             holder = Holder(**storage.read_json(storage.join(uri, name)))
         except (FileNotFoundError, ValueError, TypeError, UserError):
             continue
-        age = time.time() - touched if touched is not None else 0.0
+        age = time.time() - touched
         if age < STALE_S and not holder.is_gone():
             return holder, max(age, 0.0)
     return None

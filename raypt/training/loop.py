@@ -237,6 +237,7 @@ class TrainLoop:
             info = agree_on_newest(self.writer.uri)
             if info is None or restore(self.engine, info, self.rank) is None:
                 break
+            self.writer.look_again()
         comm.set_timeout(self.train.collective_timeout_s)
         if info is None:
             return False

@@ -189,14 +189,15 @@ class Kept:
         there = {*_attempts_of(names), info.name}
         if self._entries is None:
             self._entries = _on_record(self.uri) if RECORD in names else {}
-            known = there & self._entries.keys()
-            self._rejected = {name for name in known if _has(storage.join(self.uri, name), REJECTED)}
+            self._rejected = set(filter(self._is_rejected, there & self._entries.keys()))
         entries = {**self._entries, info.name: _entry(info)}
         for name in there - entries.keys():
             with contextlib.suppress(Damaged):
                 other = read_info(storage.join(self.uri, name))
                 if other is not None and other.step == step_of(name):
                     entries[name] = _entry(other)
+                    if self._is_rejected(name):
+                        self._rejected.add(name)
         rejected = self._rejected & entries.keys()
         keep = kept((entry for name, entry in entries.items() if name in there - rejected), self.config) | rejected
         # From the record first: a directory half deleted must not look like a checkpoint that was lost.
@@ -212,6 +213,13 @@ class Kept:
             else:
                 unneeded += [f"{name}/{file}" for file in files]
         storage.remove_files(self.uri, unneeded)
+
+    def look_again(self) -> None:
+        """One of them was rejected."""
+        self._entries = None
+
+    def _is_rejected(self, name: str) -> bool:
+        return _has(storage.join(self.uri, name), REJECTED)
 
 
 def _on_record(uri: str) -> dict[str, Entry]:

@@ -112,6 +112,10 @@ class CheckpointWriter:
             raise error
         return self._committed
 
+    def look_again(self) -> None:
+        """A checkpoint was rejected: what is kept is looked at anew."""
+        self._kept.look_again()
+
     @property
     def writing(self) -> bool:
         """Whether a checkpoint is being written."""

@@ -14,6 +14,7 @@ import torch
 from raypt import storage
 from raypt.errors import UserError
 from raypt.parallel.state import MASTER
+from raypt.tokens.stream.cursor import Cursor
 from raypt.training.checkpoint import sealed
 from raypt.training.checkpoint.directory import (
     RECORD,
@@ -26,10 +27,12 @@ from raypt.training.checkpoint.directory import (
     step_of,
     sweep,
 )
-from raypt.training.checkpoint.manifest import MANIFEST, PIECES
+from raypt.training.checkpoint.manifest import MANIFEST, PIECES, CheckpointInfo, Progress
 from raypt.training.checkpoint.reader import CheckpointReader
 from raypt.training.checkpoint.sealed import Damaged
-from tests.training.checkpoint.helpers import WEIGHT, read, save
+from raypt.training.checkpoint.writer import CheckpointWriter
+from raypt.training.config import CheckpointConfig
+from tests.training.checkpoint.helpers import WEIGHT, read, save, shard
 
 READS = ("read_bytes", "read_range", "info", "listdir", "list_sizes")
 DATA = "rank-00000.safetensors"
@@ -304,3 +307,33 @@ def test_a_commit_that_cannot_prune_is_a_commit(
         assert save(tmp_path, 2, keep_last=1).step == 2
     assert "could not be deleted" in caplog.text
     assert newest(tmp_path) == 2
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "memory"])
+def test_one_writer_prunes_what_it_wrote_and_leaves_nothing_of_it(tmp_path: Path, remote: bool) -> None:
+    uri = f"memory://pruned-{tmp_path.name}" if remote else str(tmp_path)
+    writer = CheckpointWriter(uri, CheckpointConfig(keep_last=2), rank=0, world=1, meta={"m": 1})
+    for step in range(1, 6):
+        writer.save(writer.new_name(step), shard(), Progress(step=step, updates=step, cursor=Cursor(step, "print")))
+        assert writer.wait() is not None
+    assert [info.step for info in list_checkpoints(uri)] == [4, 5]
+    assert sorted(storage.listdir(uri)) == sorted([*read_record(uri), RECORD])
+
+
+def test_what_is_rejected_while_its_writer_goes_on_is_never_pruned(tmp_path: Path) -> None:
+    writer = CheckpointWriter(str(tmp_path), CheckpointConfig(keep_last=1), rank=0, world=1, meta={"m": 1})
+
+    def saved(step: int) -> CheckpointInfo:
+        writer.save(writer.new_name(step), shard(), Progress(step=step, updates=step, cursor=Cursor(step, "print")))
+        info = writer.wait()
+        assert info is not None
+        return info
+
+    saved(1)
+    bad = saved(2)
+    reject(bad, "a piece is wrong")
+    writer.look_again()
+    saved(3)
+    saved(4)
+    assert [step_of(name) for name in attempts(str(tmp_path))] == [4, 2]
+    assert (Path(bad.uri) / DATA).exists()
