@@ -49,8 +49,8 @@ def _to_check(pattern: str) -> str:
     )
 
 
-def list_source(source: SourceConfig, key: str, run_uri: str, broken_files: str) -> Input:
-    """The data files of a source's paths, in order, each once."""
+def list_source(source: SourceConfig, key: str, run_uri: str, broken_files: str, *, again: bool = False) -> Input:
+    """The data files of a source's paths, in order, each once. `again`: see `list_files`."""
     if plugins.is_plugin(source.format):
         reader_of(source.format, f"{key}.format")
     listed = Input(source, key)
@@ -59,7 +59,7 @@ def list_source(source: SourceConfig, key: str, run_uri: str, broken_files: str)
         inside_run = pattern.startswith(RUN_SCHEME)
         where = storage.join(run_uri, pattern.removeprefix(RUN_SCHEME)) if inside_run else storage.absolute(pattern)
         try:
-            listing = list_files(where)
+            listing = list_files(where, again=again)
         except UserError as e:
             raise UserError(f"{key}.paths[{i}]: {e}") from None
         if listing.skipped.counts.get(DANGLING) and broken_files != "quarantine":

@@ -1,13 +1,15 @@
 """Which files a path means: names, directories, globs and URIs, with what is passed over and why."""
 
+import copy
 import fnmatch
 import functools
 import os
 import posixpath
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -263,12 +265,22 @@ class Listing:
         return self
 
 
-def list_files(pattern: str) -> Listing:
-    """The files that a path, directory, glob or URI means.
+KEPT_S = 120.0
+"""How long a listing serves once more: the first stage of a run wants what was listed to see that the run can start."""
+_kept: dict[str, tuple[float, Listing]] = {}
+"""By pattern, listings that are going to be asked for again, and when they were made."""
+
+
+def list_files(pattern: str, *, again: bool = False) -> Listing:
+    """The files that a path, directory, glob or URI means. `again`: it is going to be asked for once more, which is
+    answered from memory where they are far away: a million files are a thousand requests, and 300 MB.
 
     Raises:
         UserError: a link that leads nowhere or a file that cannot be looked at, where it is named itself.
     """
+    made, kept = _kept.pop(pattern, (0.0, None))
+    if kept is not None and not again and time.monotonic() - made < KEPT_S:
+        return kept
     listing = Listing()
     try:
         fs, path = storage.filesystem(pattern)
@@ -283,6 +295,8 @@ def list_files(pattern: str) -> Listing:
     for _, file in listing.files:
         if not file.uri.isascii() and any("\ud800" <= c <= "\udfff" for c in file.uri):
             raise UserError(f"{shown(file.uri)}: the name of this file is no UTF-8: rename it")
+    if again and not isinstance(fs, LocalFileSystem):
+        _kept[pattern] = time.monotonic(), replace(listing, skipped=copy.deepcopy(listing.skipped))
     return listing
 
 

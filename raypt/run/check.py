@@ -223,7 +223,7 @@ def _source(source: SourceConfig, key: str, broken_files: str) -> Iterator[str]:
     if any(pattern.startswith(RUN_SCHEME) for pattern in source.paths):
         return  # the run itself makes these
     try:
-        list_source(source, key, "", broken_files)
+        list_source(source, key, "", broken_files, again=True)
     except UserError as e:
         yield str(e)
     except Exception as e:  # each file system has errors of its own

@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from raypt import storage
 from raypt.corpus.listing import expand, is_hidden, list_files, natural
 from raypt.errors import UserError
 from tests.corpus.reading import documents, read_all, write_lines
@@ -190,3 +191,23 @@ def test_hive_partitions_are_fields(tmp_path: Path) -> None:
     assert [(r["y"], r["l"]) for r in out.rows] == [(2023, "zh/Hant"), (2024, "zh/Hant"), (None, None)]
     out = read_all(tmp_path, {**source, "where": {"year": ["2024"]}})
     assert [r["y"] for r in out.rows] == ["2024"]
+
+
+def test_what_was_listed_to_be_asked_for_again_is_asked_for_once_and_no_longer(tmp_path: Path) -> None:
+    at = f"memory://again-{tmp_path.name}"
+    storage.write_bytes(f"{at}/a.jsonl", b"{}")
+    first = list_files(at, again=True)
+    first.skipped.add("by who looked first", "a.jsonl")
+    storage.write_bytes(f"{at}/b.jsonl", b"{}")
+    second = list_files(at)
+    assert [name for name, _ in second.files] == ["a.jsonl"]
+    assert not second.skipped.counts
+    assert [name for name, _ in list_files(at).files] == ["a.jsonl", "b.jsonl"]
+
+
+def test_a_check_lists_anew_whatever_was_kept(tmp_path: Path) -> None:
+    at = f"memory://anew-{tmp_path.name}"
+    storage.write_bytes(f"{at}/a.jsonl", b"{}")
+    list_files(at, again=True)
+    storage.write_bytes(f"{at}/b.jsonl", b"{}")
+    assert len(list_files(at, again=True).files) == len(list_files(at).files) == 2

@@ -14,6 +14,7 @@ import pytest
 from raypt import storage, tasks
 from raypt.config_io import load
 from raypt.corpus.formats.raw import RawFile, etag_of
+from raypt.corpus.listing import list_files
 from raypt.errors import UserError
 from raypt.run import live_page
 from raypt.run.config import RunConfig
@@ -329,3 +330,26 @@ def test_a_file_is_told_from_none_by_one_request(s3: S3Server) -> None:
     assert not storage.is_file(s3.uri("one", "none.bin"))
     assert not storage.is_file(s3.uri("one"))
     assert s3.requests() == {"HEAD": 3}
+
+
+def test_a_directory_of_inputs_is_listed_by_one_request(s3: S3Server) -> None:
+    for name in ("listed/a.jsonl", "listed/b.jsonl", "plain"):
+        storage.write_bytes(s3.uri(name), b"{}")
+    s3.requests()
+    assert [name for name, _ in list_files(s3.uri("listed", "a.jsonl")).files] == ["a.jsonl"]
+    assert s3.requests() == {"HEAD": 1}
+    assert [name for name, _ in list_files(s3.uri("listed")).files] == ["a.jsonl", "b.jsonl"]
+    assert s3.requests() == {"GET": 1}
+    assert [name for name, _ in list_files(s3.uri("plain")).files] == ["plain"]
+    assert list_files(s3.uri("none")).files == []
+
+
+def test_a_directory_is_listed_by_one_request_also_where_there_is_none(s3: S3Server) -> None:
+    storage.write_bytes(s3.uri("there", "sub", "a"), b"x")
+    storage.write_bytes(s3.uri("there", "b"), b"xy")
+    s3.requests()
+    assert storage.listdir(s3.uri("there")) == ["b", "sub"]
+    assert storage.list_sizes(s3.uri("there")) == {"b": 2}
+    assert storage.listdir(s3.uri("there", "b")) == storage.listdir(s3.uri("nowhere")) == []
+    assert s3.requests() == {"GET": 4}
+    assert "there" in storage.listdir(s3.uri())
