@@ -35,7 +35,7 @@ pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
 
-MOST_A_SHARD = 7
+MOST_A_SHARD = 7.5
 """6.9: its input 1, curated text and what was removed 2, the text read for the tokenizer and for its tokens 2, its
 tokens written and read 2."""
 
@@ -44,8 +44,8 @@ MOST_A_LARGE_SHARD = 12
 """11.5 of 1 MB: those of a small one, and tagged text written and read twice; the others are shared."""
 
 
-MOST_A_SHARE = 17
-"""16.9 of 4 MB, of which a task has four or five, as it has of those of 16 MB in a run of many GB (up to 128 MB)."""
+MOST_A_SHARE = 18
+"""17 of 4 MB, of which a task has four or five, as it has of those of 16 MB in a run of many GB (up to 128 MB)."""
 
 
 MOST_OF_A_FULL_TASK = 13

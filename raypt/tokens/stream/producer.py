@@ -30,8 +30,7 @@ log = logging.getLogger("raypt")
 
 POLL_S = 0.5
 REMOTE_POLL_S, MOST_POLL_S = 5.0, 60.0
-"""Between two looks at what the readers want: a listing, which an object store charges for. The longer they read of
-what there is, the rarer: a tenth of that time, in which they will not be through with what they have ahead."""
+"""Between two looks at what the readers want: a listing, which an object store charges for (`look_again_in`)."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +196,13 @@ def _limit(plan: StorePlan, config: TokensConfig, order: list[list[int]], unpace
     return min(len(order), reached + 1 + ahead)
 
 
+def look_again_in(waited: float, pace: float) -> float:
+    """Seconds to the next look on an object store, where it is `waited` since readers came further, which took `pace`
+    before: a few looks each time, for they are still about what they have ahead.
+    """
+    return min(max(REMOTE_POLL_S, waited / 4, pace / 3), MOST_POLL_S)
+
+
 def tokenize_parts(
     plan: StorePlan,
     config: TokensConfig,
@@ -220,18 +226,18 @@ def tokenize_parts(
         group_of = {shard: group for group in work.groups for shard in group}
         needed = [group_of[shard] for shard in shard_schedule(plan, spec) if shard not in work.cards]
         order = list({group[0]: group for group in needed}.values())
-        progress, done, since = TaskProgress("tokenize", len(order)), 0, time.monotonic()
+        progress, done = TaskProgress("tokenize", len(order)), 0
+        pace, since = 0.0, time.monotonic()
         while done < len(order):
             limit = len(order) if unpaced is None else _limit(plan, config, order, unpaced)
             if limit <= done:
                 assert unpaced is not None
-                waited = time.monotonic() - since
-                unpaced.wait(
-                    POLL_S if storage.is_local(plan.uri) else min(max(REMOTE_POLL_S, waited / 10), MOST_POLL_S)
-                )
+                pause = POLL_S if storage.is_local(plan.uri) else look_again_in(time.monotonic() - since, pace)
+                unpaced.wait(pause)
                 continue
+            pace, since = time.monotonic() - since, time.monotonic()
             work.make(order[done:limit], progress.name, config.stream.tokenizers or max_in_flight, progress)
-            done, since = limit, time.monotonic()
+            done = limit
         return work.finish()
     except BaseException as e:
         storage.write_json(failure, {"error": f"{type(e).__name__}: {e}"})

@@ -8,7 +8,7 @@ from raypt import storage
 from raypt.artefact import read_card, read_joint
 from raypt.errors import UserError
 from raypt.tokens.store.files import TokenStore, collection, joint_uri, wanted_uri
-from raypt.tokens.stream.producer import StoreWork, Tokenizing, shard_schedule, tokenize_parts
+from raypt.tokens.stream.producer import StoreWork, Tokenizing, look_again_in, shard_schedule, tokenize_parts
 from raypt.tokens.stream.reader import FAILURE_FILE, SampleReader
 from raypt.tokens.stream.spec import plan_stream, prepare_store
 from raypt.tokens.tokenizer.tokenizer import Tokenizer
@@ -121,3 +121,12 @@ def test_so_does_the_card_of_a_shard_that_is_with_no_other_now(
     StoreWork(plan, config, tokenizer_uri)
     assert read_card(collection(uri).card_uri(0)) == cards[0]
     assert read_joint(joint_uri(uri, 1)) == {shard: cards[shard] for shard in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(("pace", "most"), [(4.0, 2), (80.0, 5), (600.0, 11)])
+def test_readers_of_a_steady_pace_are_looked_at_a_few_times_for_each_group(pace: float, most: int) -> None:
+    looks = [look_again_in(0, pace)]
+    while sum(looks) < pace:
+        looks.append(look_again_in(sum(looks), pace))
+    assert len(looks) <= most
+    assert looks[-1] <= max(5.0, pace / 3), "they are not kept waiting"
