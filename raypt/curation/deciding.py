@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.artefact import Card, Identity, Output, Verify
+from raypt.collection import Collection
 from raypt.curation.base import Attributes
 from raypt.curation.config import CurationConfig
 from raypt.curation.decide import decide

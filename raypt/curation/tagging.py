@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import ray
 
 from raypt import metrics, storage
-from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.artefact import Card, Identity, Output, Verify
+from raypt.collection import Collection
 from raypt.corpus.account import ReadAccount
 from raypt.corpus.config import CorpusConfig
 from raypt.corpus.manifest import Manifest

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Identity, Output
+from raypt.artefact import Card, Identity, Output
+from raypt.collection import Collection
 from raypt.dedup.elect import standing
 from raypt.dedup.ledger import account
 from raypt.dedup.plan import FORMAT, Plan, load_plan

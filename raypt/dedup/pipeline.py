@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Identity, Output, Verify, make
+from raypt.artefact import Card, Identity, Output, Verify, make
+from raypt.collection import Collection
 from raypt.dedup.config import DedupConfig
 from raypt.dedup.contamination import FOUND
 from raypt.dedup.elect import CLUSTERS

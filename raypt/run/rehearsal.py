@@ -149,7 +149,7 @@ def go(config: RunConfig, *, tokens: bool) -> None:
     curated = curate(config, run, in_process=True)
     if not tokens:
         return
-    from raypt.artefact import Collection
+    from raypt.collection import Collection
     from raypt.tokens.stream.producer import tokenize_parts
     from raypt.tokens.stream.reader import SampleReader
     from raypt.tokens.stream.spec import measure_parts, plan_stream, prepare_store

@@ -2,7 +2,7 @@
 the background. What a job of text alone shares with `raypt pretrain`: no torch.
 """
 
-from raypt.artefact import Collection
+from raypt.collection import Collection
 from raypt.run.config import RunConfig
 from raypt.run.curate import Curated
 from raypt.run.open import has_trained

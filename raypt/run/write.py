@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypt import storage, written
-from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.artefact import Card, Identity, Output, Verify
+from raypt.collection import Collection
 from raypt.corpus.config import DEDUP_COLUMN
 from raypt.curation.deciding import decided_uri
 from raypt.curation.settled import with_settled

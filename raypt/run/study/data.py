@@ -21,7 +21,8 @@ import ray
 import xxhash
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Identity, Output, hash_of, make
+from raypt.artefact import Card, Identity, Output, hash_of, make
+from raypt.collection import Collection
 from raypt.corpus.config import CorpusConfig
 from raypt.dedup.config import ContaminationConfig, DedupConfig, ExactConfig, FuzzyConfig
 from raypt.dedup.tokenise import tokenise

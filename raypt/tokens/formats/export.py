@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from raypt.artefact import Card, Collection, Identity, Output, Verify, hash_of, make
+from raypt.artefact import Card, Identity, Output, Verify, hash_of, make
+from raypt.collection import Collection
 from raypt.tasks import run_tasks
 from raypt.tokens.config import TokensConfig
 from raypt.tokens.formats import datatrove, litdata, mds, megatron, nanogpt

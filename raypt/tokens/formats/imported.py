@@ -15,7 +15,8 @@ import numpy.typing as npt
 import xxhash
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Identity, Output, Verify
+from raypt.artefact import Card, Identity, Output, Verify
+from raypt.collection import Collection
 from raypt.corpus.formats.raw import etag_of
 from raypt.errors import UserError
 from raypt.tasks import run_tasks

@@ -31,7 +31,7 @@ import numpy.typing as npt
 import xxhash
 
 from raypt import packs, storage
-from raypt.artefact import Collection
+from raypt.collection import Collection
 from raypt.errors import UserError
 from raypt.retries import asked
 from raypt.tokens.store.packing import Packed, segments_of

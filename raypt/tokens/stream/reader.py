@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raypt import storage
-from raypt.artefact import Card, read_card, read_joint
+from raypt.artefact import Card, read_card
+from raypt.collection import read_joint
 from raypt.errors import UserError
 from raypt.tokens.store import files as store
 from raypt.tokens.store.files import collection

@@ -17,7 +17,8 @@ import pyarrow as pa
 import xxhash
 
 from raypt import storage
-from raypt.artefact import Card, Collection, Identity, Output, Verify, make
+from raypt.artefact import Card, Identity, Output, Verify, make
+from raypt.collection import Collection
 from raypt.errors import UserError
 from raypt.tasks import few_together, run_tasks, together
 from raypt.tokens.config import HeldoutConfig, MixtureConfig, StreamConfig, TokensConfig

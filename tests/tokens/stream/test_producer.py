@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from raypt import storage
-from raypt.artefact import read_card, read_joint
+from raypt.artefact import read_card
+from raypt.collection import read_joint
 from raypt.errors import UserError
 from raypt.tokens.store.files import TokenStore, collection, joint_uri, wanted_uri
 from raypt.tokens.stream.producer import StoreWork, Tokenizing, look_again_in, shard_schedule, tokenize_parts

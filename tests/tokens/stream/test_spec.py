@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from raypt.artefact import Card, Collection, Stamp
+from raypt.artefact import Card, Stamp
+from raypt.collection import Collection
 from raypt.errors import UserError
 from raypt.tokens.store.files import collection
 from raypt.tokens.stream.producer import tokenize_heldout_parts
