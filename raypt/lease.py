@@ -8,7 +8,7 @@ disk, which is not of one moment, can miss both. What lives is told by the stora
 within `STALE_S` of the claim. A holder on the same machine whose process is gone is dead at once, so that a killed job
 can be started again without waiting; one on another machine is waited for until it is touched or stale.
 
-Costs: two writes and two listings at the start; then one write every `BEAT_S`, 4,320 a day, and a listing at each
+Costs: two writes and two listings at the start; then one write every `BEAT_S`, 2,880 a day, and a listing at each
 fourth of them and whenever one comes late: who is touched in time is not taken over.
 """
 
@@ -32,7 +32,7 @@ from raypt.errors import Terminated, UserError
 
 log = logging.getLogger("raypt")
 
-BEAT_S = 20.0
+BEAT_S = 30.0
 STALE_S = 120.0
 LOOK_EVERY = 4
 """Beats between two looks whether the directory is still this job's."""
