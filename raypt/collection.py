@@ -234,7 +234,8 @@ class Collection:
                 storage.remove_file(uri)
             elif len(rest) < len(cards):
                 whole = storage.read_bytes(uri)
-                storage.write_bytes(uri, _joint(rest, whole[: len(whole) - _cards_at_end(whole[-FOOT_BYTES:])]))
+                own = _cards_at_end(whole[-FOOT_BYTES:]) or len(whole)
+                storage.write_bytes(uri, _joint(rest, whole[: len(whole) - own]))
 
         storage.in_parallel(less, self._joint_names(names))
 

@@ -128,6 +128,8 @@ def test_one_of_several_that_is_foreign_or_damaged_is_made_anew_and_the_others_s
     identities[1] = Identity("part", 1, {"shard": "another"}, {"rule": 1})
     assert parts.survey(identities) == [cards[0], None, None, cards[3]]
     assert sorted(parts.read_cards()) == [0, 3], "whoever waits for a card does not meet the old one"
+    (joint,) = storage.listdir(parts.cards_uri)
+    assert len(storage.read_bytes(f"{parts.cards_uri}/{joint}").splitlines()) == 2, "nothing of the others is left"
     made = together(parts, identities, [1, 2])
     assert parts.survey(identities) == [cards[0], *made, cards[3]]
 
