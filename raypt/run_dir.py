@@ -9,8 +9,8 @@ class RunDir:
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
         self.new = False
-        """Whether nothing was there when this start of a job began: what earlier ones have left need not be asked for.
-        Known to the job that opened it, and to nobody else."""
+        """Whether it is on an object store and nothing was there when this start of a job began: what earlier ones have
+        left need not be asked for. Known to the job that opened it, and to nobody else."""
 
     def path(self, *parts: str) -> str:
         return storage.join(self.uri, *parts)

@@ -79,7 +79,7 @@ def open_run(config: RunConfig, job: str) -> Iterator[RunDir]:
             stack.enter_context(hold(run.path(*LEASE), job))
         except OSError as e:
             raise UserError(f"run.dir: {redact(run.uri)} cannot be written: {e}") from None
-        run.new = _claim(config, run)
+        _claim(config, run)
         metrics.set_run(metrics.label_of(run.uri))
         stack.callback(metrics.set_run, None)
         stack.enter_context(notifying(config.run.notify, run.uri, job))
@@ -166,10 +166,13 @@ def _changes(config: RunConfig, run: RunDir) -> Changes | None:
     return Changes(tuple(changed), tuple(refused), trained)
 
 
-def _claim(config: RunConfig, run: RunDir) -> bool:
-    """Put this start's settings there, or refuse them. Whether nothing was there."""
-    new = is_empty(run)
-    found = None if new else _changes(config, run)
+def _claim(config: RunConfig, run: RunDir) -> None:
+    """Put this start's settings there, or refuse them; find out whether the run is new."""
+    empty = is_empty(run)
+    # Looking costs nothing on a local disk. Elsewhere a listing must not be all that says so: what is not looked for is
+    # made anew over what is there.
+    run.new = empty and not storage.is_local(run.uri) and not storage.is_file(run.manifest)
+    found = None if empty else _changes(config, run)
     if found is not None:
         if found.refused:
             raise UserError(found.refusal(run.uri))
@@ -179,7 +182,6 @@ def _claim(config: RunConfig, run: RunDir) -> bool:
             log.info("what depends on these is made anew; what does not is used as it is")
     text = redact(dump_yaml(config))
     storage.write_bytes(run.config, f"{text}{SEAL}{hash_of(text)}\n".encode())
-    return new
 
 
 def _settings_of(run: RunDir) -> dict[str, Any]:

@@ -29,7 +29,7 @@ PARTS = "samples"
 UPDATES = "updates"
 PIPELINE = "pipeline.json"
 TOGETHER = 16
-"""Parts of metrics that become one: a month of checkpoints every half an hour leaves 1,440, in 45 parts."""
+"""Parts of metrics that become one: a month of checkpoints every half an hour leaves 1,440, in a hundred."""
 TAIL_BYTES = 32 << 10
 """Of metrics, what tells the pace: some hundred lines."""
 
@@ -119,14 +119,14 @@ class MetricsFile:
         self._run_uri = run_uri
         self._new: list[tuple[int, bytes]] = []
         there = storage.listdir(run_uri) if there is None else there
-        self._begun = METRICS in there
+        # On a local disk a look costs nothing, and no listing is believed to say that there is none.
+        self._begun = METRICS in there or storage.is_local(run_uri)
         self._parts = storage.listdir(self.parts) if METRIC_PARTS in there else []
         """Names of those that are not in the file."""
-        self._levels: list[int] = []
-        """Of each, how often it was put together of others."""
+        self._joined: list[bool] = []
+        """Of each, whether it was put together of others."""
         if self._begun or self._parts:
             self._gather(resume_step)
-        storage.makedirs(run_uri)
         local = Path(storage.filesystem(self.path)[1]) if storage.is_local(self.path) else None
         self.file = local.open("ab") if local is not None else None
 
@@ -158,21 +158,22 @@ class MetricsFile:
             storage.write_bytes(storage.join(self.parts, name), b"".join(line for _, line in self._new))
             self._new = []
             self._parts.append(name)
-            self._levels.append(0)
-            while len(last := self._levels[-TOGETHER:]) == TOGETHER and len(set(last)) == 1:
-                self._join(last[0] + 1)
+            self._joined.append(False)
+            last = self._joined[-TOGETHER:]
+            if len(last) == TOGETHER and not any(last):
+                self._join()
 
-    def _join(self, level: int) -> None:
-        """Put the last parts into one: of 1,000 that were flushed, who reads them finds fifty."""
+    def _join(self) -> None:
+        """Put the last parts into one. They are at hand as they were flushed, some 10 MB: no step waits long for it."""
         parts, self._parts = self._parts[-TOGETHER:], self._parts[:-TOGETHER]
-        self._levels = self._levels[:-TOGETHER]
+        self._joined = self._joined[:-TOGETHER]
         with written.own_writes():
             data = storage.in_parallel(lambda name: storage.read_bytes(storage.join(self.parts, name)), parts)
         name = f"{parts[0].partition('-')[0]}-{parts[-1].partition('-')[2]}"
         storage.write_bytes(storage.join(self.parts, name), b"".join(data))
         storage.remove_files(self.parts, parts)
         self._parts.append(name)
-        self._levels.append(level)
+        self._joined.append(True)
 
     def close(self) -> None:
         self.flush()
